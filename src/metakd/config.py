@@ -1,0 +1,147 @@
+"""Every setting: its flag, YAML key, type, default, help and the paper's value. Defaults live here and nowhere else."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from metakd.errors import InputError, require
+
+Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
+
+
+def setting(default: Any, text: str, paper: str = "", **bounds: Any) -> Any:
+    """A field with its line of help and, where the paper (or its authors' training scripts) has one, its value there."""
+    return Field(default=default, description=text, json_schema_extra={"paper": paper}, **bounds)
+
+
+class Settings(BaseModel):
+    """All that a run depends on besides its data. `docs/settings.md` is made of this class."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # What goes in
+    base: str = setting(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "Pretrained encoder that becomes the teacher: a folder or a model id.",
+        "bert-base-uncased",
+    )
+    student: str = setting(
+        "layers=3", "The small model: 'layers=N' cuts it from the base, else a folder or model id.", "TinyBERT-4L-312D"
+    )
+    student_init: Literal["base", "teacher"] = setting(
+        "teacher", "Whose layers a student that is cut starts from.", "a checkpoint of its own"
+    )
+    max_length: int = setting(128, "Tokens a text is cut to, special ones included.", "128", ge=4)
+    method: str = setting("meta_kd", "How the student learns; `metakd methods` lists them.", "meta_kd")
+    rival: bool = setting(True, "Train `fine_tuned` as well: the same student with as many updates and no teacher.")
+    seed: int = setting(0, "Seed of every random draw.", ge=0, lt=2**31)
+
+    # Instance weights
+    alpha: float = setting(0.5, "Share of the home prototype in the prototype score t.", "0.5", ge=0, le=1)
+    weights: Literal["normalized", "raw"] = setting("normalized", "t divided by its mean, or as it is.", "raw")
+
+    # Meta-teacher
+    domain_loss: Literal["false", "permuted", "uniform", "reversal", "none"] = setting(
+        "false", "Kind of the domain loss L_dom.", "false"
+    )
+    gamma1: float = setting(0.5, "Coefficient of L_dom.", "0.5", ge=0)
+    teacher_epochs: int = setting(3, "Passes of the meta-teacher over all domains.", "3", ge=1)
+    teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the meta-teacher.", "2e-5", gt=0)
+    teacher_margin: float = setting(
+        0.05, "Refuse a teacher whose accuracy beats the commonest class by less; -1 takes any.", ge=-1, le=1
+    )
+
+    # Distillation
+    terms: tuple[Term, ...] = setting(
+        ("embedding", "hidden", "attention", "prediction", "feature"), "Loss terms of the student.", "all"
+    )
+    stages: Literal["two", "joint"] = setting(
+        "two", "Match layers first and predictions after, or all terms at once.", "two"
+    )
+    match_epochs: int = setting(10, "Passes of the first stage (two stages only).", "10", ge=1)
+    match_learning_rate: float = setting(5e-5, "Peak learning rate of the first stage.", "5e-5", gt=0)
+    predict_epochs: int = setting(3, "Passes of the second stage, or of the joint one.", "3", ge=1)
+    predict_learning_rate: float = setting(3e-5, "Peak learning rate of the second or joint stage.", "3e-5", gt=0)
+    gamma2: float = setting(0.5, "Coefficient of L_tkd.", "0.5", ge=0)
+    temperature: float = setting(1.0, "Temperature T of L_pred.", "1", gt=0)
+    expertise: Literal["soft", "hard"] = setting(
+        "soft", "λ by the teacher's probability of the true class, or by whether it is right.", "hard"
+    )
+    attention: Literal["auto", "scores", "relation"] = setting(
+        "auto",
+        "Attention matched by raw scores, by token relations, or by scores where both models have them.",
+        "scores",
+    )
+    layer_map: str = setting(
+        "auto", "Teacher layer for each student layer: 'auto', or numbers such as '2,4,6'.", "auto"
+    )
+
+    # Optimisation
+    batch_size: int = setting(32, "Examples in a batch.", "32", ge=1)
+    warmup: float = setting(0.1, "Share of the updates that warm the learning rate up.", "0.1", ge=0, lt=1)
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", "0.01", ge=0)
+    dropout: float = setting(0.1, "Dropout of hidden states while training.", "0.1", ge=0, lt=1)
+    attention_dropout: float = setting(
+        0.0, "Dropout of attention while training; 0 lets CPUs use fused attention.", "0.1", ge=0, lt=1
+    )
+
+    # Scores
+    bootstrap: int = setting(1000, "Resamples behind each 95 % interval.", "", ge=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_from_text(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("terms"), str):
+            values = {**values, "terms": tuple(t.strip() for t in values["terms"].split(",") if t.strip())}
+        return values
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        faults = []
+        if not self.terms or len(set(self.terms)) != len(self.terms):
+            faults.append("terms: name at least one term, and each once")
+        if self.stages == "two" and "prediction" not in self.terms:
+            faults.append("stages: the second of two stages needs the term 'prediction'; add it or choose 'joint'")
+        if self.stages == "two" and set(self.terms) == {"prediction"}:
+            faults.append("stages: the first of two stages has no term to learn from; choose 'joint'")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:
+        """Settings from `values`; raises one InputError that names every fault and the nearest valid key."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise InputError.collect(source, [_explain(fault) for fault in error.errors()]) from None
+
+
+def _explain(fault: Mapping[str, Any]) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        return f"{name}: no such setting" + (f"; did you mean {near[0]!r}?" if near else "")
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{name} = {fault['input']!r}: {message}" if name else message
+
+
+def read_settings_file(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, unchecked; `Settings.build` checks them."""
+    yaml = require("yaml", "train")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"{path}: expected 'setting: value' lines, one for each setting")
+    return values

@@ -1,0 +1,221 @@
+"""Any BERT-like Hugging Face encoder -> one EncoderOutputs; raw attention scores; layer maps."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertTokenizer,
+    PreTrainedModel,
+)
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from metakd.batching import Batch
+from metakd.errors import InputError
+
+logger = logging.getLogger("metakd")
+
+SCORES_ATTENTION = "metakd_scores"
+MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class EncoderOutputs:
+    """What an encoder says of a batch of B texts of L tokens; S layers, width H, A heads, M classes."""
+
+    logits: Tensor  # (B, M)
+    hidden_states: tuple[Tensor, ...]  # S + 1 of (B, L, H): the embedding output, then every layer
+    attention_scores: tuple[Tensor, ...]  # S of (B, A, L, L), raw; empty unless asked for
+    pooled: Tensor  # (B, H): E(x)
+    representation: Tensor | None = None  # (B, H): h, where the encoder belongs to a meta-teacher
+
+
+def mean_over_real_tokens(
+    last_hidden_state: Tensor,  # (B, L, H)
+    real_mask: Tensor,  # (B, L), 1 for tokens of the text, 0 for special ones and padding
+) -> Tensor:  # (B, H)
+    """E(x): the last layer averaged over the real tokens of x (zeros for a text of special tokens alone)."""
+    kept = real_mask.to(last_hidden_state.dtype)[..., None]
+    return (last_hidden_state * kept).sum(1) / kept.sum(1).clamp(min=1)
+
+
+def forward(model: PreTrainedModel, batch: Batch, *, scores: bool = False, prefix: str = "") -> EncoderOutputs:
+    """Run `model` on the batch's keys that begin with `prefix`; `scores` needs a model loaded for raw scores."""
+    inputs = {name: batch[prefix + name] for name in MODEL_INPUTS if prefix + name in batch}
+    outputs = model(**inputs, output_hidden_states=True, output_attentions=scores)
+    return EncoderOutputs(
+        logits=outputs.logits,
+        hidden_states=outputs.hidden_states,
+        attention_scores=outputs.attentions if scores else (),
+        pooled=mean_over_real_tokens(outputs.hidden_states[-1], batch[prefix + "real_mask"]),
+    )
+
+
+# --- Raw attention scores without forking a model ---------------------------------------------------------------
+
+
+def _attention_with_scores(
+    module: nn.Module,
+    query: Tensor,  # (B, A, L, d)
+    key: Tensor,  # (B, A, L, d)
+    value: Tensor,  # (B, A, L, d)
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,  # the library's interface passes what its other implementations need
+) -> tuple[Tensor, Tensor]:
+    """Fused attention's output (B, L, A, d), and beside it q·kᵀ·scaling (B, A, L, L) before mask and softmax."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scale)
+    return output.transpose(1, 2).contiguous(), query @ key.transpose(-1, -2) * scale
+
+
+AttentionInterface.register(SCORES_ATTENTION, _attention_with_scores)
+AttentionMaskInterface.register(SCORES_ATTENTION, sdpa_mask)  # without it, padding is attended silently
+
+
+def has_raw_scores(model: PreTrainedModel) -> bool:
+    """Whether the library lets this architecture's attention be replaced (DeBERTa-v2 and MPNet do not)."""
+    return bool(getattr(model, "_supports_attention_backend", False))
+
+
+def record_scores(model: PreTrainedModel, wanted: bool) -> None:
+    """Switch between fused attention and fused attention with raw scores beside it."""
+    if has_raw_scores(model):
+        model.set_attn_implementation(SCORES_ATTENTION if wanted else "sdpa")
+
+
+# --- Layers -----------------------------------------------------------------------------------------------------
+
+
+def map_layers(student_layers: int, teacher_layers: int, explicit: str = "auto") -> list[int]:
+    """The teacher layer (1 is the first) that each student layer imitates: round(j · T / S), halves up.
+
+    An explicit map such as '2,4,6' overrides; raises InputError where it does not fit.
+    """
+    if explicit == "auto":
+        return [(2 * j * teacher_layers + student_layers) // (2 * student_layers) for j in range(1, student_layers + 1)]
+    try:
+        layers = [int(part) for part in explicit.split(",")]
+    except ValueError:
+        layers = []
+    if len(layers) != student_layers or any(not 1 <= layer <= teacher_layers for layer in layers):
+        raise InputError(
+            f"layer_map = {explicit!r}: expected {student_layers} numbers from 1 to {teacher_layers}, "
+            f"one for each student layer, for instance {','.join(map(str, map_layers(student_layers, teacher_layers)))}"
+        )
+    return layers
+
+
+# --- Loading ----------------------------------------------------------------------------------------------------
+
+
+def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
+    """The checkpoint's configuration, with these class names; old ones without `model_type` are read as BERT."""
+    names: dict[str, Any] = {}
+    if labels is not None:
+        names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    if _is_untyped(folder):
+        return BertConfig.from_pretrained(folder, **names)
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, **names)
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(f"{folder}: its configuration cannot be used ({_first_line(error)})") from None
+
+
+def load_encoder(folder: Path, labels: Sequence[str]) -> PreTrainedModel:
+    """A float32 sequence classifier with the checkpoint's weights and a class for each of `labels`."""
+    if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
+        logger.warning("%s has old .bin weights; they are read with weights_only, so no code in them runs", folder.name)
+    config = load_config(folder, labels)
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, config=config, dtype=torch.float32, trust_remote_code=False
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        raise InputError(f"{folder}: not an encoder that can classify text ({_first_line(error)})") from None
+    return model
+
+
+def load_classifier(folder: Path) -> PreTrainedModel:
+    """A float32 sequence classifier with the labels that it was saved with; InputError where it has none."""
+    config = load_config(folder)
+    if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
+    return load_encoder(folder, [config.id2label[i] for i in range(config.num_labels)])
+
+
+def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
+    """The checkpoint's tokenizer, without padding and truncation that its file may have baked in.
+
+    `max_length` becomes its `model_max_length`; without it, the checkpoint's own stays.
+    """
+    if _is_untyped(folder):
+        tokenizer = BertTokenizer.from_pretrained(folder)
+    else:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        except (ValueError, OSError, KeyError) as error:
+            raise InputError(f"{folder}: its tokenizer cannot be used ({_first_line(error)})") from None
+    if not tokenizer.is_fast:
+        raise InputError(f"{folder}: its tokenizer has no fast form (tokenizer.json), which batching needs")
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"{folder}: its tokenizer has no padding token; choose an encoder such as BERT")
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    if max_length is not None:
+        tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def check_length(config: Any, max_length: int) -> None:
+    """Raise InputError where the encoder has fewer positions than `max_length`."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return
+    usable = positions - 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else positions
+    if max_length > usable:
+        raise InputError(f"max_length = {max_length}: this encoder has positions for {usable} tokens at most")
+
+
+def set_dropout(model: PreTrainedModel, hidden: float, attention: float) -> None:
+    """Give every dropout layer its rate; the configuration, which is saved, keeps the checkpoint's."""
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Dropout):
+                in_attention = "SelfAttention" in type(parent).__name__ or name == "attention_dropout"
+                child.p = attention if in_attention else hidden
+
+
+def same_tokenizer(one: Any, other: Any) -> bool:
+    """Whether two tokenizers turn every text into the same ids."""
+    states = []
+    for tokenizer in (one, other):
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        states.append({name: state[name] for name in ("normalizer", "pre_tokenizer", "model", "post_processor")})
+    return bool(states[0] == states[1])
+
+
+def _is_untyped(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}/config.json: cannot be read ({_first_line(error)})") from None
+    return "model_type" not in config
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,115 @@
+"""Scores of a domain with their intervals, size, latency, and the TF-IDF rival."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from metakd.domains import Example
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+LATENCY_TEXTS = 100
+LATENCY_WARMUP = 10
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """True and predicted classes of one model on one domain."""
+
+    truth: Ints  # (N,)
+    predicted: Ints  # (N,)
+
+
+def confusion(predictions: Predictions, num_labels: int) -> Ints:
+    """How often class i (row) was called j (column): (M, M)."""
+    cells = predictions.truth * num_labels + predictions.predicted
+    return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+def accuracy(matrix: Ints) -> Floats:
+    """Share on the diagonal of (..., M, M) confusion matrices -> (...)."""
+    return np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum((-2, -1))
+
+
+def macro_f1(matrix: Ints) -> Floats:
+    """Mean F1 over the classes that occur among truths or predictions, as scikit-learn's; (..., M, M) -> (...)."""
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
+    marks = matrix.sum(-1) + matrix.sum(-2)  # 2·tp + fp + fn
+    present = marks > 0
+    f1 = np.divide(2 * hits, marks, out=np.zeros(hits.shape), where=present)
+    return f1.sum(-1) / present.sum(-1)
+
+
+def score(domains: Mapping[str, Predictions], num_labels: int, resamples: int, seed: int) -> dict[str, Any]:
+    """Accuracy and macro-F1 of one model, for each domain and as the plain mean of domains.
+
+    95 % intervals are percentiles over bootstrap resamples of the examples, drawn within each domain.
+    """
+    by_domain, means, samples = {}, [], []
+    for index, (domain, predictions) in enumerate(sorted(domains.items())):
+        matrix = confusion(predictions, num_labels)
+        count = int(matrix.sum())
+        # Resampling N examples with replacement draws the cells of the confusion matrix from a multinomial.
+        drawn = np.random.default_rng([seed, index]).multinomial(count, matrix.ravel() / count, resamples)
+        drawn = drawn.reshape(resamples, num_labels, num_labels)
+        means.append((accuracy(matrix), macro_f1(matrix)))
+        samples.append((accuracy(drawn), macro_f1(drawn)))
+        by_domain[domain] = {"examples": count, **_with_intervals(means[-1], samples[-1])}
+    average = _with_intervals(np.mean(means, axis=0), np.mean(samples, axis=0))
+    return {"domains": by_domain, "average": average}
+
+
+def _with_intervals(values: Any, samples: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value, sample in zip(("accuracy", "macro_f1"), values, samples, strict=True):
+        low, high = np.percentile(sample, [2.5, 97.5])
+        found[name] = float(value)
+        found[f"{name}_interval"] = [float(low), float(high)]
+    return found
+
+
+def latency(classify: Callable[[Example], Any], examples: Sequence[Example]) -> dict[str, float]:
+    """Milliseconds for one text at a time, tokenising included: median and 95th percentile over 100 texts."""
+    chosen = [examples[i % len(examples)] for i in range(LATENCY_WARMUP + LATENCY_TEXTS)]
+    times = []
+    for example in chosen:
+        started = time.perf_counter()
+        classify(example)
+        times.append(1000 * (time.perf_counter() - started))
+    median, p95 = np.percentile(times[LATENCY_WARMUP:], [50, 95])
+    return {"median": round(float(median), 3), "p95": round(float(p95), 3)}
+
+
+class TfidfRival:
+    """Word 1- and 2-grams by TF-IDF into logistic regression: what a domain's labels give without any language model."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        labels = [example.label for example in examples]
+        classifier = LogisticRegression(max_iter=1000) if len(set(labels)) > 1 else DummyClassifier()
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\w+|[^\w\s]+")
+        self.pipeline: Pipeline = make_pipeline(vectorizer, classifier)
+        self.pipeline.fit([self._text(example) for example in examples], labels)
+
+    @staticmethod
+    def _text(example: Example) -> str:
+        return example.text if example.text_pair is None else f"{example.text} {example.text_pair}"
+
+    def predict(self, examples: Sequence[Example]) -> list[str]:
+        return [str(label) for label in self.pipeline.predict([self._text(example) for example in examples])]
+
+    def size(self) -> dict[str, int]:
+        """Weights of the classifier, and bytes of the whole pipeline as Python would store it."""
+        coefficients = getattr(self.pipeline[-1], "coef_", np.zeros(0))
+        return {"parameters": int(coefficients.size), "bytes": len(pickle.dumps(self.pipeline))}

@@ -1,0 +1,160 @@
+"""Every loss of the method: pure functions of tensors, one value for each example.
+
+Symbols: B examples in a batch, L tokens, H width of the encoder, A attention heads, M classes, K domains.
+Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); sections in brackets are the paper's.
+Nothing here is reduced over the batch but in `reduce`, so that a weight always reaches its example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Term(NamedTuple):
+    """One named part of a loss: its value for each example, its coefficient, and what each example counts."""
+
+    values: Tensor  # (B,)
+    coefficient: float = 1.0
+    weights: Tensor | None = None  # (B,); None counts every example once
+
+
+LossTerms = dict[str, Term]
+
+
+def reduce(terms: LossTerms) -> Tensor:
+    """mean_i Σ_k c_k · w_k,i · term_k,i -> scalar: the only place where losses are weighted and averaged."""
+    if not terms:
+        raise ValueError("there is no loss term to reduce")
+    parts = [t.coefficient * (t.values if t.weights is None else t.weights * t.values) for t in terms.values()]
+    return torch.stack(parts).sum(0).mean()
+
+
+def cross_entropy(
+    logits: Tensor,  # (B, M)
+    labels: Tensor,  # (B,) int
+) -> Tensor:  # (B,)
+    """−log softmax(logits)[y], in nats."""
+    return F.cross_entropy(logits.float(), labels, reduction="none")
+
+
+# --- The meta-teacher's domain loss L_dom [3.2], in kinds; `logits` are the domain head's -----------------------
+
+
+def false_domain_loss(
+    logits: Tensor,  # (B, K)
+    domains: Tensor,  # (B,) int
+) -> Tensor:  # (B,)
+    """The paper's: cross-entropy averaged over the K − 1 wrong domains. Least where the true one gets nothing."""
+    log_p = F.log_softmax(logits.float(), dim=-1)
+    true = log_p.gather(1, domains[:, None]).squeeze(1)
+    return -(log_p.sum(-1) - true) / (logits.shape[1] - 1)
+
+
+def permuted_domain_loss(
+    logits: Tensor,  # (B, K)
+    domains: Tensor,  # (B,) int
+    generator: torch.Generator | None = None,
+) -> Tensor:  # (B,)
+    """The released code's: cross-entropy to the batch's domains, shuffled. Least where the head is blind."""
+    order = torch.randperm(len(domains), generator=generator).to(domains.device)
+    return cross_entropy(logits, domains[order])
+
+
+def uniform_domain_loss(logits: Tensor) -> Tensor:
+    """Cross-entropy to the uniform distribution over the K domains; logits (B, K) -> (B,). Least value: log K."""
+    return -F.log_softmax(logits.float(), dim=-1).mean(-1)
+
+
+class _ReverseGradient(torch.autograd.Function):
+    """Identity forwards, −1 times the gradient backwards (Ganin and Lempitsky, 2015)."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:  # type: ignore[override]
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return -gradient
+
+
+def reverse_gradient(x: Tensor) -> Tensor:
+    """x as it is; whatever learns through it is pushed the other way. Any shape."""
+    return _ReverseGradient.apply(x)  # type: ignore[no-untyped-call]
+
+
+# --- Distillation [3.3]: what the student is to imitate ---------------------------------------------------------
+
+
+def hidden_state_loss(
+    student: Tensor,  # (B, L, H)
+    teacher: Tensor,  # (B, L, H)
+    mask: Tensor,  # (B, L), 1 for a real token, 0 for padding
+) -> Tensor:  # (B,)
+    """L_hid of one mapped layer (L_emb when given embedding outputs): MSE, mean over tokens and width."""
+    squared = (student.float() - teacher.float()).pow(2).mean(-1)
+    return _masked_mean(squared, mask)
+
+
+def attention_score_loss(
+    student: Tensor,  # (B, A, L, L)
+    teacher: Tensor,  # (B, A, L, L)
+    mask: Tensor,  # (B, L)
+) -> Tensor:  # (B,)
+    """L_att of one mapped layer: MSE of raw scores q·k/√d, before mask and softmax; mean over heads and pairs."""
+    squared = (student.float() - teacher.float()).pow(2).mean(1)
+    return _masked_pair_mean(squared, mask)
+
+
+def relation_loss(
+    student: Tensor,  # (B, L, H_student)
+    teacher: Tensor,  # (B, L, H_teacher)
+    mask: Tensor,  # (B, L)
+) -> Tensor:  # (B,)
+    """L_att where heads differ in number or no raw scores can be had: MSE of the tokens' cosine similarities.
+
+    Needs neither equal heads nor equal widths (after Tung and Mori, "Similarity-Preserving KD", ICCV 2019).
+    """
+    similarity = [F.normalize(x.float(), dim=-1) for x in (student, teacher)]
+    ours, theirs = (x @ x.transpose(1, 2) for x in similarity)
+    return _masked_pair_mean((ours - theirs).pow(2), mask)
+
+
+def prediction_loss(
+    student: Tensor,  # (B, M) logits
+    teacher: Tensor,  # (B, M) logits
+    temperature: float = 1.0,
+) -> Tensor:  # (B,)
+    """L_pred: T² · cross-entropy from the teacher's softened distribution (Hinton et al., 2015)."""
+    target = F.softmax(teacher.float() / temperature, dim=-1)
+    return -(target * F.log_softmax(student.float() / temperature, dim=-1)).sum(-1) * temperature**2
+
+
+def transferable_knowledge_loss(
+    student: Tensor,  # (B, H): h of the student, tanh included
+    teacher: Tensor,  # (B, H): h of the teacher, tanh included
+) -> Tensor:  # (B,)
+    """L_tkd: MSE of the transferable representations h, mean over the width."""
+    return (student.float() - teacher.float()).pow(2).mean(-1)
+
+
+def sum_layers(losses: Sequence[Tensor]) -> Tensor:
+    """Σ over mapped layers of (B,) losses."""
+    return torch.stack(list(losses)).sum(0)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (B, L) values over the tokens of each example that `mask` keeps -> (B,)."""
+    kept = mask.to(values.dtype)
+    return (values * kept).sum(1) / kept.sum(1).clamp(min=1)
+
+
+def _masked_pair_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of (B, L, L) values over the token pairs of each example that `mask` keeps -> (B,)."""
+    kept = mask.to(values.dtype)
+    pairs = kept[:, :, None] * kept[:, None, :]
+    return (values * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)

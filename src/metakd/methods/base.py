@@ -1,0 +1,71 @@
+"""What a method is: the needs it states, the modules it trains, the loss it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, Self
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from metakd.batching import Batch
+from metakd.config import Settings
+from metakd.encoders import EncoderOutputs
+from metakd.losses import LossTerms
+from metakd.meta_teacher import MetaTeacher
+
+Need = Literal["teacher", "instance_weights"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with its own optimizer: which terms it computes, for how long, how fast."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+    terms: tuple[str, ...]
+    layers: bool = False  # whether the teacher's hidden states are needed, not only its logits and h
+    scores: bool = False  # whether raw attention scores are needed of both models
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a method may build itself from. `teacher` is None unless the method needs it."""
+
+    settings: Settings
+    student: PreTrainedModel
+    student_is_cut: bool  # whether it was cut from the base or the teacher, and is no checkpoint of its own
+    teacher: MetaTeacher | None
+    same_tokens: bool  # whether teacher and student read the same token ids
+    num_domains: int
+
+
+class Method(Protocol):
+    """One file, one line in `METHODS`, one test file, one row in docs/methods.md make a new method."""
+
+    needs: ClassVar[frozenset[Need]]
+
+    @classmethod
+    def build(cls, setup: Setup) -> Self:
+        """Decide everything before training; raise InputError for what cannot go together."""
+        ...
+
+    def stages(self) -> list[Stage]: ...
+
+    def trainable_modules(self) -> Mapping[str, nn.Module]:
+        """Projections and the like: trained with the student, stripped when it is saved."""
+        ...
+
+    def loss(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs | None, stage: Stage) -> LossTerms:
+        """Named terms of one value an example; `losses.reduce` weights and averages them."""
+        ...
+
+
+def updates_of(settings: Settings) -> list[tuple[str, int, float]]:
+    """(name, epochs, learning rate) of each stage that the settings ask for; every method trains this long."""
+    last = ("predict", settings.predict_epochs, settings.predict_learning_rate)
+    if settings.stages == "joint":
+        return [last]
+    return [("match", settings.match_epochs, settings.match_learning_rate), last]

@@ -1,0 +1,190 @@
+"""Meta-distillation [Meta-KD, 3.3]: every term weighted by how far the meta-teacher may be trusted."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
+
+from metakd import losses
+from metakd.batching import Batch
+from metakd.config import Settings
+from metakd.encoders import EncoderOutputs, has_raw_scores, map_layers
+from metakd.errors import InputError
+from metakd.losses import LossTerms, Term
+from metakd.meta_teacher import TransferableRepresentation
+from metakd.methods.base import Need, Setup, Stage, updates_of
+from metakd.prototypes import expertise_weights
+
+logger = logging.getLogger("metakd")
+
+LAYER_TERMS = ("embedding", "hidden", "attention")
+
+
+class MetaKD:
+    """L_S = mean_i λ_i [L_emb + L_hid + L_att + L_pred + γ2 · L_tkd]."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"teacher", "instance_weights"})
+
+    def __init__(
+        self,
+        settings: Settings,
+        terms: tuple[str, ...],
+        layers: list[int],
+        raw_scores: bool,
+        transferable: TransferableRepresentation,
+        projections: dict[str, nn.Module],
+    ) -> None:
+        self.settings = settings
+        self.terms = terms
+        self.layers = layers
+        self.raw_scores = raw_scores
+        self.transferable = transferable
+        self.projections = projections
+
+    @classmethod
+    def build(cls, setup: Setup) -> Self:
+        assert setup.teacher is not None
+        settings, student, teacher = setup.settings, setup.student.config, setup.teacher.encoder.config
+        layers = map_layers(student.num_hidden_layers, teacher.num_hidden_layers, settings.layer_map)
+        widths = student.hidden_size, teacher.hidden_size
+        if settings.student_init == "teacher" and setup.student_is_cut:
+            transferable = copy.deepcopy(setup.teacher.transferable).requires_grad_(True)
+        else:
+            blind = not setup.teacher.transferable.use_embedding
+            transferable = TransferableRepresentation(widths[0], setup.num_domains, use_embedding=not blind)
+        names = ("layers", "feature") if widths[0] != widths[1] else ()
+        return cls(
+            settings=settings,
+            terms=_usable_terms(settings, setup.same_tokens),
+            layers=layers,
+            raw_scores=_use_raw_scores(setup),
+            transferable=transferable,
+            projections={name: nn.Linear(*widths) for name in names},
+        )
+
+    def stages(self) -> list[Stage]:
+        planned = updates_of(self.settings)
+        groups = [self.terms]
+        if len(planned) == 2:
+            groups = [tuple(t for t in self.terms if t != "prediction"), ("prediction",)]
+        return [
+            Stage(
+                name,
+                epochs,
+                rate,
+                terms,
+                layers=any(term in LAYER_TERMS for term in terms),
+                scores=self.raw_scores and "attention" in terms,
+            )
+            for (name, epochs, rate), terms in zip(planned, groups, strict=True)
+        ]
+
+    def trainable_modules(self) -> dict[str, nn.Module]:
+        modules = dict(self.projections) if any(t != "prediction" for t in self.terms) else {}
+        return modules | ({"transferable": self.transferable} if "feature" in self.terms else {})
+
+    def loss(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs | None, stage: Stage) -> LossTerms:
+        assert teacher is not None
+        trust = expertise_weights(
+            batch["instance_weights"], teacher.logits, batch["labels"], hard=self.settings.expertise == "hard"
+        )
+        compute = {
+            "embedding": self._embedding,
+            "hidden": self._hidden,
+            "attention": self._attention,
+            "prediction": self._prediction,
+            "feature": self._feature,
+        }
+        return {
+            name: Term(
+                compute[name](student, batch, teacher),
+                coefficient=self.settings.gamma2 if name == "feature" else 1.0,
+                weights=trust,
+            )
+            for name in stage.terms
+        }
+
+    def _project(self, name: str, states: Tensor) -> Tensor:
+        return self.projections[name](states) if name in self.projections else states
+
+    def _embedding(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
+        ours = self._project("layers", student.hidden_states[0])
+        return losses.hidden_state_loss(ours, teacher.hidden_states[0], batch["attention_mask"])
+
+    def _hidden(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
+        return losses.sum_layers(
+            [
+                losses.hidden_state_loss(
+                    self._project("layers", ours), teacher.hidden_states[layer], batch["attention_mask"]
+                )
+                for ours, layer in zip(student.hidden_states[1:], self.layers, strict=True)
+            ]
+        )
+
+    def _attention(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
+        mask = batch["attention_mask"]
+        if self.raw_scores:
+            return losses.sum_layers(
+                [
+                    losses.attention_score_loss(ours, teacher.attention_scores[layer - 1], mask)
+                    for ours, layer in zip(student.attention_scores, self.layers, strict=True)
+                ]
+            )
+        return losses.sum_layers(
+            [
+                losses.relation_loss(ours, teacher.hidden_states[layer], mask)
+                for ours, layer in zip(student.hidden_states[1:], self.layers, strict=True)
+            ]
+        )
+
+    def _prediction(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
+        return losses.prediction_loss(student.logits, teacher.logits, self.settings.temperature)
+
+    def _feature(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
+        assert teacher.representation is not None
+        ours = self._project("feature", self.transferable(student.pooled, batch["domains"]))
+        return losses.transferable_knowledge_loss(ours, teacher.representation)
+
+
+def _usable_terms(settings: Settings, same_tokens: bool) -> tuple[str, ...]:
+    """The terms asked for, less those that compare token with token where the tokens differ."""
+    if same_tokens:
+        return settings.terms
+    dropped = [term for term in settings.terms if term in LAYER_TERMS]
+    kept = tuple(term for term in settings.terms if term not in LAYER_TERMS)
+    if dropped:
+        logger.warning("student and teacher have different tokenizers: the terms %s drop out", ", ".join(dropped))
+    if not kept or (settings.stages == "two" and kept == ("prediction",)):
+        raise InputError(
+            "student and teacher have different tokenizers, which leaves only the terms 'prediction' and 'feature'; "
+            "use --terms prediction,feature, or --terms prediction --stages joint"
+        )
+    return kept
+
+
+def _use_raw_scores(setup: Setup) -> bool:
+    """Raw scores, or the relation loss; InputError where scores are demanded and cannot be had."""
+    assert setup.teacher is not None
+    wish = setup.settings.attention
+    if wish == "relation" or "attention" not in setup.settings.terms or not setup.same_tokens:
+        return False
+    obstacles = [
+        f"{model.config.model_type} does not give its raw attention scores"
+        for model in (setup.teacher.encoder, setup.student)
+        if not has_raw_scores(model)
+    ]
+    heads = [model.config.num_attention_heads for model in (setup.teacher.encoder, setup.student)]
+    if heads[0] != heads[1]:
+        obstacles.append(f"the teacher has {heads[0]} attention heads and the student {heads[1]}")
+    if not obstacles:
+        return True
+    reason = " and ".join(dict.fromkeys(obstacles))
+    if wish == "scores":
+        raise InputError(
+            f"attention = 'scores': {reason}; use --attention relation, or leave 'attention' out of --terms"
+        )
+    logger.warning("%s: the attention term matches token relations instead of raw scores", reason)
+    return False

@@ -1,0 +1,98 @@
+"""`--dry-run`: what a run would do, how large its models are, and roughly how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from rich.table import Table
+from transformers import PreTrainedModel
+
+from metakd import losses
+from metakd.batching import Collator
+from metakd.checkpoints import resolve
+from metakd.domains import SPLITS
+from metakd.encoders import forward, load_encoder, map_layers
+from metakd.progress import console
+from metakd.runs import Run, device
+from metakd.students import count_parameters, cut_student, layers_to_cut
+
+BACKWARD = 3  # a forward and a backward pass cost about as much as three forward passes
+CHECKPOINT_COPIES = 3 * 2  # weights and two moments of the optimizer, two checkpoints at a time
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters in all, and those that compute (embedding tables do not)."""
+
+    parameters: int
+    computing: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Sizes:
+        total = count_parameters(model)
+        return cls(total, total - count_parameters(model.get_input_embeddings()))
+
+
+def print_plan(run: Run) -> None:
+    """Print the plan; the time is scaled from one real training step of the base on real text."""
+    settings, data = run.settings, run.data
+    base = load_encoder(resolve(settings.base), data.labels)
+    num_layers = layers_to_cut(settings.student)
+    if num_layers is None:
+        student_model = load_encoder(resolve(settings.student), data.labels)
+    else:
+        student_model = cut_student(base, map_layers(num_layers, base.config.num_hidden_layers, settings.layer_map))
+    teacher, student = Sizes.of(base), Sizes.of(student_model)
+    second = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
+
+    rows = len(data.train)
+    learning = BACKWARD * student.computing
+    matched = settings.match_epochs if settings.stages == "two" else settings.predict_epochs
+    recalled = settings.predict_epochs if settings.stages == "two" else 0
+    work = {
+        "weigh": rows * teacher.computing,
+        "teach": settings.teacher_epochs * rows * BACKWARD * teacher.computing,
+        f"distill ({settings.method})": matched * rows * (learning + teacher.computing) + recalled * rows * learning,
+    }
+    if settings.rival:
+        work["distill (fine_tuned)"] = (matched + recalled) * rows * learning
+    steps = Table(title=f"Plan of {run.folder}")
+    steps.add_column("step")
+    steps.add_column("minutes, about", justify="right")
+    for name, amount in work.items():
+        steps.add_row(name, f"{amount * second / 60:.1f}")
+    steps.add_row("all", f"{sum(work.values()) * second / 60:.1f}")
+    console.print(_data_table(run), steps)
+    fleets = 2 if settings.rival else 1
+    kept = 4 * (teacher.parameters + fleets * len(data.domains) * student.parameters)
+    console.print(
+        f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; "
+        f"disk {kept / 1e9:.2f} GB, and up to {4 * CHECKPOINT_COPIES * teacher.parameters / 1e9:.2f} GB while training"
+    )
+
+
+def _data_table(run: Run) -> Table:
+    table = Table(title=f"Examples in {run.data_path}")
+    splits = [name for name in SPLITS if run.data.splits.get(name)]
+    for column in ("domain", *splits):
+        table.add_column(column, justify="left" if column == "domain" else "right")
+    counts = {name: Counter(e.domain for e in run.data.splits[name]) for name in splits}
+    for domain in run.data.domains:
+        table.add_row(domain, *(str(counts[name][domain]) for name in splits))
+    return table
+
+
+def _forward_seconds(run: Run, model: PreTrainedModel) -> float:
+    """Seconds of one example's forward pass, a third of its training step; the first of two steps warms up."""
+    examples = run.data.train[: run.settings.batch_size]
+    features = run.features(examples, run.tokenizer)
+    batch = {name: value.to(device()) for name, value in Collator(run.tokenizer.pad_token_id)(features).items()}
+    model.to(device()).train()
+    elapsed = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        losses.cross_entropy(forward(model, batch).logits, batch["labels"]).mean().backward()
+        elapsed = time.perf_counter() - started
+    return elapsed / len(examples) / BACKWARD

@@ -1,0 +1,100 @@
+"""Instance weights: class prototypes of each domain, prototype scores t, expertise weights λ.
+
+N examples, K domains, M classes, H width. Equations: Pan et al., "Meta-KD" (ACL 2021), sections 3.1 and 3.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """One mean vector for each domain and class, and how many examples stand behind it."""
+
+    vectors: Tensor  # (K, M, H); zeros where a domain lacks the class
+    counts: Tensor  # (K, M) int
+
+
+def prototypes(
+    embeddings: Tensor,  # (N, H), E(x) by the pretrained encoder
+    labels: Tensor,  # (N,) int
+    domains: Tensor,  # (N,) int
+    num_labels: int,
+    num_domains: int,
+) -> Prototypes:
+    """p_k^m = mean of E(x_i) over the examples of domain k with class m [3.1]."""
+    cells = domains * num_labels + labels
+    counts = torch.bincount(cells, minlength=num_domains * num_labels)
+    sums = torch.zeros(num_domains * num_labels, embeddings.shape[1], dtype=embeddings.dtype)
+    sums.index_add_(0, cells, embeddings)
+    vectors = sums / counts.clamp(min=1)[:, None]
+    shape = (num_domains, num_labels)
+    return Prototypes(vectors.view(*shape, -1), counts.view(*shape))
+
+
+def prototype_scores(
+    known: Prototypes,
+    embeddings: Tensor,  # (N, H): the same examples that `known` was made of
+    labels: Tensor,  # (N,) int
+    domains: Tensor,  # (N,) int
+    alpha: float = 0.5,
+) -> Tensor:  # (N,)
+    """t_i = α · cos(p_k^m, E_i) + (1 − α)/(K − 1) · Σ_{k' ≠ k} cos(p_k'^m, E_i), with m = y_i [3.1].
+
+    An example's own vector is left out of its home prototype. The foreign mean runs over the domains that
+    have the class; where home or abroad has none, the other side alone counts, unscaled; where neither has
+    one, nothing speaks for or against the example and it gets the mean of all others (1 if there are none).
+    """
+    counts = known.counts[domains, labels]  # (N,), the example itself included
+    home_sum = known.vectors[domains, labels] * counts[:, None]
+    home = F.cosine_similarity((home_sum - embeddings) / (counts - 1).clamp(min=1)[:, None], embeddings, dim=-1)
+    has_home = counts > 1
+
+    abroad = known.vectors[:, labels]  # (K, N, H)
+    cosines = F.cosine_similarity(abroad, embeddings[None], dim=-1)  # (K, N)
+    foreign = torch.arange(len(known.counts))[:, None] != domains[None]
+    usable = foreign & (known.counts[:, labels] > 0)
+    foreign_mean = (cosines * usable).sum(0) / usable.sum(0).clamp(min=1)
+    has_foreign = usable.any(0)
+
+    scores = alpha * home + (1 - alpha) * foreign_mean
+    scores = torch.where(has_foreign, scores, home)
+    scores = torch.where(has_home, scores, foreign_mean)
+    defined = has_home | has_foreign
+    neutral = scores[defined].mean() if defined.any() else torch.tensor(1.0)
+    return torch.where(defined, scores, neutral)
+
+
+def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
+    """t as used in losses: never negative (that would maximise the loss); by default divided by its mean.
+
+    scores: (N,) prototype scores -> (N,) weights.
+    """
+    weights = scores.clamp(min=0)
+    if not normalize:
+        return weights
+    mean = weights.mean()
+    return weights / mean if mean > 0 else torch.ones_like(weights)
+
+
+def expertise_weights(
+    instance: Tensor,  # (B,) t
+    teacher_logits: Tensor,  # (B, M)
+    labels: Tensor,  # (B,) int
+    hard: bool = False,
+) -> Tensor:  # (B,)
+    """λ_i = (1 + t_i) / (exp((ŷ_i − y_i)²) + 1) [3.3]: how far the teacher may be trusted on this example.
+
+    ŷ_i is the teacher's probability of the true class, so that (ŷ − y)² = (1 − p_y)²; with `hard`, it is 1
+    where the teacher's first choice is the true class and 0 elsewhere.
+    """
+    if hard:
+        trusted = (teacher_logits.argmax(-1) == labels).float()
+    else:
+        trusted = teacher_logits.float().softmax(-1).gather(1, labels[:, None]).squeeze(1)
+    return (1 + instance) / ((1 - trusted).pow(2).exp() + 1)

@@ -1,0 +1,60 @@
+"""results.json as a table, for terminals and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+
+def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a model a row, the domains, the average with its interval, F1, size and latency."""
+    domains = list(results["domains"])
+    header = ["model", *domains, "average", "95 % interval", "macro-F1", "parameters", "MB", "ms (p95)"]
+    body = []
+    for name, average in results["average"].items():
+        by_domain = [results["domains"][domain].get(name, {}).get("accuracy") for domain in domains]
+        low, high = average["accuracy_interval"]
+        body.append(
+            [
+                name,
+                *("-" if value is None else _percent(value) for value in by_domain),
+                _percent(average["accuracy"]),
+                f"{_percent(low)} to {_percent(high)}",
+                _percent(average["macro_f1"]),
+                f"{average['parameters'] / 1e6:.2f} M",
+                f"{average['bytes'] / 1e6:.1f}",
+                f"{average['latency_ms']['median']:.1f} ({average['latency_ms']['p95']:.1f})",
+            ]
+        )
+    return header, body
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def markdown_table(results: Mapping[str, Any]) -> str:
+    header, body = rows(results)
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + caption(results) + "\n"
+
+
+def rich_table(results: Mapping[str, Any]) -> Table:
+    header, body = rows(results)
+    table = Table(title="Accuracy in percent", caption=caption(results))
+    for column in header:
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for line in body:
+        table.add_row(*line)
+    return table
+
+
+def caption(results: Mapping[str, Any]) -> str:
+    """What the table is of; a caution where few examples stand behind it."""
+    counts = {
+        domain: next(iter(models.values()))["examples"] for domain, models in results["domains"].items() if models
+    }
+    shown = ", ".join(f"{domain} {count}" for domain, count in counts.items())
+    return f"Scored on {results['split']} ({shown} examples); intervals are bootstrap percentiles."

@@ -1,0 +1,165 @@
+"""A run's folder: where each result lies, what it depends on, and what is already there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metakd.artifacts import fingerprint, read_manifest, write_json
+from metakd.batching import Features, encode
+from metakd.checkpoints import resolve
+from metakd.config import Settings
+from metakd.domains import Example, MultiDomainDataset, folder_name, load_dataset
+from metakd.encoders import check_length, load_config, load_tokenizer, map_layers
+from metakd.errors import InputError
+from metakd.methods import METHODS
+from metakd.students import layers_to_cut
+
+RUN_FILE = "run.json"
+OPTIMISATION = ("seed", "batch_size", "warmup", "weight_decay", "dropout", "attention_dropout")
+WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
+TEACH_SETTINGS = ("domain_loss", "gamma1", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
+DISTILL_SETTINGS = (
+    *("base", "student", "student_init", "max_length", "terms", "stages", "match_epochs", "match_learning_rate"),
+    *("predict_epochs", "predict_learning_rate", "gamma2", "temperature", "expertise", "attention", "layer_map"),
+    *OPTIMISATION,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Settings and data of one output folder. Steps read and write through it."""
+
+    folder: Path
+    settings: Settings
+    data_path: Path
+    data: MultiDomainDataset
+
+    @classmethod
+    def assemble(cls, folder: Path, settings: Settings, data_path: Path) -> Run:
+        """Read the data and find the models, writing nothing. Raises InputError for what cannot be used."""
+        if settings.method not in METHODS:
+            raise InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}")
+        run = cls(folder, settings, data_path, load_dataset(data_path, settings.seed))
+        base = load_config(resolve(settings.base))
+        check_length(base, settings.max_length)
+        num_layers = layers_to_cut(settings.student)
+        if num_layers is None:
+            student = load_config(resolve(settings.student))
+            check_length(student, settings.max_length)
+            num_layers = student.num_hidden_layers
+        elif not 1 <= num_layers <= base.num_hidden_layers:
+            limit = base.num_hidden_layers
+            raise InputError(f"student = {settings.student!r}: the base has {limit} layers; choose 1 to {limit}")
+        map_layers(num_layers, base.num_hidden_layers, settings.layer_map)
+        return run
+
+    def begin(self) -> Run:
+        """Make the folder and note in it what this run is."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / RUN_FILE, self.description())
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
+        return self
+
+    def description(self) -> dict[str, Any]:
+        return {
+            "data": str(self.data_path.resolve()),
+            "data_fingerprint": self.data_fingerprint,
+            "labels": self.data.labels,
+            "domains": self.data.domains,
+            "settings": self.settings.model_dump(mode="json"),
+        }
+
+    # --- Folders
+
+    @property
+    def weights_folder(self) -> Path:
+        return self.folder / "instance_weights"
+
+    @property
+    def teacher_folder(self) -> Path:
+        return self.folder / "meta_teacher"
+
+    def student_folder(self, method: str, domain: str) -> Path:
+        """The chosen method's students lie in `students`, a rival's in a folder of its own name."""
+        return self.folder / ("students" if method == self.settings.method else method) / folder_name(domain)
+
+    def checkpoint_folder(self, name: str, mark: str) -> Path:
+        """Checkpoints of a step that is under way; `mark` keeps those of other settings apart."""
+        return self.folder / "checkpoints" / f"{name}-{mark[:12]}"
+
+    # --- What each step depends on
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        return self.data.fingerprint()
+
+    @cached_property
+    def weigh_fingerprint(self) -> str:
+        return fingerprint("weigh", self.data_fingerprint, self._values(WEIGH_SETTINGS), self._weights_size("base"))
+
+    @cached_property
+    def teach_fingerprint(self) -> str:
+        return fingerprint("teach", self.weigh_fingerprint, self._values(TEACH_SETTINGS))
+
+    def distill_fingerprint(self, method: str, domain: str, with_teacher: bool) -> str:
+        source = self.teach_fingerprint if with_teacher else self.data_fingerprint
+        return fingerprint("distill", method, domain, source, self._values(DISTILL_SETTINGS))
+
+    def _values(self, names: Sequence[str]) -> dict[str, Any]:
+        values = self.settings.model_dump(mode="json")
+        return {name: values[name] for name in names}
+
+    def _weights_size(self, setting: str) -> list[tuple[str, int]]:
+        folder = resolve(getattr(self.settings, setting))
+        return sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.suffix in (".safetensors", ".bin"))
+
+    # --- Texts as numbers
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(resolve(self.settings.base), self.settings.max_length)
+
+    def features(self, examples: Sequence[Example], tokenizer: Any) -> list[Features]:
+        """Token ids, and labels and domains as their places in the sorted lists."""
+        features = encode(tokenizer, examples, self.settings.max_length)
+        for feature, example in zip(features, examples, strict=True):
+            feature["labels"] = self.data.labels.index(example.label)
+            feature["domains"] = self.data.domains.index(example.domain)
+        return features
+
+
+def is_done(folder: Path, expected: str) -> bool:
+    """Whether a step's result is there; InputError where it was made with other settings or data."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return False
+    if manifest.get("fingerprint") == expected:
+        return True
+    raise InputError(
+        f"{folder} was made with other settings, data or base. Choose another --output, or delete that folder "
+        "to have it made anew"
+    )
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The description that `Run.begin` left in the folder."""
+    try:
+        described = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{folder}: no run here (no readable {RUN_FILE}); `metakd run` makes one") from None
+    if not isinstance(described, Mapping) or "settings" not in described:
+        raise InputError(f"{folder}/{RUN_FILE}: not the description of a run")
+    return dict(described)
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

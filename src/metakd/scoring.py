@@ -1,0 +1,155 @@
+"""Score a run's models: on its own held-out split, beside TF-IDF, or on any labelled file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from metakd.artifacts import environment, read_manifest, write_json, write_text
+from metakd.domains import Example, folder_name, of_domain, read_examples
+from metakd.errors import InputError
+from metakd.evaluation import Predictions, TfidfRival, latency, score
+from metakd.inference import Classifier
+from metakd.progress import Progress
+from metakd.results import markdown_table
+from metakd.runs import Run, read_run
+from metakd.students import count_parameters
+
+logger = logging.getLogger("metakd")
+
+WEIGHT_FILES = ("*.safetensors", "tokenizer.json", "config.json")
+
+
+def evaluate(run: Run) -> dict[str, Any]:
+    """Score teacher, students, the fine-tuned rival and TF-IDF on test (or dev), and write results.json and results.md."""
+    split = run.data.scored_split
+    if split is None:
+        raise InputError(f"{run.data_path}: neither test nor dev, so there is nothing to score on; add dev.jsonl")
+    if split == "dev":
+        logger.warning("there is no test split: scores are on dev, which nothing was chosen on unless you did")
+    examples = run.data.splits[split]
+    scored = score_models(run.folder, run.description(), examples)
+    scored["tfidf"] = _score_tfidf(run, examples)
+    results = _results(scored, split, run.description())
+    results["seconds"] = _seconds(run.folder)
+    write_json(run.folder / "results.json", results)
+    write_text(run.folder / "results.md", markdown_table(results))
+    return results
+
+
+def evaluate_file(folder: Path, data: Path, output: Path) -> dict[str, Any]:
+    """Score the teacher and each domain's student of a finished run on a labelled file, and write the scores."""
+    described = read_run(folder)
+    examples = read_examples(data, labelled=True)
+    strange = sorted({e.label for e in examples} - set(described["labels"]))
+    if strange:
+        known = ", ".join(described["labels"])
+        raise InputError.collect(str(data), [f"label {label!r}: the run knows only {known}" for label in strange])
+    unseen = sorted({e.domain for e in examples} - set(described["domains"]))
+    if unseen:
+        logger.warning("domains without a student of their own, scored by the teacher alone: %s", ", ".join(unseen))
+    results = _results(score_models(folder, described, examples), str(data), described)
+    write_json(output, results)
+    return results
+
+
+def score_models(folder: Path, described: Mapping[str, Any], examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
+    """For each model of the run: scores, sizes and latencies by domain; the students of a method count as one model."""
+    domains = sorted({e.domain for e in examples})
+    labels: list[str] = described["labels"]
+    settings = described["settings"]
+    fleets = {"meta_teacher": {domain: folder / "meta_teacher" for domain in domains}}
+    for name, parent in (("student", "students"), ("fine_tuned", "fine_tuned")):
+        found = {domain: folder / parent / folder_name(domain) for domain in domains}
+        fleets[name] = {domain: path for domain, path in found.items() if read_manifest(path) is not None}
+    if settings["method"] == "fine_tuned":
+        fleets["fine_tuned"] = fleets["student"]
+    scored = {}
+    loaded: dict[Path, Classifier] = {}
+    total = sum(len(fleet) for fleet in fleets.values())
+    with Progress("evaluate", total) as progress:
+        for name, fleet in fleets.items():
+            predictions, facts = {}, {}
+            for domain, path in fleet.items():
+                if path not in loaded:
+                    loaded = {path: Classifier.load(path)}
+                own = of_domain(examples, domain)
+                predictions[domain] = _predictions(own, labels, loaded[path])
+                facts[domain] = _cost(path, loaded[path], own)
+                progress.advance(1)
+            if predictions:
+                scored[name] = _joined(score(predictions, len(labels), settings["bootstrap"], settings["seed"]), facts)
+    return scored
+
+
+def _score_tfidf(run: Run, examples: Sequence[Example]) -> dict[str, Any]:
+    predictions, facts = {}, {}
+    for domain in sorted({e.domain for e in examples}):
+        own = of_domain(examples, domain)
+        rival = TfidfRival(of_domain(run.data.train, domain))
+        places = [run.data.labels.index(label) for label in rival.predict(own)]
+        predictions[domain] = Predictions(_truth(own, run.data.labels), np.array(places))
+        facts[domain] = rival.size() | {"latency_ms": latency(lambda e, rival=rival: rival.predict([e]), own)}
+    return _joined(score(predictions, len(run.data.labels), run.settings.bootstrap, run.settings.seed), facts)
+
+
+def _predictions(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Predictions:
+    assert classifier.labels == labels
+    return Predictions(_truth(examples, labels), classifier.probabilities(examples).argmax(-1).numpy())
+
+
+def _truth(examples: Sequence[Example], labels: list[str]) -> Any:
+    return np.array([labels.index(e.label) for e in examples])
+
+
+def _cost(path: Path, classifier: Classifier, examples: Sequence[Example]) -> dict[str, Any]:
+    """Parameters, bytes of weights, tokenizer and configuration, and CPU latency."""
+    files = [file for pattern in WEIGHT_FILES for file in path.glob(pattern) if file.name != "domain_head.safetensors"]
+    classifier.model.to(torch.device("cpu"))
+    return {
+        "parameters": count_parameters(classifier.model),
+        "bytes": sum(file.stat().st_size for file in files),
+        "latency_ms": latency(lambda example: classifier.predict_examples([example]), examples),
+    }
+
+
+def _joined(scores: dict[str, Any], facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Scores with sizes and latencies beside them; on average, both are plain means over domains."""
+    for domain, found in facts.items():
+        scores["domains"][domain] |= found
+    every = list(facts.values())
+    scores["average"] |= {
+        "parameters": round(float(np.mean([f["parameters"] for f in every]))),
+        "bytes": round(float(np.mean([f["bytes"] for f in every]))),
+        "latency_ms": {
+            key: round(float(np.mean([f["latency_ms"][key] for f in every])), 3) for key in ("median", "p95")
+        },
+    }
+    return scores
+
+
+def _results(scored: dict[str, dict[str, Any]], split: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    domains = sorted({domain for found in scored.values() for domain in found["domains"]})
+    return {
+        "schema": 1,
+        "split": split,
+        "average": {name: found["average"] for name, found in scored.items()},
+        "domains": {
+            domain: {name: found["domains"][domain] for name, found in scored.items() if domain in found["domains"]}
+            for domain in domains
+        },
+        "run": dict(described),
+        "environment": environment(),
+    }
+
+
+def _seconds(folder: Path) -> dict[str, float]:
+    """How long each finished step took, by its folder."""
+    manifests = sorted(folder.glob("*/manifest.json")) + sorted(folder.glob("*/*/manifest.json"))
+    found = {str(path.parent.relative_to(folder)): read_manifest(path.parent) for path in manifests}
+    return {name: manifest["seconds"] for name, manifest in found.items() if manifest}
