@@ -15,7 +15,7 @@ from rich.logging import RichHandler
 
 from metakd.config import Settings, read_settings_file
 from metakd.errors import CheckError, InputError, require
-from metakd.progress import console
+from metakd.progress import console, stdout
 
 if TYPE_CHECKING:
     from metakd.runs import Run
@@ -47,7 +47,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             help=f"{field.description} [default: {_shown(field.default)}]",
             rich_help_panel="Settings",
         )
-        kind = Annotated[bool | None if switch else str | None, option]
+        kind = Annotated[bool | None, option] if switch else Annotated[str | None, option]
         flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
 
     def call(**values: Any) -> None:
@@ -97,10 +97,8 @@ def _run_all(output: Path, data: Path | None, config: Path | None, given: dict[s
     from metakd.pipeline import run_all
     from metakd.results import rich_table
 
-    console.print(rich_table(run_all(opened)))
-    console.print(
-        f"students: {output / 'students'}\nreport:   {output / 'results.md'} and results.json", soft_wrap=True
-    )
+    stdout.print(rich_table(run_all(opened)))
+    stdout.print(f"students: {output / 'students'}\nreport:   {output / 'results.md'} and results.json", soft_wrap=True)
 
 
 @app.command()
@@ -109,7 +107,7 @@ def weigh(given: dict[str, Any], output: Output, data: Data = None, config: Conf
     """First step: how much each training example transfers (prototype scores and instance weights)."""
     from metakd import pipeline
 
-    console.print(f"instance weights: {pipeline.weigh(_open(output, data, config, given))}")
+    stdout.print(f"instance weights: {pipeline.weigh(_open(output, data, config, given))}")
 
 
 @app.command()
@@ -118,7 +116,7 @@ def teach(given: dict[str, Any], output: Output, data: Data = None, config: Conf
     """Second step: the meta-teacher, fine-tuned on all domains."""
     from metakd import pipeline
 
-    console.print(f"meta-teacher: {pipeline.teach(_open(output, data, config, given))}")
+    stdout.print(f"meta-teacher: {pipeline.teach(_open(output, data, config, given))}")
 
 
 @app.command()
@@ -138,7 +136,7 @@ def distill(
     if strange:
         raise InputError(f"--domain {strange[0]}: the data has {', '.join(opened.data.domains)}")
     for name in domain or opened.data.domains:
-        console.print(f"student of {name}: {pipeline.distill(opened, name)}")
+        stdout.print(f"student of {name}: {pipeline.distill(opened, name)}")
 
 
 @app.command()
@@ -150,7 +148,7 @@ def evaluate(
     """Last step: score all models on the run's held-out split, or teacher and students on a file."""
     if (data is None) != (output is None):
         raise InputError("--data and --output go together: the file to score on, and where its scores go")
-    require("torch", "train")
+    _load_library()
     from metakd import scoring
     from metakd.results import rich_table
 
@@ -158,8 +156,8 @@ def evaluate(
         results = scoring.evaluate_file(folder, data, output)
     else:
         results = scoring.evaluate(_open(folder, None, None, {}))
-    console.print(rich_table(results))
-    console.print(f"scores: {output or folder / 'results.json'}")
+    stdout.print(rich_table(results))
+    stdout.print(f"scores: {output or folder / 'results.json'}")
 
 
 @app.command()
@@ -169,7 +167,7 @@ def predict(
     output: Annotated[Path, typer.Option(help="JSONL file to write: id, label, probability.")],
 ) -> None:
     """Label the texts of a file, in order."""
-    require("torch", "train")
+    _load_library()
     from metakd.artifacts import write_text
     from metakd.domains import read_examples
     from metakd.inference import Classifier
@@ -181,13 +179,13 @@ def predict(
         for e, p in zip(examples, found, strict=True)
     ]
     write_text(output, "\n".join(lines) + "\n")
-    console.print(f"{len(lines)} predictions: {output}")
+    stdout.print(f"{len(lines)} predictions: {output}")
 
 
 @app.command()
 def methods() -> None:
     """How students can be taught."""
-    require("torch", "train")
+    _load_library()
     from metakd.methods import METHODS
 
     for name, kind in METHODS.items():
@@ -198,7 +196,7 @@ def methods() -> None:
 def _assemble(output: Path, data: Path | None, config: Path | None, given: dict[str, Any]) -> Run:
     """The run meant by the command line. Flags go before the config file, that before what the folder was begun
     with, that before the defaults."""
-    require("torch", "train")
+    _load_library()
     from metakd.runs import RUN_FILE, Run, read_run
 
     begun = read_run(output) if (output / RUN_FILE).is_file() else None
@@ -226,6 +224,15 @@ def main() -> None:
         _fail(error, 2)
     except CheckError as error:
         _fail(error, 1)
+
+
+def _load_library() -> None:
+    """Import what trains models, without its own progress bars; InputError says which command installs it."""
+    require("torch", "train")
+    from transformers.utils import logging as library_logging
+
+    library_logging.disable_progress_bar()
+    library_logging.set_verbosity_error()
 
 
 def _fail(error: Exception, code: int) -> None:

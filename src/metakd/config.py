@@ -15,7 +15,7 @@ Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
 
 
 def setting(default: Any, text: str, paper: str = "", **bounds: Any) -> Any:
-    """A field with its line of help and, where the paper (or its authors' training scripts) has one, its value there."""
+    """A field with its line of help and the value it has in the paper or its authors' training scripts, if any."""
     return Field(default=default, description=text, json_schema_extra={"paper": paper}, **bounds)
 
 

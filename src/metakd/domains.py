@@ -150,9 +150,9 @@ def _read_rows(path: Path, faults: list[str]) -> Iterator[tuple[int, dict[str, A
         raise InputError(f"{path}: no such file or folder")
     if not path.name.endswith(SUFFIXES):
         raise InputError(f"{path}: expected one of {', '.join(SUFFIXES)}")
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened as lines:
+        with opener(path, "rb") as lines:
             for row, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue

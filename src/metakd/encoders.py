@@ -7,10 +7,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
@@ -145,7 +147,7 @@ def load_encoder(folder: Path, labels: Sequence[str]) -> PreTrainedModel:
         model = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, dtype=torch.float32, trust_remote_code=False
         )
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, UnpicklingError, SafetensorError) as error:
         raise InputError(f"{folder}: not an encoder that can classify text ({_first_line(error)})") from None
     return model
 

@@ -110,7 +110,7 @@ def fit(learner: nn.Module, features: Sequence[Features], collator: Collator, pl
             batches=LengthBatches(lengths, settings.batch_size, settings.seed),
             model=learner,
             args=arguments,
-            train_dataset=list(features),  # type: ignore[arg-type]
+            train_dataset=list(features),
             data_collator=collator,
             callbacks=[_Ticks(progress)],
         )

@@ -93,7 +93,7 @@ def latency(classify: Callable[[Example], Any], examples: Sequence[Example]) -> 
 
 
 class TfidfRival:
-    """Word 1- and 2-grams by TF-IDF into logistic regression: what a domain's labels give without any language model."""
+    """TF-IDF of word 1- and 2-grams into logistic regression: what labels alone give, without a language model."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         labels = [example.label for example in examples]
@@ -108,6 +108,9 @@ class TfidfRival:
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
         return [str(label) for label in self.pipeline.predict([self._text(example) for example in examples])]
+
+    def predict_one(self, example: Example) -> str:
+        return self.predict([example])[0]
 
     def size(self) -> dict[str, int]:
         """Weights of the classifier, and bytes of the whole pipeline as Python would store it."""

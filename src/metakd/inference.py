@@ -46,9 +46,8 @@ class Classifier:
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
         """The likeliest label of each text (or pair of texts) and its probability, in order."""
-        examples = [
-            Example("", *((text, None) if isinstance(text, str) else text), label="", domain="") for text in texts
-        ]
+        pairs = [(text, None) if isinstance(text, str) else text for text in texts]
+        examples = [Example("", first, second, label="", domain="") for first, second in pairs]
         return self.predict_examples(examples)
 
     def predict_examples(self, examples: Sequence[Example]) -> list[Prediction]:

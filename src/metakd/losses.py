@@ -74,17 +74,17 @@ class _ReverseGradient(torch.autograd.Function):
     """Identity forwards, −1 times the gradient backwards (Ganin and Lempitsky, 2015)."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: object, x: Tensor) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
         return -gradient
 
 
 def reverse_gradient(x: Tensor) -> Tensor:
     """x as it is; whatever learns through it is pushed the other way. Any shape."""
-    return _ReverseGradient.apply(x)  # type: ignore[no-untyped-call]
+    return _ReverseGradient.apply(x)
 
 
 # --- Distillation [3.3]: what the student is to imitate ---------------------------------------------------------

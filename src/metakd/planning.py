@@ -14,7 +14,7 @@ from metakd.batching import Collator
 from metakd.checkpoints import resolve
 from metakd.domains import SPLITS
 from metakd.encoders import forward, load_encoder, map_layers
-from metakd.progress import console
+from metakd.progress import stdout
 from metakd.runs import Run, device
 from metakd.students import count_parameters, cut_student, layers_to_cut
 
@@ -64,10 +64,10 @@ def print_plan(run: Run) -> None:
     for name, amount in work.items():
         steps.add_row(name, f"{amount * second / 60:.1f}")
     steps.add_row("all", f"{sum(work.values()) * second / 60:.1f}")
-    console.print(_data_table(run), steps)
+    stdout.print(_data_table(run), steps)
     fleets = 2 if settings.rival else 1
     kept = 4 * (teacher.parameters + fleets * len(data.domains) * student.parameters)
-    console.print(
+    stdout.print(
         f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; "
         f"disk {kept / 1e9:.2f} GB, and up to {4 * CHECKPOINT_COPIES * teacher.parameters / 1e9:.2f} GB while training"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-console = Console(stderr=True)
+PLAIN_WIDTH = 120  # columns where the output is no terminal
+
+console = Console(stderr=True)  # what goes on
+stdout = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)  # what was found
 
 
 class Progress:

@@ -26,7 +26,7 @@ WEIGHT_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Score teacher, students, the fine-tuned rival and TF-IDF on test (or dev), and write results.json and results.md."""
+    """Score teacher, students and rivals on test (or dev), and write results.json and results.md."""
     split = run.data.scored_split
     if split is None:
         raise InputError(f"{run.data_path}: neither test nor dev, so there is nothing to score on; add dev.jsonl")
@@ -63,7 +63,7 @@ def score_models(folder: Path, described: Mapping[str, Any], examples: Sequence[
     domains = sorted({e.domain for e in examples})
     labels: list[str] = described["labels"]
     settings = described["settings"]
-    fleets = {"meta_teacher": {domain: folder / "meta_teacher" for domain in domains}}
+    fleets = {"meta_teacher": dict.fromkeys(domains, folder / "meta_teacher")}
     for name, parent in (("student", "students"), ("fine_tuned", "fine_tuned")):
         found = {domain: folder / parent / folder_name(domain) for domain in domains}
         fleets[name] = {domain: path for domain, path in found.items() if read_manifest(path) is not None}
@@ -94,7 +94,7 @@ def _score_tfidf(run: Run, examples: Sequence[Example]) -> dict[str, Any]:
         rival = TfidfRival(of_domain(run.data.train, domain))
         places = [run.data.labels.index(label) for label in rival.predict(own)]
         predictions[domain] = Predictions(_truth(own, run.data.labels), np.array(places))
-        facts[domain] = rival.size() | {"latency_ms": latency(lambda e, rival=rival: rival.predict([e]), own)}
+        facts[domain] = rival.size() | {"latency_ms": latency(rival.predict_one, own)}
     return _joined(score(predictions, len(run.data.labels), run.settings.bootstrap, run.settings.seed), facts)
 
 

@@ -1,0 +1,127 @@
+"""Tiny random checkpoints of every proven architecture and a tiny corpus whose classes can be learnt."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+from metakd.domains import Example
+
+GOOD, BAD = ["good", "fine", "lovely", "bright"], ["bad", "poor", "dull", "broken"]
+TOPICS = {"books": ["plot", "page", "prose"], "kitchen": ["pan", "lid", "blade"]}
+FILLERS = ["the", "a", "it", "was", "very", "and", "this", "so"]
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*SPECIALS, *GOOD, *BAD, *TOPICS["books"], *TOPICS["kitchen"], *FILLERS, "."]
+
+SHAPES: dict[str, dict[str, int]] = {
+    "bert": {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
+    "roberta": {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
+    "electra": {
+        "embedding_size": 8,
+        "hidden_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    },
+    "distilbert": {"dim": 16, "n_layers": 4, "n_heads": 2, "hidden_dim": 32},
+    "mpnet": {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
+    "deberta-v2": {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
+    "albert": {
+        "embedding_size": 8,
+        "hidden_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    torch.manual_seed(0)
+
+
+def save_tokenizer(folder: Path, words: list[str] = WORDS) -> None:
+    backend = Tokenizer(WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.normalizer = Lowercase()
+    backend.pre_tokenizer = BertPreTokenizer()
+    places = [(token, words.index(token)) for token in ("[CLS]", "[SEP]")]
+    backend.post_processor = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", places)
+    backend.enable_truncation(8)  # baked in, as in all-MiniLM-L6-v2's file; loading has to clear both
+    backend.enable_padding(length=8)
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    ).save_pretrained(folder)
+
+
+def save_checkpoint(folder: Path, kind: str = "bert", words: list[str] = WORDS, **shape: int) -> Path:
+    torch.manual_seed(0)
+    common = {"vocab_size": len(words), "type_vocab_size": 2, "pad_token_id": 0, "max_position_embeddings": 40}
+    config = AutoConfig.for_model(kind, **(common | SHAPES[kind] | shape))
+    AutoModel.from_config(config).save_pretrained(folder)
+    save_tokenizer(folder, words)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """checkpoint('bert', hidden_size=8) -> a folder, made once a session for each shape."""
+    made: dict[str, Path] = {}
+
+    def make(kind: str = "bert", words: list[str] = WORDS, **shape: int) -> Path:
+        key = json.dumps([kind, words, shape], sort_keys=True)
+        if key not in made:
+            made[key] = save_checkpoint(tmp_path_factory.mktemp(kind), kind, words, **shape)
+        return made[key]
+
+    return make
+
+
+def toy_examples(count: int, seed: int, split: str) -> list[Example]:
+    """`count` short texts, domains and labels in turn, of which one word tells the label."""
+    draw = random.Random(seed)
+    rows = []
+    for i in range(count):
+        domain, label = ("books", "kitchen")[i % 2], ("positive", "negative")[i // 2 % 2]
+        words = draw.choices(FILLERS, k=draw.randint(1, 6))
+        words += [draw.choice(TOPICS[domain]), draw.choice(GOOD if label == "positive" else BAD)]
+        draw.shuffle(words)
+        rows.append(Example(f"{split}-{i}", " ".join(words), None, label, domain))
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def as_row(example: Example) -> dict[str, Any]:
+    return {key: value for key, value in vars(example).items() if value is not None}
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train (64 rows), dev (16) and test (24) of two domains and two classes."""
+    folder = tmp_path_factory.mktemp("toy")
+    for seed, (split, count) in enumerate({"train": 64, "dev": 16, "test": 24}.items()):
+        write_rows(folder / f"{split}.jsonl", [as_row(e) for e in toy_examples(count, seed, split)])
+    return folder

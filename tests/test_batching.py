@@ -1,0 +1,83 @@
+"""Tokens once, batches by length, padding to the batch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import toy_examples
+from metakd.batching import Collator, LengthBatches, encode, ordered_batches
+from metakd.domains import Example
+from metakd.encoders import load_tokenizer
+
+
+def test_a_missing_second_text_is_not_the_word_none(checkpoint: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(checkpoint(), 16)
+    single = encode(tokenizer, [Example("1", "good page", None, "a", "b")], 16)[0]
+    pair = encode(tokenizer, [Example("1", "good page", "bad lid", "a", "b")], 16)[0]
+    assert tokenizer.convert_ids_to_tokens(single["input_ids"]) == ["[CLS]", "good", "page", "[SEP]"]
+    assert tokenizer.convert_ids_to_tokens(pair["input_ids"])[4:] == ["bad", "lid", "[SEP]"]
+    assert pair["token_type_ids"] == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_real_tokens_leave_out_special_ones(checkpoint: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(checkpoint(), 16)
+    assert encode(tokenizer, [Example("1", "good page", None, "a", "b")], 16)[0]["real_mask"] == [0, 1, 1, 0]
+
+
+def test_texts_are_cut_to_max_length_and_not_to_the_files_own(checkpoint: Callable[..., Path]) -> None:
+    """The file cuts and pads to 8; loading clears both, so 20 words stay 22 tokens, or 12 where asked."""
+    long = [Example("1", "good " * 20, None, "a", "b")]
+    tokenizer = load_tokenizer(checkpoint(), 30)
+    assert len(encode(tokenizer, long, 30)[0]["input_ids"]) == 22
+    assert len(encode(tokenizer, long, 12)[0]["input_ids"]) == 12
+    assert len(encode(tokenizer, [Example("1", "good", None, "a", "b")], 30)[0]["input_ids"]) == 3
+
+
+def test_collator_pads_ids_with_the_pad_token_and_masks_with_zero() -> None:
+    features = [
+        {"input_ids": [5, 6], "real_mask": [1, 1], "labels": 1, "taught": torch.tensor([1.0, 2.0])},
+        {"input_ids": [7], "real_mask": [1], "labels": 0, "taught": torch.tensor([3.0, 4.0])},
+    ]
+    batch = Collator(pad_id=9)(features)
+    assert batch["input_ids"].tolist() == [[5, 6], [7, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
+    assert batch["real_mask"].tolist() == [[1, 1], [1, 0]]
+    assert batch["labels"].tolist() == [1, 0]
+    assert batch["taught"].tolist() == [[1, 2], [3, 4]]
+
+
+def test_collator_gives_the_teachers_tokens_their_own_padding() -> None:
+    features = [{"input_ids": [5, 6], "teacher_input_ids": [3]}, {"input_ids": [7], "teacher_input_ids": [3, 4]}]
+    batch = Collator(pad_id=0, teacher_pad_id=1)(features)
+    assert batch["teacher_input_ids"].tolist() == [[3, 1], [3, 4]]
+    assert batch["teacher_attention_mask"].tolist() == [[1, 0], [1, 1]]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 9))
+def test_every_example_comes_once_an_epoch_in_a_repeatable_order(lengths: list[int], size: int, seed: int) -> None:
+    sampler = LengthBatches(lengths, size, seed)
+    first = list(sampler)
+    assert sorted(i for batch in first for i in batch) == list(range(len(lengths)))
+    assert len(first) == len(sampler)
+    assert list(LengthBatches(lengths, size, seed)) == first
+
+
+def test_epochs_differ_and_batches_are_of_like_length() -> None:
+    lengths = torch.randint(1, 100, (256,)).tolist()
+    sampler = LengthBatches(lengths, 16, seed=0)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    spans = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in first]
+    assert sum(spans) / len(spans) < 20
+
+
+def test_ordered_batches_go_from_short_to_long(checkpoint: Callable[..., Path]) -> None:
+    features = encode(load_tokenizer(checkpoint(), 16), toy_examples(20, 0, "t"), 16)
+    order = [i for batch in ordered_batches(features, 6) for i in batch]
+    lengths = [len(features[i]["input_ids"]) for i in order]
+    assert lengths == sorted(lengths)
+    assert sorted(order) == list(range(20))

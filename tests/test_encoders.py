@@ -1,0 +1,159 @@
+"""Every proven architecture: raw scores, E(x), layer maps, loading."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModel
+
+from conftest import WORDS, toy_examples
+from metakd import encoders
+from metakd.batching import Batch, Collator, encode
+from metakd.errors import InputError
+
+PROVEN = ["bert", "roberta", "distilbert", "electra"]
+
+
+def batch_of(folder: Path, count: int = 6) -> Batch:
+    tokenizer = encoders.load_tokenizer(folder, 16)
+    return Collator(tokenizer.pad_token_id)(encode(tokenizer, toy_examples(count, 0, "t"), 16))
+
+
+def drop_unused(model: nn.Module, batch: Batch) -> Batch:
+    return {k: v for k, v in batch.items() if k != "token_type_ids" or "distil" not in type(model).__name__.lower()}
+
+
+@pytest.mark.parametrize("kind", PROVEN)
+def test_scores_are_raw_and_change_no_output(checkpoint: Callable[..., Path], kind: str) -> None:
+    """Scores are what eager attention feeds its softmax: their masked softmax is the library's own attention."""
+    folder = checkpoint(kind)
+    model = encoders.load_encoder(folder, ["a", "b"]).eval()
+    batch = drop_unused(model, batch_of(folder))
+    plain = encoders.forward(model, batch)
+    assert plain.attention_scores == ()
+    encoders.record_scores(model, True)
+    scored = encoders.forward(model, batch, scores=True)
+    torch.testing.assert_close(scored.logits, plain.logits)
+    model.set_attn_implementation("eager")
+    eager = model(**{k: v for k, v in batch.items() if k in encoders.MODEL_INPUTS}, output_attentions=True).attentions
+    hidden = batch["attention_mask"][:, None, None, :] == 0
+    assert len(scored.attention_scores) == len(eager) == 4
+    for raw, softmaxed in zip(scored.attention_scores, eager, strict=True):
+        assert raw.shape == softmaxed.shape
+        torch.testing.assert_close(raw.masked_fill(hidden, -torch.inf).softmax(-1), softmaxed)
+
+
+@pytest.mark.parametrize("kind", PROVEN)
+def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[..., Path], kind: str) -> None:
+    """No dropout reaches the scores of the first layer, and what stands in the padding changes nothing."""
+    folder = checkpoint(kind)
+    model = encoders.load_encoder(folder, ["a", "b"]).train()
+    encoders.set_dropout(model, 0.0, 0.5)
+    encoders.record_scores(model, True)
+    batch = drop_unused(model, batch_of(folder))
+    one, two = (encoders.forward(model, batch, scores=True) for _ in range(2))
+    torch.testing.assert_close(one.attention_scores[0], two.attention_scores[0])
+    assert not torch.equal(one.logits, two.logits)  # the dropout of attention itself is at work
+    encoders.set_dropout(model, 0.0, 0.0)
+    other = {**batch, "input_ids": torch.where(batch["attention_mask"] == 0, 7, batch["input_ids"])}
+    if kind != "roberta":  # whose position ids are read off the padding token
+        torch.testing.assert_close(encoders.forward(model, other).logits, encoders.forward(model, batch).logits)
+
+
+@pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])
+def test_architectures_without_raw_scores_are_known(checkpoint: Callable[..., Path], kind: str) -> None:
+    assert not encoders.has_raw_scores(encoders.load_encoder(checkpoint(kind), ["a", "b"]))
+
+
+def test_e_is_the_mean_over_real_tokens_alone() -> None:
+    """[CLS] 9, tokens 1 and 3, [SEP] 9, padding 50: the mean is 2. With specials it would be 5.5."""
+    states = torch.tensor([9.0, 1.0, 3.0, 9.0, 50.0]).view(1, 5, 1)
+    assert encoders.mean_over_real_tokens(states, torch.tensor([[0, 1, 1, 0, 0]])).tolist() == [[2.0]]
+    assert encoders.mean_over_real_tokens(states, torch.zeros(1, 5)).tolist() == [[0.0]]
+
+
+def test_e_does_not_depend_on_the_batch(checkpoint: Callable[..., Path]) -> None:
+    folder = checkpoint()
+    model = encoders.load_encoder(folder, ["a", "b"]).eval()
+    tokenizer = encoders.load_tokenizer(folder, 16)
+    features = encode(tokenizer, toy_examples(6, 0, "t"), 16)
+    together = encoders.forward(model, Collator(0)(features)).pooled
+    alone = torch.cat([encoders.forward(model, Collator(0)([feature])).pooled for feature in features])
+    torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [(3, 6, [2, 4, 6]), (4, 12, [3, 6, 9, 12]), (6, 6, [1, 2, 3, 4, 5, 6]), (2, 5, [3, 5]), (1, 6, [6])],
+)
+def test_layer_map_rounds_halves_up_and_ends_at_the_last(student: int, teacher: int, expected: list[int]) -> None:
+    assert encoders.map_layers(student, teacher) == expected
+
+
+def test_an_explicit_layer_map_overrides_or_is_refused() -> None:
+    assert encoders.map_layers(3, 6, "1,2,6") == [1, 2, 6]
+    for bad in ("1,2", "0,1,2", "1,2,7", "a,b,c", ""):
+        with pytest.raises(InputError, match=r"for instance 2,4,6"):
+            encoders.map_layers(3, 6, bad)
+
+
+def test_dropout_reaches_every_layer_and_attention_apart(checkpoint: Callable[..., Path]) -> None:
+    for kind in [*PROVEN, "mpnet", "deberta-v2", "albert"]:
+        model = encoders.load_encoder(checkpoint(kind), ["a", "b"])
+        encoders.set_dropout(model, 0.3, 0.2)
+        rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+        assert set(rates) == {0.3, 0.2}, kind
+        assert rates.count(0.2) == (1 if kind == "albert" else 4), kind
+
+
+def test_old_bin_weights_are_read_with_a_notice(
+    checkpoint: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The form of TinyBERT_General_4L_312D: pytorch_model.bin, vocab.txt, and a config without model_type."""
+    source = AutoModel.from_pretrained(checkpoint())
+    config = {k: v for k, v in source.config.to_dict().items() if k not in ("model_type", "architectures")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    torch.save({f"bert.{k}": v for k, v in source.state_dict().items()}, tmp_path / "pytorch_model.bin")
+    with caplog.at_level(logging.WARNING, logger="metakd"):
+        model = encoders.load_encoder(tmp_path, ["a", "b"])
+    assert "weights_only" in caplog.text
+    torch.testing.assert_close(model.base_model.state_dict(), source.state_dict())
+    tokenizer = encoders.load_tokenizer(tmp_path, 16)
+    assert encoders.same_tokenizer(tokenizer, tokenizer)
+    assert tokenizer("Good page")["input_ids"] == [2, WORDS.index("good"), WORDS.index("page"), 3]
+
+
+def test_bin_weights_with_code_in_them_do_not_run(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    shutil.copytree(checkpoint(), tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").unlink()
+    marker = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {marker}",)
+
+    torch.save({"x": Evil()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError):
+        encoders.load_encoder(tmp_path, ["a", "b"])
+    assert not marker.exists()
+
+
+def test_a_length_beyond_the_positions_is_refused(checkpoint: Callable[..., Path]) -> None:
+    encoders.check_length(encoders.load_config(checkpoint()), 40)
+    with pytest.raises(InputError, match="positions for 40"):
+        encoders.check_length(encoders.load_config(checkpoint()), 41)
+    with pytest.raises(InputError, match="positions for 38"):
+        encoders.check_length(encoders.load_config(checkpoint("roberta")), 39)
+
+
+def test_tokenizers_are_compared_by_what_they_do(checkpoint: Callable[..., Path]) -> None:
+    ours = encoders.load_tokenizer(checkpoint("bert"), 16)
+    assert encoders.same_tokenizer(ours, encoders.load_tokenizer(checkpoint("electra"), 30))
+    assert not encoders.same_tokenizer(ours, encoders.load_tokenizer(checkpoint(words=[*WORDS, "new"]), 16))

@@ -1,0 +1,160 @@
+"""Every loss against arithmetic done by hand, and at its limits."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metakd import losses
+from metakd.losses import Term
+
+LOG2 = math.log(2)
+
+
+def test_reduce_weights_each_example_before_the_mean() -> None:
+    """Two examples, terms 1 and 3, weights 2 and 0.5, coefficient 2: (2·2·1 + 2·0.5·3) / 2 = 3.5; unweighted 4."""
+    values = torch.tensor([1.0, 3.0])
+    assert losses.reduce({"a": Term(values, 2.0, torch.tensor([2.0, 0.5]))}) == pytest.approx(3.5)
+    assert losses.reduce({"a": Term(values, 2.0)}) == pytest.approx(4.0)
+
+
+def test_reduce_weights_each_term_by_its_own_weights() -> None:
+    """(2·1 + 0.5·(1 + 1) + 0·1 + 0.5·(1 + 1)) / 2 = 2: the second term carries no weight of its own."""
+    terms = {
+        "class": Term(torch.ones(2), weights=torch.tensor([2.0, 0.0])),
+        "domain": Term(torch.full((2,), 2.0), coefficient=0.5),
+    }
+    assert losses.reduce(terms) == pytest.approx(2.0)
+
+
+def test_reduce_with_equal_weights_is_the_unweighted_loss() -> None:
+    values = torch.rand(5)
+    assert losses.reduce({"a": Term(values, weights=torch.ones(5))}) == losses.reduce({"a": Term(values)})
+
+
+def test_reduce_refuses_nothing() -> None:
+    with pytest.raises(ValueError, match="no loss term"):
+        losses.reduce({})
+
+
+def test_cross_entropy_of_one_to_three_odds() -> None:
+    """Logits (0, log 3): p = (1/4, 3/4), so −log p is log 4 and log 4/3."""
+    logits = torch.tensor([[0.0, math.log(3)]] * 2)
+    assert losses.cross_entropy(logits, torch.tensor([0, 1])).tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
+
+
+def test_false_domain_loss_is_the_mean_over_wrong_domains() -> None:
+    """p = (1/2, 1/4, 1/4), true domain 0: (log 4 + log 4) / 2 = log 4; true domain 1: (log 2 + log 4) / 2."""
+    logits = torch.tensor([[math.log(2), 0.0, 0.0]] * 2)
+    found = losses.false_domain_loss(logits, torch.tensor([0, 1]))
+    assert found.tolist() == pytest.approx([math.log(4), (LOG2 + math.log(4)) / 2])
+
+
+def test_false_domain_loss_never_rewards_the_true_domain() -> None:
+    """The public code permutes labels, so the true one is fitted one time in K; the paper's never is."""
+    logits = torch.zeros(4, 3, requires_grad=True)
+    domains = torch.tensor([0, 1, 2, 0])
+    losses.false_domain_loss(logits, domains).sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad[torch.arange(4), domains] > 0).all()  # descending lowers the true domain's logit
+
+
+def test_false_domain_loss_of_two_domains_is_classification_of_the_other() -> None:
+    logits, domains = torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0])
+    torch.testing.assert_close(losses.false_domain_loss(logits, domains), losses.cross_entropy(logits, 1 - domains))
+
+
+def test_permuted_domain_loss_only_shuffles_labels() -> None:
+    """Blind logits score log K whatever the order; the same generator gives the same order."""
+    domains = torch.arange(4)
+    assert losses.permuted_domain_loss(torch.zeros(4, 4), domains).tolist() == pytest.approx([math.log(4)] * 4)
+    logits = torch.randn(4, 4)
+    one, two = (losses.permuted_domain_loss(logits, domains, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_uniform_domain_loss_is_least_where_blind() -> None:
+    """p = (1/4, 3/4): (log 4 + log 4/3) / 2; blind logits: log 2, the least."""
+    found = losses.uniform_domain_loss(torch.tensor([[0.0, math.log(3)], [5.0, 5.0]]))
+    assert found.tolist() == pytest.approx([(math.log(4) + math.log(4 / 3)) / 2, LOG2])
+
+
+def test_reverse_gradient_turns_the_sign_and_nothing_else() -> None:
+    x = torch.tensor([1.0, -2.0], requires_grad=True)
+    y = losses.reverse_gradient(x)
+    (3 * y).sum().backward()
+    assert torch.equal(y, x)
+    assert x.grad is not None
+    assert x.grad.tolist() == [-3, -3]
+
+
+def test_hidden_state_loss_averages_real_tokens_and_width() -> None:
+    """Widths 2: token 1 differs by (1, 3), token 2 by (2, 0), token 3 is padding: ((1+9)/2 + (4+0)/2) / 2 = 3.5."""
+    student = torch.tensor([[[1.0, 3.0], [2.0, 0.0], [99.0, 99.0]]])
+    mask = torch.tensor([[1, 1, 0]])
+    assert losses.hidden_state_loss(student, torch.zeros(1, 3, 2), mask).tolist() == pytest.approx([3.5])
+
+
+def test_attention_score_loss_averages_heads_and_real_pairs() -> None:
+    """One head differs by 2 on all four real pairs, the other by 0: (4 + 0) / 2 = 2; pairs with padding do not count."""
+    student = torch.zeros(1, 2, 3, 3)
+    student[0, 0, :2, :2] = 2.0
+    student[0, :, 2, :] = student[0, :, :, 2] = 50.0
+    assert losses.attention_score_loss(student, torch.zeros(1, 2, 3, 3), torch.tensor([[1, 1, 0]])).item() == 2.0
+
+
+def test_relation_loss_compares_cosines_of_tokens() -> None:
+    """Student tokens at right angles (cosine 0), teacher tokens alike (1): two of four pairs differ by 1, so 1/2."""
+    student = torch.tensor([[[1.0, 0.0], [0.0, 3.0]]])
+    teacher = torch.tensor([[[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]])
+    assert losses.relation_loss(student, teacher, torch.ones(1, 2)).item() == pytest.approx(0.5)
+
+
+def test_prediction_loss_is_soft_cross_entropy_times_t_squared() -> None:
+    """T = 2, teacher odds 3² : 1 give (3/4, 1/4) at T; a blind student pays log 2, times 4."""
+    teacher = torch.tensor([[2 * math.log(3), 0.0]])
+    assert losses.prediction_loss(torch.zeros(1, 2), teacher, 2.0).item() == pytest.approx(4 * LOG2)
+    assert losses.prediction_loss(torch.zeros(1, 2), teacher, 1.0).item() == pytest.approx(LOG2)
+
+
+def test_prediction_loss_is_least_at_the_teacher() -> None:
+    teacher = torch.randn(3, 4)
+    at_teacher = losses.prediction_loss(teacher, teacher)
+    assert (losses.prediction_loss(teacher + torch.randn(3, 4), teacher) > at_teacher).all()
+
+
+def test_transferable_knowledge_loss_by_hand() -> None:
+    """(0.5² + 0.1²) / 2 = 0.13."""
+    found = losses.transferable_knowledge_loss(torch.tensor([[0.5, 0.1]]), torch.zeros(1, 2))
+    assert found.item() == pytest.approx(0.13)
+
+
+@given(batch=st.integers(1, 4), tokens=st.integers(1, 5), padding=st.integers(0, 3), seed=st.integers(0, 99))
+def test_matching_losses_are_zero_at_the_teacher_and_blind_to_padding(
+    batch: int, tokens: int, padding: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    states, scores = torch.randn(batch, tokens, 4), torch.randn(batch, 2, tokens, tokens)
+    other, other_scores = torch.randn_like(states), torch.randn_like(scores)
+    mask = torch.ones(batch, tokens)
+
+    def padded(x: torch.Tensor, dims: int) -> torch.Tensor:
+        shape = (0, 0, 0, padding) if dims == 1 else (0, padding, 0, padding)
+        return torch.nn.functional.pad(x, shape, value=7.0)
+
+    longer = torch.nn.functional.pad(mask, (0, padding))
+    for loss, ours, theirs, dims in (
+        (losses.hidden_state_loss, states, other, 1),
+        (losses.relation_loss, states, other, 1),
+        (losses.attention_score_loss, scores, other_scores, 2),
+    ):
+        found = loss(ours, theirs, mask)
+        assert found.shape == (batch,)
+        torch.testing.assert_close(loss(padded(ours, dims), padded(theirs, dims), longer), found)
+        torch.testing.assert_close(loss(ours, ours, mask), torch.zeros(batch))
+
+
+def test_sum_layers_adds_layers_and_keeps_examples_apart() -> None:
+    assert losses.sum_layers([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0])]).tolist() == [4.0, 7.0]

@@ -1,0 +1,133 @@
+"""h, the kinds of L_dom, what carries t and what does not, and saving."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from conftest import toy_examples
+from metakd import losses
+from metakd.batching import Batch, Collator, encode
+from metakd.encoders import load_encoder, load_tokenizer
+from metakd.meta_teacher import MetaTeacher, TransferableRepresentation, assert_frozen, freeze
+
+
+def make(folder: Path, kind: str = "false", num_domains: int = 2) -> MetaTeacher:
+    torch.manual_seed(0)
+    return MetaTeacher(load_encoder(folder, ["a", "b"]).eval(), num_domains, kind, gamma1=0.5)
+
+
+def batch_of(folder: Path) -> Batch:
+    features = encode(load_tokenizer(folder, 16), toy_examples(4, 0, "t"), 16)
+    weights = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    return Collator(0)(features) | {
+        "labels": torch.tensor([0, 1, 0, 1]),
+        "domains": torch.tensor([0, 1, 1, 0]),
+        "instance_weights": weights,
+    }
+
+
+def test_h_is_tanh_of_a_layer_over_e_plus_the_domains_embedding() -> None:
+    """W = 2·I, b = 1, E = (0.5, −1), e_z = (0.1, 0.2): h = tanh(2·0.6 + 1), tanh(2·(−0.8) + 1)."""
+    head = TransferableRepresentation(2, 1)
+    with torch.no_grad():
+        head.dense.weight.copy_(2 * torch.eye(2))
+        head.dense.bias.fill_(1.0)
+        head.embedding.weight.copy_(torch.tensor([[0.1, 0.2]]))
+    h = head(torch.tensor([[0.5, -1.0]]), torch.tensor([0]))
+    torch.testing.assert_close(h, torch.tanh(torch.tensor([[2.2, -0.6]])))
+
+
+def test_an_unseen_domain_has_the_mean_of_the_known_embeddings() -> None:
+    head = TransferableRepresentation(3, 2)
+    e = torch.randn(1, 3)
+    expected = torch.tanh(head.dense(e + head.embedding.weight.mean(0)))
+    torch.testing.assert_close(head(e, torch.tensor([-1])), expected)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "reversal"])
+def test_blind_kinds_are_not_handed_the_domain(checkpoint: Callable[..., Path], kind: str) -> None:
+    head = make(checkpoint(), kind).transferable
+    e = torch.randn(1, 16)
+    assert torch.equal(head(e, torch.tensor([0])), head(e, torch.tensor([1])))
+
+
+def test_class_loss_carries_t_and_domain_loss_does_not(checkpoint: Callable[..., Path]) -> None:
+    """L_T worked out from logits and h: mean(t · CE) + γ1 · mean(L_dom)."""
+    teacher, batch = make(checkpoint()), batch_of(checkpoint())
+    terms = teacher(**batch)
+    assert {name: (term.coefficient, term.weights is None) for name, term in terms.items()} == {
+        "class": (1.0, False),
+        "domain": (0.5, True),
+    }
+    said = teacher.outputs(batch)
+    ce = losses.cross_entropy(said.logits, batch["labels"])
+    domain = losses.false_domain_loss(teacher.domain_classifier(said.representation), batch["domains"])
+    expected = (batch["instance_weights"] * ce).mean() + 0.5 * domain.mean()
+    torch.testing.assert_close(losses.reduce(terms), expected)
+
+
+def test_weights_change_the_gradient_of_each_example(checkpoint: Callable[..., Path]) -> None:
+    """The example of weight 0 moves nothing; a loss reduced before its weights would move it with the rest."""
+    teacher, batch = make(checkpoint(), "none"), batch_of(checkpoint())
+    states = teacher.encoder.get_input_embeddings()
+    rows: list[torch.Tensor] = []
+    states.register_forward_hook(lambda *a: (a[2].retain_grad(), rows.append(a[2]))[0])
+    losses.reduce(teacher(**batch)).backward()
+    grad = rows[0].grad
+    assert grad is not None
+    assert grad[0].abs().sum() == 0
+    assert (grad[1:].abs().sum((1, 2)) > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["false", "permuted", "uniform", "reversal"])
+def test_every_kind_reaches_domain_head_and_encoder(checkpoint: Callable[..., Path], kind: str) -> None:
+    teacher, batch = make(checkpoint(), kind), batch_of(checkpoint())
+    teacher(**batch)["domain"].values.sum().backward()
+    for module in (teacher.domain_classifier, teacher.transferable.dense, teacher.encoder.get_input_embeddings()):
+        assert module.weight.grad is not None
+        assert module.weight.grad.abs().sum() > 0
+
+
+def test_reversal_teaches_the_head_and_unteaches_the_encoder(checkpoint: Callable[..., Path]) -> None:
+    """The same loss without reversal gives the head the same gradient and the encoder the opposite one."""
+    grads = []
+    for reverse in (True, False):
+        teacher, batch = make(checkpoint(), "reversal"), batch_of(checkpoint())
+        h = teacher.outputs(batch).representation
+        assert h is not None
+        logits = teacher.domain_classifier(losses.reverse_gradient(h) if reverse else h)
+        losses.cross_entropy(logits, batch["domains"]).sum().backward()
+        grads.append((teacher.domain_classifier.weight.grad, teacher.transferable.dense.weight.grad))
+    torch.testing.assert_close(grads[0][0], grads[1][0])
+    torch.testing.assert_close(grads[0][1], -grads[1][1])
+
+
+def test_one_domain_has_no_domain_loss(checkpoint: Callable[..., Path]) -> None:
+    batch = batch_of(checkpoint()) | {"domains": torch.zeros(4, dtype=torch.long)}
+    assert set(make(checkpoint(), "false", num_domains=1)(**batch)) == {"class"}
+
+
+def test_saved_it_is_a_plain_checkpoint_with_the_head_beside(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    teacher, batch = make(checkpoint()), batch_of(checkpoint())
+    teacher.save(tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids")}
+    torch.testing.assert_close(plain(**inputs).logits, teacher.outputs(batch).logits)
+    again = MetaTeacher(load_encoder(tmp_path, ["a", "b"]).eval(), 2, "false", 0.5)
+    again.load_head(tmp_path)
+    torch.testing.assert_close(again.outputs(batch).representation, teacher.outputs(batch).representation)
+    assert "domain_head" in " ".join(path.name for path in tmp_path.iterdir())
+
+
+def test_a_teacher_that_trains_or_can_learn_is_refused(checkpoint: Callable[..., Path]) -> None:
+    teacher = freeze(make(checkpoint()))
+    assert_frozen(teacher)
+    teacher.encoder.train()
+    with pytest.raises(RuntimeError, match="training mode"):
+        assert_frozen(teacher)
+    freeze(teacher).domain_classifier.weight.requires_grad_(True)
+    with pytest.raises(RuntimeError, match="not frozen"):
+        assert_frozen(teacher)

@@ -1,0 +1,105 @@
+"""Prototypes, t and λ against arithmetic done by hand in two dimensions."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metakd.prototypes import expertise_weights, instance_weights, prototype_scores, prototypes
+
+ROOT_HALF = math.sqrt(0.5)
+
+
+def test_prototypes_are_one_mean_for_each_domain_and_class() -> None:
+    """Domain 0, class 0: mean of (1, 0) and (3, 2) is (2, 1); one prototype a domain would be (1, 2) instead."""
+    embeddings = torch.tensor([[1.0, 0.0], [3.0, 2.0], [-1.0, 4.0], [5.0, 5.0]])
+    found = prototypes(embeddings, torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 0, 1]), 2, 2)
+    assert found.vectors.tolist() == [[[2, 1], [-1, 4]], [[5, 5], [0, 0]]]
+    assert found.counts.tolist() == [[2, 1], [1, 0]]
+
+
+def test_score_of_two_domains_by_hand() -> None:
+    """Class 0 of domain 0 holds (1, 0) and (0, 2), of domain 1 (3, 3).
+
+    For (1, 0): home without itself is (0, 2), cosine 0; abroad (3, 3), cosine √½; t = ½·0 + ½·√½.
+    For (3, 3): alone at home, so abroad counts unscaled: prototype (½, 1), cosine 1.5 / (√1.25·√2).
+    """
+    embeddings = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
+    labels, domains = torch.zeros(3, dtype=torch.long), torch.tensor([0, 0, 1])
+    known = prototypes(embeddings, labels, domains, 1, 2)
+    found = prototype_scores(known, embeddings, labels, domains, alpha=0.5)
+    assert found.tolist() == pytest.approx([ROOT_HALF / 2, ROOT_HALF / 2, 1.5 / math.sqrt(2.5)])
+
+
+def test_foreign_part_is_the_mean_of_cosines_not_the_cosine_of_the_mean() -> None:
+    """Foreign prototypes (10, 0) and (0, 1), home (1, 0) twice: cosines to (1, 0) are 1 and 0, mean ½.
+
+    The cosine to their mean (5, ½) would be 0.995.
+    """
+    embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [10.0, 0.0], [0.0, 1.0]])
+    labels, domains = torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, 1, 2])
+    known = prototypes(embeddings, labels, domains, 1, 3)
+    found = prototype_scores(known, embeddings, labels, domains, alpha=0.25)
+    assert found[0].item() == pytest.approx(0.25 * 1 + 0.75 * 0.5)
+
+
+def test_a_domain_that_lacks_the_class_is_left_out_of_the_foreign_mean() -> None:
+    """Class 0 is abroad only in domain 1 (cosine 1), not in domain 2: the mean is 1, not ½."""
+    embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [9.0, 9.0]])
+    labels, domains = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 1, 2])
+    known = prototypes(embeddings, labels, domains, 2, 3)
+    assert prototype_scores(known, embeddings, labels, domains, 0.5)[0].item() == pytest.approx(0.5 * 0 + 0.5 * 1)
+
+
+def test_one_domain_scores_by_home_alone_unscaled() -> None:
+    """K = 1: (1, 0) beside (1, 1): t = √½, not α·√½."""
+    embeddings = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    labels = domains = torch.zeros(2, dtype=torch.long)
+    known = prototypes(embeddings, labels, domains, 1, 1)
+    assert prototype_scores(known, embeddings, labels, domains, 0.3).tolist() == pytest.approx([ROOT_HALF] * 2)
+
+
+def test_an_example_without_any_prototype_gets_the_mean_of_the_others() -> None:
+    """A class of one, known nowhere else, does not score itself 1."""
+    embeddings = torch.tensor([[1.0, 0.0], [1.0, 1.0], [5.0, 0.0]])
+    labels, domains = torch.tensor([0, 0, 1]), torch.zeros(3, dtype=torch.long)
+    known = prototypes(embeddings, labels, domains, 2, 1)
+    assert prototype_scores(known, embeddings, labels, domains)[2].item() == pytest.approx(ROOT_HALF)
+    lone = prototypes(embeddings[2:], labels[2:] * 0, domains[2:], 1, 1)
+    assert prototype_scores(lone, embeddings[2:], labels[2:] * 0, domains[2:]).tolist() == [1.0]
+
+
+def test_weights_are_clamped_then_divided_by_their_mean() -> None:
+    """(−1, 1, 3) becomes (0, 1, 3), of mean 4/3: (0, 0.75, 2.25)."""
+    scores = torch.tensor([-1.0, 1.0, 3.0])
+    assert instance_weights(scores).tolist() == pytest.approx([0, 0.75, 2.25])
+    assert instance_weights(scores, normalize=False).tolist() == [0, 1, 3]
+    assert instance_weights(torch.tensor([-1.0, -2.0])).tolist() == [1, 1]
+
+
+def test_expertise_by_hand() -> None:
+    """p_y = 3/4: (1 − p)² = 1/16; λ = (1 + 2) / (e^(1/16) + 1). Hard and right: 3 / 2; hard and wrong: 3 / (e + 1)."""
+    logits = torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])
+    t = torch.tensor([2.0, 2.0])
+    soft = expertise_weights(t, logits, torch.tensor([0, 1]))
+    assert soft.tolist() == pytest.approx([3 / (math.exp(1 / 16) + 1), 3 / (math.exp(9 / 16) + 1)])
+    hard = expertise_weights(t, logits, torch.tensor([0, 1]), hard=True)
+    assert hard.tolist() == pytest.approx([1.5, 3 / (math.e + 1)])
+
+
+@given(t=st.floats(0, 10), gap=st.floats(-30, 30))
+def test_the_factor_beside_one_plus_t_runs_from_027_to_05(t: float, gap: float) -> None:
+    found = expertise_weights(torch.tensor([t]), torch.tensor([[gap, 0.0]]), torch.tensor([0])).item() / (1 + t)
+    assert 1 / (math.e + 1) - 1e-5 <= found <= 0.5 + 1e-5
+
+
+@given(st.integers(2, 30), st.integers(1, 4), st.integers(1, 3), st.integers(0, 999))
+def test_scores_are_finite_cosines_for_any_mixture(count: int, domains: int, labels: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    embeddings = torch.randn(count, 5)
+    y, z = torch.randint(labels, (count,)), torch.randint(domains, (count,))
+    found = prototype_scores(prototypes(embeddings, y, z, labels, domains), embeddings, y, z)
+    assert found.shape == (count,)
+    assert (found.abs() <= 1 + 1e-5).all()

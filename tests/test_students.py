@@ -1,0 +1,50 @@
+"""Cutting a student out of an encoder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import toy_examples
+from metakd.batching import Collator, encode
+from metakd.encoders import forward, load_encoder, load_tokenizer
+from metakd.errors import InputError
+from metakd.students import count_parameters, cut_student, layers_to_cut
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra", "mpnet", "deberta-v2", "albert"])
+def test_all_layers_kept_is_the_same_model(checkpoint: Callable[..., Path], kind: str) -> None:
+    source = load_encoder(checkpoint(kind), ["a", "b"]).eval()
+    whole = cut_student(source, [1, 2, 3, 4]).eval()
+    inputs = {"input_ids": torch.tensor([[2, 6, 7, 3]])}
+    torch.testing.assert_close(whole(**inputs).logits, source(**inputs).logits)
+    assert count_parameters(whole) == count_parameters(source)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra"])
+def test_a_cut_student_runs_the_named_layers_alone(checkpoint: Callable[..., Path], kind: str) -> None:
+    """Layers 1 and 2 kept: its hidden states are the source's first three, and its weights are its own."""
+    folder = checkpoint(kind)
+    source = load_encoder(folder, ["a", "b"]).eval()
+    student = cut_student(source, [1, 2]).eval()
+    assert student.config.num_hidden_layers == 2
+    tokenizer = load_tokenizer(folder, 16)
+    batch = Collator(tokenizer.pad_token_id)(encode(tokenizer, toy_examples(4, 0, "t"), 16))
+    if kind == "distilbert":
+        del batch["token_type_ids"]
+    ours, theirs = forward(student, batch), forward(source, batch)
+    for mine, its in zip(ours.hidden_states, theirs.hidden_states[:3], strict=True):
+        torch.testing.assert_close(mine, its)
+    with torch.no_grad():
+        student.get_input_embeddings().weight.add_(1)
+    assert not torch.equal(student.get_input_embeddings().weight, source.get_input_embeddings().weight)
+
+
+def test_what_to_cut_is_read_or_refused() -> None:
+    assert layers_to_cut("layers=3") == 3
+    assert layers_to_cut(" layers = 12 ") == 12
+    assert layers_to_cut("huawei-noah/TinyBERT_General_4L_312D") is None
+    for bad in ("layers=two", "layer=3", "layers=-1", "layers="):
+        with pytest.raises(InputError, match="expected 'layers=N'"):
+            layers_to_cut(bad)
