@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,13 @@ def save_tokenizer(folder: Path, words: list[str] = WORDS) -> None:
 
 def save_checkpoint(folder: Path, kind: str = "bert", words: list[str] = WORDS, **shape: int) -> Path:
     torch.manual_seed(0)
-    common = {"vocab_size": len(words), "type_vocab_size": 2, "pad_token_id": 0, "max_position_embeddings": 40}
+    common: dict[str, float] = {
+        "vocab_size": len(words),
+        "type_vocab_size": 2,
+        "pad_token_id": 0,
+        "max_position_embeddings": 40,
+    }
+    common["initializer_range"] = 0.3  # wide, so that a few dozen updates learn something
     config = AutoConfig.for_model(kind, **(common | SHAPES[kind] | shape))
     AutoModel.from_config(config).save_pretrained(folder)
     save_tokenizer(folder, words)
@@ -120,8 +128,65 @@ def as_row(example: Example) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train (64 rows), dev (16) and test (24) of two domains and two classes."""
+    """A folder with train (128 rows), dev (16) and test (24) of two domains and two classes."""
     folder = tmp_path_factory.mktemp("toy")
-    for seed, (split, count) in enumerate({"train": 64, "dev": 16, "test": 24}.items()):
+    for seed, (split, count) in enumerate({"train": 128, "dev": 16, "test": 24}.items()):
         write_rows(folder / f"{split}.jsonl", [as_row(e) for e in toy_examples(count, seed, split)])
+    return folder
+
+
+FAST = [
+    *(
+        "--teacher-margin",
+        "-1",
+        "--teacher-epochs",
+        "12",
+        "--shared-epochs",
+        "4",
+        "--match-epochs",
+        "2",
+        "--predict-epochs",
+        "4",
+    ),
+    *("--batch-size", "8", "--max-length", "16", "--student", "layers=2", "--bootstrap", "100"),
+    *(
+        "--teacher-learning-rate",
+        "5e-3",
+        "--predict-learning-rate",
+        "5e-3",
+        "--match-learning-rate",
+        "5e-3",
+        "--shared-learning-rate",
+        "5e-3",
+    ),
+]
+
+
+@pytest.fixture
+def metakd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """metakd('run', ...) -> (exit code, standard output, standard error), as the shell would have them."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        from metakd import cli
+
+        monkeypatch.setattr("sys.argv", ["metakd", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, checkpoint: Callable[..., Path], toy_data: Path) -> Path:
+    """A whole run of a tiny BERT on the toy data, made once by the command as a user types it."""
+    folder = tmp_path_factory.mktemp("runs") / "toy"
+    command = [sys.executable, "-m", "metakd", "run", "--data", toy_data, "--base", checkpoint(), "--output", folder]
+    done = subprocess.run([*map(str, command), *FAST], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "meta_teacher" in done.stdout
     return folder

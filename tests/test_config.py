@@ -25,7 +25,7 @@ def test_all_faults_stand_in_one_message() -> None:
     ("values", "message"),
     [
         ({"terms": "hidden"}, "needs the term 'prediction'"),
-        ({"terms": "prediction"}, "choose 'joint'"),
+        ({"terms": "prediction", "match_epochs": 1}, "choose 'joint'"),
         ({"terms": "prediction,prediction", "stages": "joint"}, "each once"),
         ({"terms": ""}, "at least one term"),
         ({"terms": "logits"}, "terms.0 = 'logits'"),

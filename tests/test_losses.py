@@ -98,7 +98,7 @@ def test_hidden_state_loss_averages_real_tokens_and_width() -> None:
 
 
 def test_attention_score_loss_averages_heads_and_real_pairs() -> None:
-    """One head differs by 2 on all four real pairs, the other by 0: (4 + 0) / 2 = 2; pairs with padding do not count."""
+    """One head differs by 2 on all four real pairs, the other by 0: (4 + 0) / 2 = 2; padding is left out."""
     student = torch.zeros(1, 2, 3, 3)
     student[0, 0, :2, :2] = 2.0
     student[0, :, 2, :] = student[0, :, :, 2] = 50.0

@@ -34,7 +34,7 @@ def setup_of(folder: Path, student: Path | None = None, same_tokens: bool = True
     """A two-layer cut of the teacher in `folder`, or the checkpoint `student`."""
     teacher = teacher_of(folder)
     model = load_encoder(student, LABELS) if student else cut_student(teacher.encoder, [2, 4])
-    built = Settings.build({"stages": "joint", **settings})
+    built = Settings.build({"stages": "joint", "shared_epochs": 0, **settings})
     return Setup(built, model.eval(), student is None, teacher, same_tokens, 2)
 
 
@@ -101,6 +101,8 @@ def test_lambda_weighs_every_term_and_gamma2_only_the_feature(checkpoint: Callab
 def test_two_stages_match_first_and_predict_after(checkpoint: Callable[..., Path]) -> None:
     method = MetaKD.build(setup_of(checkpoint(), stages="two", match_epochs=7, predict_epochs=2))
     match, predict = method.stages()
+    assert not match.shared
+    assert not predict.shared
     assert (match.terms, match.epochs, match.layers, match.scores) == (
         ("embedding", "hidden", "attention", "feature"),
         7,
@@ -108,6 +110,13 @@ def test_two_stages_match_first_and_predict_after(checkpoint: Callable[..., Path
         True,
     )
     assert (predict.terms, predict.epochs, predict.layers, predict.scores) == (("prediction",), 2, False, False)
+
+
+def test_the_shared_start_learns_all_terms_and_comes_first(checkpoint: Callable[..., Path]) -> None:
+    method = MetaKD.build(setup_of(checkpoint(), stages="two", shared_epochs=3, match_epochs=0, predict_epochs=2))
+    share, predict = method.stages()
+    assert (share.shared, share.epochs, share.terms) == (True, 3, Settings().terms)
+    assert (predict.shared, predict.terms) == (False, ("prediction",))
 
 
 def test_projections_stand_on_the_students_side_and_are_trained(checkpoint: Callable[..., Path]) -> None:
@@ -207,9 +216,11 @@ def test_remembered_teaching_is_live_teaching(checkpoint: Callable[..., Path]) -
 
 
 def test_fine_tuned_takes_as_many_updates_and_no_teacher(checkpoint: Callable[..., Path]) -> None:
-    setup = replace(setup_of(checkpoint(), stages="two", match_epochs=7, predict_epochs=2), teacher=None)
+    setup = replace(
+        setup_of(checkpoint(), stages="two", shared_epochs=3, match_epochs=7, predict_epochs=2), teacher=None
+    )
     method = METHODS["fine_tuned"].build(setup)
-    assert [stage.epochs for stage in method.stages()] == [9]
+    assert [stage.epochs for stage in method.stages()] == [12]
     assert "teacher" not in METHODS["fine_tuned"].needs
     learner, batch = Distillation(setup, method).eval(), batch_of(checkpoint())
     terms = learner(**batch)

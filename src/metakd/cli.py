@@ -151,10 +151,12 @@ def evaluate(
     _load_library()
     from metakd import scoring
     from metakd.results import rich_table
+    from metakd.runs import read_run
 
     if data is not None and output is not None:
         results = scoring.evaluate_file(folder, data, output)
     else:
+        read_run(folder)
         results = scoring.evaluate(_open(folder, None, None, {}))
     stdout.print(rich_table(results))
     stdout.print(f"scores: {output or folder / 'results.json'}")

@@ -63,10 +63,14 @@ class Settings(BaseModel):
     stages: Literal["two", "joint"] = setting(
         "two", "Match layers first and predictions after, or all terms at once.", "two"
     )
-    match_epochs: int = setting(10, "Passes of the first stage (two stages only).", "10", ge=1)
+    shared_epochs: int = setting(
+        1, "Passes over all domains' text by one student, from which each domain's own starts; 0 for none.", "0", ge=0
+    )
+    shared_learning_rate: float = setting(2e-4, "Peak learning rate of the shared start.", "", gt=0)
+    match_epochs: int = setting(0, "Passes of the first stage (two stages only); 0 skips it.", "10", ge=0)
     match_learning_rate: float = setting(5e-5, "Peak learning rate of the first stage.", "5e-5", gt=0)
-    predict_epochs: int = setting(3, "Passes of the second stage, or of the joint one.", "3", ge=1)
-    predict_learning_rate: float = setting(3e-5, "Peak learning rate of the second or joint stage.", "3e-5", gt=0)
+    predict_epochs: int = setting(1, "Passes of the second stage, or of the joint one.", "3", ge=1)
+    predict_learning_rate: float = setting(5e-5, "Peak learning rate of the second or joint stage.", "3e-5", gt=0)
     gamma2: float = setting(0.5, "Coefficient of L_tkd.", "0.5", ge=0)
     temperature: float = setting(1.0, "Temperature T of L_pred.", "1", gt=0)
     expertise: Literal["soft", "hard"] = setting(
@@ -85,7 +89,7 @@ class Settings(BaseModel):
     batch_size: int = setting(32, "Examples in a batch.", "32", ge=1)
     warmup: float = setting(0.1, "Share of the updates that warm the learning rate up.", "0.1", ge=0, lt=1)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", "0.01", ge=0)
-    dropout: float = setting(0.1, "Dropout of hidden states while training.", "0.1", ge=0, lt=1)
+    dropout: float = setting(0.0, "Dropout of hidden states while training.", "0.1", ge=0, lt=1)
     attention_dropout: float = setting(
         0.0, "Dropout of attention while training; 0 lets CPUs use fused attention.", "0.1", ge=0, lt=1
     )
@@ -107,8 +111,8 @@ class Settings(BaseModel):
             faults.append("terms: name at least one term, and each once")
         if self.stages == "two" and "prediction" not in self.terms:
             faults.append("stages: the second of two stages needs the term 'prediction'; add it or choose 'joint'")
-        if self.stages == "two" and set(self.terms) == {"prediction"}:
-            faults.append("stages: the first of two stages has no term to learn from; choose 'joint'")
+        if self.stages == "two" and self.match_epochs and set(self.terms) == {"prediction"}:
+            faults.append("match_epochs: the first stage has no term to learn from; set it to 0 or choose 'joint'")
         if faults:
             raise ValueError("; ".join(faults))
         return self

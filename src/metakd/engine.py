@@ -41,6 +41,10 @@ class Plan:
     folder: Path
     settings: Settings
 
+    @classmethod
+    def of(cls, stage: Stage, name: str, folder: Path, settings: Settings) -> Plan:
+        return cls(name, stage.epochs, stage.learning_rate, folder, settings)
+
 
 class _Trainer(Trainer):
     """Trainer with our batches and our one place of reduction."""

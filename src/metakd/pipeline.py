@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,30 +97,58 @@ def distill(run: Run, domain: str, method: str | None = None) -> Path:
     folder, mark = run.student_folder(name, domain), run.distill_fingerprint(name, domain, "teacher" in needs)
     if is_done(folder, mark):
         return folder
-    examples = of_domain(run.data.train, domain)
-    checkpoints = run.checkpoint_folder(f"{name}-{folder.name}", mark)
-    facts: dict[str, Any] = {"method": name, "domain": domain, "log": {}}
+    start = share(run, name) if "shared_start" in needs and run.settings.shared_epochs else None
+    examples, held_out = (of_domain(run.data.splits.get(split, []), domain) for split in ("train", "dev"))
+    return _distill(run, name, _Lesson(folder, mark, f"{name} {domain}", examples, held_out or examples), start)
+
+
+def share(run: Run, method: str) -> Path:
+    """The start of the method's students: one student, taught on all domains' training examples."""
+    folder, mark = run.shared_folder(method), run.distill_fingerprint(method, None, with_teacher=True)
+    if is_done(folder, mark):
+        return folder
+    examples, held_out = run.data.train, run.data.splits.get("dev") or run.data.train
+    return _distill(run, method, _Lesson(folder, mark, f"{method} all domains", examples, held_out, shared=True), None)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What one student learns from, and where it goes."""
+
+    folder: Path
+    mark: str
+    title: str
+    examples: list[Example]
+    held_out: list[Example]
+    shared: bool = False
+
+
+def _distill(run: Run, name: str, lesson: _Lesson, start: Path | None) -> Path:
+    """Teach one student by the method's shared stages, or by those of its own domain."""
+    kind, examples = METHODS[name], lesson.examples
+    checkpoints = run.checkpoint_folder(f"{name}-{lesson.folder.name}", lesson.mark)
+    facts: dict[str, Any] = {"method": name, "log": {}}
     set_seed(run.settings.seed)
-    setup, tokenizer = _set_up(run, METHODS[name])
-    with step_folder(folder, "distill", mark, facts) as partial:
+    setup, tokenizer = _set_up(run, kind, start)
+    with step_folder(lesson.folder, "distill", lesson.mark, facts) as partial:
         features = run.features(examples, tokenizer)
-        if "instance_weights" in needs:
+        if "instance_weights" in kind.needs:
             features = _with_weights(run, features, examples)
         if setup.teacher is not None and not setup.same_tokens:
             _add_teacher_tokens(features, run.features(examples, run.tokenizer))
-        learner = engine.Distillation(setup, METHODS[name].build(setup)).to(device())
+        learner = engine.Distillation(setup, kind.build(setup)).to(device())
         collator = Collator(tokenizer.pad_token_id, run.tokenizer.pad_token_id)
         for stage in learner.method.stages():
-            title = f"{name} {domain}: {stage.name}"
-            plan = engine.Plan(title, stage.epochs, stage.learning_rate, checkpoints / stage.name, run.settings)
-            facts["log"][stage.name] = engine.fit(learner, learner.prepare(stage, features, collator), collator, plan)
+            if stage.shared == lesson.shared:
+                plan = engine.Plan.of(stage, f"{lesson.title}: {stage.name}", checkpoints / stage.name, run.settings)
+                prepared = learner.prepare(stage, features, collator)
+                facts["log"][stage.name] = engine.fit(learner, prepared, collator, plan)
         record_scores(setup.student, False)
         setup.student.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        held_out = of_domain(run.data.splits.get("dev", []), domain) or examples
-        facts["check"] = _check_reloaded(run, partial, setup.student, tokenizer, held_out)
+        facts["check"] = _check_reloaded(run, partial, setup.student, tokenizer, lesson.held_out)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return folder
+    return lesson.folder
 
 
 def run_all(run: Run) -> dict[str, Any]:
@@ -144,23 +173,21 @@ def load_teacher(run: Run) -> MetaTeacher:
     return freeze(teacher).to(device())
 
 
-def _set_up(run: Run, kind: type[Method]) -> tuple[Setup, Any]:
-    """Teacher and student as `kind` needs them, and the student's tokenizer."""
+def _set_up(run: Run, kind: type[Method], start: Path | None) -> tuple[Setup, Any]:
+    """Teacher and student as `kind` needs them, the student begun from `start` if given, and its tokenizer."""
     settings, data = run.settings, run.data
     teacher = load_teacher(run) if "teacher" in kind.needs else None
     if teacher is not None:
         _check_teacher(run)
     num_layers = students.layers_to_cut(settings.student)
-    if num_layers is None:
-        checkpoint = resolve(settings.student)
-        student = load_encoder(checkpoint, data.labels)
-        tokenizer = load_tokenizer(checkpoint, settings.max_length)
+    if start is not None or num_layers is None:
+        folder = start or resolve(settings.student)
+        student, tokenizer = load_encoder(folder, data.labels), load_tokenizer(folder, settings.max_length)
     else:
         from_teacher = teacher is not None and settings.student_init == "teacher"
         source = teacher.encoder if teacher and from_teacher else load_encoder(resolve(settings.base), data.labels)
         layers = map_layers(num_layers, source.config.num_hidden_layers, settings.layer_map)
-        student = students.cut_student(source, layers)
-        tokenizer = run.tokenizer
+        student, tokenizer = students.cut_student(source, layers), run.tokenizer
     set_dropout(student, settings.dropout, settings.attention_dropout)
     same_tokens = num_layers is not None or same_tokenizer(tokenizer, run.tokenizer)
     setup = Setup(settings, student, num_layers is not None, teacher, same_tokens, len(data.domains))

@@ -49,7 +49,8 @@ def print_plan(run: Run) -> None:
 
     rows = len(data.train)
     learning = BACKWARD * student.computing
-    matched = settings.match_epochs if settings.stages == "two" else settings.predict_epochs
+    own = settings.match_epochs if settings.stages == "two" else settings.predict_epochs
+    matched = settings.shared_epochs + own
     recalled = settings.predict_epochs if settings.stages == "two" else 0
     work = {
         "weigh": rows * teacher.computing,

@@ -26,7 +26,8 @@ OPTIMISATION = ("seed", "batch_size", "warmup", "weight_decay", "dropout", "atte
 WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
 TEACH_SETTINGS = ("domain_loss", "gamma1", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
 DISTILL_SETTINGS = (
-    *("base", "student", "student_init", "max_length", "terms", "stages", "match_epochs", "match_learning_rate"),
+    *("base", "student", "student_init", "max_length", "terms", "stages", "shared_epochs", "shared_learning_rate"),
+    *("match_epochs", "match_learning_rate"),
     *("predict_epochs", "predict_learning_rate", "gamma2", "temperature", "expertise", "attention", "layer_map"),
     *OPTIMISATION,
 )
@@ -61,7 +62,9 @@ class Run:
         return run
 
     def begin(self) -> Run:
-        """Make the folder and note in it what this run is."""
+        """Make the folder and note in it what this run is. InputError where finished steps are of another run."""
+        is_done(self.weights_folder, self.weigh_fingerprint)
+        is_done(self.teacher_folder, self.teach_fingerprint)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / RUN_FILE, self.description())
@@ -92,6 +95,10 @@ class Run:
         """The chosen method's students lie in `students`, a rival's in a folder of its own name."""
         return self.folder / ("students" if method == self.settings.method else method) / folder_name(domain)
 
+    def shared_folder(self, method: str) -> Path:
+        """The one student from which the method's students start."""
+        return self.folder / ("shared_student" if method == self.settings.method else f"{method}_shared_student")
+
     def checkpoint_folder(self, name: str, mark: str) -> Path:
         """Checkpoints of a step that is under way; `mark` keeps those of other settings apart."""
         return self.folder / "checkpoints" / f"{name}-{mark[:12]}"
@@ -110,7 +117,7 @@ class Run:
     def teach_fingerprint(self) -> str:
         return fingerprint("teach", self.weigh_fingerprint, self._values(TEACH_SETTINGS))
 
-    def distill_fingerprint(self, method: str, domain: str, with_teacher: bool) -> str:
+    def distill_fingerprint(self, method: str, domain: str | None, with_teacher: bool) -> str:
         source = self.teach_fingerprint if with_teacher else self.data_fingerprint
         return fingerprint("distill", method, domain, source, self._values(DISTILL_SETTINGS))
 

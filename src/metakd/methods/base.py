@@ -15,7 +15,7 @@ from metakd.encoders import EncoderOutputs
 from metakd.losses import LossTerms
 from metakd.meta_teacher import MetaTeacher
 
-Need = Literal["teacher", "instance_weights"]
+Need = Literal["teacher", "instance_weights", "shared_start"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Stage:
     terms: tuple[str, ...]
     layers: bool = False  # whether the teacher's hidden states are needed, not only its logits and h
     scores: bool = False  # whether raw attention scores are needed of both models
+    shared: bool = False  # on all domains' text, once, by the one student from which each domain's own starts
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,3 @@ class Method(Protocol):
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs | None, stage: Stage) -> LossTerms:
         """Named terms of one value an example; `losses.reduce` weights and averages them."""
         ...
-
-
-def updates_of(settings: Settings) -> list[tuple[str, int, float]]:
-    """(name, epochs, learning rate) of each stage that the settings ask for; every method trains this long."""
-    last = ("predict", settings.predict_epochs, settings.predict_learning_rate)
-    if settings.stages == "joint":
-        return [last]
-    return [("match", settings.match_epochs, settings.match_learning_rate), last]

@@ -10,11 +10,14 @@ from metakd import losses
 from metakd.batching import Batch
 from metakd.encoders import EncoderOutputs
 from metakd.losses import LossTerms, Term
-from metakd.methods.base import Need, Setup, Stage, updates_of
+from metakd.methods.base import Need, Setup, Stage
 
 
 class FineTuned:
-    """Cross-entropy to the labels, in one stage of as many updates as the other methods take."""
+    """Cross-entropy to the labels, in one stage of as many updates as the other methods take.
+
+    A pass of the shared start counts as one: over all domains, both fleets see as many batches in all.
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
 
@@ -23,9 +26,10 @@ class FineTuned:
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
-        planned = updates_of(setup.settings)
-        fastest = max(learning_rate for _, _, learning_rate in planned)
-        return cls(Stage("fine_tune", sum(epochs for _, epochs, _ in planned), fastest, ("class",)))
+        settings = setup.settings
+        epochs = settings.shared_epochs + settings.predict_epochs
+        epochs += settings.match_epochs if settings.stages == "two" else 0
+        return cls(Stage("fine_tune", epochs, settings.predict_learning_rate, terms=("class",)))
 
     def stages(self) -> list[Stage]:
         return [self._stage]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import replace
 from typing import ClassVar, Self
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from metakd.encoders import EncoderOutputs, has_raw_scores, map_layers
 from metakd.errors import InputError
 from metakd.losses import LossTerms, Term
 from metakd.meta_teacher import TransferableRepresentation
-from metakd.methods.base import Need, Setup, Stage, updates_of
+from metakd.methods.base import Need, Setup, Stage
 from metakd.prototypes import expertise_weights
 
 logger = logging.getLogger("metakd")
@@ -26,7 +27,7 @@ LAYER_TERMS = ("embedding", "hidden", "attention")
 class MetaKD:
     """L_S = mean_i λ_i [L_emb + L_hid + L_att + L_pred + γ2 · L_tkd]."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"teacher", "instance_weights"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"teacher", "instance_weights", "shared_start"})
 
     def __init__(
         self,
@@ -66,21 +67,25 @@ class MetaKD:
         )
 
     def stages(self) -> list[Stage]:
-        planned = updates_of(self.settings)
-        groups = [self.terms]
-        if len(planned) == 2:
-            groups = [tuple(t for t in self.terms if t != "prediction"), ("prediction",)]
+        settings = self.settings
+        matched = tuple(term for term in self.terms if term != "prediction")
+        stages = []
+        if settings.shared_epochs:
+            shared = self._stage("share", settings.shared_epochs, settings.shared_learning_rate, self.terms)
+            stages.append(replace(shared, shared=True))
+        if settings.stages == "joint":
+            stages.append(self._stage("joint", settings.predict_epochs, settings.predict_learning_rate, self.terms))
+            return stages
+        if settings.match_epochs:
+            stages.append(self._stage("match", settings.match_epochs, settings.match_learning_rate, matched))
         return [
-            Stage(
-                name,
-                epochs,
-                rate,
-                terms,
-                layers=any(term in LAYER_TERMS for term in terms),
-                scores=self.raw_scores and "attention" in terms,
-            )
-            for (name, epochs, rate), terms in zip(planned, groups, strict=True)
+            *stages,
+            self._stage("predict", settings.predict_epochs, settings.predict_learning_rate, ("prediction",)),
         ]
+
+    def _stage(self, name: str, epochs: int, learning_rate: float, terms: tuple[str, ...]) -> Stage:
+        layers = any(term in LAYER_TERMS for term in terms)
+        return Stage(name, epochs, learning_rate, terms, layers, scores=self.raw_scores and "attention" in terms)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         modules = dict(self.projections) if any(t != "prediction" for t in self.terms) else {}
@@ -157,10 +162,10 @@ def _usable_terms(settings: Settings, same_tokens: bool) -> tuple[str, ...]:
     kept = tuple(term for term in settings.terms if term not in LAYER_TERMS)
     if dropped:
         logger.warning("student and teacher have different tokenizers: the terms %s drop out", ", ".join(dropped))
-    if not kept or (settings.stages == "two" and kept == ("prediction",)):
+    if not kept:
         raise InputError(
             "student and teacher have different tokenizers, which leaves only the terms 'prediction' and 'feature'; "
-            "use --terms prediction,feature, or --terms prediction --stages joint"
+            "use --terms prediction,feature"
         )
     return kept
 

@@ -1,0 +1,78 @@
+"""Meta-KD on Amazon reviews of four domains: teacher, students and rivals, several seeds.
+
+    python benchmarks/amazon.py --data DIR [--seeds 0 1 2] [--work runs/amazon]
+
+DIR holds train.jsonl(.gz) and dev.jsonl(.gz) with text, label and domain; without a test split, scores are on dev.
+Settings are the defaults. Finished steps of an earlier call in --work are kept, so that a stopped benchmark goes on.
+Writes benchmarks/results/amazon.json and prints its table.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from metakd import Run, Settings, run_all
+from metakd.artifacts import environment, write_json
+
+RESULT = Path(__file__).parent / "results" / "amazon.json"
+FIGURES = ("accuracy", "macro_f1")
+
+
+def over_seeds(found: dict[int, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Mean and standard deviation over seeds of each model's scores, with sizes and latencies of the first."""
+    first = next(iter(found.values()))
+    summary: dict[str, dict[str, Any]] = {}
+    for model, average in first["average"].items():
+        summary[model] = {key: average[key] for key in ("parameters", "bytes", "latency_ms")}
+        for figure in FIGURES:
+            values = [results["average"][model][figure] for results in found.values()]
+            summary[model][figure] = mean(values)
+            summary[model][f"{figure}_deviation"] = stdev(values) if len(values) > 1 else 0.0
+        summary[model]["domains"] = {
+            domain: mean(results["domains"][domain][model]["accuracy"] for results in found.values())
+            for domain in first["domains"]
+        }
+    return summary
+
+
+def table(summary: dict[str, dict[str, Any]]) -> str:
+    domains = list(next(iter(summary.values()))["domains"])
+    lines = [["model", *domains, "average", "± seeds", "parameters", "MB", "ms"]]
+    lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
+    for model, found in summary.items():
+        lines.append(
+            [
+                model,
+                *(f"{100 * found['domains'][domain]:.1f}" for domain in domains),
+                f"{100 * found['accuracy']:.1f}",
+                f"{100 * found['accuracy_deviation']:.1f}",
+                f"{found['parameters'] / 1e6:.2f} M",
+                f"{found['bytes'] / 1e6:.1f}",
+                f"{found['latency_ms']['median']:.1f}",
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--work", type=Path, default=Path("runs/amazon"))
+    arguments = parser.parse_args()
+    found = {}
+    for seed in arguments.seeds:
+        results = run_all(Run.assemble(arguments.work / f"seed{seed}", Settings(seed=seed), arguments.data).begin())
+        results["run"].pop("data")
+        found[seed] = results
+    summary = over_seeds(found)
+    RESULT.parent.mkdir(exist_ok=True)
+    write_json(RESULT, {"summary": summary, "seeds": found, "environment": environment()})
+    print(table(summary))
+    print(json.dumps({seed: round(sum(r["seconds"].values()) / 60, 1) for seed, r in found.items()}), "minutes by seed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""The demo's four small models from Python, step by step (a few minutes on a laptop)."""
+
+from pathlib import Path
+
+import metakd
+from metakd.cli import DEMO_DATA
+
+run = metakd.Run.assemble(Path("runs/example"), metakd.Settings(seed=1), DEMO_DATA).begin()
+metakd.weigh(run)
+metakd.teach(run)
+folders = [metakd.distill(run, domain) for domain in run.data.domains]
+print(metakd.evaluate(run)["average"]["student"]["accuracy"])
+print(metakd.Classifier.load(folders[0]).predict(["I have bought four copies for friends."]))

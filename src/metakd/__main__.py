@@ -1,0 +1,5 @@
+"""`python -m metakd` is `metakd`."""
+
+from metakd.cli import main
+
+main()

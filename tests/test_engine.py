@@ -1,0 +1,99 @@
+"""Training: it learns, repeats bit for bit, and goes on from a checkpoint as if it had never stopped."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from conftest import toy_examples
+from metakd import engine
+from metakd.batching import Collator, Features, encode
+from metakd.config import Settings
+from metakd.encoders import load_encoder, load_tokenizer, set_dropout
+from metakd.meta_teacher import MetaTeacher
+
+
+def features_of(folder: Path, count: int = 32) -> list[Features]:
+    features = encode(load_tokenizer(folder, 16), toy_examples(count, 0, "t"), 16)
+    for i, feature in enumerate(features):
+        feature |= {"labels": i // 2 % 2, "domains": i % 2, "instance_weights": 1.0}
+    return features
+
+
+def learner_of(folder: Path) -> MetaTeacher:
+    torch.manual_seed(0)
+    encoder = load_encoder(folder, ["a", "b"])
+    set_dropout(encoder, 0.1, 0.1)
+    return MetaTeacher(encoder, 2, "false", 0.5)
+
+
+def plan_of(folder: Path, epochs: int = 3) -> engine.Plan:
+    return engine.Plan("test", epochs, 1e-2, folder, Settings(batch_size=8))
+
+
+def same(one: nn.Module, two: nn.Module) -> bool:
+    weights = two.state_dict()
+    return all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
+
+
+def test_training_lowers_every_term_and_logs_it(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    log = engine.fit(learner_of(checkpoint()), features_of(checkpoint()), Collator(0), plan_of(tmp_path / "a", 12))
+    assert log[-1]["loss_class"] < log[0]["loss_class"] / 2
+    assert {"loss_class", "loss_domain", "learning_rate", "epoch"} <= set(log[0])
+
+
+def test_two_runs_are_identical(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    learners = [learner_of(checkpoint()) for _ in range(2)]
+    for i, learner in enumerate(learners):
+        engine.fit(learner, features_of(checkpoint()), Collator(0), plan_of(tmp_path / str(i)))
+    assert same(*learners)
+
+
+class _Stop(TrainerCallback):
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.epoch >= 2:
+            raise KeyboardInterrupt
+
+
+def test_resumed_training_ends_where_the_unbroken_one_does(
+    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the third of three epochs, with dropout on; a torn checkpoint beside the whole ones is ignored."""
+    unbroken, broken, resumed = (learner_of(checkpoint()) for _ in range(3))
+    features, plan = features_of(checkpoint()), plan_of(tmp_path / "broken")
+    engine.fit(unbroken, features, Collator(0), plan_of(tmp_path / "unbroken"))
+    with monkeypatch.context() as patch:
+        ticks = engine._Ticks
+        patch.setattr(engine, "_Ticks", type("Stopping", (_Stop, ticks), {}))
+        with pytest.raises(KeyboardInterrupt):
+            engine.fit(broken, features, Collator(0), plan)
+    torn = tmp_path / "broken" / "checkpoint-11"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"torn")
+    assert sorted(p.name for p in (tmp_path / "broken").iterdir()) == ["checkpoint-11", "checkpoint-4", "checkpoint-8"]
+    before = copy.deepcopy(resumed.state_dict())
+    engine.fit(resumed, features, Collator(0), plan)
+    assert same(resumed, unbroken)
+    assert not all(torch.equal(value, before[name]) for name, value in resumed.state_dict().items())
+
+
+def test_a_finished_stage_is_loaded_and_not_trained_again(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    first, again = learner_of(checkpoint()), learner_of(checkpoint())
+    engine.fit(first, features_of(checkpoint()), Collator(0), plan_of(tmp_path / "a"))
+    engine.fit(again, features_of(checkpoint()), Collator(0), plan_of(tmp_path / "a"))
+    assert same(first, again)
+
+
+def test_predictions_and_vectors_keep_the_order_of_examples(checkpoint: Callable[..., Path]) -> None:
+    model, features = load_encoder(checkpoint(), ["a", "b"]), features_of(checkpoint(), 70)
+    found = engine.predict(model, features, Collator(0))
+    torch.testing.assert_close(found.sum(1), torch.ones(70))
+    alone = torch.cat([engine.predict(model, [feature], Collator(0)) for feature in features])
+    torch.testing.assert_close(found, alone)
+    vectors = engine.embed(model, features, Collator(0), "test")
+    torch.testing.assert_close(vectors[5:6], engine.embed(model, features[5:6], Collator(0), "test"))

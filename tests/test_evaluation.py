@@ -1,0 +1,76 @@
+"""Scores by hand and beside scikit-learn, intervals at their limits, latency, the TF-IDF rival."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score
+
+from conftest import toy_examples
+from metakd.domains import Example
+from metakd.evaluation import Predictions, TfidfRival, accuracy, confusion, latency, macro_f1, score
+
+
+def predictions(truth: list[int], predicted: list[int]) -> Predictions:
+    return Predictions(np.array(truth), np.array(predicted))
+
+
+def test_accuracy_and_macro_f1_by_hand() -> None:
+    """Truth 0 0 1 1, said 0 1 1 1: accuracy 3/4; F1 of 0 is 2/3, of 1 is 4/5; their mean 11/15."""
+    matrix = confusion(predictions([0, 0, 1, 1], [0, 1, 1, 1]), 2)
+    assert matrix.tolist() == [[1, 1], [0, 2]]
+    assert accuracy(matrix) == 0.75
+    assert macro_f1(matrix) == pytest.approx(11 / 15)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=50))
+def test_scores_are_those_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    truth, predicted = (list(column) for column in zip(*pairs, strict=True))
+    matrix = confusion(predictions(truth, predicted), 4)
+    assert accuracy(matrix) == pytest.approx(accuracy_score(truth, predicted))
+    assert macro_f1(matrix) == pytest.approx(f1_score(truth, predicted, average="macro"))
+
+
+def test_average_is_the_plain_mean_of_domains() -> None:
+    """Domain a: 1 of 1, domain b: 0 of 3: the mean is ½, not ¼."""
+    found = score({"a": predictions([0], [0]), "b": predictions([0, 1, 1], [1, 0, 0])}, 2, 100, 0)
+    assert found["average"]["accuracy"] == 0.5
+    assert found["domains"]["b"]["accuracy"] == 0
+    assert found["domains"]["b"]["examples"] == 3
+
+
+def test_intervals_hold_the_score_and_shrink_with_examples() -> None:
+    """90 % right: the interval of 1,000 examples is near 0.9 ± 1.96·√(0.09/1000) = 0.0186."""
+    truth = [0] * 1000
+    large = score({"a": predictions(truth, [0] * 900 + [1] * 100)}, 2, 2000, 0)["domains"]["a"]
+    low, high = large["accuracy_interval"]
+    assert (low, high) == pytest.approx((0.8814, 0.9186), abs=0.003)
+    small = score({"a": predictions(truth[:20], [0] * 18 + [1] * 2)}, 2, 2000, 0)["domains"]["a"]
+    assert small["accuracy_interval"][1] - small["accuracy_interval"][0] > 3 * (high - low)
+
+
+def test_intervals_repeat_with_the_seed() -> None:
+    data = {"a": predictions([0, 1, 0, 1], [0, 1, 1, 1])}
+    assert score(data, 2, 200, 3) == score(data, 2, 200, 3)
+
+
+def test_latency_is_in_milliseconds() -> None:
+    found = latency(lambda _: time.sleep(0.002), toy_examples(3, 0, "t"))
+    assert 2 <= found["median"] <= found["p95"] < 100
+
+
+def test_tfidf_learns_words_and_survives_one_class_and_odd_characters() -> None:
+    rival = TfidfRival(toy_examples(80, 0, "train"))
+    test = toy_examples(40, 1, "test")
+    right = sum(said == e.label for said, e in zip(rival.predict(test), test, strict=True))
+    assert right >= 36
+    assert rival.size()["parameters"] > 0
+    lone = TfidfRival([Example("1", "!", None, "a", "x"), Example("2", "好", None, "a", "x")])
+    assert lone.predict(test[:2]) == ["a", "a"]
+
+
+def test_tfidf_reads_both_texts_of_a_pair() -> None:
+    rows = [Example(str(i), "same", ("yes", "no")[i % 2], ("a", "b")[i % 2], "x") for i in range(20)]
+    assert TfidfRival(rows).predict(rows[:2]) == ["a", "b"]

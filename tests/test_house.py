@@ -1,0 +1,77 @@
+"""The shape of the code: imports go down the floors, and files stay short."""
+
+import ast
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1] / "src" / "metakd"
+FLOORS = [
+    ["errors", "progress", "artifacts"],
+    ["losses"],
+    ["prototypes"],
+    ["config", "domains"],
+    ["batching", "checkpoints"],
+    ["encoders"],
+    ["meta_teacher", "students"],
+    ["methods.base"],
+    ["methods.fine_tuned", "methods.meta_kd"],
+    ["methods"],
+    ["engine", "evaluation"],
+    ["inference", "runs", "results"],
+    ["scoring"],
+    ["pipeline", "planning"],
+    ["cli"],
+    ["__main__"],
+]
+HEIGHT = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+
+
+def files() -> dict[str, Path]:
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        found[name] = path
+    return {name: path for name, path in found.items() if name != "__init__"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "metakd":
+            module = (node.module or "").removeprefix("metakd").lstrip(".")
+            whole = [f"{module}.{alias.name}".lstrip(".") for alias in node.names]
+            found |= {name if name in HEIGHT else module for name in whole}
+    return found - {""}
+
+
+def test_every_file_has_its_floor() -> None:
+    assert set(files()) == set(HEIGHT)
+
+
+def test_no_file_imports_upwards() -> None:
+    for name, path in files().items():
+        for imported in imports(path):
+            assert HEIGHT[imported] < HEIGHT[name], f"{name} imports {imported}"
+
+
+def test_the_ground_floor_knows_no_model_no_config_no_file() -> None:
+    for name in ("losses", "prototypes"):
+        assert imports(files()[name]) == set()
+
+
+def test_files_and_functions_stay_short() -> None:
+    for name, path in files().items():
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 300, name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 45, f"{name}.{node.name} has {length} lines"
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, metakd.cli; print(sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

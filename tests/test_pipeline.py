@@ -1,0 +1,249 @@
+"""The whole story on tiny models: what each step leaves, and that nothing is read that should not be."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import pipeline as hugging_face_pipeline
+
+import metakd
+from conftest import FAST, as_row, toy_examples, write_rows
+from metakd import CheckError, InputError, Run, Settings, pipeline, scoring
+from metakd.artifacts import read_manifest
+from metakd.domains import read_examples
+from metakd.runs import is_done
+
+TINY = {
+    "teacher_margin": -1,
+    "teacher_epochs": 1,
+    "shared_epochs": 1,
+    "predict_epochs": 1,
+    "batch_size": 16,
+    "max_length": 16,
+    "student": "layers=2",
+    "bootstrap": 100,
+}
+
+
+def open_run(folder: Path, data: Path, base: Path, **settings: object) -> Run:
+    return Run.assemble(folder, Settings.build({**TINY, "base": str(base), **settings}), data).begin()
+
+
+def test_every_step_leaves_a_manifest_and_nothing_half_made(finished_run: Path) -> None:
+    steps = [
+        "instance_weights",
+        "meta_teacher",
+        "shared_student",
+        "students/books",
+        "students/kitchen",
+        "fine_tuned/books",
+    ]
+    for step in steps:
+        manifest = read_manifest(finished_run / step)
+        assert manifest is not None, step
+        assert {"fingerprint", "seconds", "environment"} <= set(manifest)
+    assert not [p for p in finished_run.rglob("*") if p.name.startswith(".") or p.name.startswith("checkpoint-")]
+
+
+def test_results_have_every_model_domain_and_figure(finished_run: Path) -> None:
+    results = json.loads((finished_run / "results.json").read_text())
+    models = ["meta_teacher", "student", "fine_tuned", "tfidf"]
+    assert results["split"] == "test"
+    assert list(results["average"]) == models
+    assert list(results["domains"]) == ["books", "kitchen"]
+    for domain in ("books", "kitchen"):
+        assert list(results["domains"][domain]) == models
+        for found in results["domains"][domain].values():
+            assert 0 <= found["accuracy_interval"][0] <= found["accuracy"] <= found["accuracy_interval"][1] <= 1
+            assert found["parameters"] > 0
+            assert found["bytes"] > 0
+            assert 0 < found["latency_ms"]["median"] <= found["latency_ms"]["p95"]
+    mean = sum(results["domains"][d]["student"]["accuracy"] for d in ("books", "kitchen")) / 2
+    assert results["average"]["student"]["accuracy"] == pytest.approx(mean)
+    assert results["average"]["student"]["parameters"] < results["average"]["meta_teacher"]["parameters"]
+    assert "| meta_teacher |" in (finished_run / "results.md").read_text()
+
+
+def test_learning_shows(finished_run: Path) -> None:
+    """One word tells the class: teacher and students have to be far above chance, or something does not learn."""
+    results = json.loads((finished_run / "results.json").read_text())
+    assert results["average"]["meta_teacher"]["accuracy"] > 0.8
+    assert results["average"]["student"]["accuracy"] > 0.7
+
+
+def test_every_domains_student_starts_from_the_shared_one_and_goes_its_own_way(finished_run: Path) -> None:
+    shared, books, kitchen = (
+        load_file(finished_run / name / "model.safetensors")
+        for name in ("shared_student", "students/books", "students/kitchen")
+    )
+    assert shared.keys() == books.keys() == kitchen.keys()
+    name = "classifier.weight"
+    assert not torch.equal(books[name], kitchen[name])
+    assert (books[name] - shared[name]).norm() < shared[name].norm()
+
+
+def test_a_student_is_an_ordinary_hugging_face_model(finished_run: Path) -> None:
+    classify = hugging_face_pipeline("text-classification", str(finished_run / "students" / "books"))
+    found = classify("a lovely page")[0]
+    assert found["label"] in ("negative", "positive")
+    ours = metakd.Classifier.load(finished_run / "students" / "books").predict(["a lovely page"])[0]
+    assert (ours.label, ours.probability) == (found["label"], pytest.approx(found["score"], abs=1e-5))
+
+
+def test_students_keep_nothing_of_their_training(finished_run: Path) -> None:
+    folder = finished_run / "students" / "books"
+    names = set(load_file(folder / "model.safetensors"))
+    assert not [name for name in names if "transferable" in name or "extras" in name or "layer.2" in name]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["num_hidden_layers"] == 2
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert "metakd_scores" not in json.dumps(config)
+
+
+def test_a_students_score_reads_the_students_weights(finished_run: Path, tmp_path: Path, toy_data: Path) -> None:
+    """Zeroed, the student of books says one class for everything, and only its own score falls to a half."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished_run, folder)
+    weights = folder / "students" / "books" / "model.safetensors"
+    save_file({k: torch.zeros_like(v) for k, v in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    found = scoring.evaluate_file(folder, toy_data / "test.jsonl", tmp_path / "scores.json")
+    before = json.loads((finished_run / "results.json").read_text())
+    assert found["domains"]["books"]["student"]["accuracy"] == 0.5
+    assert found["domains"]["books"]["student"]["accuracy"] != before["domains"]["books"]["student"]["accuracy"]
+    for domain, model in (("kitchen", "student"), ("books", "meta_teacher"), ("books", "fine_tuned")):
+        assert found["domains"][domain][model]["accuracy"] == before["domains"][domain][model]["accuracy"]
+
+
+def test_a_domains_scores_are_of_that_domain_alone(finished_run: Path, toy_data: Path) -> None:
+    """The dev check of a student counts the domain's dev rows, and the table the domain's test rows."""
+    for split, found in (
+        ("dev", read_manifest(finished_run / "students" / "books")["check"]["examples"]),  # type: ignore[index]
+        ("test", json.loads((finished_run / "results.json").read_text())["domains"]["books"]["student"]["examples"]),
+    ):
+        rows = read_examples(toy_data / f"{split}.jsonl", labelled=True)
+        assert found == sum(e.domain == "books" for e in rows) < len(rows)
+
+
+def test_finished_steps_are_left_alone_and_other_settings_refused(finished_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished_run, folder)
+    described = metakd.runs.read_run(folder)
+    data, settings = Path(described["data"]), described["settings"]
+    run = Run.assemble(folder, Settings.build(settings), data).begin()
+    before = (folder / "meta_teacher" / "manifest.json").stat().st_mtime_ns
+    pipeline.teach(run)
+    assert (folder / "meta_teacher" / "manifest.json").stat().st_mtime_ns == before
+    other = Run.assemble(folder, Settings.build(settings | {"gamma1": 0.1}), data)
+    assert is_done(folder / "instance_weights", other.weigh_fingerprint)
+    with pytest.raises(InputError, match="made with other settings"):
+        pipeline.teach(other)
+
+
+def test_steps_out_of_order_name_the_one_that_is_missing(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    run = open_run(tmp_path / "run", toy_data, checkpoint())
+    with pytest.raises(InputError, match="metakd weigh"):
+        pipeline.teach(run)
+    with pytest.raises(InputError, match="metakd teach"):
+        pipeline.distill(run, "books")
+    assert {p.name for p in run.folder.iterdir()} <= {"run.json", "students", "meta_teacher"}
+    assert not list(run.folder.rglob("manifest.json"))
+
+
+def test_a_teacher_near_chance_is_refused(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", toy_data, checkpoint(), teacher_margin=0.05, teacher_learning_rate=1e-9)
+    pipeline.weigh(run)
+    pipeline.teach(run)
+    with pytest.raises(InputError, match=r"near chance.*--teacher-margin -1"):
+        pipeline.distill(run, "books")
+
+
+def test_a_reload_that_differs_is_an_error(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(tmp_path / "run", toy_data, checkpoint())
+    pipeline.weigh(run)
+
+    def forgetful(self: metakd.meta_teacher.MetaTeacher, folder: Path) -> None:
+        self.encoder.save_pretrained(folder)
+        weights = load_file(folder / "model.safetensors")
+        weights["classifier.weight"][0] += 1.0
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    monkeypatch.setattr(metakd.meta_teacher.MetaTeacher, "save", forgetful)
+    with pytest.raises(CheckError, match="reloaded, its probabilities differ"):
+        pipeline.teach(run)
+    assert not run.teacher_folder.exists()
+    assert not list(run.folder.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "mpnet"])
+def test_every_proven_architecture_runs_through(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, kind: str
+) -> None:
+    results = pipeline.run_all(open_run(tmp_path / "run", toy_data, checkpoint(kind), rival=False))
+    assert list(results["average"]) == ["meta_teacher", "student", "tfidf"]
+
+
+@pytest.mark.parametrize("loss", ["permuted", "uniform", "reversal", "none"])
+def test_every_domain_loss_runs_through(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, loss: str
+) -> None:
+    run = open_run(tmp_path / "run", toy_data, checkpoint(), domain_loss=loss, stages="joint", shared_epochs=0)
+    pipeline.weigh(run)
+    pipeline.teach(run)
+    assert (pipeline.distill(run, "books") / "manifest.json").is_file()
+
+
+def test_a_checkpoint_of_another_width_and_vocabulary_can_be_the_student(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    from conftest import WORDS
+
+    student = checkpoint("distilbert", words=[*WORDS[:5], *reversed(WORDS[5:])], dim=8, hidden_dim=16, n_layers=1)
+    run = open_run(tmp_path / "run", toy_data, checkpoint(), student=str(student), rival=False)
+    results = pipeline.run_all(run)
+    assert results["average"]["student"]["parameters"] < results["average"]["meta_teacher"]["parameters"]
+
+
+def test_one_domain_pairs_no_test_split_and_odd_names(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """K = 1, sentence pairs, three classes of which dev lacks one, a domain called '../a b': scored on dev."""
+    rows = [
+        {"text": f"good page {i}", "text_pair": "bad lid", "label": ["x", "y", "z"][i % 3], "domain": "../a b"}
+        for i in range(24)
+    ]
+    data = write_rows(tmp_path / "data" / "train.jsonl", rows).parent
+    write_rows(data / "dev.jsonl", [row for row in rows if row["label"] != "z"])
+    run = open_run(tmp_path / "run", data, checkpoint())
+    results = pipeline.run_all(run)
+    assert results["split"] == "dev"
+    assert [p.name for p in (tmp_path / "run" / "students").iterdir()] == ["%2E%2E%2Fa b"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "run"]
+
+
+def test_a_run_of_fine_tuned_alone_needs_no_teacher_to_learn_from(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    results = pipeline.run_all(open_run(tmp_path / "run", toy_data, checkpoint(), method="fine_tuned"))
+    assert results["average"]["student"]["accuracy"] == results["average"]["fine_tuned"]["accuracy"]
+
+
+def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp_path: Path) -> None:
+    rows = [as_row(e) | {"domain": "garden"} for e in toy_examples(8, 3, "new")]
+    found = scoring.evaluate_file(finished_run, write_rows(tmp_path / "new.jsonl", rows), tmp_path / "s.json")
+    assert list(found["domains"]["garden"]) == ["meta_teacher"]
+    bad = write_rows(tmp_path / "bad.jsonl", [rows[0] | {"label": "neutral"}])
+    with pytest.raises(InputError, match="label 'neutral'"):
+        scoring.evaluate_file(finished_run, bad, tmp_path / "s2.json")
+    assert not (tmp_path / "s2.json").exists()
+
+
+def test_fast_flags_are_settings() -> None:
+    assert {flag.removeprefix("--").replace("-", "_") for flag in FAST if flag.startswith("--")} <= set(
+        Settings.model_fields
+    )

@@ -1,0 +1,36 @@
+"""One small run with the real packaged encoder and real reviews: all-MiniLM-L6-v2 to a three-layer student."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import pipeline as hugging_face_pipeline
+
+from metakd import Classifier, Run, Settings, run_all
+from metakd.checkpoints import ALL_MINILM, resolve
+from metakd.cli import DEMO_DATA
+from metakd.encoders import load_encoder, load_tokenizer
+from metakd.students import count_parameters
+
+
+def test_the_encoder_is_the_one_it_is_said_to_be() -> None:
+    model = load_encoder(resolve(ALL_MINILM.package), ["a", "b"])
+    assert (model.config.num_hidden_layers, model.config.hidden_size) == (6, 384)
+    assert count_parameters(model.base_model) == 22_713_216
+    tokenizer = load_tokenizer(resolve(ALL_MINILM.package), 128)
+    assert len(tokenizer("short")["input_ids"]) == 3  # the file's own padding to 128 is cleared
+    assert len(tokenizer("long " * 300)["input_ids"]) == 302  # and so is its truncation
+
+
+@pytest.mark.slow
+def test_a_small_run_ends_in_students_that_read_reviews(tmp_path: Path) -> None:
+    settings = Settings(rival=False, batch_size=16, max_length=64, bootstrap=100, domain_loss="none")
+    run_all(Run.assemble(tmp_path / "run", settings, DEMO_DATA).begin())
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["average"]["meta_teacher"]["accuracy"] > 0.7
+    assert results["average"]["student"]["accuracy"] > 0.65
+    assert results["average"]["student"]["parameters"] == pytest.approx(17.4e6, rel=0.02)
+    folder = tmp_path / "run" / "students" / "books"
+    text = "Wonderful prose, I could not put it down and I have given it to all my friends."
+    assert Classifier.load(folder).predict([text])[0].label == "positive"
+    assert hugging_face_pipeline("text-classification", str(folder))(text)[0]["label"] == "positive"
