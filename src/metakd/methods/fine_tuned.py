@@ -29,7 +29,8 @@ class FineTuned:
         settings = setup.settings
         epochs = settings.shared_epochs + settings.predict_epochs
         epochs += settings.match_epochs if settings.stages == "two" else 0
-        return cls(Stage("fine_tune", epochs, settings.predict_learning_rate, terms=("class",)))
+        fastest = max(settings.predict_learning_rate, settings.shared_learning_rate)
+        return cls(Stage("fine_tune", epochs, fastest, terms=("class",)))
 
     def stages(self) -> list[Stage]:
         return [self._stage]
