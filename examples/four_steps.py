@@ -5,7 +5,8 @@ from pathlib import Path
 import metakd
 from metakd.cli import DEMO_DATA
 
-run = metakd.Run.assemble(Path("runs/example"), metakd.Settings(seed=1), DEMO_DATA).begin()
+settings = metakd.Settings(batch_size=16, teacher_epochs=6, shared_epochs=6)
+run = metakd.Run.assemble(Path("runs/example"), settings, DEMO_DATA).begin()
 metakd.weigh(run)
 metakd.teach(run)
 folders = [metakd.distill(run, domain) for domain in run.data.domains]

@@ -20,6 +20,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from metakd.domains import Example
+from metakd.progress import notice
 
 GOOD, BAD = ["good", "fine", "lovely", "bright"], ["bad", "poor", "dull", "broken"]
 TOPICS = {"books": ["plot", "page", "prose"], "kitchen": ["pan", "lid", "blade"]}
@@ -51,8 +52,10 @@ SHAPES: dict[str, dict[str, int]] = {
 
 
 @pytest.fixture(autouse=True)
-def _same_draws() -> None:
+def _afresh() -> None:
+    """The same draws in every test, and notices that an earlier test has heard are said again."""
     torch.manual_seed(0)
+    notice.cache_clear()
 
 
 def save_tokenizer(folder: Path, words: list[str] = WORDS) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from conftest import toy_examples
 from metakd.batching import Collator, LengthBatches, encode, ordered_batches
 from metakd.domains import Example
 from metakd.encoders import load_tokenizer
+from metakd.errors import InputError
 
 
 def test_a_missing_second_text_is_not_the_word_none(checkpoint: Callable[..., Path]) -> None:
@@ -20,6 +22,13 @@ def test_a_missing_second_text_is_not_the_word_none(checkpoint: Callable[..., Pa
     assert tokenizer.convert_ids_to_tokens(single["input_ids"]) == ["[CLS]", "good", "page", "[SEP]"]
     assert tokenizer.convert_ids_to_tokens(pair["input_ids"])[4:] == ["bad", "lid", "[SEP]"]
     assert pair["token_type_ids"] == [0, 0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_pairs_and_single_texts_do_not_mix(checkpoint: Callable[..., Path], order: int) -> None:
+    rows = [Example("one", "good", "bad", "a", "b"), Example("two", "good", None, "a", "b")]
+    with pytest.raises(InputError, match="text_pair is missing on 1 rows"):
+        encode(load_tokenizer(checkpoint(), 16), rows[::order], 16)
 
 
 def test_real_tokens_leave_out_special_ones(checkpoint: Callable[..., Path]) -> None:

@@ -81,10 +81,11 @@ def test_a_run_goes_on_only_when_told_to(metakd: Command, finished_run: Path, to
     code, out, _ = metakd("run", "--resume", "--output", finished_run)
     assert code == 0
     assert "students" in out
-    code, _, err = metakd("run", "--resume", "--output", finished_run, "--seed", "5")
-    assert code == 2
-    assert "made with other settings" in err
-    assert json.loads((finished_run / "run.json").read_text())["settings"]["seed"] == 0
+    for name, value in (("seed", "5"), ("gamma2", "9"), ("method", "fine_tuned")):
+        code, _, err = metakd("run", "--resume", "--output", finished_run, f"--{name}", value)
+        assert code == 2
+        assert "made with other settings" in err
+        assert str(json.loads((finished_run / "run.json").read_text())["settings"][name]) != value
 
 
 def test_dry_run_prints_plan_sizes_and_time_and_writes_nothing(
@@ -137,6 +138,13 @@ BAD: list[tuple[list[str], str]] = [
     ),
     (["run", "--data", "{data}", "--output", "{tmp}/o", "--base", "{base}"], "positions for 40 tokens"),
     (["run", "--data", "{data}", "--output", "{tmp}/o", "--base", "{tmp}"], "no config.json"),
+    (
+        [
+            *("run", "--data", "{data}", "--output", "{tmp}/o", "--base", "{mpnet}", "--max-length", "9"),
+            *("--student", "layers=2", "--attention", "scores"),
+        ],
+        "does not give its raw attention scores",
+    ),
     (["run", "--data", "{data}", "--output", "{data}/train.jsonl", "--base", "{base}"], "is there already"),
     (["run", "--data", "{data}", "--output", "{tmp}/o", "--config", "{tmp}/none.yaml"], "cannot be read"),
     (["run", "--data", "{data}", "--output", "{tmp}/o", "--gama2", "1"], "No such option"),
@@ -144,6 +152,9 @@ BAD: list[tuple[list[str], str]] = [
     (["evaluate", "{tmp}"], "no run here"),
     (["evaluate", "{run}", "--data", "{data}/test.jsonl"], "go together"),
     (["predict", "{tmp}", "--input", "{data}/test.jsonl", "--output", "{tmp}/p"], "no config.json"),
+    (["predict", "{tmp}/x", "--input", "{data}/test.jsonl", "--output", "{tmp}/p"], "no such folder"),
+    (["predict", "{base}", "--input", "{data}/test.jsonl", "--output", "{tmp}"], "has to be a file"),
+    (["evaluate", "{run}", "--data", "{data}/test.jsonl", "--output", "{tmp}/no/p"], "has to be a file"),
     (["predict", "{base}", "--input", "{data}/test.jsonl", "--output", "{tmp}/p"], "not a text classifier"),
     (["predict", "{run}/students/books", "--input", "{tmp}/none.jsonl", "--output", "{tmp}/p"], "no such file"),
     (["predict", "{run}/students/books", "--output", "{tmp}/p"], "Missing option"),
@@ -161,7 +172,13 @@ def test_a_mistake_gets_one_message_and_exit_code_2(
     arguments: list[str],
     message: str,
 ) -> None:
-    places = {"tmp": tmp_path, "data": toy_data, "base": checkpoint(), "run": finished_run}
+    places = {
+        "tmp": tmp_path,
+        "data": toy_data,
+        "base": checkpoint(),
+        "mpnet": checkpoint("mpnet"),
+        "run": finished_run,
+    }
     code, out, err = metakd(*(argument.format(**places) for argument in arguments))
     assert code == 2
     assert message in " ".join((out + err).split())

@@ -38,8 +38,14 @@ def test_settings_that_do_not_fit_together_are_refused(values: dict[str, str], m
 
 def test_flags_and_yaml_give_the_same_settings(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("terms: [hidden, prediction]\nseed: 3\nrival: false\n")
-    given = {"terms": "hidden, prediction", "seed": "3", "rival": False}
+    file.write_text("terms: [hidden, prediction]\nseed: 3\nrival: false\ndomain_loss: false\nlayer_map: [2, 4]\n")
+    given = {
+        "terms": "hidden, prediction",
+        "seed": "3",
+        "rival": False,
+        "domain_loss": "false",
+        "layer_map": "2,4",
+    }
     assert Settings.build(read_settings_file(file)) == Settings.build(given)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel
 
 from conftest import WORDS, toy_examples
 from metakd import encoders
 from metakd.batching import Batch, Collator, encode
+from metakd.domains import Example
 from metakd.errors import InputError
 
 PROVEN = ["bert", "roberta", "distilbert", "electra"]
@@ -78,6 +80,15 @@ def test_e_is_the_mean_over_real_tokens_alone() -> None:
     assert encoders.mean_over_real_tokens(states, torch.zeros(1, 5)).tolist() == [[0.0]]
 
 
+def test_e_of_a_batch_leaves_out_padding_and_every_separator(checkpoint: Callable[..., Path]) -> None:
+    """[CLS] good page [SEP] bad lid [SEP], padded beside a longer pair: tokens 1, 2, 4 and 5 are real."""
+    folder = checkpoint()
+    model, tokenizer = encoders.load_encoder(folder, ["a", "b"]).eval(), encoders.load_tokenizer(folder, 32)
+    rows = [Example("1", "good page", "bad lid", "", ""), Example("2", "it was " * 5, "bad " * 5, "", "")]
+    found = encoders.forward(model, Collator(0)(encode(tokenizer, rows, 32)))
+    torch.testing.assert_close(found.pooled[0], found.hidden_states[-1][0, [1, 2, 4, 5]].mean(0))
+
+
 def test_e_does_not_depend_on_the_batch(checkpoint: Callable[..., Path]) -> None:
     folder = checkpoint()
     model = encoders.load_encoder(folder, ["a", "b"]).eval()
@@ -90,7 +101,14 @@ def test_e_does_not_depend_on_the_batch(checkpoint: Callable[..., Path]) -> None
 
 @pytest.mark.parametrize(
     ("student", "teacher", "expected"),
-    [(3, 6, [2, 4, 6]), (4, 12, [3, 6, 9, 12]), (6, 6, [1, 2, 3, 4, 5, 6]), (2, 5, [3, 5]), (1, 6, [6])],
+    [
+        (3, 6, [2, 4, 6]),
+        (4, 12, [3, 6, 9, 12]),
+        (6, 6, [1, 2, 3, 4, 5, 6]),
+        (2, 5, [3, 5]),
+        (1, 6, [6]),
+        (12, 4, [1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4]),
+    ],
 )
 def test_layer_map_rounds_halves_up_and_ends_at_the_last(student: int, teacher: int, expected: list[int]) -> None:
     assert encoders.map_layers(student, teacher) == expected
@@ -128,6 +146,27 @@ def test_old_bin_weights_are_read_with_a_notice(
     tokenizer = encoders.load_tokenizer(tmp_path, 16)
     assert encoders.same_tokenizer(tokenizer, tokenizer)
     assert tokenizer("Good page")["input_ids"] == [2, WORDS.index("good"), WORDS.index("page"), 3]
+
+
+def test_weights_that_do_not_fit_are_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """Keys under a foreign prefix would leave a random encoder without a word."""
+    shutil.copytree(checkpoint(), tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({f"tower.{k}": v for k, v in weights.items()}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"weights that its bert needs are missing(.|\n)*bert\.embeddings"):
+        encoders.load_encoder(tmp_path, ["a", "b"])
+
+
+def test_a_base_may_have_another_class_head_and_a_classifier_may_not_lack_one(
+    checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoders.load_encoder(checkpoint(), ["a", "b", "c"]).save_pretrained(tmp_path)
+    assert encoders.load_encoder(tmp_path, ["a", "b"]).config.num_labels == 2
+    assert encoders.load_classifier(tmp_path).config.num_labels == 3
+    weights = {k: v for k, v in load_file(tmp_path / "model.safetensors").items() if k != "classifier.weight"}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"classifier\.weight"):
+        encoders.load_classifier(tmp_path)
 
 
 def test_bin_weights_with_code_in_them_do_not_run(checkpoint: Callable[..., Path], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_scores_are_those_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
 
 def test_average_is_the_plain_mean_of_domains() -> None:
     """Domain a: 1 of 1, domain b: 0 of 3: the mean is ½, not ¼."""
-    found = score({"a": predictions([0], [0]), "b": predictions([0, 1, 1], [1, 0, 0])}, 2, 100, 0)
+    found = score({"a": predictions([0], [0]), "b": predictions([0, 1, 1], [1, 0, 0])}, {"a", "b"}, 2, 100, 0)
     assert found["average"]["accuracy"] == 0.5
     assert found["domains"]["b"]["accuracy"] == 0
     assert found["domains"]["b"]["examples"] == 3
@@ -44,16 +44,16 @@ def test_average_is_the_plain_mean_of_domains() -> None:
 def test_intervals_hold_the_score_and_shrink_with_examples() -> None:
     """90 % right: the interval of 1,000 examples is near 0.9 ± 1.96·√(0.09/1000) = 0.0186."""
     truth = [0] * 1000
-    large = score({"a": predictions(truth, [0] * 900 + [1] * 100)}, 2, 2000, 0)["domains"]["a"]
+    large = score({"a": predictions(truth, [0] * 900 + [1] * 100)}, {"a"}, 2, 2000, 0)["domains"]["a"]
     low, high = large["accuracy_interval"]
     assert (low, high) == pytest.approx((0.8814, 0.9186), abs=0.003)
-    small = score({"a": predictions(truth[:20], [0] * 18 + [1] * 2)}, 2, 2000, 0)["domains"]["a"]
+    small = score({"a": predictions(truth[:20], [0] * 18 + [1] * 2)}, {"a"}, 2, 2000, 0)["domains"]["a"]
     assert small["accuracy_interval"][1] - small["accuracy_interval"][0] > 3 * (high - low)
 
 
 def test_intervals_repeat_with_the_seed() -> None:
     data = {"a": predictions([0, 1, 0, 1], [0, 1, 1, 1])}
-    assert score(data, 2, 200, 3) == score(data, 2, 200, 3)
+    assert score(data, {"a"}, 2, 200, 3) == score(data, {"a"}, 2, 200, 3)
 
 
 def test_latency_is_in_milliseconds() -> None:

@@ -1,6 +1,8 @@
 """The shape of the code: imports go down the floors, and files stay short."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "metakd"
@@ -68,10 +70,24 @@ def test_files_and_functions_stay_short() -> None:
                 assert length <= 45, f"{name}.{node.name} has {length} lines"
 
 
-def test_the_command_line_starts_without_torch() -> None:
-    import subprocess
-    import sys
+def test_without_the_extra_every_command_names_it(tmp_path: Path) -> None:
+    """A machine with the base install alone: torch and the rest cannot be imported."""
+    blocked = (
+        "import sys; sys.modules |= dict.fromkeys(['torch', 'transformers', 'accelerate', 'sklearn']);"
+        "from metakd.cli import main; main()"
+    )
+    (tmp_path / "d.jsonl").write_text("{}")
+    model = ("predict", ".", "--input", "d.jsonl", "--output", "o.jsonl")
+    data = ("--data", "d.jsonl", "--output", "o")
+    for command in (("run", *data), ("run", "--dry-run", *data), ("weigh", *data), model, ("methods",)):
+        line = [sys.executable, "-c", blocked, *command]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert "pip install 'metakd[train]'" in done.stderr
+        assert "Traceback" not in done.stderr
 
+
+def test_the_command_line_starts_without_torch() -> None:
     code = "import sys, metakd.cli; print(sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

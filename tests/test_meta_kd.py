@@ -198,8 +198,25 @@ def test_another_tokenizer_leaves_prediction_and_feature(
     assert expected is not None
     torch.testing.assert_close(found.logits, expected.logits)
     assert set(learner(**mixed)) == {"prediction", "feature"}
-    with pytest.raises(InputError, match="leaves only the terms"):
+    with pytest.raises(InputError, match="nothing is left to match"):
         MetaKD.build(setup_of(checkpoint(), student, same_tokens=False, terms="hidden"))
+
+
+@pytest.mark.parametrize(("kind", "domains", "gamma1"), [("none", 2, 0.5), ("false", 2, 0.0), ("false", 1, 0.5)])
+def test_an_h_that_nothing_trained_is_not_matched(
+    checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture, kind: str, domains: int, gamma1: float
+) -> None:
+    """Without L_dom the teacher's W, b and e_z stay as drawn: a target behind a random, never trained projection."""
+    setup = setup_of(checkpoint())
+    assert setup.teacher is not None
+    teacher = freeze(MetaTeacher(setup.teacher.encoder, domains, kind, gamma1))
+    with caplog.at_level(logging.WARNING, logger="metakd"):
+        learner = learner_of(replace(setup, teacher=teacher))
+    assert "the terms feature drop out" in caplog.text
+    assert "feature" not in learner(**batch_of(checkpoint()) | {"domains": torch.zeros(4, dtype=torch.long)})
+    assert "transferable" not in learner.extras
+    with pytest.raises(InputError, match="nothing is left to match"):
+        MetaKD.build(replace(setup_of(checkpoint(), terms="feature"), teacher=teacher))
 
 
 def test_remembered_teaching_is_live_teaching(checkpoint: Callable[..., Path]) -> None:

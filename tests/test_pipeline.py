@@ -226,6 +226,54 @@ def test_one_domain_pairs_no_test_split_and_odd_names(checkpoint: Callable[..., 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "run"]
 
 
+def test_a_run_without_all_its_students_is_not_scored(finished_run: Path, tmp_path: Path, toy_data: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished_run, folder)
+    shutil.rmtree(folder / "students" / "kitchen")
+    described = metakd.runs.read_run(folder)
+    run = Run.assemble(folder, Settings.build(described["settings"]), Path(described["data"]))
+    with pytest.raises(InputError, match=r"metakd distill.*--domain kitchen"):
+        scoring.evaluate(run)
+    shutil.rmtree(folder / "meta_teacher")
+    with pytest.raises(InputError, match="no finished meta-teacher"):
+        scoring.evaluate_file(folder, toy_data / "test.jsonl", tmp_path / "s.json")
+
+
+def test_another_base_in_the_same_folder_is_noticed(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    """Every weight replaced, the file's size the same: what the old base began cannot go on with the new one."""
+    base = tmp_path / "base"
+    shutil.copytree(checkpoint(), base)
+    pipeline.weigh(open_run(tmp_path / "run", toy_data, base))
+    weights = base / "model.safetensors"
+    save_file({k: torch.rand_like(v) for k, v in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="made with other settings, data or base"):
+        open_run(tmp_path / "run", toy_data, base)
+
+
+def test_projections_go_on_from_the_shared_start(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the shared start learnt of projections and h is what each domain's own stage begins with."""
+    narrow = checkpoint(hidden_size=8, intermediate_size=16, num_hidden_layers=2)
+    run = open_run(tmp_path / "run", toy_data, checkpoint(), student=str(narrow), stages="joint", rival=False)
+    pipeline.weigh(run)
+    pipeline.teach(run)
+    shared = load_file(pipeline.share(run, "meta_kd") / "extras.safetensors")
+    assert {name.split(".")[0] for name in shared} == {"layers", "feature", "transferable"}
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def note(learner: metakd.engine.Distillation, *_: object) -> list[dict[str, float]]:
+        begun.append({name: value.clone() for name, value in learner.extras.state_dict().items()})
+        return []
+
+    monkeypatch.setattr(metakd.engine, "fit", note)
+    folder = pipeline.distill(run, "books")
+    assert all(torch.equal(begun[0][name], shared[name]) for name in shared)
+    assert not (folder / "extras.safetensors").exists()
+
+
 def test_a_run_of_fine_tuned_alone_needs_no_teacher_to_learn_from(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
 ) -> None:
@@ -237,6 +285,13 @@ def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp
     rows = [as_row(e) | {"domain": "garden"} for e in toy_examples(8, 3, "new")]
     found = scoring.evaluate_file(finished_run, write_rows(tmp_path / "new.jsonl", rows), tmp_path / "s.json")
     assert list(found["domains"]["garden"]) == ["meta_teacher"]
+    known = [as_row(e) for e in toy_examples(8, 4, "known")]
+    both = scoring.evaluate_file(finished_run, write_rows(tmp_path / "both.jsonl", rows + known), tmp_path / "b.json")
+    own = [both["domains"][d]["meta_teacher"]["accuracy"] for d in ("books", "kitchen")]
+    assert both["average"]["meta_teacher"]["accuracy"] == sum(own) / 2
+    pairs = write_rows(tmp_path / "pairs.jsonl", [row | {"text_pair": "x"} for row in known])
+    with pytest.raises(InputError, match="learnt from single texts"):
+        scoring.evaluate_file(finished_run, pairs, tmp_path / "p.json")
     bad = write_rows(tmp_path / "bad.jsonl", [rows[0] | {"label": "neutral"}])
     with pytest.raises(InputError, match="label 'neutral'"):
         scoring.evaluate_file(finished_run, bad, tmp_path / "s2.json")

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metakd.config import Settings
-from metakd.errors import CheckError, InputError
+from metakd.errors import CheckError, InputError, require
 
 if TYPE_CHECKING:
     from metakd.domains import load_dataset
@@ -50,4 +50,6 @@ def __getattr__(name: str) -> Any:
     """Import what needs torch only when it is asked for, so that the command line starts at once."""
     if name not in _HOMES:
         raise AttributeError(f"module 'metakd' has no attribute {name!r}")
+    for module in ("torch", "transformers", "accelerate", "sklearn") if name != "load_dataset" else ():
+        require(module, "train")
     return getattr(import_module(f"metakd.{_HOMES[name]}"), name)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from metakd.domains import Example
+from metakd.errors import InputError
 
 Features = dict[str, Any]
 Batch = dict[str, Tensor]
@@ -22,6 +23,9 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> list
     if not examples:
         return []
     pairs = [e.text_pair for e in examples]
+    if len({pair is None for pair in pairs}) > 1:
+        lone = [e.id for e in examples if e.text_pair is None]
+        raise InputError(f"text_pair is missing on {len(lone)} rows ({', '.join(lone[:3])}, ...) and there on others")
     encoded = tokenizer(
         [e.text for e in examples],
         pairs if pairs[0] is not None else None,  # never the string "None" for a second text that is not there

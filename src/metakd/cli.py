@@ -15,13 +15,13 @@ from rich.logging import RichHandler
 
 from metakd.config import Settings, read_settings_file
 from metakd.errors import CheckError, InputError, require
-from metakd.progress import console, stdout
+from metakd.progress import console, notice, stdout
 
 if TYPE_CHECKING:
     from metakd.runs import Run
 
 DEMO_DATA = Path(__file__).parent / "demo_data"
-DEMO_SETTINGS = {"batch_size": 16, "teacher_epochs": 6, "shared_epochs": 6, "predict_epochs": 2}  # few, short texts
+DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,9 +77,10 @@ def run(
 ) -> None:
     """All steps: weigh, teach, distill, evaluate."""
     if dry_run:
+        assembled = _assemble(output, data, config, given)
         from metakd.planning import print_plan
 
-        print_plan(_assemble(output, data, config, given))
+        print_plan(assembled)
     else:
         _run_all(output, data, config, given, resume)
 
@@ -88,7 +89,7 @@ def run(
 @with_settings
 def demo(given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False) -> None:
     """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
-    _run_all(output, DEMO_DATA, None, DEMO_SETTINGS | given, resume)
+    _run_all(output, DEMO_DATA, DEMO_SETTINGS, given, resume)
 
 
 def _run_all(output: Path, data: Path | None, config: Path | None, given: dict[str, Any], resume: bool) -> None:
@@ -106,18 +107,20 @@ def _run_all(output: Path, data: Path | None, config: Path | None, given: dict[s
 @with_settings
 def weigh(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """First step: how much each training example transfers (prototype scores and instance weights)."""
+    opened = _open(output, data, config, given)
     from metakd import pipeline
 
-    stdout.print(f"instance weights: {pipeline.weigh(_open(output, data, config, given))}")
+    stdout.print(f"instance weights: {pipeline.weigh(opened)}")
 
 
 @app.command()
 @with_settings
 def teach(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """Second step: the meta-teacher, fine-tuned on all domains."""
+    opened = _open(output, data, config, given)
     from metakd import pipeline
 
-    stdout.print(f"meta-teacher: {pipeline.teach(_open(output, data, config, given))}")
+    stdout.print(f"meta-teacher: {pipeline.teach(opened)}")
 
 
 @app.command()
@@ -130,9 +133,9 @@ def distill(
     domain: Annotated[list[str] | None, typer.Option(help="Only this domain; may be repeated.")] = None,
 ) -> None:
     """Third step: one student for each domain."""
+    opened = _open(output, data, config, given)
     from metakd import pipeline
 
-    opened = _open(output, data, config, given)
     strange = [name for name in domain or [] if name not in opened.data.domains]
     if strange:
         raise InputError(f"--domain {strange[0]}: the data has {', '.join(opened.data.domains)}")
@@ -155,6 +158,7 @@ def evaluate(
     from metakd.runs import read_run
 
     if data is not None and output is not None:
+        _check_writable(output)
         results = scoring.evaluate_file(folder, data, output)
     else:
         read_run(folder)
@@ -170,6 +174,9 @@ def predict(
     output: Annotated[Path, typer.Option(help="JSONL file to write: id, label, probability.")],
 ) -> None:
     """Label the texts of a file, in order."""
+    _check_writable(output)
+    if not model.is_dir():
+        raise InputError(f"{model}: no such folder; students lie in RUN/students/DOMAIN")
     _load_library()
     from metakd.artifacts import write_text
     from metakd.domains import read_examples
@@ -208,8 +215,8 @@ def _assemble(output: Path, data: Path | None, config: Path | None, given: dict[
     values = dict(begun["settings"]) if begun else {}
     values |= read_settings_file(config) if config else {}
     assembled = Run.assemble(output, Settings.build(values | given), data or Path(begun["data"] if begun else ""))
-    for notice in assembled.data.notices:
-        logging.getLogger("metakd").warning(notice)
+    for message in assembled.data.notices:
+        notice(message)
     return assembled
 
 
@@ -223,15 +230,22 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     try:
         app()
-    except InputError as error:
+    except (InputError, OSError) as error:
         _fail(error, 2)
     except CheckError as error:
         _fail(error, 1)
 
 
+def _check_writable(output: Path) -> None:
+    """Refuse a file that cannot be written before the work for it is done."""
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise InputError(f"--output {output}: has to be a file in a folder that is there")
+
+
 def _load_library() -> None:
     """Import what trains models, without its own progress bars; InputError says which command installs it."""
-    require("torch", "train")
+    for module in ("torch", "transformers", "accelerate", "sklearn"):
+        require(module, "train")
     from transformers.utils import logging as library_logging
 
     library_logging.disable_progress_bar()

@@ -99,9 +99,15 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _lists_from_text(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("terms"), str):
-            values = {**values, "terms": tuple(t.strip() for t in values["terms"].split(",") if t.strip())}
+    def _as_typed(cls, values: Any) -> Any:
+        """A flag's list is text, YAML's `false` is no text, and YAML's [2, 4, 6] is a list: all mean the same."""
+        values = dict(values)
+        if isinstance(values.get("terms"), str):
+            values["terms"] = tuple(term.strip() for term in values["terms"].split(",") if term.strip())
+        if values.get("domain_loss") is False:
+            values["domain_loss"] = "false"
+        if isinstance(values.get("layer_map"), list):
+            values["layer_map"] = ",".join(map(str, values["layer_map"]))
         return values
 
     @model_validator(mode="after")

@@ -203,7 +203,7 @@ def _has_content(text: str) -> bool:
 
 def _content_id(example: Example, seen: Counter[str]) -> str:
     """An id from the text itself, so that it survives a new order of rows; a repeated text gets -2, -3, ..."""
-    parts = [example.domain, example.text, example.text_pair]
+    parts = [example.domain, example.label, example.text, example.text_pair]
     name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}-{seen[name]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from metakd.batching import Batch
 from metakd.errors import InputError
-
-logger = logging.getLogger("metakd")
+from metakd.progress import notice
 
 SCORES_ATTENTION = "metakd_scores"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -109,7 +107,10 @@ def map_layers(student_layers: int, teacher_layers: int, explicit: str = "auto")
     An explicit map such as '2,4,6' overrides; raises InputError where it does not fit.
     """
     if explicit == "auto":
-        return [(2 * j * teacher_layers + student_layers) // (2 * student_layers) for j in range(1, student_layers + 1)]
+        halves_up = [
+            (2 * j * teacher_layers + student_layers) // (2 * student_layers) for j in range(1, student_layers + 1)
+        ]
+        return [max(1, layer) for layer in halves_up]
     try:
         layers = [int(part) for part in explicit.split(",")]
     except ValueError:
@@ -138,18 +139,44 @@ def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
         raise InputError(f"{folder}: its configuration cannot be used ({_first_line(error)})") from None
 
 
-def load_encoder(folder: Path, labels: Sequence[str]) -> PreTrainedModel:
-    """A float32 sequence classifier with the checkpoint's weights and a class for each of `labels`."""
+def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> PreTrainedModel:
+    """A float32 sequence classifier with the checkpoint's weights and a class for each of `labels`.
+
+    The class head is new where the checkpoint has none of that size, unless `whole`; the encoder never is:
+    InputError names the weights that the checkpoint lacks.
+    """
     if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
-        logger.warning("%s has old .bin weights; they are read with weights_only, so no code in them runs", folder.name)
+        notice(f"{folder.name} has old .bin weights; they are read with weights_only, so no code in them runs")
     config = load_config(folder, labels)
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, config=config, dtype=torch.float32, trust_remote_code=False
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=not whole,
+            output_loading_info=True,
         )
     except (ValueError, OSError, RuntimeError, UnpicklingError, SafetensorError) as error:
         raise InputError(f"{folder}: not an encoder that can classify text ({_first_line(error)})") from None
+    encoder = f"{model.base_model_prefix}."
+    absent = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
+    absent = [name for name in absent if whole or (name.startswith(encoder) and ".pooler." not in name)]
+    if absent:
+        raise InputError.collect(f"{folder}: weights that its {config.model_type} needs are missing", sorted(absent))
     return model
+
+
+def blank_encoder(folder: Path, labels: Sequence[str], num_layers: int | None = None) -> PreTrainedModel:
+    """The checkpoint's architecture without weights, of `num_layers` if given: for decisions, not for use."""
+    config = load_config(folder, labels)
+    if num_layers is not None:
+        config.num_hidden_layers = num_layers
+    try:
+        with torch.device("meta"):
+            return AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise InputError(f"{folder}: not an encoder that can classify text ({_first_line(error)})") from None
 
 
 def load_classifier(folder: Path) -> PreTrainedModel:
@@ -157,7 +184,7 @@ def load_classifier(folder: Path) -> PreTrainedModel:
     config = load_config(folder)
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
         raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
-    return load_encoder(folder, [config.id2label[i] for i in range(config.num_labels)])
+    return load_encoder(folder, [config.id2label[i] for i in range(config.num_labels)], whole=True)
 
 
 def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
@@ -207,7 +234,9 @@ def same_tokenizer(one: Any, other: Any) -> bool:
     states = []
     for tokenizer in (one, other):
         state = json.loads(tokenizer.backend_tokenizer.to_str())
-        states.append({name: state[name] for name in ("normalizer", "pre_tokenizer", "model", "post_processor")})
+        states.append(
+            {name: state[name] for name in ("added_tokens", "normalizer", "pre_tokenizer", "model", "post_processor")}
+        )
     return bool(states[0] == states[1])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,7 @@ logger = logging.getLogger("metakd")
 
 EVALUATION_BATCH = 64
 TAUGHT_LOGITS = "taught_logits"
+TAUGHT_POOLED = "taught_pooled"
 TAUGHT_REPRESENTATION = "taught_representation"
 
 
@@ -108,6 +111,8 @@ def fit(learner: nn.Module, features: Sequence[Features], collator: Collator, pl
         disable_tqdm=True,
         log_level="error",
     )
+    if arguments.device.type == "cuda":
+        arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value an example
     lengths = [len(feature["input_ids"]) for feature in features]
     with Progress(plan.name, updates * plan.epochs) as progress:
         trainer = _Trainer(
@@ -126,7 +131,8 @@ def fit(learner: nn.Module, features: Sequence[Features], collator: Collator, pl
 def _last_whole_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that Trainer finished (its state is written last); torn ones are removed."""
     while folder.is_dir() and (newest := get_last_checkpoint(str(folder))) is not None:
-        if (Path(newest) / "trainer_state.json").is_file():
+        with contextlib.suppress(OSError, ValueError):
+            json.loads((Path(newest) / "trainer_state.json").read_text(encoding="utf-8"))
             return newest
         shutil.rmtree(newest)
     return None
@@ -171,7 +177,7 @@ class Distillation(nn.Module):
                 logits=batch[TAUGHT_LOGITS],
                 hidden_states=(),
                 attention_scores=(),
-                pooled=batch[TAUGHT_REPRESENTATION],
+                pooled=batch[TAUGHT_POOLED],
                 representation=batch[TAUGHT_REPRESENTATION],
             )
         return self.teacher.outputs(batch, scores=self.stage.scores, prefix=self._teacher_prefix)
@@ -184,8 +190,9 @@ class Distillation(nn.Module):
             taught = self.taught(batch)
             assert taught is not None
             assert taught.representation is not None
-            for index, logits, h in zip(indices, taught.logits.cpu(), taught.representation.cpu(), strict=True):
-                remembered[index] |= {TAUGHT_LOGITS: logits, TAUGHT_REPRESENTATION: h}
+            rows = zip(indices, taught.logits.cpu(), taught.pooled.cpu(), taught.representation.cpu(), strict=True)
+            for index, logits, pooled, h in rows:
+                remembered[index] |= {TAUGHT_LOGITS: logits, TAUGHT_POOLED: pooled, TAUGHT_REPRESENTATION: h}
         return remembered
 
     def forward(self, **batch: Tensor) -> LossTerms:

@@ -52,8 +52,10 @@ def macro_f1(matrix: Ints) -> Floats:
     return f1.sum(-1) / present.sum(-1)
 
 
-def score(domains: Mapping[str, Predictions], num_labels: int, resamples: int, seed: int) -> dict[str, Any]:
-    """Accuracy and macro-F1 of one model, for each domain and as the plain mean of domains.
+def score(
+    domains: Mapping[str, Predictions], averaged: set[str], num_labels: int, resamples: int, seed: int
+) -> dict[str, Any]:
+    """Accuracy and macro-F1 of one model, for each domain and as the plain mean of the `averaged` domains.
 
     95 % intervals are percentiles over bootstrap resamples of the examples, drawn within each domain.
     """
@@ -64,9 +66,12 @@ def score(domains: Mapping[str, Predictions], num_labels: int, resamples: int, s
         # Resampling N examples with replacement draws the cells of the confusion matrix from a multinomial.
         drawn = np.random.default_rng([seed, index]).multinomial(count, matrix.ravel() / count, resamples)
         drawn = drawn.reshape(resamples, num_labels, num_labels)
-        means.append((accuracy(matrix), macro_f1(matrix)))
-        samples.append((accuracy(drawn), macro_f1(drawn)))
-        by_domain[domain] = {"examples": count, **_with_intervals(means[-1], samples[-1])}
+        found = accuracy(matrix), macro_f1(matrix)
+        resampled = accuracy(drawn), macro_f1(drawn)
+        by_domain[domain] = {"examples": count, **_with_intervals(found, resampled)}
+        if domain in averaged:
+            means.append(found)
+            samples.append(resampled)
     average = _with_intervals(np.mean(means, axis=0), np.mean(samples, axis=0))
     return {"domains": by_domain, "average": average}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, set_seed
 
 from metakd import engine, students
@@ -21,6 +20,7 @@ from metakd.batching import Collator, Features
 from metakd.checkpoints import resolve
 from metakd.domains import Example, of_domain
 from metakd.encoders import (
+    load_classifier,
     load_encoder,
     load_tokenizer,
     map_layers,
@@ -36,9 +36,8 @@ from metakd.prototypes import instance_weights, prototype_scores, prototypes
 from metakd.runs import Run, device, is_done
 from metakd.scoring import evaluate
 
-logger = logging.getLogger("metakd")
-
 WEIGHTS_FILE = "weights.jsonl"
+EXTRAS_FILE = "extras.safetensors"  # projections and h of a shared start, for the stages that go on from it
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
 
 
@@ -84,8 +83,8 @@ def teach(run: Run) -> Path:
         facts["log"] = engine.fit(teacher, features, Collator(run.tokenizer.pad_token_id), plan)
         teacher.save(partial)
         run.tokenizer.save_pretrained(partial)
-        held_out = data.splits.get("dev") or data.train
-        facts["check"] = _check_reloaded(run, partial, encoder, run.tokenizer, held_out)
+        dev = data.splits.get("dev", [])
+        facts["check"] = _check_reloaded(run, partial, encoder, run.tokenizer, data.train, dev)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return folder
 
@@ -93,22 +92,22 @@ def teach(run: Run) -> Path:
 def distill(run: Run, domain: str, method: str | None = None) -> Path:
     """One student for `domain`, taught by the method (by default the run's) on the domain's training examples."""
     name = method or run.settings.method
-    needs = METHODS[name].needs
-    folder, mark = run.student_folder(name, domain), run.distill_fingerprint(name, domain, "teacher" in needs)
+    folder, mark = run.student_folder(name, domain), run.distill_fingerprint(name, domain)
     if is_done(folder, mark):
         return folder
-    start = share(run, name) if "shared_start" in needs and run.settings.shared_epochs else None
+    start = share(run, name) if "shared_start" in METHODS[name].needs and run.settings.shared_epochs else None
     examples, held_out = (of_domain(run.data.splits.get(split, []), domain) for split in ("train", "dev"))
-    return _distill(run, name, _Lesson(folder, mark, f"{name} {domain}", examples, held_out or examples), start)
+    return _distill(run, name, _Lesson(folder, mark, f"{name} {domain}", examples, held_out), start)
 
 
 def share(run: Run, method: str) -> Path:
     """The start of the method's students: one student, taught on all domains' training examples."""
-    folder, mark = run.shared_folder(method), run.distill_fingerprint(method, None, with_teacher=True)
+    folder, mark = run.shared_folder(method), run.distill_fingerprint(method, None)
     if is_done(folder, mark):
         return folder
-    examples, held_out = run.data.train, run.data.splits.get("dev") or run.data.train
-    return _distill(run, method, _Lesson(folder, mark, f"{method} all domains", examples, held_out, shared=True), None)
+    held_out = run.data.splits.get("dev", [])
+    lesson = _Lesson(folder, mark, f"{method} all domains", run.data.train, held_out, shared=True)
+    return _distill(run, method, lesson, None)
 
 
 @dataclass(frozen=True)
@@ -137,6 +136,8 @@ def _distill(run: Run, name: str, lesson: _Lesson, start: Path | None) -> Path:
         if setup.teacher is not None and not setup.same_tokens:
             _add_teacher_tokens(features, run.features(examples, run.tokenizer))
         learner = engine.Distillation(setup, kind.build(setup)).to(device())
+        if start is not None:
+            learner.extras.load_state_dict(load_file(start / EXTRAS_FILE))
         collator = Collator(tokenizer.pad_token_id, run.tokenizer.pad_token_id)
         for stage in learner.method.stages():
             if stage.shared == lesson.shared:
@@ -146,7 +147,9 @@ def _distill(run: Run, name: str, lesson: _Lesson, start: Path | None) -> Path:
         record_scores(setup.student, False)
         setup.student.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        facts["check"] = _check_reloaded(run, partial, setup.student, tokenizer, lesson.held_out)
+        if lesson.shared:
+            save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
+        facts["check"] = _check_reloaded(run, partial, setup.student, tokenizer, examples, lesson.held_out)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return lesson.folder
 
@@ -155,8 +158,7 @@ def run_all(run: Run) -> dict[str, Any]:
     """Every step, those that are done already left as they are; returns what results.json holds."""
     weigh(run)
     teach(run)
-    rivals = ["fine_tuned"] if run.settings.rival else []
-    for method in dict.fromkeys([run.settings.method, *rivals]):
+    for method in run.methods:
         for domain in run.data.domains:
             distill(run, domain, method)
     return evaluate(run)
@@ -212,10 +214,11 @@ def _with_weights(run: Run, features: list[Features], examples: Sequence[Example
 
 
 def _check_reloaded(
-    run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, examples: list[Example]
+    run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, train: list[Example], dev: list[Example]
 ) -> dict[str, Any]:
-    """Score the model and what was saved of it on held-out examples; CheckError where they differ."""
-    saved = load_encoder(folder, run.data.labels).to(device())
+    """Score the model and what was saved of it, on dev where there is one; CheckError where they differ."""
+    examples = dev or train
+    saved = load_classifier(folder).to(device())
     theirs = engine.predict(saved, run.features(examples, load_tokenizer(folder)), Collator(tokenizer.pad_token_id))
     ours = engine.predict(model, run.features(examples, tokenizer), Collator(tokenizer.pad_token_id))
     difference = (ours - theirs).abs().max().item()
@@ -224,6 +227,7 @@ def _check_reloaded(
     truth = torch.tensor([run.data.labels.index(e.label) for e in examples])
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]
     return {
+        "split": "dev" if dev else "train",
         "examples": len(examples),
         "accuracy": (ours.argmax(-1) == truth).float().mean().item(),
         "commonest_class": commonest / len(examples),
@@ -237,7 +241,8 @@ def _check_teacher(run: Run) -> None:
     found = manifest["check"]
     if found["accuracy"] - found["commonest_class"] < run.settings.teacher_margin:
         raise InputError(
-            f"the meta-teacher is near chance: accuracy {found['accuracy']:.3f} on {found['examples']} examples, "
+            f"the meta-teacher is near chance: accuracy {found['accuracy']:.3f} on {found['examples']} "
+            f"examples of {found['split']}, "
             f"{found['commonest_class']:.3f} by the commonest class alone. Raise --teacher-epochs or "
             "--teacher-learning-rate, check the labels, or take it as it is with --teacher-margin -1"
         )

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
+import torch
 from rich.table import Table
 from transformers import PreTrainedModel
 
@@ -95,5 +96,7 @@ def _forward_seconds(run: Run, model: PreTrainedModel) -> float:
     for _ in range(2):
         started = time.perf_counter()
         losses.cross_entropy(forward(model, batch).logits, batch["labels"]).mean().backward()
+        if device().type == "cuda":
+            torch.cuda.synchronize()
         elapsed = time.perf_counter() - started
     return elapsed / len(examples) / BACKWARD

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +16,12 @@ PLAIN_WIDTH = 120  # columns where the output is no terminal
 
 console = Console(stderr=True)  # what goes on
 stdout = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)  # what was found
+
+
+@cache
+def notice(message: str) -> None:
+    """Warn of something that the user should know, once a process however many students it concerns."""
+    logging.getLogger("metakd").warning(message)
 
 
 class Progress:

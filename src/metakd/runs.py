@@ -11,17 +11,27 @@ from typing import Any
 
 import torch
 
-from metakd.artifacts import fingerprint, read_manifest, write_json
+from metakd.artifacts import digest_files, fingerprint, read_manifest, write_json
 from metakd.batching import Features, encode
 from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.domains import Example, MultiDomainDataset, folder_name, load_dataset
-from metakd.encoders import check_length, load_config, load_tokenizer, map_layers
+from metakd.encoders import (
+    blank_encoder,
+    check_length,
+    load_config,
+    load_tokenizer,
+    map_layers,
+    same_tokenizer,
+)
 from metakd.errors import InputError
+from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
+from metakd.methods.base import Setup
 from metakd.students import layers_to_cut
 
 RUN_FILE = "run.json"
+MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*")
 OPTIMISATION = ("seed", "batch_size", "warmup", "weight_decay", "dropout", "attention_dropout")
 WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
 TEACH_SETTINGS = ("domain_loss", "gamma1", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
@@ -59,12 +69,35 @@ class Run:
             limit = base.num_hidden_layers
             raise InputError(f"student = {settings.student!r}: the base has {limit} layers; choose 1 to {limit}")
         map_layers(num_layers, base.num_hidden_layers, settings.layer_map)
+        run._check_methods()
         return run
+
+    def _check_methods(self) -> None:
+        """Let every method decide, on models without weights, whether it can do what the settings ask."""
+        settings, labels, num_domains = self.settings, self.data.labels, len(self.data.domains)
+        num_layers = layers_to_cut(settings.student)
+        folder = resolve(settings.base if num_layers else settings.student)
+        same_tokens = bool(num_layers) or same_tokenizer(load_tokenizer(folder), self.tokenizer)
+        teacher = blank_encoder(resolve(settings.base), labels)
+        student = blank_encoder(folder, labels, num_layers)
+        with torch.device("meta"):
+            head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
+            for method in self.methods:
+                METHODS[method].build(Setup(settings, student, bool(num_layers), head, same_tokens, num_domains))
+
+    @property
+    def methods(self) -> list[str]:
+        """The run's method, and the rival's if it is wanted."""
+        return list(dict.fromkeys([self.settings.method, *(["fine_tuned"] if self.settings.rival else [])]))
 
     def begin(self) -> Run:
         """Make the folder and note in it what this run is. InputError where finished steps are of another run."""
         is_done(self.weights_folder, self.weigh_fingerprint)
         is_done(self.teacher_folder, self.teach_fingerprint)
+        for method in self.methods:
+            is_done(self.shared_folder(method), self.distill_fingerprint(method, None))
+            for domain in self.data.domains:
+                is_done(self.student_folder(method, domain), self.distill_fingerprint(method, domain))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / RUN_FILE, self.description())
@@ -78,6 +111,7 @@ class Run:
             "data_fingerprint": self.data_fingerprint,
             "labels": self.data.labels,
             "domains": self.data.domains,
+            "pairs": self.data.has_pairs,
             "settings": self.settings.model_dump(mode="json"),
         }
 
@@ -111,23 +145,32 @@ class Run:
 
     @cached_property
     def weigh_fingerprint(self) -> str:
-        return fingerprint("weigh", self.data_fingerprint, self._values(WEIGH_SETTINGS), self._weights_size("base"))
+        return fingerprint("weigh", self.data_fingerprint, self._values(WEIGH_SETTINGS), self._base_digest)
 
     @cached_property
     def teach_fingerprint(self) -> str:
         return fingerprint("teach", self.weigh_fingerprint, self._values(TEACH_SETTINGS))
 
-    def distill_fingerprint(self, method: str, domain: str | None, with_teacher: bool) -> str:
-        source = self.teach_fingerprint if with_teacher else self.data_fingerprint
-        return fingerprint("distill", method, domain, source, self._values(DISTILL_SETTINGS))
+    def distill_fingerprint(self, method: str, domain: str | None) -> str:
+        """Of the student of `domain`, or of the shared start of all (None)."""
+        needs = METHODS[method].needs
+        sources = [self.data_fingerprint, self._base_digest, self._student_digest]
+        sources += [self.weigh_fingerprint] if "instance_weights" in needs else []
+        sources += [self.teach_fingerprint] if "teacher" in needs else []
+        return fingerprint("distill", method, domain, sources, self._values(DISTILL_SETTINGS))
+
+    @cached_property
+    def _base_digest(self) -> dict[str, str]:
+        return digest_files(resolve(self.settings.base), MODEL_FILES)
+
+    @cached_property
+    def _student_digest(self) -> dict[str, str]:
+        cut = layers_to_cut(self.settings.student) is not None
+        return {} if cut else digest_files(resolve(self.settings.student), MODEL_FILES)
 
     def _values(self, names: Sequence[str]) -> dict[str, Any]:
         values = self.settings.model_dump(mode="json")
         return {name: values[name] for name in names}
-
-    def _weights_size(self, setting: str) -> list[tuple[str, int]]:
-        folder = resolve(getattr(self.settings, setting))
-        return sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.suffix in (".safetensors", ".bin"))
 
     # --- Texts as numbers
 

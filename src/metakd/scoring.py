@@ -2,88 +2,107 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from metakd.artifacts import environment, read_manifest, write_json, write_text
 from metakd.domains import Example, folder_name, of_domain, read_examples
 from metakd.errors import InputError
 from metakd.evaluation import Predictions, TfidfRival, latency, score
 from metakd.inference import Classifier
-from metakd.progress import Progress
+from metakd.progress import Progress, notice
 from metakd.results import markdown_table
 from metakd.runs import Run, read_run
 from metakd.students import count_parameters
 
-logger = logging.getLogger("metakd")
-
-WEIGHT_FILES = ("*.safetensors", "tokenizer.json", "config.json")
+SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 
 
 def evaluate(run: Run) -> dict[str, Any]:
     """Score teacher, students and rivals on test (or dev), and write results.json and results.md."""
+    started = time.perf_counter()
     split = run.data.scored_split
     if split is None:
         raise InputError(f"{run.data_path}: neither test nor dev, so there is nothing to score on; add dev.jsonl")
     if split == "dev":
-        logger.warning("there is no test split: scores are on dev, which nothing was chosen on unless you did")
+        notice("there is no test split: scores are on dev, so choose nothing by them that you then report")
     examples = run.data.splits[split]
-    scored = score_models(run.folder, run.description(), examples)
+    fleets = _fleets(run.folder, run.description(), run.data.domains)
+    missing = [f"--domain {d}" for d in run.data.domains if d not in fleets["student"]]
+    if missing:
+        raise InputError(f"{run.folder}: students are missing; run `metakd distill --output ... {' '.join(missing)}`")
+    scored = score_models(fleets, run.description(), examples)
     scored["tfidf"] = _score_tfidf(run, examples)
     results = _results(scored, split, run.description())
-    results["seconds"] = _seconds(run.folder)
+    results["seconds"] = _seconds(run.folder) | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / "results.json", results)
     write_text(run.folder / "results.md", markdown_table(results))
     return results
 
 
 def evaluate_file(folder: Path, data: Path, output: Path) -> dict[str, Any]:
-    """Score the teacher and each domain's student of a finished run on a labelled file, and write the scores."""
+    """Score the teacher and each domain's student of a finished run on a labelled file, and write the scores.
+
+    A domain that the run does not know is scored by the teacher alone, and left out of all averages.
+    """
     described = read_run(folder)
     examples = read_examples(data, labelled=True)
-    strange = sorted({e.label for e in examples} - set(described["labels"]))
-    if strange:
-        known = ", ".join(described["labels"])
-        raise InputError.collect(str(data), [f"label {label!r}: the run knows only {known}" for label in strange])
-    unseen = sorted({e.domain for e in examples} - set(described["domains"]))
-    if unseen:
-        logger.warning("domains without a student of their own, scored by the teacher alone: %s", ", ".join(unseen))
-    results = _results(score_models(folder, described, examples), str(data), described)
+    _check_fits(data, examples, described)
+    domains = sorted({e.domain for e in examples})
+    results = _results(score_models(_fleets(folder, described, domains), described, examples), str(data), described)
     write_json(output, results)
     return results
 
 
-def score_models(folder: Path, described: Mapping[str, Any], examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
-    """For each model of the run: scores, sizes and latencies by domain; the students of a method count as one model."""
-    domains = sorted({e.domain for e in examples})
-    labels: list[str] = described["labels"]
-    settings = described["settings"]
+def _check_fits(data: Path, examples: Sequence[Example], described: Mapping[str, Any]) -> None:
+    known = ", ".join(described["labels"])
+    strange = sorted({e.label for e in examples} - set(described["labels"]))
+    faults = [f"label {label!r}: the run knows only {known}" for label in strange]
+    if {e.text_pair is not None for e in examples} != {described["pairs"]}:
+        faults.append(f"text_pair: the run learnt from {'pairs of texts' if described['pairs'] else 'single texts'}")
+    if faults:
+        raise InputError.collect(str(data), faults)
+    unseen = sorted({e.domain for e in examples} - set(described["domains"]))
+    if unseen:
+        notice(f"domains without a student, scored by the teacher alone and left out of averages: {', '.join(unseen)}")
+
+
+def _fleets(folder: Path, described: Mapping[str, Any], domains: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Folder of the finished model of each kind for each domain; InputError where there is not even a teacher."""
+    if read_manifest(folder / "meta_teacher") is None:
+        raise InputError(f"{folder}: no finished meta-teacher; `metakd run --resume --output {folder}` goes on")
     fleets = {"meta_teacher": dict.fromkeys(domains, folder / "meta_teacher")}
     for name, parent in (("student", "students"), ("fine_tuned", "fine_tuned")):
         found = {domain: folder / parent / folder_name(domain) for domain in domains}
         fleets[name] = {domain: path for domain, path in found.items() if read_manifest(path) is not None}
-    if settings["method"] == "fine_tuned":
+    if described["settings"]["method"] == "fine_tuned":
         fleets["fine_tuned"] = fleets["student"]
+    return fleets
+
+
+def score_models(
+    fleets: Mapping[str, Mapping[str, Path]], described: Mapping[str, Any], examples: Sequence[Example]
+) -> dict[str, dict[str, Any]]:
+    """For each kind of model: scores, sizes and latencies by domain and on average over the domains with students."""
+    labels, settings = described["labels"], described["settings"]
+    averaged = set(fleets["student"]) or set(fleets["meta_teacher"])
     scored = {}
-    loaded: dict[Path, Classifier] = {}
-    total = sum(len(fleet) for fleet in fleets.values())
-    with Progress("evaluate", total) as progress:
+    with Progress("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
         for name, fleet in fleets.items():
-            predictions, facts = {}, {}
+            predictions, facts, loaded = {}, {}, dict[Path, Classifier]()
             for domain, path in fleet.items():
-                if path not in loaded:
-                    loaded = {path: Classifier.load(path)}
+                loaded = loaded if path in loaded else {path: Classifier.load(path)}
                 own = of_domain(examples, domain)
                 predictions[domain] = _predictions(own, labels, loaded[path])
                 facts[domain] = _cost(path, loaded[path], own)
                 progress.advance(1)
             if predictions:
-                scored[name] = _joined(score(predictions, len(labels), settings["bootstrap"], settings["seed"]), facts)
+                found = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
+                scored[name] = _joined(found, facts)
     return scored
 
 
@@ -95,7 +114,9 @@ def _score_tfidf(run: Run, examples: Sequence[Example]) -> dict[str, Any]:
         places = [run.data.labels.index(label) for label in rival.predict(own)]
         predictions[domain] = Predictions(_truth(own, run.data.labels), np.array(places))
         facts[domain] = rival.size() | {"latency_ms": latency(rival.predict_one, own)}
-    return _joined(score(predictions, len(run.data.labels), run.settings.bootstrap, run.settings.seed), facts)
+    settings = run.settings
+    found = score(predictions, set(predictions), len(run.data.labels), settings.bootstrap, settings.seed)
+    return _joined(found, facts)
 
 
 def _predictions(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Predictions:
@@ -109,8 +130,7 @@ def _truth(examples: Sequence[Example], labels: list[str]) -> Any:
 
 def _cost(path: Path, classifier: Classifier, examples: Sequence[Example]) -> dict[str, Any]:
     """Parameters, bytes of weights, tokenizer and configuration, and CPU latency."""
-    files = [file for pattern in WEIGHT_FILES for file in path.glob(pattern) if file.name != "domain_head.safetensors"]
-    classifier.model.to(torch.device("cpu"))
+    files = [file for pattern in SHIPPED_FILES for file in path.glob(pattern) if file.name != "domain_head.safetensors"]
     return {
         "parameters": count_parameters(classifier.model),
         "bytes": sum(file.stat().st_size for file in files),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from dataclasses import replace
 from typing import ClassVar, Self
 
@@ -17,9 +16,8 @@ from metakd.errors import InputError
 from metakd.losses import LossTerms, Term
 from metakd.meta_teacher import TransferableRepresentation
 from metakd.methods.base import Need, Setup, Stage
+from metakd.progress import notice
 from metakd.prototypes import expertise_weights
-
-logger = logging.getLogger("metakd")
 
 LAYER_TERMS = ("embedding", "hidden", "attention")
 
@@ -56,14 +54,15 @@ class MetaKD:
         else:
             blind = not setup.teacher.transferable.use_embedding
             transferable = TransferableRepresentation(widths[0], setup.num_domains, use_embedding=not blind)
-        names = ("layers", "feature") if widths[0] != widths[1] else ()
+        terms = _usable_terms(setup)
+        projected = {"layers": bool({"embedding", "hidden"} & set(terms)), "feature": "feature" in terms}
         return cls(
             settings=settings,
-            terms=_usable_terms(settings, setup.same_tokens),
+            terms=terms,
             layers=layers,
             raw_scores=_use_raw_scores(setup),
             transferable=transferable,
-            projections={name: nn.Linear(*widths) for name in names},
+            projections={n: nn.Linear(*widths) for n, used in projected.items() if used and widths[0] != widths[1]},
         )
 
     def stages(self) -> list[Stage]:
@@ -88,8 +87,7 @@ class MetaKD:
         return Stage(name, epochs, learning_rate, terms, layers, scores=self.raw_scores and "attention" in terms)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
-        modules = dict(self.projections) if any(t != "prediction" for t in self.terms) else {}
-        return modules | ({"transferable": self.transferable} if "feature" in self.terms else {})
+        return self.projections | ({"transferable": self.transferable} if "feature" in self.terms else {})
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs | None, stage: Stage) -> LossTerms:
         assert teacher is not None
@@ -154,19 +152,24 @@ class MetaKD:
         return losses.transferable_knowledge_loss(ours, teacher.representation)
 
 
-def _usable_terms(settings: Settings, same_tokens: bool) -> tuple[str, ...]:
-    """The terms asked for, less those that compare token with token where the tokens differ."""
-    if same_tokens:
-        return settings.terms
-    dropped = [term for term in settings.terms if term in LAYER_TERMS]
-    kept = tuple(term for term in settings.terms if term not in LAYER_TERMS)
-    if dropped:
-        logger.warning("student and teacher have different tokenizers: the terms %s drop out", ", ".join(dropped))
-    if not kept:
-        raise InputError(
-            "student and teacher have different tokenizers, which leaves only the terms 'prediction' and 'feature'; "
-            "use --terms prediction,feature"
-        )
+def _usable_terms(setup: Setup) -> tuple[str, ...]:
+    """The terms asked for, less those that have nothing to match; InputError where none is left.
+
+    Other tokens cannot be compared one with one, and a teacher without L_dom has an h that nothing has trained.
+    """
+    assert setup.teacher is not None
+    reasons: dict[str, str] = {}
+    if not setup.same_tokens:
+        reasons |= dict.fromkeys(LAYER_TERMS, "student and teacher have different tokenizers")
+    if setup.teacher.domain_loss == "none" or setup.teacher.gamma1 == 0:
+        reasons["feature"] = "the teacher learnt no transferable representation (one domain, or no domain loss)"
+    dropped = {term: reasons[term] for term in setup.settings.terms if term in reasons}
+    for reason in dict.fromkeys(dropped.values()):
+        notice(f"{reason}: the terms {', '.join(t for t in dropped if dropped[t] == reason)} drop out")
+    kept = tuple(term for term in setup.settings.terms if term not in reasons)
+    if not kept or (setup.settings.stages == "two" and setup.settings.match_epochs and kept == ("prediction",)):
+        why = " and ".join(dict.fromkeys(dropped.values()))
+        raise InputError(f"{why}: nothing is left to match; use --terms prediction --stages joint")
     return kept
 
 
@@ -191,5 +194,5 @@ def _use_raw_scores(setup: Setup) -> bool:
         raise InputError(
             f"attention = 'scores': {reason}; use --attention relation, or leave 'attention' out of --terms"
         )
-    logger.warning("%s: the attention term matches token relations instead of raw scores", reason)
+    notice(f"{reason}: the attention term matches token relations instead of raw scores")
     return False
