@@ -10,7 +10,16 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from conftest import toy_examples
 from metakd.domains import Example
-from metakd.evaluation import Predictions, TfidfRival, accuracy, confusion, latency, macro_f1, score
+from metakd.evaluation import (
+    Predictions,
+    TfidfRival,
+    accuracy,
+    confusion,
+    domain_probe,
+    latency,
+    macro_f1,
+    score,
+)
 
 
 def predictions(truth: list[int], predicted: list[int]) -> Predictions:
@@ -59,6 +68,18 @@ def test_intervals_repeat_with_the_seed() -> None:
 def test_latency_is_in_milliseconds() -> None:
     found = latency(lambda _: time.sleep(0.002), toy_examples(3, 0, "t"))
     assert 2 <= found["median"] <= found["p95"] < 100
+
+
+def test_the_probe_finds_a_domain_that_is_there_and_none_that_is_not() -> None:
+    """Two clouds far apart are told apart; one cloud under two names is not."""
+    rng = np.random.default_rng(0)
+    domains = np.arange(200) % 2
+    cloud = rng.normal(size=(200, 3))
+    assert domain_probe(cloud + 9 * domains[:, None], domains) == 1
+    found = domain_probe(cloud, domains)
+    assert found is not None
+    assert 0.3 < found < 0.7
+    assert domain_probe(cloud, np.zeros(200, dtype=int)) is None
 
 
 def test_tfidf_learns_words_and_survives_one_class_and_odd_characters() -> None:

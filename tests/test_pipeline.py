@@ -68,6 +68,16 @@ def test_results_have_every_model_domain_and_figure(finished_run: Path) -> None:
     assert "| meta_teacher |" in (finished_run / "results.md").read_text()
 
 
+def test_the_teacher_notes_how_well_its_domain_can_be_read(finished_run: Path) -> None:
+    """The false domain loss hands h the domain's embedding, so h tells the domain without fail."""
+    manifest = read_manifest(finished_run / "meta_teacher")
+    assert manifest is not None
+    probe = manifest["domain_probe"]
+    assert probe["chance"] == 0.5
+    assert 0 <= probe["pooled"] <= 1
+    assert probe["representation"] > 0.9
+
+
 def test_learning_shows(finished_run: Path) -> None:
     """One word tells the class: teacher and students have to be far above chance, or something does not learn."""
     results = json.loads((finished_run / "results.json").read_text())

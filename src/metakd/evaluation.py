@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from metakd.domains import Example
 
@@ -95,6 +97,19 @@ def latency(classify: Callable[[Example], Any], examples: Sequence[Example]) -> 
         times.append(1000 * (time.perf_counter() - started))
     median, p95 = np.percentile(times[LATENCY_WARMUP:], [50, 95])
     return {"median": round(float(median), 3), "p95": round(float(p95), 3)}
+
+
+def domain_probe(vectors: Floats, domains: Ints) -> float | None:
+    """Cross-validated accuracy of a linear classifier of the domain; None where a domain has fewer than two rows.
+
+    vectors: (N, H); domains: (N,). Near the commonest domain's share, the vectors are blind to the domain.
+    """
+    counts = np.unique(domains, return_counts=True)[1]
+    if len(counts) < 2 or counts.min() < 2:
+        return None
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    folds = StratifiedKFold(min(5, int(counts.min())), shuffle=True, random_state=0)
+    return float(cross_val_score(probe, vectors, domains, cv=folds).mean())
 
 
 class TfidfRival:

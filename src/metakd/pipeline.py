@@ -29,6 +29,7 @@ from metakd.encoders import (
     set_dropout,
 )
 from metakd.errors import CheckError, InputError
+from metakd.evaluation import domain_probe
 from metakd.meta_teacher import MetaTeacher, freeze
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup
@@ -85,6 +86,7 @@ def teach(run: Run) -> Path:
         run.tokenizer.save_pretrained(partial)
         dev = data.splits.get("dev", [])
         facts["check"] = _check_reloaded(run, partial, encoder, run.tokenizer, data.train, dev)
+        facts["domain_probe"] = _probe(run, teacher, dev or data.train)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return folder
 
@@ -194,6 +196,20 @@ def _set_up(run: Run, kind: type[Method], start: Path | None) -> tuple[Setup, An
     same_tokens = num_layers is not None or same_tokenizer(tokenizer, run.tokenizer)
     setup = Setup(settings, student, num_layers is not None, teacher, same_tokens, len(data.domains))
     return setup, tokenizer
+
+
+def _probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, float | None]:
+    """How well the domain can be read off E(x) and off h: what the kinds of L_dom are said to change."""
+    features = run.features(examples, run.tokenizer)
+    pooled = engine.embed(teacher.encoder, features, Collator(run.tokenizer.pad_token_id), "probe the domain")
+    domains = torch.tensor([feature["domains"] for feature in features])
+    with torch.no_grad():
+        h = teacher.transferable.cpu()(pooled, domains)
+    return {
+        "chance": domains.bincount().max().item() / len(domains),
+        "pooled": domain_probe(pooled.double().numpy(), domains.numpy()),
+        "representation": domain_probe(h.double().numpy(), domains.numpy()),
+    }
 
 
 def _add_teacher_tokens(features: list[Features], theirs: list[Features]) -> None:
