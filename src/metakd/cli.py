@@ -246,8 +246,10 @@ def _load_library() -> None:
     """Import what trains models, without its own progress bars; InputError says which command installs it."""
     for module in ("torch", "transformers", "accelerate", "sklearn"):
         require(module, "train")
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as library_logging
 
+    hub_logging.set_verbosity_error()
     library_logging.disable_progress_bar()
     library_logging.set_verbosity_error()
 
