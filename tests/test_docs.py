@@ -1,6 +1,8 @@
 """What the docs show is what happens."""
 
+import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from conftest import FAST
 from metakd import Settings, methods
 from metakd.config import read_settings_file
 from metakd.domains import load_dataset
+from metakd.results import markdown_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,6 +89,18 @@ def test_the_example_runs(checkpoint: Callable[..., Path], tmp_path: Path, monke
     monkeypatch.setattr("metakd.Settings", lambda **given: config.Settings.build(small | given))
     exec(compile((ROOT / "examples" / "four_steps.py").read_text(encoding="utf-8"), "four_steps.py", "exec"), {})
     assert (tmp_path / "runs" / "example" / "results.json").is_file()
+
+
+def test_the_tables_of_the_readme_are_those_of_the_committed_results() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    demo, amazon = (
+        json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("demo", "amazon")
+    )
+    assert markdown_table(demo).split("\n\n")[0] in readme
+    script = runpy.run_path(str(ROOT / "benchmarks" / "amazon.py"))
+    assert script["table"](script["over_seeds"](amazon["seeds"])) in readme
+    assert len(amazon["seeds"]) == 3
 
 
 def test_the_demo_corpus_is_what_it_is_said_to_be() -> None:
