@@ -2,7 +2,7 @@
 
     python benchmarks/amazon.py --data DIR [--seeds 0 1 2] [--work runs/amazon]
 
-DIR holds train.jsonl(.gz) and dev.jsonl(.gz) with text, label and domain; without a test split, scores are on dev.
+DIR holds train.jsonl(.gz) and dev.jsonl(.gz), and no test, so that scores are on dev.
 Settings are the defaults. Finished steps of an earlier call in --work are kept, so that a stopped benchmark goes on.
 Adds its seeds to benchmarks/results/amazon.json and prints the table of all that are there.
 """
@@ -18,6 +18,12 @@ from metakd.artifacts import environment, write_json
 
 RESULT = Path(__file__).parent / "results" / "amazon.json"
 FIGURES = ("accuracy", "macro_f1")
+
+
+def conditions(results: dict[str, Any]) -> list[Any]:
+    """What has to be the same for seeds to be averaged."""
+    run = results["run"]
+    return [results["split"], run["data_fingerprint"], {**run["settings"], "seed": None}]
 
 
 def over_seeds(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -67,6 +73,8 @@ def main() -> None:
         results = run_all(Run.assemble(arguments.work / f"seed{seed}", Settings(seed=seed), arguments.data).begin())
         results["run"].pop("data")
         found[str(seed)] = results
+    if len({json.dumps(conditions(results), sort_keys=True) for results in found.values()}) > 1:
+        raise SystemExit(f"{RESULT} holds seeds of other data, settings or splits; move it away first")
     found = dict(sorted(found.items()))
     summary = over_seeds(found)
     RESULT.parent.mkdir(exist_ok=True)

@@ -103,12 +103,16 @@ def test_a_bad_folder_is_refused(tmp_path: Path, splits: dict[str, list[dict[str
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    corrupt = tmp_path / "corrupt.jsonl.gz"
+    packed = gzip.compress(json.dumps(GOOD).encode())
+    corrupt.write_bytes(packed[:12] + b"\xff" * 8 + packed[20:])
     torn = tmp_path / "torn.jsonl.gz"
     torn.write_bytes(gzip.compress(json.dumps(GOOD[0]).encode())[:-6])
     for path, message in (
         (tmp_path / "none.jsonl", "no such file"),
         (write_rows(tmp_path / "a.csv", GOOD), "expected one of .jsonl"),
         (torn, "cannot be read to its end"),
+        (corrupt, "cannot be read to its end"),
     ):
         with pytest.raises(InputError, match=message):
             load_dataset(path)
@@ -130,9 +134,21 @@ def test_one_file_is_cut_by_domain_and_label_and_says_so(tmp_path: Path) -> None
         assert len({(e.domain, e.label) for e in data.splits[part]}) == 4
 
 
+def test_a_text_on_several_rows_stays_in_one_split_and_leaks_are_told(tmp_path: Path) -> None:
+    rows = [Example(str(i), f"text {i % 40}", None, "ab"[i % 2], "x") for i in range(80)]
+    splits = cut_into_splits(rows, 0)
+    assert {e.text for e in splits["test"]}.isdisjoint(e.text for e in splits["train"])
+    assert len(splits["test"]) == 8
+    write_rows(tmp_path / "train.jsonl", GOOD)
+    write_rows(tmp_path / "dev.jsonl", [GOOD[0], {**GOOD[1], "text": "new"}])
+    assert load_dataset(str(tmp_path)).notices == [
+        "1 of 2 dev rows stand word for word in train, which flatters every score"
+    ]
+
+
 @given(st.lists(st.tuples(st.sampled_from("xy"), st.sampled_from("ab")), max_size=60), st.integers(0, 5))
 def test_cutting_loses_and_doubles_nothing(kinds: list[tuple[str, str]], seed: int) -> None:
-    rows = [Example(str(i), "t", None, label, domain) for i, (domain, label) in enumerate(kinds)]
+    rows = [Example(str(i), f"t{i // 2}", None, label, domain) for i, (domain, label) in enumerate(kinds)]
     splits = cut_into_splits(rows, seed)
     assert sorted(e.id for name in SPLITS for e in splits[name]) == sorted(e.id for e in rows)
     assert splits == cut_into_splits(rows, seed)

@@ -35,6 +35,10 @@ def files() -> dict[str, Path]:
     return {name: path for name, path in found.items() if name != "__init__"}
 
 
+def height(name: str) -> int:
+    return HEIGHT.get(name, HEIGHT["methods.meta_kd"])
+
+
 def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -46,13 +50,15 @@ def imports(path: Path) -> set[str]:
 
 
 def test_every_file_has_its_floor() -> None:
-    assert set(files()) == set(HEIGHT)
+    """A new method needs no new line here: all of methods/ but its protocol stands on one floor."""
+    assert {name for name in files() if not name.startswith("methods.")} <= set(HEIGHT)
+    assert set(HEIGHT) <= set(files())
 
 
 def test_no_file_imports_upwards() -> None:
     for name, path in files().items():
         for imported in imports(path):
-            assert HEIGHT[imported] < HEIGHT[name], f"{name} imports {imported}"
+            assert height(imported) < height(name), f"{name} imports {imported}"
 
 
 def test_the_ground_floor_knows_no_model_no_config_no_file() -> None:

@@ -242,11 +242,24 @@ def test_a_run_without_all_its_students_is_not_scored(finished_run: Path, tmp_pa
     shutil.rmtree(folder / "students" / "kitchen")
     described = metakd.runs.read_run(folder)
     run = Run.assemble(folder, Settings.build(described["settings"]), Path(described["data"]))
-    with pytest.raises(InputError, match=r"metakd distill.*--domain kitchen"):
+    with pytest.raises(InputError, match=r"student is missing for kitchen; `metakd run --resume"):
         scoring.evaluate(run)
     shutil.rmtree(folder / "meta_teacher")
     with pytest.raises(InputError, match="no finished meta-teacher"):
         scoring.evaluate_file(folder, toy_data / "test.jsonl", tmp_path / "s.json")
+
+
+def test_what_cannot_be_scored_is_refused_before_anything_is_trained(
+    checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [as_row(e) for e in toy_examples(32, 0, "train")]
+    data = write_rows(tmp_path / "data" / "train.jsonl", rows).parent
+    with pytest.raises(InputError, match="neither test nor dev"):
+        pipeline.run_all(open_run(tmp_path / "run", data, checkpoint()))
+    write_rows(data / "dev.jsonl", [as_row(e) for e in toy_examples(8, 1, "dev") if e.domain == "books"])
+    with pytest.raises(InputError, match="dev has no rows of kitchen"):
+        pipeline.run_all(open_run(tmp_path / "run", data, checkpoint()))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
 def test_another_base_in_the_same_folder_is_noticed(
@@ -306,6 +319,11 @@ def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp
     with pytest.raises(InputError, match="label 'neutral'"):
         scoring.evaluate_file(finished_run, bad, tmp_path / "s2.json")
     assert not (tmp_path / "s2.json").exists()
+
+
+def test_one_text_is_no_list_of_letters(finished_run: Path) -> None:
+    with pytest.raises(InputError, match="list of texts"):
+        metakd.Classifier.load(finished_run / "students" / "books").predict("I love it")
 
 
 def test_fast_flags_are_settings() -> None:

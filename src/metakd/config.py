@@ -38,7 +38,9 @@ class Settings(BaseModel):
     )
     max_length: int = setting(128, "Tokens a text is cut to, special ones included.", "128", ge=4)
     method: str = setting("meta_kd", "How the student learns; `metakd methods` lists them.", "meta_kd")
-    rival: bool = setting(True, "Train `fine_tuned` as well: the same student with as many updates and no teacher.")
+    rival: bool = setting(
+        True, "Train `fine_tuned` as well: a fleet of the same students with as many updates in all, and no teacher."
+    )
     seed: int = setting(0, "Seed of every random draw.", ge=0, lt=2**31)
 
     # Instance weights
@@ -53,7 +55,10 @@ class Settings(BaseModel):
     teacher_epochs: int = setting(3, "Passes of the meta-teacher over all domains.", "3", ge=1)
     teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the meta-teacher.", "2e-5", gt=0)
     teacher_margin: float = setting(
-        0.05, "Refuse a teacher whose accuracy beats the commonest class by less; -1 takes any.", ge=-1, le=1
+        0.05,
+        "Refuse a teacher that beats the commonest class by less (half of what is left, if that is less); -1: any.",
+        ge=-1,
+        le=1,
     )
 
     # Distillation

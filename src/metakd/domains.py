@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import unicodedata
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from metakd.errors import InputError
 
 SPLITS = ("train", "dev", "test")
 SUFFIXES = (".jsonl", ".jsonl.gz")
+Text = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,12 @@ def folder_name(domain: str) -> str:
     return quote(domain, safe=" ").replace(".", "%2E").replace("~", "%7E")
 
 
-def load_dataset(path: Path, seed: int = 0) -> MultiDomainDataset:
+def load_dataset(path: str | Path, seed: int = 0) -> MultiDomainDataset:
     """Read `path`, a folder with train, dev and test (dev or test may be missing) or one file that is cut into them.
 
     Raises one InputError that lists every fault with file, row and field.
     """
+    path = Path(path)
     notices: list[str] = []
     if path.is_dir():
         splits = _read_folder(path)
@@ -84,6 +87,7 @@ def load_dataset(path: Path, seed: int = 0) -> MultiDomainDataset:
         sizes = ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
         notices.append(f"{path.name} was cut into splits by domain and label with seed {seed}: {sizes}")
     _check_across(path, splits)
+    notices += _leaks(splits)
     train = splits["train"]
     return MultiDomainDataset(
         splits=splits,
@@ -113,17 +117,36 @@ def read_examples(path: Path, *, labelled: bool) -> list[Example]:
 
 
 def cut_into_splits(examples: Sequence[Example], seed: int) -> dict[str, list[Example]]:
-    """80, 10 and 10 % of each domain and label, by seed; groups under ten rows all go to train."""
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index, example in enumerate(examples):
-        groups[example.domain, example.label].append(index)
-    held: dict[int, str] = {}
+    """80, 10 and 10 % of the texts of each domain and label, by seed; groups under ten all go to train.
+
+    A text that stands on several rows keeps them in one split.
+    """
+    groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
+    for example in examples:
+        groups[example.domain, example.label][_text_of(example)] = None
+    split_of: dict[Text, str] = {}
     for key in sorted(groups):
-        members = groups[key]
+        members = [text for text in groups[key] if text not in split_of]
         random.Random(f"{seed}/{key}").shuffle(members)
         tenth = len(members) // 10
-        held |= dict.fromkeys(members[:tenth], "dev") | dict.fromkeys(members[tenth : 2 * tenth], "test")
-    return {name: [e for i, e in enumerate(examples) if held.get(i, "train") == name] for name in SPLITS}
+        split_of |= dict.fromkeys(members, "train")
+        split_of |= dict.fromkeys(members[:tenth], "dev") | dict.fromkeys(members[tenth : 2 * tenth], "test")
+    return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
+
+
+def _text_of(example: Example) -> Text:
+    return example.text, example.text_pair
+
+
+def _leaks(splits: dict[str, list[Example]]) -> list[str]:
+    """A notice for each held-out split that repeats texts of train."""
+    known = {_text_of(e) for e in splits["train"]}
+    counts = {name: sum(_text_of(e) in known for e in splits.get(name, [])) for name in ("dev", "test")}
+    return [
+        f"{count} of {len(splits[name])} {name} rows stand word for word in train, which flatters every score"
+        for name, count in counts.items()
+        if count
+    ]
 
 
 def _read_folder(path: Path) -> dict[str, list[Example]]:
@@ -165,7 +188,7 @@ def _read_rows(path: Path, faults: list[str]) -> Iterator[tuple[int, dict[str, A
                     yield row, values
                 else:
                     faults.append(f"{path.name}, row {row}: expected an object, found {type(values).__name__}")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read to its end ({error})") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,14 +211,19 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
     return tokenizer
 
 
+def usable_length(config: Any) -> int:
+    """The tokens that the encoder has positions for, special ones included (RoBERTa and its kin reserve two)."""
+    positions = getattr(config, "max_position_embeddings", None)
+    reserved = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
+    return sys.maxsize if positions is None else positions - reserved
+
+
 def check_length(config: Any, max_length: int) -> None:
     """Raise InputError where the encoder has fewer positions than `max_length`."""
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return
-    usable = positions - 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else positions
-    if max_length > usable:
-        raise InputError(f"max_length = {max_length}: this encoder has positions for {usable} tokens at most")
+    if max_length > usable_length(config):
+        raise InputError(
+            f"max_length = {max_length}: this encoder has positions for {usable_length(config)} tokens at most"
+        )
 
 
 def set_dropout(model: PreTrainedModel, hidden: float, attention: float) -> None:

@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 from metakd.batching import Collator, encode
 from metakd.checkpoints import resolve
 from metakd.domains import Example
-from metakd.encoders import load_classifier, load_tokenizer
+from metakd.encoders import load_classifier, load_tokenizer, usable_length
 from metakd.engine import predict
+from metakd.errors import InputError
 
 
 class Prediction(NamedTuple):
@@ -33,7 +34,9 @@ class Classifier:
     def load(cls, folder: str | Path) -> Self:
         """Load what `metakd distill` saved, or any Hugging Face sequence classifier. Raises InputError."""
         path = resolve(str(folder))
-        return cls(load_classifier(path), load_tokenizer(path))
+        model, tokenizer = load_classifier(path), load_tokenizer(path)
+        tokenizer.model_max_length = min(tokenizer.model_max_length, usable_length(model.config))
+        return cls(model, tokenizer)
 
     @property
     def labels(self) -> list[str]:
@@ -46,6 +49,8 @@ class Classifier:
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
         """The likeliest label of each text (or pair of texts) and its probability, in order."""
+        if isinstance(texts, str):
+            raise InputError("predict takes a list of texts; for one text, predict([text])")
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         examples = [Example("", first, second, label="", domain="") for first, second in pairs]
         return self.predict_examples(examples)

@@ -35,7 +35,7 @@ from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup
 from metakd.prototypes import instance_weights, prototype_scores, prototypes
 from metakd.runs import Run, device, is_done
-from metakd.scoring import evaluate
+from metakd.scoring import check_scorable, evaluate
 
 WEIGHTS_FILE = "weights.jsonl"
 EXTRAS_FILE = "extras.safetensors"  # projections and h of a shared start, for the stages that go on from it
@@ -158,6 +158,7 @@ def _distill(run: Run, name: str, lesson: _Lesson, start: Path | None) -> Path:
 
 def run_all(run: Run) -> dict[str, Any]:
     """Every step, those that are done already left as they are; returns what results.json holds."""
+    check_scorable(run)
     weigh(run)
     teach(run)
     for method in run.methods:
@@ -255,7 +256,8 @@ def _check_teacher(run: Run) -> None:
     manifest = read_manifest(run.teacher_folder)
     assert manifest is not None
     found = manifest["check"]
-    if found["accuracy"] - found["commonest_class"] < run.settings.teacher_margin:
+    least = min(run.settings.teacher_margin, (1 - found["commonest_class"]) / 2)
+    if found["accuracy"] - found["commonest_class"] < least:
         raise InputError(
             f"the meta-teacher is near chance: accuracy {found['accuracy']:.3f} on {found['examples']} "
             f"examples of {found['split']}, "

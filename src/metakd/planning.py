@@ -14,7 +14,7 @@ from metakd import losses
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
 from metakd.domains import SPLITS
-from metakd.encoders import forward, load_encoder, map_layers
+from metakd.encoders import forward, load_encoder, map_layers, set_dropout
 from metakd.progress import stdout
 from metakd.runs import Run, device
 from metakd.students import count_parameters, cut_student, layers_to_cut
@@ -91,6 +91,7 @@ def _forward_seconds(run: Run, model: PreTrainedModel) -> float:
     examples = run.data.train[: run.settings.batch_size]
     features = run.features(examples, run.tokenizer)
     batch = {name: value.to(device()) for name, value in Collator(run.tokenizer.pad_token_id)(features).items()}
+    set_dropout(model, run.settings.dropout, run.settings.attention_dropout)
     model.to(device()).train()
     elapsed = 0.0
     for _ in range(2):

@@ -55,8 +55,8 @@ def prototype_scores(
     home = F.cosine_similarity((home_sum - embeddings) / (counts - 1).clamp(min=1)[:, None], embeddings, dim=-1)
     has_home = counts > 1
 
-    abroad = known.vectors[:, labels]  # (K, N, H)
-    cosines = F.cosine_similarity(abroad, embeddings[None], dim=-1)  # (K, N)
+    every = F.normalize(embeddings, dim=-1) @ F.normalize(known.vectors, dim=-1).flatten(0, 1).T  # (N, K·M)
+    cosines = every.view(len(labels), *known.counts.shape)[torch.arange(len(labels)), :, labels].T  # (K, N)
     foreign = torch.arange(len(known.counts))[:, None] != domains[None]
     usable = foreign & (known.counts[:, labels] > 0)
     foreign_mean = (cosines * usable).sum(0) / usable.sum(0).clamp(min=1)

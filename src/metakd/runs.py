@@ -53,11 +53,11 @@ class Run:
     data: MultiDomainDataset
 
     @classmethod
-    def assemble(cls, folder: Path, settings: Settings, data_path: Path) -> Run:
+    def assemble(cls, folder: str | Path, settings: Settings, data_path: str | Path) -> Run:
         """Read the data and find the models, writing nothing. Raises InputError for what cannot be used."""
         if settings.method not in METHODS:
             raise InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}")
-        run = cls(folder, settings, data_path, load_dataset(data_path, settings.seed))
+        run = cls(Path(folder), settings, Path(data_path), load_dataset(data_path, settings.seed))
         base = load_config(resolve(settings.base))
         check_length(base, settings.max_length)
         num_layers = layers_to_cut(settings.student)

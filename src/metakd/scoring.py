@@ -25,16 +25,16 @@ SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 def evaluate(run: Run) -> dict[str, Any]:
     """Score teacher, students and rivals on test (or dev), and write results.json and results.md."""
     started = time.perf_counter()
-    split = run.data.scored_split
-    if split is None:
-        raise InputError(f"{run.data_path}: neither test nor dev, so there is nothing to score on; add dev.jsonl")
+    split = check_scorable(run)
     if split == "dev":
         notice("there is no test split: scores are on dev, so choose nothing by them that you then report")
     examples = run.data.splits[split]
     fleets = _fleets(run.folder, run.description(), run.data.domains)
-    missing = [f"--domain {d}" for d in run.data.domains if d not in fleets["student"]]
-    if missing:
-        raise InputError(f"{run.folder}: students are missing; run `metakd distill --output ... {' '.join(missing)}`")
+    for name, fleet in fleets.items():
+        missing = [domain for domain in run.data.domains if domain not in fleet]
+        if missing:
+            again = f"`metakd run --resume --output {run.folder}` trains them"
+            raise InputError(f"{run.folder}: {name} is missing for {', '.join(missing)}; {again}")
     scored = score_models(fleets, run.description(), examples)
     scored["tfidf"] = _score_tfidf(run, examples)
     results = _results(scored, split, run.description())
@@ -42,6 +42,18 @@ def evaluate(run: Run) -> dict[str, Any]:
     write_json(run.folder / "results.json", results)
     write_text(run.folder / "results.md", markdown_table(results))
     return results
+
+
+def check_scorable(run: Run) -> str:
+    """The split that results will be on; InputError where there is none, or where a domain has no rows in it."""
+    split = run.data.scored_split
+    if split is None:
+        raise InputError(f"{run.data_path}: neither test nor dev, so there is nothing to score on; add dev.jsonl")
+    scored = {e.domain for e in run.data.splits[split]}
+    empty = [domain for domain in run.data.domains if domain not in scored]
+    if empty:
+        raise InputError(f"{run.data_path}: {split} has no rows of {', '.join(empty)}; add some, or drop the domain")
+    return split
 
 
 def evaluate_file(folder: Path, data: Path, output: Path) -> dict[str, Any]:
@@ -76,7 +88,8 @@ def _fleets(folder: Path, described: Mapping[str, Any], domains: Sequence[str]) 
     if read_manifest(folder / "meta_teacher") is None:
         raise InputError(f"{folder}: no finished meta-teacher; `metakd run --resume --output {folder}` goes on")
     fleets = {"meta_teacher": dict.fromkeys(domains, folder / "meta_teacher")}
-    for name, parent in (("student", "students"), ("fine_tuned", "fine_tuned")):
+    parents = {"student": "students"} | ({"fine_tuned": "fine_tuned"} if described["settings"]["rival"] else {})
+    for name, parent in parents.items():
         found = {domain: folder / parent / folder_name(domain) for domain in domains}
         fleets[name] = {domain: path for domain, path in found.items() if read_manifest(path) is not None}
     if described["settings"]["method"] == "fine_tuned":
@@ -100,7 +113,7 @@ def score_models(
                 predictions[domain] = _predictions(own, labels, loaded[path])
                 facts[domain] = _cost(path, loaded[path], own)
                 progress.advance(1)
-            if predictions:
+            if averaged <= set(predictions):
                 found = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
                 scored[name] = _joined(found, facts)
     return scored
