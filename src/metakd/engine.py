@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from metakd.losses import LossTerms
 from metakd.meta_teacher import MetaTeacher, assert_frozen
 from metakd.methods.base import Method, Setup, Stage
 from metakd.progress import Progress
-
-logger = logging.getLogger("metakd")
 
 EVALUATION_BATCH = 64
 TAUGHT_LOGITS = "taught_logits"
