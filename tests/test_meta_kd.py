@@ -35,7 +35,7 @@ def setup_of(folder: Path, student: Path | None = None, same_tokens: bool = True
     teacher = teacher_of(folder)
     model = load_encoder(student, LABELS) if student else cut_student(teacher.encoder, [2, 4])
     built = Settings.build({"stages": "joint", "shared_epochs": 0, **settings})
-    return Setup(built, model.eval(), student is None, teacher, same_tokens, 2)
+    return Setup(built, model.eval(), student is None, teacher, same_tokens, 2, updates=10, updates_of_all=25)
 
 
 def batch_of(folder: Path) -> Batch:
@@ -237,7 +237,7 @@ def test_fine_tuned_takes_as_many_updates_and_no_teacher(checkpoint: Callable[..
         setup_of(checkpoint(), stages="two", shared_epochs=3, match_epochs=7, predict_epochs=2), teacher=None
     )
     method = METHODS["fine_tuned"].build(setup)
-    assert [stage.epochs for stage in method.stages()] == [12]
+    assert [stage.epochs for stage in method.stages()] == [8 + 7 + 2]  # 3 passes of 25 updates are 7.5 of 10
     assert "teacher" not in METHODS["fine_tuned"].needs
     learner, batch = Distillation(setup, method).eval(), batch_of(checkpoint())
     terms = learner(**batch)

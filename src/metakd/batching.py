@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -67,6 +68,10 @@ class Collator:
         return batch
 
 
+def updates_a_pass(num_examples: int, batch_size: int) -> int:
+    return math.ceil(num_examples / batch_size)
+
+
 class LengthBatches(Sampler[list[int]]):
     """Batches of texts of like length, in an order that depends on seed and epoch alone, so that resuming is exact."""
 
@@ -80,7 +85,7 @@ class LengthBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        return updates_a_pass(len(self.lengths), self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)

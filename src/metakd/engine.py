@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 from transformers.trainer_utils import get_last_checkpoint
 
 from metakd import losses
-from metakd.batching import Batch, Collator, Features, LengthBatches, ordered_batches
+from metakd.batching import Batch, Collator, Features, LengthBatches, ordered_batches, updates_a_pass
 from metakd.config import Settings
 from metakd.encoders import EncoderOutputs, forward, record_scores
 from metakd.losses import LossTerms
@@ -89,7 +89,7 @@ def fit(learner: nn.Module, features: Sequence[Features], collator: Collator, pl
     Checkpoints are kept after each epoch in `plan.folder`; training goes on from the last whole one.
     """
     settings = plan.settings
-    updates = -(-len(features) // settings.batch_size)
+    updates = updates_a_pass(len(features), settings.batch_size)
     arguments = TrainingArguments(
         output_dir=str(plan.folder),
         num_train_epochs=plan.epochs,

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, set_seed
 
 from metakd import engine, students
 from metakd.artifacts import read_manifest, step_folder, write_text
-from metakd.batching import Collator, Features
+from metakd.batching import Collator, Features, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.domains import Example, of_domain
 from metakd.encoders import (
@@ -130,7 +130,7 @@ def _distill(run: Run, name: str, lesson: _Lesson, start: Path | None) -> Path:
     checkpoints = run.checkpoint_folder(f"{name}-{lesson.folder.name}", lesson.mark)
     facts: dict[str, Any] = {"method": name, "log": {}}
     set_seed(run.settings.seed)
-    setup, tokenizer = _set_up(run, kind, start)
+    setup, tokenizer = _set_up(run, kind, lesson, start)
     with step_folder(lesson.folder, "distill", lesson.mark, facts) as partial:
         features = run.features(examples, tokenizer)
         if "instance_weights" in kind.needs:
@@ -178,7 +178,7 @@ def load_teacher(run: Run) -> MetaTeacher:
     return freeze(teacher).to(device())
 
 
-def _set_up(run: Run, kind: type[Method], start: Path | None) -> tuple[Setup, Any]:
+def _set_up(run: Run, kind: type[Method], lesson: _Lesson, start: Path | None) -> tuple[Setup, Any]:
     """Teacher and student as `kind` needs them, the student begun from `start` if given, and its tokenizer."""
     settings, data = run.settings, run.data
     teacher = load_teacher(run) if "teacher" in kind.needs else None
@@ -195,7 +195,8 @@ def _set_up(run: Run, kind: type[Method], start: Path | None) -> tuple[Setup, An
         student, tokenizer = students.cut_student(source, layers), run.tokenizer
     set_dropout(student, settings.dropout, settings.attention_dropout)
     same_tokens = num_layers is not None or same_tokenizer(tokenizer, run.tokenizer)
-    setup = Setup(settings, student, num_layers is not None, teacher, same_tokens, len(data.domains))
+    updates = [updates_a_pass(len(examples), settings.batch_size) for examples in (lesson.examples, data.train)]
+    setup = Setup(settings, student, num_layers is not None, teacher, same_tokens, len(data.domains), *updates)
     return setup, tokenizer
 
 

@@ -59,7 +59,8 @@ def print_plan(run: Run) -> None:
         f"distill ({settings.method})": matched * rows * (learning + teacher.computing) + recalled * rows * learning,
     }
     if settings.rival:
-        work["distill (fine_tuned)"] = (matched + recalled) * rows * learning
+        passes = len(data.domains) * settings.shared_epochs + own + recalled
+        work["distill (fine_tuned)"] = passes * rows * learning
     steps = Table(title=f"Plan of {run.folder}")
     steps.add_column("step")
     steps.add_column("minutes, about", justify="right")

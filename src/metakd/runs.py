@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from metakd.artifacts import digest_files, fingerprint, read_manifest, write_json
-from metakd.batching import Features, encode
+from metakd.batching import Features, encode, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.domains import Example, MultiDomainDataset, folder_name, load_dataset
@@ -82,8 +82,10 @@ class Run:
         student = blank_encoder(folder, labels, num_layers)
         with torch.device("meta"):
             head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
+            updates = updates_a_pass(len(self.data.train), settings.batch_size)
+            setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, updates, updates)
             for method in self.methods:
-                METHODS[method].build(Setup(settings, student, bool(num_layers), head, same_tokens, num_domains))
+                METHODS[method].build(setup)
 
     @property
     def methods(self) -> list[str]:

@@ -41,6 +41,8 @@ class Setup:
     teacher: MetaTeacher | None
     same_tokens: bool  # whether teacher and student read the same token ids
     num_domains: int
+    updates: int  # in one pass over the student's own examples
+    updates_of_all: int  # in one pass over all domains' examples
 
 
 class Method(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Self
 
 from torch import nn
@@ -14,9 +15,9 @@ from metakd.methods.base import Need, Setup, Stage
 
 
 class FineTuned:
-    """Cross-entropy to the labels, in one stage of as many updates as the other methods take.
+    """Cross-entropy to the labels, in one stage of as many updates as a taught student has behind it.
 
-    A pass of the shared start counts as one: over all domains, both fleets see as many batches in all.
+    The updates of the shared start, which are made on all domains' text, are made on its own domain's instead.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -27,7 +28,7 @@ class FineTuned:
     @classmethod
     def build(cls, setup: Setup) -> Self:
         settings = setup.settings
-        epochs = settings.shared_epochs + settings.predict_epochs
+        epochs = math.ceil(settings.shared_epochs * setup.updates_of_all / setup.updates) + settings.predict_epochs
         epochs += settings.match_epochs if settings.stages == "two" else 0
         fastest = max(settings.predict_learning_rate, settings.shared_learning_rate)
         return cls(Stage("fine_tune", epochs, fastest, terms=("class",)))
