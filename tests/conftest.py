@@ -28,26 +28,15 @@ FILLERS = ["the", "a", "it", "was", "very", "and", "this", "so"]
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIALS, *GOOD, *BAD, *TOPICS["books"], *TOPICS["kitchen"], *FILLERS, "."]
 
+COMMON = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
 SHAPES: dict[str, dict[str, int]] = {
-    "bert": {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
-    "roberta": {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
-    "electra": {
-        "embedding_size": 8,
-        "hidden_size": 16,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    },
+    "bert": COMMON,
+    "roberta": COMMON,
+    "electra": COMMON | {"embedding_size": 8},
     "distilbert": {"dim": 16, "n_layers": 4, "n_heads": 2, "hidden_dim": 32},
-    "mpnet": {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
-    "deberta-v2": {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
-    "albert": {
-        "embedding_size": 8,
-        "hidden_size": 16,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    },
+    "mpnet": COMMON,
+    "deberta-v2": COMMON,
+    "albert": COMMON | {"embedding_size": 8},
 }
 
 
@@ -131,9 +120,9 @@ def as_row(example: Example) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train (128 rows), dev (16) and test (24) of two domains and two classes."""
+    """A folder with train (256 rows), dev (16) and test (24) of two domains and two classes."""
     folder = tmp_path_factory.mktemp("toy")
-    for seed, (split, count) in enumerate({"train": 128, "dev": 16, "test": 24}.items()):
+    for seed, (split, count) in enumerate({"train": 256, "dev": 16, "test": 24}.items()):
         write_rows(folder / f"{split}.jsonl", [as_row(e) for e in toy_examples(count, seed, split)])
     return folder
 
@@ -143,7 +132,7 @@ FAST = [
         "--teacher-margin",
         "-1",
         "--teacher-epochs",
-        "12",
+        "8",
         "--shared-epochs",
         "4",
         "--match-epochs",

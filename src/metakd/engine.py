@@ -180,10 +180,8 @@ class Distillation(nn.Module):
         return self.teacher.outputs(batch, scores=self.stage.scores, prefix=self._teacher_prefix)
 
     def _remember(self, features: Sequence[Features], collator: Collator) -> list[Features]:
-        device = next(self.student.parameters()).device
         remembered: list[Features] = [dict(feature) for feature in features]
-        for indices in ordered_batches(features, EVALUATION_BATCH):
-            batch = {name: value.to(device) for name, value in collator([features[i] for i in indices]).items()}
+        for indices, batch in _batches_in_order(self.student, features, collator):
             taught = self.taught(batch)
             assert taught is not None
             assert taught.representation is not None
@@ -198,14 +196,20 @@ class Distillation(nn.Module):
         return self.method.loss(student, batch, taught, self.stage)
 
 
+def _batches_in_order(
+    model: PreTrainedModel, features: Sequence[Features], collator: Collator
+) -> Iterator[tuple[list[int], Batch]]:
+    device = next(model.parameters()).device
+    for indices in ordered_batches(features, EVALUATION_BATCH):
+        yield indices, {name: value.to(device) for name, value in collator([features[i] for i in indices]).items()}
+
+
 def outputs_in_order(
     model: PreTrainedModel, features: Sequence[Features], collator: Collator
 ) -> Iterator[tuple[list[int], EncoderOutputs]]:
     """What `model` says in eval mode, batch by batch from the shortest text to the longest, with their indices."""
     model.eval()
-    device = next(model.parameters()).device
-    for indices in ordered_batches(features, EVALUATION_BATCH):
-        batch = {name: value.to(device) for name, value in collator([features[i] for i in indices]).items()}
+    for indices, batch in _batches_in_order(model, features, collator):
         with torch.no_grad():
             outputs = forward(model, batch)
         yield indices, outputs
