@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from metakd.domains import Example
+from metakd.examples import Example
 from metakd.progress import notice
 
 GOOD, BAD = ["good", "fine", "lovely", "bright"], ["bad", "poor", "dull", "broken"]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from conftest import toy_examples
 from metakd.batching import Collator, LengthBatches, encode, ordered_batches
-from metakd.domains import Example
 from metakd.encoders import load_tokenizer
 from metakd.errors import InputError
+from metakd.examples import Example
 
 
 def test_a_missing_second_text_is_not_the_word_none(checkpoint: Callable[..., Path]) -> None:

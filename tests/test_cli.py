@@ -194,4 +194,4 @@ def test_every_fault_of_a_file_is_in_the_message(metakd: Command, tmp_path: Path
     assert code == 2
     assert "2 faults" in err
     assert "row 2, text" in err
-    assert "row 3: no label" in err
+    assert "row 3, label: is empty" in err

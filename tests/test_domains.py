@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import write_rows
-from metakd.domains import SPLITS, Example, cut_into_splits, folder_name, load_dataset, read_examples
+from metakd.domains import cut_into_splits, folder_name, leaks, load_dataset
 from metakd.errors import InputError
+from metakd.examples import Example, read_examples
+from metakd.sources import SPLITS
 
 GOOD: list[dict[str, Any]] = [
     {"text": "a fine pan", "label": "positive", "domain": "kitchen"},
@@ -53,8 +55,8 @@ def test_numbers_are_labels_too(tmp_path: Path) -> None:
     [
         ("{not json", "row 2: not a line of JSON"),
         ('["a"]', "row 2: expected an object, found list"),
-        ('{"label": "a", "domain": "b"}', "row 2: no text; fields there: label, domain"),
-        ('{"text": "x"}', "no label and no domain"),
+        ('{"label": "a", "domain": "b"}', "row 2: no 'text'; fields there: label, domain"),
+        ('{"text": "x"}', "row 2: no 'domain'; fields there: text"),
         ('{"text": " \\t", "label": "a", "domain": "b"}', "row 2, text: is empty"),
         ('{"text": "\\u0000", "label": "a", "domain": "b"}', "row 2, text: is empty"),
         ('{"text": "\\ud800", "label": "a", "domain": "b"}', "row 2, text: is empty"),
@@ -75,17 +77,17 @@ def test_a_bad_row_is_named(tmp_path: Path, line: str, message: str) -> None:
 
 
 def test_all_bad_rows_stand_in_one_message(tmp_path: Path) -> None:
-    file = write_rows(tmp_path / "train.jsonl", [{"text": ""}] * 30)
+    file = write_rows(tmp_path / "train.jsonl", [{"text": "", "label": "a", "domain": "b"}] * 30)
     with pytest.raises(InputError) as error:
         read_examples(file, labelled=True)
-    assert "60 faults" in str(error.value)
-    assert "and 40 more" in str(error.value)
+    assert "30 faults" in str(error.value)
+    assert "and 10 more" in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        ({"dev": GOOD}, "no train.jsonl"),
+        ({"dev": GOOD}, "no train (.jsonl"),
         ({"train": GOOD[1:]}, "one label only"),
         ({"train": GOOD, "dev": [{**GOOD[0], "label": "neutral"}]}, "dev, label: 'neutral' (1 rows)"),
         ({"train": GOOD, "test": [{**GOOD[0], "domain": "garden"}]}, "test, domain: 'garden' (1 rows)"),
@@ -110,7 +112,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     torn.write_bytes(gzip.compress(json.dumps(GOOD[0]).encode())[:-6])
     for path, message in (
         (tmp_path / "none.jsonl", "no such file"),
-        (write_rows(tmp_path / "a.csv", GOOD), "expected one of .jsonl"),
+        (write_rows(tmp_path / "a.xlsx", GOOD), "expected one of .jsonl"),
         (torn, "cannot be read to its end"),
         (corrupt, "cannot be read to its end"),
     ):
@@ -142,7 +144,24 @@ def test_a_text_on_several_rows_stays_in_one_split_and_leaks_are_told(tmp_path: 
     write_rows(tmp_path / "train.jsonl", GOOD)
     write_rows(tmp_path / "dev.jsonl", [GOOD[0], {**GOOD[1], "text": "new"}])
     assert load_dataset(str(tmp_path)).notices == [
-        "1 of 2 dev rows stand word for word in train, which flatters every score"
+        "1 of 2 dev rows stand word for word in train, which flatters every score; --drop-leaks takes them out of train"
+    ]
+
+
+def test_dropping_leaks_keeps_the_later_split_whole(tmp_path: Path) -> None:
+    """'b' stands in all three splits and 'c' in two: the last one keeps each."""
+    texts = {"train": "abcdef", "dev": "bcg", "test": "bh"}
+    for split, letters in texts.items():
+        rows = [{"text": x, "label": "pn"[i % 2], "domain": "d"} for i, x in enumerate(letters)]
+        write_rows(tmp_path / f"{split}.jsonl", rows)
+    leaked = leaks(load_dataset(tmp_path).splits)
+    assert {name: [e.text for e in rows] for name, rows in leaked.items()} == {"dev": ["b", "c"], "test": ["b"]}
+    data = load_dataset(tmp_path, drop_leaks=True)
+    kept = {name: "".join(e.text for e in rows) for name, rows in data.splits.items()}
+    assert kept == {"train": "adef", "dev": "cg", "test": "bh"}
+    assert data.notices == [
+        "2 rows of train dropped: their texts stand in a later split",
+        "1 rows of dev dropped: their texts stand in a later split",
     ]
 
 

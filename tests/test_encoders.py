@@ -16,8 +16,8 @@ from transformers import AutoModel
 from conftest import WORDS, toy_examples
 from metakd import encoders
 from metakd.batching import Batch, Collator, encode
-from metakd.domains import Example
 from metakd.errors import InputError
+from metakd.examples import Example
 
 PROVEN = ["bert", "roberta", "distilbert", "electra"]
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from conftest import toy_examples
-from metakd.domains import Example
 from metakd.evaluation import (
     Predictions,
     TfidfRival,
@@ -20,6 +19,7 @@ from metakd.evaluation import (
     macro_f1,
     score,
 )
+from metakd.examples import Example
 
 
 def predictions(truth: list[int], predicted: list[int]) -> Predictions:

@@ -14,7 +14,7 @@ import metakd
 from conftest import FAST, as_row, toy_examples, write_rows
 from metakd import CheckError, InputError, Run, Settings, pipeline, scoring
 from metakd.artifacts import read_manifest
-from metakd.domains import read_examples
+from metakd.examples import read_examples
 from metakd.runs import is_done
 
 TINY = {

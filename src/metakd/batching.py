@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from metakd.domains import Example
 from metakd.errors import InputError
+from metakd.examples import Example
 
 Features = dict[str, Any]
 Batch = dict[str, Tensor]

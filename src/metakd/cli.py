@@ -31,7 +31,10 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")]
-Data = Annotated[Path | None, typer.Option(help="A JSONL file (.gz), or a folder with train, dev and test.")]
+DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
+Data = Annotated[str | None, typer.Option(help=DATA_HELP)]
+Columns = Annotated[str, typer.Option(help="Columns that have other names: 'text=review,domain=genre'.")]
+Encoding = Annotated[str, typer.Option(help="Encoding of a text file.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last whole step or checkpoint.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags go before it.")]
 
@@ -62,7 +65,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _shown(value: Any) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(value) if isinstance(value, tuple | dict) else str(value)
 
 
 @app.command()
@@ -89,10 +92,10 @@ def run(
 @with_settings
 def demo(given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False) -> None:
     """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
-    _run_all(output, DEMO_DATA, DEMO_SETTINGS, given, resume)
+    _run_all(output, str(DEMO_DATA), DEMO_SETTINGS, given, resume)
 
 
-def _run_all(output: Path, data: Path | None, config: Path | None, given: dict[str, Any], resume: bool) -> None:
+def _run_all(output: Path, data: str | None, config: Path | None, given: dict[str, Any], resume: bool) -> None:
     if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} is there already. Go on with it by --resume, or choose another --output")
     opened = _open(output, data, config, given)
@@ -148,6 +151,8 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="DIR")],
     data: Annotated[Path | None, typer.Option(help="Labelled file to score on, instead of the run's own.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where the scores go [with --data].")] = None,
+    columns: Columns = "",
+    encoding: Encoding = "utf-8",
 ) -> None:
     """Last step: score all models on the run's held-out split, or teacher and students on a file."""
     if (data is None) != (output is None):
@@ -159,7 +164,7 @@ def evaluate(
 
     if data is not None and output is not None:
         _check_writable(output)
-        results = scoring.evaluate_file(folder, data, output)
+        results = scoring.evaluate_file(folder, data, output, **_reading(columns, encoding))
     else:
         read_run(folder)
         results = scoring.evaluate(_open(folder, None, None, {}))
@@ -170,8 +175,10 @@ def evaluate(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a student or teacher.")],
-    input: Annotated[Path, typer.Option(help="JSONL file (.gz) with text, and optional text_pair and id.")],
+    input: Annotated[Path, typer.Option(help="File with text, and optional text_pair and id.")],
     output: Annotated[Path, typer.Option(help="JSONL file to write: id, label, probability.")],
+    columns: Columns = "",
+    encoding: Encoding = "utf-8",
 ) -> None:
     """Label the texts of a file, in order."""
     _check_writable(output)
@@ -179,10 +186,10 @@ def predict(
         raise InputError(f"{model}: no such folder; students lie in RUN/students/DOMAIN")
     _load_library()
     from metakd.artifacts import write_text
-    from metakd.domains import read_examples
+    from metakd.examples import read_examples
     from metakd.inference import Classifier
 
-    examples = read_examples(input, labelled=False)
+    examples = read_examples(input, labelled=False, **_reading(columns, encoding))
     found = Classifier.load(model).predict_examples(examples)
     lines = [
         json.dumps({"id": e.id, "label": p.label, "probability": round(p.probability, 6)}, ensure_ascii=False)
@@ -203,7 +210,7 @@ def methods() -> None:
         typer.echo(f"{name:12}  {((module.__doc__ if module else '') or '').strip().splitlines()[0]}")
 
 
-def _assemble(output: Path, data: Path | None, config: Path | None, given: dict[str, Any]) -> Run:
+def _assemble(output: Path, data: str | None, config: Path | None, given: dict[str, Any]) -> Run:
     """The run meant by the command line. Flags go before the config file, that before what the folder was begun
     with, that before the defaults."""
     _load_library()
@@ -211,16 +218,21 @@ def _assemble(output: Path, data: Path | None, config: Path | None, given: dict[
 
     begun = read_run(output) if (output / RUN_FILE).is_file() else None
     if data is None and begun is None:
-        raise InputError("--data is missing: a JSONL file (.gz), or a folder with train, dev and test")
+        raise InputError(f"--data is missing. {DATA_HELP}")
     values = dict(begun["settings"]) if begun else {}
     values |= read_settings_file(config) if config else {}
-    assembled = Run.assemble(output, Settings.build(values | given), data or Path(begun["data"] if begun else ""))
+    assembled = Run.assemble(output, Settings.build(values | given), data or (begun or {}).get("data"))
     for message in assembled.data.notices:
         notice(message)
     return assembled
 
 
-def _open(output: Path, data: Path | None, config: Path | None, given: dict[str, Any]) -> Run:
+def _reading(columns: str, encoding: str) -> dict[str, Any]:
+    chosen = Settings.build({"columns": columns, "encoding": encoding}, "--columns and --encoding")
+    return {"columns": chosen.columns, "encoding": chosen.encoding}
+
+
+def _open(output: Path, data: str | None, config: Path | None, given: dict[str, Any]) -> Run:
     return _assemble(output, data, config, given).begin()
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from metakd.errors import InputError, require
+from metakd.sources import FIELDS
 
 Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
 
@@ -25,6 +26,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # What goes in
+    columns: dict[str, str] = setting({}, "Columns that have other names in the data: 'text=review,domain=genre'.")
+    encoding: str = setting("utf-8", "Encoding of text files.")
+    data_config: str | None = setting(None, "Configuration of a hub dataset that has several.")
+    drop_leaks: bool = setting(False, "Drop rows of train and dev whose text stands in a later split.")
     base: str = setting(
         "sentence-transformers/all-MiniLM-L6-v2",
         "Pretrained encoder that becomes the teacher: a folder or a model id.",
@@ -109,6 +114,9 @@ class Settings(BaseModel):
         values = dict(values)
         if isinstance(values.get("terms"), str):
             values["terms"] = tuple(term.strip() for term in values["terms"].split(",") if term.strip())
+        if isinstance(values.get("columns"), str):
+            pairs = [pair.partition("=")[::2] for pair in values["columns"].split(",") if pair.strip()]
+            values["columns"] = {field.strip(): column.strip() for field, column in pairs}
         if values.get("domain_loss") is False:
             values["domain_loss"] = "false"
         if isinstance(values.get("layer_map"), list):
@@ -118,6 +126,9 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         faults = []
+        for name, column in self.columns.items():
+            if name not in FIELDS or not column:
+                faults.append(f"columns: write FIELD=COLUMN with a field of {', '.join(FIELDS)}, not {name}={column}")
         if not self.terms or len(set(self.terms)) != len(self.terms):
             faults.append("terms: name at least one term, and each once")
         if self.stages == "two" and "prediction" not in self.terms:
@@ -127,6 +138,10 @@ class Settings(BaseModel):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    def reading(self) -> dict[str, Any]:
+        """What `domains.load_dataset` needs to know besides the data and the seed."""
+        return {name: getattr(self, name) for name in ("columns", "encoding", "data_config", "drop_leaks")}
 
     @classmethod
     def build(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:

@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from metakd.domains import Example
+from metakd.examples import Example
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from metakd.batching import Collator, encode
 from metakd.checkpoints import resolve
-from metakd.domains import Example
 from metakd.encoders import load_classifier, load_tokenizer, usable_length
 from metakd.engine import predict
 from metakd.errors import InputError
+from metakd.examples import Example
 
 
 class Prediction(NamedTuple):

@@ -18,7 +18,7 @@ from metakd import engine, students
 from metakd.artifacts import read_manifest, step_folder, write_text
 from metakd.batching import Collator, Features, updates_a_pass
 from metakd.checkpoints import resolve
-from metakd.domains import Example, of_domain
+from metakd.domains import of_domain
 from metakd.encoders import (
     load_classifier,
     load_encoder,
@@ -30,6 +30,7 @@ from metakd.encoders import (
 )
 from metakd.errors import CheckError, InputError
 from metakd.evaluation import domain_probe
+from metakd.examples import Example
 from metakd.meta_teacher import MetaTeacher, freeze
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from metakd import losses
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
-from metakd.domains import SPLITS
 from metakd.encoders import forward, load_encoder, map_layers, set_dropout
 from metakd.progress import stdout
 from metakd.runs import Run, device
+from metakd.sources import SPLITS
 from metakd.students import count_parameters, cut_student, layers_to_cut
 
 BACKWARD = 3  # a forward and a backward pass cost about as much as three forward passes
@@ -77,7 +77,7 @@ def print_plan(run: Run) -> None:
 
 
 def _data_table(run: Run) -> Table:
-    table = Table(title=f"Examples in {run.data_path}")
+    table = Table(title=f"Examples in {run.data.name}")
     splits = [name for name in SPLITS if run.data.splits.get(name)]
     for column in ("domain", *splits):
         table.add_column(column, justify="left" if column == "domain" else "right")

@@ -15,7 +15,7 @@ from metakd.artifacts import digest_files, fingerprint, read_manifest, write_jso
 from metakd.batching import Features, encode, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.config import Settings
-from metakd.domains import Example, MultiDomainDataset, folder_name, load_dataset
+from metakd.domains import MultiDomainDataset, folder_name, load_dataset
 from metakd.encoders import (
     blank_encoder,
     check_length,
@@ -25,6 +25,7 @@ from metakd.encoders import (
     same_tokenizer,
 )
 from metakd.errors import InputError
+from metakd.examples import Example
 from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
 from metakd.methods.base import Setup
@@ -49,15 +50,17 @@ class Run:
 
     folder: Path
     settings: Settings
-    data_path: Path
     data: MultiDomainDataset
 
     @classmethod
-    def assemble(cls, folder: str | Path, settings: Settings, data_path: str | Path) -> Run:
-        """Read the data and find the models, writing nothing. Raises InputError for what cannot be used."""
+    def assemble(cls, folder: str | Path, settings: Settings, data: Any) -> Run:
+        """Read the data and find the models, writing nothing. Raises InputError for what cannot be used.
+
+        `data` is a path, a hub dataset's id, or tables in memory; `domains.load_dataset` says which.
+        """
         if settings.method not in METHODS:
             raise InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}")
-        run = cls(Path(folder), settings, Path(data_path), load_dataset(data_path, settings.seed))
+        run = cls(Path(folder), settings, load_dataset(data, settings.seed, **settings.reading()))
         base = load_config(resolve(settings.base))
         check_length(base, settings.max_length)
         num_layers = layers_to_cut(settings.student)
@@ -109,7 +112,7 @@ class Run:
 
     def description(self) -> dict[str, Any]:
         return {
-            "data": str(self.data_path.resolve()),
+            "data": str(Path(self.data.name).resolve()) if Path(self.data.name).exists() else self.data.name,
             "data_fingerprint": self.data_fingerprint,
             "labels": self.data.labels,
             "domains": self.data.domains,

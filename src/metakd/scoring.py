@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from metakd.artifacts import environment, read_manifest, write_json, write_text
-from metakd.domains import Example, folder_name, of_domain, read_examples
+from metakd.domains import folder_name, of_domain
 from metakd.errors import InputError
 from metakd.evaluation import Predictions, TfidfRival, latency, score
+from metakd.examples import Example, read_examples
 from metakd.inference import Classifier
 from metakd.progress import Progress, notice
 from metakd.results import markdown_table
@@ -52,21 +53,23 @@ def check_scorable(run: Run) -> str:
     """The split that results will be on; InputError where there is none, or where a domain has no rows in it."""
     split = run.data.scored_split
     if split is None:
-        raise InputError(f"{run.data_path}: neither test nor dev, so there is nothing to score on; add dev.jsonl")
+        raise InputError(f"{run.data.name}: neither test nor dev, so there is nothing to score on; add dev.jsonl")
     scored = {e.domain for e in run.data.splits[split]}
     empty = [domain for domain in run.data.domains if domain not in scored]
     if empty:
-        raise InputError(f"{run.data_path}: {split} has no rows of {', '.join(empty)}; add some, or drop the domain")
+        raise InputError(f"{run.data.name}: {split} has no rows of {', '.join(empty)}; add some, or drop the domain")
     return split
 
 
-def evaluate_file(folder: Path, data: Path, output: Path) -> dict[str, Any]:
+def evaluate_file(
+    folder: Path, data: Path, output: Path, *, columns: Mapping[str, str] | None = None, encoding: str = "utf-8"
+) -> dict[str, Any]:
     """Score the teacher and each domain's student of a finished run on a labelled file, and write the scores.
 
     A domain that the run does not know is scored by the teacher alone, and left out of all averages.
     """
     described = read_run(folder)
-    examples = read_examples(data, labelled=True)
+    examples = read_examples(data, labelled=True, columns=columns, encoding=encoding)
     _check_fits(data, examples, described)
     domains = sorted({e.domain for e in examples})
     results = _results(score_models(_fleets(folder, described, domains), described, examples), str(data), described)

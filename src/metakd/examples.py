@@ -1,0 +1,147 @@
+"""One table's rows -> checked examples, as a stream."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from metakd.errors import InputError
+from metakd.readers import Values
+from metakd.sources import FIELDS, Table, open_source
+
+LABELLED = ("text", "label", "domain")
+WORD = re.compile(r"\w")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text (or pair of texts) of one domain; `label` is empty in a file without labels."""
+
+    id: str
+    text: str
+    text_pair: str | None
+    label: str
+    domain: str
+
+
+def read_examples(
+    path: Path, *, labelled: bool, columns: Mapping[str, str] | None = None, encoding: str = "utf-8"
+) -> list[Example]:
+    """All rows of one file; raises one InputError with every fault. Without `labelled`, only `text` is required."""
+    faults: list[str] = []
+    source = open_source(path, encoding)
+    if "" not in source.tables:
+        raise InputError(f"{path}: expected one file, found a folder")
+    examples = with_ids(source.tables[""], faults, labelled=labelled, columns=columns)
+    if faults:
+        raise InputError.collect(source.name, faults)
+    return examples
+
+
+def with_ids(
+    table: Table, faults: list[str], *, labelled: bool, columns: Mapping[str, str] | None = None
+) -> list[Example]:
+    """All sound rows of a table, each with an id of its own."""
+    seen: Counter[str] = Counter()
+    examples = [
+        example if example.id else replace(example, id=_content_id(example, seen))
+        for _, example in read_table(table, faults, labelled=labelled, columns=columns)
+    ]
+    for name, count in Counter(e.id for e in examples).items():
+        if count > 1:
+            faults.append(f"{table.name}: id {name!r} stands on {count} rows; make ids unique or leave them out")
+    return examples
+
+
+def read_table(
+    table: Table, faults: list[str], *, labelled: bool, columns: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, Example]]:
+    """The sound rows of a table with their numbers; what is wrong with the others goes to `faults`.
+
+    `columns` says where a field has another name than ours. An example's id is empty where the row gives none.
+    """
+    names = {field: field for field in FIELDS} | dict(columns or {})
+    needed = [*(LABELLED if labelled else ("text",)), *(columns or {})]
+    absent: dict[str, _Absent] = {}
+    before, row = len(faults), 0
+    for row, values in table.rows(faults):
+        lacking = [field for field in dict.fromkeys(needed) if names[field] not in values]
+        for field in lacking:
+            first = absent.setdefault(field, _Absent(row, list(values)))
+            first.rows += 1
+        if not lacking:
+            found = {field: values.get(name) for field, name in names.items()}
+            if (example := _check(f"{table.name}, row {row}", found, needed, faults)) is not None:
+                yield row, example
+    faults += [first.fault(table.name, field, names[field]) for field, first in absent.items()]
+    if not row and len(faults) == before:
+        faults.append(f"{table.name}: no rows")
+
+
+@dataclass
+class _Absent:
+    """A column that is not there: on which row first, what is there instead, and on how many rows."""
+
+    row: int
+    there: list[str]
+    rows: int = 0
+
+    def fault(self, table: str, field: str, column: str) -> str:
+        near = difflib.get_close_matches(column, self.there, n=1)
+        meant = f"; did you mean --columns {field}={near[0]}?" if near else ""
+        what = f"no {column!r}" + (f" (the column of {field})" if column != field else "")
+        more = f" and {self.rows - 1} more" if self.rows > 1 else ""
+        return f"{table}, row {self.row}{more}: {what}; fields there: {', '.join(self.there) or 'none'}{meant}"
+
+
+def _check(where: str, found: Values, needed: Sequence[str], faults: list[str]) -> Example | None:
+    before = len(faults)
+    for field in ("text", "text_pair"):
+        value = found[field] = found[field] if found[field] != "" else None
+        if value is None and field not in needed:
+            continue
+        if value is not None and not isinstance(value, str):
+            faults.append(f"{where}, {field}: expected text, found {_shortly(value)}")
+        elif value is None or not _has_content(value):
+            faults.append(f"{where}, {field}: is empty; drop the row or give it text")
+    for field in ("label", "domain", "id"):
+        value = found[field]
+        name = str(value).strip() if isinstance(value, str | int) else None
+        if name and _has_content(name):
+            found[field] = name
+        elif value is None or name == "":
+            if field in needed:
+                faults.append(f"{where}, {field}: is empty; give the row one or drop it")
+        else:
+            faults.append(f"{where}, {field}: expected a name or a whole number, found {_shortly(value)}")
+    if len(faults) > before:
+        return None
+    return Example(found["id"] or "", found["text"], found["text_pair"], found["label"] or "", found["domain"] or "")
+
+
+def _shortly(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _has_content(text: str) -> bool:
+    """Anything but white space and control characters, and sound Unicode (a lone surrogate cannot be written)."""
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        return False
+    return bool(WORD.search(text)) or any(not c.isspace() and unicodedata.category(c)[0] != "C" for c in text)
+
+
+def _content_id(example: Example, seen: Counter[str]) -> str:
+    """An id from the text itself, so that it survives a new order of rows; a repeated text gets -2, -3, ..."""
+    parts = [example.domain, example.label, example.text, example.text_pair]
+    name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}-{seen[name]}"

@@ -1,0 +1,133 @@
+"""One file -> its rows, read as a stream: JSONL, CSV, TSV and Parquet, each also packed by gzip."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, cast
+
+from metakd.errors import InputError, require
+
+Values = dict[str, Any]
+Rows = Iterator[tuple[int, Values]]
+
+FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
+SUFFIXES = tuple(f"{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
+DELIMITERS = ",;\t|"  # spreadsheets write the second one where the comma marks decimals
+LONGEST_FIELD = 100_000_000  # characters
+
+
+def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
+    """Each row's number, as an editor or a spreadsheet counts it, and its values by column.
+
+    Faults of single rows go to `faults`, and reading goes on; InputError where it cannot.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder")
+    if not path.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{path}: expected one of {', '.join(SUFFIXES)}")
+    packed = path.suffix.lower() == ".gz"
+    name = path.name.lower().removesuffix(".gz")
+    try:
+        with cast(IO[bytes], (gzip.open if packed else open)(path, "rb")) as file:
+            if name.endswith(".parquet"):
+                yield from _parquet(path, file)
+            elif name.endswith(".jsonl"):
+                yield from _jsonl(path.name, _lines(path, file, encoding, faults), faults)
+            else:
+                tabs = name.endswith(".tsv")
+                yield from _csv(path.name, _lines(path, file, encoding, faults), "\t" if tabs else None, faults)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read to its end ({error})") from None
+
+
+def _lines(path: Path, file: IO[bytes], encoding: str, faults: list[str]) -> Iterator[str]:
+    """Lines of text; a byte that is not of `encoding` is a fault, with its line and place."""
+    remedy = "save the file as UTF-8, or name its encoding (--encoding cp1252)"
+    try:
+        text = io.TextIOWrapper(file, "utf-8-sig" if encoding == "utf-8" else encoding, "surrogateescape", newline="")
+        for number, line in enumerate(text, start=1):
+            if not line.isascii() and (place := _escaped(line)) is not None:
+                before = len(line[:place].encode("utf-8", "surrogateescape"))
+                found = ord(line[place]) - 0xDC00
+                faults.append(
+                    f"{path.name}, line {number}, byte {before + 1}: 0x{found:02X} is no {encoding}; {remedy}"
+                )
+                line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            yield line
+    except LookupError:
+        raise InputError(f"encoding = {encoding!r}: Python knows no such encoding; try utf-8 or cp1252") from None
+    except UnicodeError as error:
+        raise InputError(f"{path}: not {encoding} ({error}); {remedy}") from None
+
+
+def _escaped(line: str) -> int | None:
+    """Where the first byte stands that could not be decoded."""
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
+def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> Rows:
+    for row, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            faults.append(f"{name}, row {row}: not a line of JSON ({error})")
+            continue
+        if isinstance(values, dict):
+            yield row, values
+        else:
+            faults.append(f"{name}, row {row}: expected an object, found {type(values).__name__}")
+
+
+def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[str]) -> Rows:
+    """Rows below a header; the header is row 1. Without `delimiter`, the header tells it."""
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
+        return
+    if delimiter is None:
+        delimiter = max(DELIMITERS, key=first.count)
+    csv.field_size_limit(LONGEST_FIELD)
+    records = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    row = 1
+    try:
+        header = [column.strip() for column in next(records)]
+        twice = sorted({column for column in header if column and header.count(column) > 1})
+        if twice:
+            raise InputError(f"{name}: the header names {', '.join(twice)} more than once; rename all but one")
+        for row, record in enumerate(records, start=2):
+            if not any(field.strip() for field in record):
+                continue  # a blank line, or the empty rows that spreadsheets add
+            if len(record) == len(header):
+                yield row, dict(zip(header, record, strict=True))
+            else:
+                faults.append(
+                    f"{name}, row {row}: {len(record)} fields, and the header names {len(header)}; "
+                    f"put fields that hold {delimiter!r} or line breaks into double quotes"
+                )
+    except csv.Error as error:
+        faults.append(f"{name}, row {row + 1}: {error}; check the double quotes there, nothing below it was read")
+
+
+def _parquet(path: Path, file: IO[bytes]) -> Rows:
+    parquet: Any = require("pyarrow.parquet", "train")
+    error_of_arrow: Callable[..., Exception] = require("pyarrow", "train").ArrowException
+    row = 0
+    try:
+        for batch in parquet.ParquetFile(file).iter_batches():
+            for values in batch.to_pylist():
+                row += 1
+                yield row, values
+    except error_of_arrow as error:  # type: ignore[misc]
+        raise InputError(f"{path}: not a whole Parquet file ({error})") from None

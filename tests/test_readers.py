@@ -1,0 +1,121 @@
+"""Every format gives the same rows; every broken file says where it is broken and how to mend it."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import write_rows
+from metakd.errors import InputError
+from metakd.readers import read_rows
+
+ROWS: list[dict[str, Any]] = [
+    {"text": "Très bon, même à froid", "label": "gut", "domain": "Küche"},
+    {"text": 'says "no", twice;\nand a line', "label": "schlecht", "domain": "Bücher"},
+]
+
+
+def rows_of(path: Path, encoding: str = "utf-8") -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
+    faults: list[str] = []
+    return list(read_rows(path, encoding, faults)), faults
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "semicolons", "tsv", "parquet"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, form: str, packed: bool) -> None:
+    frame, file = pd.DataFrame(ROWS), tmp_path / f"rows.{'csv' if form == 'semicolons' else form}"
+    if form == "jsonl":
+        write_rows(file, ROWS)
+    elif form == "parquet":
+        frame.to_parquet(file)
+    else:
+        frame.to_csv(file, index=False, sep={"csv": ",", "semicolons": ";", "tsv": "\t"}[form])
+    if packed:
+        file = file.rename(file.with_name(f"raw-{file.name}"))
+        packed_file = tmp_path / f"{file.name}.gz"
+        packed_file.write_bytes(gzip.compress(file.read_bytes()))
+        file = packed_file
+    found, faults = rows_of(file)
+    assert [values for _, values in found] == ROWS
+    assert faults == []
+    assert found[0][0] == (2 if form in ("csv", "semicolons", "tsv") else 1)  # a header is row 1
+
+
+@pytest.mark.parametrize(("encoding", "named"), [("utf-8-sig", "utf-8"), ("cp1252", "cp1252"), ("utf-16", "utf-16")])
+def test_a_spreadsheets_encodings(tmp_path: Path, encoding: str, named: str) -> None:
+    file = tmp_path / "export.csv"
+    file.write_bytes("text;label\r\nÄpfel überall;gut\r\n".encode(encoding))
+    found, faults = rows_of(file, named)
+    assert found == [(2, {"text": "Äpfel überall", "label": "gut"})]
+    assert faults == []
+
+
+def test_a_byte_that_is_no_utf_8_has_its_line_and_place(tmp_path: Path) -> None:
+    """'ü' in cp1252 is 0xFC; it is the sixth byte of line 2, after 'Das f' ('für')."""
+    file = tmp_path / "export.csv"
+    file.write_bytes(b"text,label\nDas f\xfcr,gut\nok,gut\n")
+    found, faults = rows_of(file)
+    assert faults == [
+        "export.csv, line 2, byte 6: 0xFC is no utf-8; save the file as UTF-8, or name its encoding (--encoding cp1252)"
+    ]
+    assert len(found) == 2  # reading goes on, so that all faults are told
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("text,label\na,b,c\n", "row 2: 3 fields, and the header names 2; put fields that hold ','"),
+        ("text,label\na\n", "row 2: 1 fields, and the header names 2"),
+        ('text,label\n"a,b\n', "row 2: unexpected end of data; check the double quotes"),
+        ('text,label\n"a"b,c\n', "row 2: ',' expected after '\"'"),
+    ],
+)
+def test_a_ragged_csv_names_the_row(tmp_path: Path, content: str, fault: str) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(content)
+    _, faults = rows_of(file)
+    assert len(faults) == 1
+    assert fault in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.csv", b"text,text\na,b\n", "the header names text more than once"),
+        ("rows.parquet", b"PAR1 is not enough", "not a whole Parquet file"),
+        ("rows.parquet", b"", "not a whole Parquet file"),
+        ("rows.jsonl.gz", b"not gzip", "cannot be read to its end"),
+        ("rows.txt", b"x", "expected one of .jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        rows_of(tmp_path / name)
+
+
+def test_an_encoding_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Python knows no such encoding"):
+        rows_of(write_rows(tmp_path / "rows.jsonl", ROWS), "utf-99")
+
+
+def test_blank_lines_and_a_blank_end_are_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\n\na,b\n , \n\n")
+    assert rows_of(file) == ([(3, {"text": "a", "label": "b"})], [])
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_break_a_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Rows, faults or an InputError, whatever stands in the file."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    for name in ("a.jsonl", "a.csv", "a.tsv", "a.parquet", "a.csv.gz"):
+        (folder / name).write_bytes(content)
+        try:
+            rows_of(folder / name)
+        except InputError:
+            continue

@@ -1,0 +1,134 @@
+"""Paths, hub datasets and tables in memory: one table for each split."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import pytest
+
+from conftest import as_row, toy_examples, write_rows
+from metakd import sources
+from metakd.domains import MultiDomainDataset, load_dataset
+from metakd.errors import InputError
+from metakd.examples import read_examples
+
+ROWS = [as_row(e) for e in toy_examples(8, 0, "t")]
+
+
+def texts(data: MultiDomainDataset) -> dict[str, list[str]]:
+    return {split: [e.text for e in rows] for split, rows in data.splits.items()}
+
+
+def test_frames_datasets_and_folders_of_any_format_are_the_same_data(tmp_path: Path) -> None:
+    parts = {"train": ROWS[:4], "dev": ROWS[4:]}
+    frames = {name: pd.DataFrame(rows) for name, rows in parts.items()}
+    frames["train"].to_csv(tmp_path / "train.csv", index=False)
+    frames["dev"].to_parquet(tmp_path / "validation.parquet")
+    (tmp_path / "notes.txt").write_text("no data")
+    expected = texts(load_dataset(tmp_path))
+    assert expected == {name: [row["text"] for row in rows] for name, rows in parts.items()}
+    assert texts(load_dataset(frames)) == expected
+    tables = {name: datasets.Dataset.from_list(rows) for name, rows in parts.items()}
+    assert texts(load_dataset(tables)) == expected
+    assert texts(load_dataset(datasets.DatasetDict(tables))) == expected
+    datasets.DatasetDict(tables).save_to_disk(tmp_path / "saved")
+    assert texts(load_dataset(tmp_path / "saved")) == expected
+
+
+def test_one_frame_is_cut_and_a_missing_value_is_a_fault() -> None:
+    frame = pd.DataFrame(ROWS)
+    assert "cut into splits" in load_dataset(frame).notices[0]
+    frame.loc[2, "label"] = None
+    with pytest.raises(InputError, match="data, row 3, label: is empty"):
+        load_dataset(frame)
+
+
+def test_a_datasets_class_labels_are_names() -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
+        | {"domain": datasets.Value("string")}
+    )
+    rows = [{"text": f"text {i}", "label": i % 2, "domain": "d"} for i in range(4)]
+    assert load_dataset({"train": datasets.Dataset.from_list(rows, features=features)}).labels == ["bad", "good"]
+    rows[1]["label"] = -1  # how the hub marks a row without a label
+    with pytest.raises(InputError, match="train, row 2, label: is empty"):
+        load_dataset({"train": datasets.Dataset.from_list(rows, features=features)})
+
+
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
+    rows = [{"review": r["text"], "stars": r["label"], "genre": r["domain"], "text": "not this"} for r in ROWS]
+    columns = {"text": "review", "label": "stars", "domain": "genre"}
+    data = load_dataset({"train": pd.DataFrame(rows)}, columns=columns)
+    assert texts(data)["train"] == [row["text"] for row in ROWS]
+    file = write_rows(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(InputError) as error:
+        load_dataset(file, columns=columns | {"label": "star"})
+    assert "row 1 and 7 more: no 'star' (the column of label)" in str(error.value)
+    assert "did you mean --columns label=stars?" in str(error.value)
+
+
+def test_surrounding_blanks_make_no_new_label() -> None:
+    rows = [row | {"label": f" {row['label']} " if i % 3 else row["label"]} for i, row in enumerate(ROWS)]
+    assert load_dataset({"train": pd.DataFrame(rows)}).labels == ["negative", "positive"]
+
+
+def test_a_hub_dataset_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's own loader, on a dataset in a folder such as the hub holds; its id is a relative path that is none."""
+    for split, rows in (("train", ROWS[:4]), ("validation", ROWS[4:])):
+        write_rows(tmp_path / "hub" / f"{split}.jsonl", rows)
+    real = datasets.load_dataset
+    asked: list[Any] = []
+
+    def local(name: str, config: str | None, **options: Any) -> Any:
+        asked.append((name, config))
+        return real(str(tmp_path / "hub"), cache_dir=str(tmp_path / "cache"))
+
+    monkeypatch.setattr(datasets, "load_dataset", local)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    data = load_dataset("someone/reviews", data_config="small")
+    assert asked == [("someone/reviews", "small")]
+    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 4, "dev": 4}
+    assert data.name == "someone/reviews"
+
+
+def test_a_hub_that_cannot_be_reached_costs_seconds_and_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
+    with pytest.raises(InputError, match="someone/reviews: no such file or folder, and it could not be had from the"):
+        load_dataset("someone/reviews")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (7, "found int"),
+        ({"train": [1, 2]}, "train: expected a path, a pandas DataFrame or a datasets.Dataset, found list"),
+        ({"dev": pd.DataFrame(ROWS)}, "no train"),
+        ({"train": pd.DataFrame(ROWS), "validation": pd.DataFrame(ROWS), "dev": pd.DataFrame(ROWS)}, "keep one"),
+        ("nowhere", "no such file or folder"),
+        ("no/where.csv", "no such file or folder"),
+    ],
+)
+def test_what_is_no_data_is_refused(data: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_dataset(data)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.jsonl", ROWS)
+    with pytest.raises(InputError, match="expected one file, found a folder"):
+        read_examples(tmp_path, labelled=True)
+
+
+def test_rows_are_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first row is there before the last one is parsed."""
+    file = write_rows(tmp_path / "rows.jsonl", ROWS)
+    parsed: list[str] = []
+    real = json.loads
+    monkeypatch.setattr("metakd.readers.json.loads", lambda line: parsed.append(line) or real(line))
+    next(sources.open_source(file).tables[""].rows([]))
+    assert len(parsed) == 1
