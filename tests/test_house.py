@@ -12,7 +12,7 @@ FLOORS = [
     ["prototypes"],
     ["readers"],
     ["sources"],
-    ["config", "examples"],
+    ["config", "examples", "releases"],
     ["domains"],
     ["batching", "checkpoints"],
     ["encoders"],

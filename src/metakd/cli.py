@@ -200,6 +200,22 @@ def predict(
 
 
 @app.command()
+def data(
+    release: Annotated[str, typer.Argument(help="amazon or multinli.")],
+    source: Annotated[str, typer.Option(help="The raw release: a folder, a .tar.gz (amazon), a hub id (multinli).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train.jsonl, dev.jsonl, ...")],
+) -> None:
+    """A paper's raw release in the paper's own split, ready for `metakd run --data`."""
+    from metakd.releases import prepare
+
+    found = prepare(release, source, output)
+    for message in found.notices:
+        notice(message)
+    sizes = ", ".join(f"{split} {len(rows)}" for split, rows in found.splits.items())
+    stdout.print(f"{sizes}: {output}")
+
+
+@app.command()
 def methods() -> None:
     """How students can be taught."""
     _load_library()

@@ -46,7 +46,7 @@ def open_source(data: Any, encoding: str = "utf-8", config: str | None = None) -
             return _folder(path, encoding, config)
         if path.exists() or not HUB_ID.fullmatch(str(data)) or path.name.endswith(SUFFIXES):
             return Source(str(path), {"": _file(path, encoding)})
-        return _hub(str(data), config)
+        return _splits(str(data), hub_tables(str(data), config))
     if isinstance(data, Mapping):
         return _splits("data", {str(name): _object(str(name), table) for name, table in data.items()})
     return Source("data", {"": _object("data", data)})
@@ -90,8 +90,8 @@ def _listing(path: Path) -> str:
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files"
 
 
-def _hub(name: str, config: str | None) -> Source:
-    """A dataset of the hub, or of its local cache where the hub cannot be reached."""
+def hub_tables(name: str, config: str | None) -> dict[str, Table]:
+    """The splits of a dataset of the hub, or of its local cache where the hub cannot be reached."""
     datasets = require("datasets", "train")
     from huggingface_hub import HfApi
 
@@ -110,7 +110,7 @@ def _hub(name: str, config: str | None) -> Source:
             f"{name}: no such file or folder, and it could not be had from the hub ({reason}). Check the path, "
             "name a configuration by --data-config if it has several, or download it where the hub can be reached"
         ) from None
-    return Source(name, _splits(name, {split: _object(split, table) for split, table in found.items()}).tables)
+    return {split: _object(split, table) for split, table in found.items()}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,149 @@
+"""The papers' raw releases -> splits as the papers cut them."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metakd.artifacts import fingerprint, step_folder, write_text
+from metakd.errors import InputError, require
+from metakd.readers import Values, read_rows
+from metakd.sources import HUB_ID, Table, hub_tables
+
+
+class Release(NamedTuple):
+    """Rows by split, with the fields that metakd reads, and what there is to say of them."""
+
+    splits: dict[str, list[Values]]
+    notices: list[str]
+
+
+AMAZON_DOMAINS = {"books": "books", "dvd": "dvd", "electronics": "electronics", "kitchen_&_housewares": "kitchen"}
+AMAZON_LABELS = ("positive", "negative")
+AMAZON_SEED = 11111
+REVIEW_TEXT = re.compile(r"<review_text>(.*?)</review_text>", re.S)
+
+MULTINLI_PREFIX = "multinli_1.0_"
+MULTINLI_SPLITS = {"train": "train", "dev_matched": "dev", "validation_matched": "dev"}
+MULTINLI_SPLITS |= {"dev_mismatched": "dev_mismatched", "validation_mismatched": "dev_mismatched"}
+MULTINLI_FIELDS = {"sentence1": "text", "premise": "text", "sentence2": "text_pair", "hypothesis": "text_pair"}
+MULTINLI_FIELDS |= {"gold_label": "label", "label": "label", "genre": "domain"}
+NO_LABEL = ("-", None)  # the annotators did not agree
+
+
+def amazon(source: str) -> Release:
+    """The Multi-Domain Sentiment Dataset [Blitzer, Dredze and Pereira, ACL 2007] in the split of Meta-KD.
+
+    `source` is the release's .tar.gz, or the folder it unpacks to. All domains' reviews are pooled, positive before
+    negative, and shuffled; test is the first of ten folds stratified by label, dev the first of ten of what is left.
+    """
+    pandas, selection = require("pandas", "train"), require("sklearn.model_selection", "train")
+    files = _review_files(Path(source))
+    wanted = [(folder, label) for folder in AMAZON_DOMAINS for label in AMAZON_LABELS]
+    missing = [f"no {folder}/{label}.review" for folder, label in wanted if (folder, label) not in files]
+    if missing:
+        raise InputError.collect(f"{source}: not the whole release", missing)
+    rows = [
+        {"text": text, "label": label, "domain": AMAZON_DOMAINS[folder]}
+        for folder, label in wanted
+        for text in _reviews(files[folder, label])
+    ]
+    pooled = pandas.DataFrame(rows).sample(frac=1, random_state=AMAZON_SEED)
+
+    def first_fold(frame: Any) -> tuple[Any, Any]:
+        folds = selection.StratifiedKFold(10, shuffle=True, random_state=AMAZON_SEED)
+        others, fold = next(folds.split(frame, frame["label"]))
+        return frame.iloc[others], frame.iloc[fold]
+
+    rest, test = first_fold(pooled)
+    train, dev = first_fold(rest)
+    return Release({n: f.to_dict("records") for n, f in {"train": train, "dev": dev, "test": test}.items()}, [])
+
+
+def multinli(source: str) -> Release:
+    """MultiNLI [Williams, Nangia and Bowman, NAACL 2018]: pairs of texts, genres as domains, the matched part as dev.
+
+    `source` is the folder of the release, or its id on the hub (nyu-mll/multi_nli). Pairs without an agreed label are
+    dropped and counted. The mismatched part, whose genres are not in train, is written beside the splits.
+    """
+    faults: list[str] = []
+    release = Release({}, [])
+    for split, table in _multinli_tables(source).items():
+        rows = [
+            {ours: row[theirs] for theirs, ours in MULTINLI_FIELDS.items() if theirs in row}
+            for _, row in table.rows(faults)
+        ]
+        kept = [row for row in rows if row.get("label") not in NO_LABEL]
+        release.splits[split] = kept
+        if len(kept) < len(rows):
+            release.notices.append(f"{len(rows) - len(kept)} of {len(rows)} rows of {split} dropped: no agreed label")
+    if faults:
+        raise InputError.collect(source, faults)
+    return release
+
+
+RELEASES: dict[str, Callable[[str], Release]] = {"amazon": amazon, "multinli": multinli}
+
+
+def prepare(name: str, source: str, output: Path) -> Release:
+    """Write the release's splits as JSONL into the folder `output`; raises InputError for what is no such release."""
+    if name not in RELEASES:
+        raise InputError(f"{name}: there are {', '.join(RELEASES)}")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output} is there already; choose another --output")
+    release = RELEASES[name](source)
+    facts = {"release": name, "rows": {s: len(rows) for s, rows in release.splits.items()}, "notices": release.notices}
+    with step_folder(output, "data", fingerprint(name, release.splits), facts) as unfinished:
+        for split, rows in release.splits.items():
+            lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+            write_text(unfinished / f"{split}.jsonl", "\n".join(lines) + "\n")
+    return release
+
+
+def _review_files(source: Path) -> dict[tuple[str, str], bytes]:
+    """The content of each .review file of a domain and label, by these."""
+
+    def place(path: str | Path) -> tuple[str, str]:
+        return Path(path).parent.name, Path(path).name.removesuffix(".review")
+
+    wanted = {(folder, label) for folder in AMAZON_DOMAINS for label in AMAZON_LABELS}
+    if source.is_dir():
+        return {place(p): p.read_bytes() for p in source.rglob("*.review") if place(p) in wanted}
+    if not source.is_file():
+        raise InputError(f"{source}: no such file or folder")
+    try:
+        with tarfile.open(source) as archive:
+            members = {place(m.name): m for m in archive if m.isfile() and place(m.name) in wanted}
+            return {key: file.read() for key, m in members.items() if (file := archive.extractfile(m)) is not None}
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise InputError(f"{source}: neither a folder nor a whole .tar.gz ({error})") from None
+
+
+def _reviews(content: bytes) -> Iterator[str]:
+    """The texts of one file: no XML in spite of its looks, and not all of its bytes are UTF-8."""
+    for found in REVIEW_TEXT.finditer(content.decode("utf-8", "replace")):
+        yield " ".join(found.group(1).split())
+
+
+def _multinli_tables(source: str) -> dict[str, Table]:
+    """The release's tables under our names of the splits."""
+    folder = Path(source)
+    if folder.is_dir():
+        files = {path.stem.removeprefix(MULTINLI_PREFIX): path for path in folder.glob(f"{MULTINLI_PREFIX}*.jsonl")}
+        found = {split: Table(path.name, partial(read_rows, path, "utf-8")) for split, path in files.items()}
+    elif HUB_ID.fullmatch(source):
+        found = hub_tables(source, None)
+    else:
+        raise InputError(f"{source}: no such folder, and not a dataset's id such as nyu-mll/multi_nli")
+    tables = {MULTINLI_SPLITS[name]: table for name, table in found.items() if name in MULTINLI_SPLITS}
+    missing = {"train", "dev"} - set(tables)
+    if missing:
+        raise InputError(
+            f"{source}: no {' and no '.join(sorted(missing))} of MultiNLI there ({MULTINLI_PREFIX}*.jsonl)"
+        )
+    return tables
