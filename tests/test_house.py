@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "metakd"
@@ -13,8 +14,9 @@ FLOORS = [
     ["readers"],
     ["sources"],
     ["config", "examples", "releases"],
-    ["domains"],
+    ["domains", "overview"],
     ["batching", "checkpoints"],
+    ["doctor", "inspection"],
     ["encoders"],
     ["meta_teacher", "students"],
     ["methods.base"],
@@ -24,6 +26,7 @@ FLOORS = [
     ["inference", "runs", "results"],
     ["scoring"],
     ["pipeline", "planning"],
+    ["cli_data"],
     ["cli"],
     ["__main__"],
 ]
@@ -94,6 +97,24 @@ def test_without_the_extra_every_command_names_it(tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert "pip install 'metakd[train]'" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_inspect_needs_no_torch(tmp_path: Path, checkpoint: Callable[..., Path]) -> None:
+    blocked = """
+import sys
+class Nowhere:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "accelerate"):
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Nowhere())
+from metakd.cli import main
+main()
+"""
+    rows = "".join(f'{{"text": "a {i}", "label": "{i % 2}", "domain": "{i % 3}"}}\n' for i in range(12))
+    (tmp_path / "d.jsonl").write_text(rows)
+    line = [sys.executable, "-c", blocked, "inspect", str(tmp_path / "d.jsonl"), "--base", str(checkpoint())]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_command_line_starts_without_torch() -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.logging import RichHandler
 
+from metakd import cli_data
+from metakd.cli_data import DATA_HELP, Columns, Encoding
 from metakd.config import Settings, read_settings_file
 from metakd.errors import CheckError, InputError, require
 from metakd.progress import console, notice, stdout
@@ -30,11 +32,10 @@ app = typer.Typer(
     help="One large language model and text from several domains in, one small model for each domain out.",
 )
 
+app.add_typer(cli_data.app)
+
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")]
-DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
 Data = Annotated[str | None, typer.Option(help=DATA_HELP)]
-Columns = Annotated[str, typer.Option(help="Columns that have other names: 'text=review,domain=genre'.")]
-Encoding = Annotated[str, typer.Option(help="Encoding of a text file.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last whole step or checkpoint.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags go before it.")]
 
@@ -200,22 +201,6 @@ def predict(
 
 
 @app.command()
-def data(
-    release: Annotated[str, typer.Argument(help="amazon or multinli.")],
-    source: Annotated[str, typer.Option(help="The raw release: a folder, a .tar.gz (amazon), a hub id (multinli).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train.jsonl, dev.jsonl, ...")],
-) -> None:
-    """A paper's raw release in the paper's own split, ready for `metakd run --data`."""
-    from metakd.releases import prepare
-
-    found = prepare(release, source, output)
-    for message in found.notices:
-        notice(message)
-    sizes = ", ".join(f"{split} {len(rows)}" for split, rows in found.splits.items())
-    stdout.print(f"{sizes}: {output}")
-
-
-@app.command()
 def methods() -> None:
     """How students can be taught."""
     _load_library()
@@ -238,7 +223,10 @@ def _assemble(output: Path, data: str | None, config: Path | None, given: dict[s
     values = dict(begun["settings"]) if begun else {}
     values |= read_settings_file(config) if config else {}
     assembled = Run.assemble(output, Settings.build(values | given), data or (begun or {}).get("data"))
-    for message in assembled.data.notices:
+    from metakd.inspection import inspect_dataset
+    from metakd.overview import short_form
+
+    for message in [*assembled.data.notices, *short_form(inspect_dataset(assembled.data))]:
         notice(message)
     return assembled
 

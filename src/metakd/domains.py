@@ -89,11 +89,6 @@ def load_dataset(
         lost = {name: len(splits[name]) - len(rows) for name, rows in kept.items()}
         notices += [f"{n} rows of {name} dropped: their texts stand in a later split" for name, n in lost.items() if n]
         splits = kept
-    for name, leaked in leaks(splits).items():
-        notices.append(
-            f"{len(leaked)} of {len(splits[name])} {name} rows stand word for word in train, which flatters every "
-            "score; --drop-leaks takes them out of train"
-        )
     _check_across(source.name, splits)
     train = splits["train"]
     return MultiDomainDataset(

