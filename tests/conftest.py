@@ -129,8 +129,7 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 FAST = [
     *(
-        "--teacher-margin",
-        "-1",
+        "--allow-weak-teacher",
         "--teacher-epochs",
         "8",
         "--shared-epochs",

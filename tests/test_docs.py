@@ -85,7 +85,7 @@ def test_the_example_runs(checkpoint: Callable[..., Path], tmp_path: Path, monke
     from metakd import config
 
     monkeypatch.chdir(tmp_path)
-    small = {"base": str(checkpoint()), "max_length": 40, "student": "layers=2", "teacher_margin": -1, "bootstrap": 100}
+    small = {"base": str(checkpoint()), "max_length": 40, "student": "layers=2", "allow_weak_teacher": True}
     monkeypatch.setattr("metakd.Settings", lambda **given: config.Settings.build(small | given))
     exec(compile((ROOT / "examples" / "four_steps.py").read_text(encoding="utf-8"), "four_steps.py", "exec"), {})
     assert (tmp_path / "runs" / "example" / "results.json").is_file()

@@ -18,7 +18,7 @@ from metakd.examples import read_examples
 from metakd.runs import is_done
 
 TINY = {
-    "teacher_margin": -1,
+    "allow_weak_teacher": True,
     "teacher_epochs": 1,
     "shared_epochs": 1,
     "predict_epochs": 1,
@@ -166,10 +166,10 @@ def test_steps_out_of_order_name_the_one_that_is_missing(
 
 
 def test_a_teacher_near_chance_is_refused(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path) -> None:
-    run = open_run(tmp_path / "run", toy_data, checkpoint(), teacher_margin=0.05, teacher_learning_rate=1e-9)
+    run = open_run(tmp_path / "run", toy_data, checkpoint(), allow_weak_teacher=False, teacher_learning_rate=1e-9)
     pipeline.weigh(run)
     pipeline.teach(run)
-    with pytest.raises(InputError, match=r"near chance.*--teacher-margin -1"):
+    with pytest.raises(InputError, match=r"near chance.*--allow-weak-teacher"):
         pipeline.distill(run, "books")
 
 

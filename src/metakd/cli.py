@@ -37,6 +37,7 @@ app.add_typer(cli_data.app)
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")]
 Data = Annotated[str | None, typer.Option(help=DATA_HELP)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last whole step or checkpoint.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run that is there, and nothing else.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags go before it.")]
 
 
@@ -77,6 +78,7 @@ def run(
     data: Data = None,
     config: Config = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan, sizes and time; train nothing.")] = False,
 ) -> None:
     """All steps: weigh, teach, distill, evaluate."""
@@ -86,20 +88,31 @@ def run(
 
         print_plan(assembled)
     else:
-        _run_all(output, data, config, given, resume)
+        _run_all(output, data, config, given, resume, overwrite)
 
 
 @app.command()
 @with_settings
-def demo(given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False) -> None:
+def demo(
+    given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False, overwrite: Overwrite = False
+) -> None:
     """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
-    _run_all(output, str(DEMO_DATA), DEMO_SETTINGS, given, resume)
+    _run_all(output, str(DEMO_DATA), DEMO_SETTINGS, given, resume, overwrite)
 
 
-def _run_all(output: Path, data: str | None, config: Path | None, given: dict[str, Any], resume: bool) -> None:
-    if not resume and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} is there already. Go on with it by --resume, or choose another --output")
-    opened = _open(output, data, config, given)
+def _run_all(
+    output: Path, data: str | None, config: Path | None, given: dict[str, Any], resume: bool, overwrite: bool
+) -> None:
+    if resume and overwrite:
+        raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
+    taken = output.exists() and (not output.is_dir() or any(output.iterdir()))
+    if taken and not resume and not overwrite:
+        raise InputError(f"{output} is there already: --resume goes on with it, --overwrite makes it anew")
+    assembled = _assemble(output, data, config, given, anew=overwrite)
+    from metakd.scoring import check_scorable
+
+    check_scorable(assembled)
+    opened = (assembled.clear() if overwrite else assembled).begin()
     from metakd.pipeline import run_all
     from metakd.results import rich_table
 
@@ -211,13 +224,13 @@ def methods() -> None:
         typer.echo(f"{name:12}  {((module.__doc__ if module else '') or '').strip().splitlines()[0]}")
 
 
-def _assemble(output: Path, data: str | None, config: Path | None, given: dict[str, Any]) -> Run:
+def _assemble(output: Path, data: str | None, config: Path | None, given: dict[str, Any], anew: bool = False) -> Run:
     """The run meant by the command line. Flags go before the config file, that before what the folder was begun
-    with, that before the defaults."""
+    with (unless it is made anew), that before the defaults."""
     _load_library()
     from metakd.runs import RUN_FILE, Run, read_run
 
-    begun = read_run(output) if (output / RUN_FILE).is_file() else None
+    begun = read_run(output) if (output / RUN_FILE).is_file() and not anew else None
     if data is None and begun is None:
         raise InputError(f"--data is missing. {DATA_HELP}")
     values = dict(begun["settings"]) if begun else {}

@@ -59,11 +59,8 @@ class Settings(BaseModel):
     gamma1: float = setting(0.5, "Coefficient of L_dom.", "0.5", ge=0)
     teacher_epochs: int = setting(3, "Passes of the meta-teacher over all domains.", "3", ge=1)
     teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the meta-teacher.", "2e-5", gt=0)
-    teacher_margin: float = setting(
-        0.05,
-        "Refuse a teacher that beats the commonest class by less (half of what is left, if that is less); -1: any.",
-        ge=-1,
-        le=1,
+    allow_weak_teacher: bool = setting(
+        False, "Distil from a teacher that is hardly better than always saying the commonest class."
     )
 
     # Distillation

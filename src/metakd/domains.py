@@ -16,6 +16,7 @@ from metakd.examples import Example, with_ids
 from metakd.sources import SPLITS, open_source
 
 Text = tuple[str, str | None]
+LONGEST_NAME = 200  # of a folder, percent-encoded; file systems end at 255
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,9 @@ def _check_across(name_of_data: str, splits: dict[str, list[Example]]) -> None:
         for name, values in known.items():
             strange = Counter(v for e in examples if (v := getattr(e, name)) not in values)
             faults += [f"{split}, {name}: {v!r} ({n} rows) does not occur in train" for v, n in strange.items()]
+    for domain in sorted(known["domain"]):
+        if len(folder_name(domain)) > LONGEST_NAME:
+            faults.append(f"domain: {domain[:30]!r}... is too long for the name of a folder; shorten it")
     if len({e.text_pair is None for rows in splits.values() for e in rows}) > 1:
         lone = sum(e.text_pair is None for rows in splits.values() for e in rows)
         faults.append(f"text_pair: missing on {lone} rows and present on others; give it to all rows or to none")

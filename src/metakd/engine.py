@@ -20,6 +20,7 @@ from metakd import losses
 from metakd.batching import Batch, Collator, Features, LengthBatches, ordered_batches, updates_a_pass
 from metakd.config import Settings
 from metakd.encoders import EncoderOutputs, forward, record_scores
+from metakd.errors import InputError
 from metakd.losses import LossTerms
 from metakd.meta_teacher import MetaTeacher, assert_frozen
 from metakd.methods.base import Method, Setup, Stage
@@ -49,8 +50,9 @@ class Plan:
 class _Trainer(Trainer):
     """Trainer with our batches and our one place of reduction."""
 
-    def __init__(self, *, batches: LengthBatches, **rest: Any) -> None:
+    def __init__(self, *, name: str, batches: LengthBatches, **rest: Any) -> None:
         super().__init__(**rest)
+        self._name = name
         self._batches = batches
         self._sums: dict[str, float] = {}
         self._steps = 0
@@ -62,6 +64,11 @@ class _Trainer(Trainer):
     def compute_loss(self, model: nn.Module, inputs: Batch, *_: Any, **__: Any) -> Tensor:
         terms: LossTerms = model(**inputs)
         for name, term in terms.items():
+            if not term.values.isfinite().all():
+                raise InputError(
+                    f"{self._name}, update {self.state.global_step + 1}: the loss term {name!r} is not finite. Lower "
+                    "the learning rate of this step, or look for what is odd in the data"
+                )
             self._sums[name] = self._sums.get(name, 0.0) + term.values.detach().mean().item()
         self._steps += 1
         return losses.reduce(terms)
@@ -113,6 +120,7 @@ def fit(learner: nn.Module, features: Sequence[Features], collator: Collator, pl
     lengths = [len(feature["input_ids"]) for feature in features]
     with Progress(plan.name, updates * plan.epochs) as progress:
         trainer = _Trainer(
+            name=plan.name,
             batches=LengthBatches(lengths, settings.batch_size, settings.seed),
             model=learner,
             args=arguments,

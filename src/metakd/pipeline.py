@@ -40,6 +40,7 @@ from metakd.scoring import check_scorable, evaluate
 
 WEIGHTS_FILE = "weights.jsonl"
 EXTRAS_FILE = "extras.safetensors"  # projections and h of a shared start, for the stages that go on from it
+TEACHER_MARGIN = 0.05  # what a teacher's accuracy has to be above that of the commonest class
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
 
 
@@ -258,11 +259,11 @@ def _check_teacher(run: Run) -> None:
     manifest = read_manifest(run.teacher_folder)
     assert manifest is not None
     found = manifest["check"]
-    least = min(run.settings.teacher_margin, (1 - found["commonest_class"]) / 2)
-    if found["accuracy"] - found["commonest_class"] < least:
+    least = min(TEACHER_MARGIN, (1 - found["commonest_class"]) / 2)
+    if found["accuracy"] - found["commonest_class"] < least and not run.settings.allow_weak_teacher:
         raise InputError(
             f"the meta-teacher is near chance: accuracy {found['accuracy']:.3f} on {found['examples']} "
             f"examples of {found['split']}, "
             f"{found['commonest_class']:.3f} by the commonest class alone. Raise --teacher-epochs or "
-            "--teacher-learning-rate, check the labels, or take it as it is with --teacher-margin -1"
+            "--teacher-learning-rate, check the labels, or take it as it is by --allow-weak-teacher"
         )

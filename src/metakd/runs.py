@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,6 +109,18 @@ class Run:
             write_json(self.folder / RUN_FILE, self.description())
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
+        return self
+
+    def clear(self) -> Run:
+        """Remove what runs have left in the folder, and nothing else. InputError where no run has been begun in it."""
+        if self.folder.exists() and not (self.folder / RUN_FILE).is_file():
+            raise InputError(f"{self.folder}: no run here to be overwritten; choose another --output")
+        shared = [self.shared_folder(method) for method in METHODS] + [self.folder / "shared_student"]
+        fleets = [self.folder / name for name in ("students", *METHODS)]
+        for folder in (self.weights_folder, self.teacher_folder, *shared, *fleets, self.folder / "checkpoints"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for name in ("results.json", "results.md", RUN_FILE):
+            (self.folder / name).unlink(missing_ok=True)
         return self
 
     def description(self) -> dict[str, Any]:

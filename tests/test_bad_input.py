@@ -1,0 +1,208 @@
+"""Every way to get it wrong that we could think of: one message that names it and helps, and nothing left behind."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import as_row, toy_examples, write_rows
+
+Command = Callable[..., tuple[int, str, str]]
+
+ROWS = [as_row(e) for e in toy_examples(16, 0, "t")]
+HEADER = "text,label,domain\n"
+SOUND = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+RUN = "run --output o --base {base} --max-length 16 --student layers=2 --data in"
+ON_FILE = RUN + "/rows"
+
+
+def changed(number: int, **values: Any) -> str:
+    """Sound rows, one of which has other values."""
+    return "".join(json.dumps(row | (values if i == number else {})) + "\n" for i, row in enumerate(ROWS, start=1))
+
+
+def only(**values: Any) -> str:
+    """Sound rows, all of them with these values."""
+    return "".join(json.dumps(row | values) + "\n" for row in ROWS)
+
+
+def without(field: str) -> str:
+    return "".join(json.dumps({k: v for k, v in row.items() if k != field}) + "\n" for row in ROWS)
+
+
+DATA: list[tuple[dict[str, str | bytes], str, str]] = [
+    ({}, RUN, "no such file or folder"),
+    ({"notes.txt": "x"}, RUN, "in: 1 fault - no train (.jsonl, .jsonl.gz, .csv,"),
+    ({"train.jsonl": SOUND, "train.csv": HEADER}, RUN, "train: stands there as train.csv and train.jsonl; keep one"),
+    ({"rows.jsonl": ""}, f"{ON_FILE}.jsonl", "rows.jsonl: no rows"),
+    ({"rows.csv": HEADER}, f"{ON_FILE}.csv", "rows.csv: no rows"),
+    ({"rows.xlsx": "x"}, f"{ON_FILE}.xlsx", "expected one of .jsonl"),
+    ({"rows.jsonl": without("label")}, f"{ON_FILE}.jsonl", "row 1 and 15 more: no 'label'; fields there: id, text"),
+    ({"rows.csv": "text,lable,domain\na,b,c\n"}, f"{ON_FILE}.csv", "did you mean --columns label=lable?"),
+    ({"rows.jsonl": SOUND}, f"{ON_FILE}.jsonl --columns text=review", "no 'review' (the column of text)"),
+    ({"rows.jsonl": SOUND}, f"{ON_FILE}.jsonl --columns texts=text", "write FIELD=COLUMN with a field of text"),
+    ({"rows.jsonl": SOUND}, f"{ON_FILE}.jsonl --columns text", "write FIELD=COLUMN"),
+    ({"rows.jsonl": changed(3, text="")}, f"{ON_FILE}.jsonl", "rows.jsonl, row 3, text: is empty; drop the row"),
+    ({"rows.jsonl": changed(3, text="\u200b\n")}, f"{ON_FILE}.jsonl", "row 3, text: is empty"),
+    ({"rows.jsonl": changed(3, text=7)}, f"{ON_FILE}.jsonl", "row 3, text: expected text, found 7"),
+    ({"rows.jsonl": changed(3, text=None)}, f"{ON_FILE}.jsonl", "row 3, text: is empty"),
+    ({"rows.jsonl": changed(3, label=None)}, f"{ON_FILE}.jsonl", "row 3, label: is empty; give the row one"),
+    ({"rows.jsonl": changed(3, label=0.5)}, f"{ON_FILE}.jsonl", "row 3, label: expected a name or a whole number"),
+    ({"rows.jsonl": changed(3, domain=["a"])}, f"{ON_FILE}.jsonl", "row 3, domain: expected a name or a whole number"),
+    ({"rows.jsonl": changed(3, domain="")}, f"{ON_FILE}.jsonl", "row 3, domain: is empty"),
+    ({"rows.jsonl": changed(3, domain="d" * 300)}, f"{ON_FILE}.jsonl", "is too long for the name of a folder"),
+    ({"rows.jsonl": changed(3, text_pair="x")}, f"{ON_FILE}.jsonl", "text_pair: missing on 15 rows and present"),
+    ({"rows.jsonl": changed(3, id="t-0")}, f"{ON_FILE}.jsonl", "id 't-0' stands on 2 rows; make ids unique"),
+    ({"rows.jsonl": only(label="good")}, f"{ON_FILE}.jsonl", "one label only (good)"),
+    ({"rows.jsonl": SOUND + "{broken\n"}, f"{ON_FILE}.jsonl", "row 17: not a line of JSON"),
+    ({"rows.jsonl": SOUND + "[1]\n"}, f"{ON_FILE}.jsonl", "row 17: expected an object, found list"),
+    ({"rows.csv": HEADER + "a,b\n"}, f"{ON_FILE}.csv", "row 2: 2 fields, and the header names 3"),
+    ({"rows.csv": HEADER + '"a,b,c\n'}, f"{ON_FILE}.csv", "row 2: unexpected end of data; check the double quotes"),
+    ({"rows.csv": "text,text,domain\na,b,c\n"}, f"{ON_FILE}.csv", "the header names text more than once"),
+    ({"rows.csv": HEADER.encode() + b"f\xfcr,a,b\n"}, f"{ON_FILE}.csv", "line 2, byte 2: 0xFC is no utf-8; save"),
+    ({"rows.csv": SOUND}, f"{ON_FILE}.csv --encoding utf-99", "Python knows no such encoding"),
+    ({"rows.parquet": "PAR1"}, f"{ON_FILE}.parquet", "not a whole Parquet file"),
+    ({"rows.jsonl.gz": SOUND}, f"{ON_FILE}.jsonl.gz", "cannot be read to its end"),
+    ({"train.jsonl": SOUND, "dev.jsonl": changed(1, label="odd")}, RUN, "dev, label: 'odd' (1 rows) does not occur in"),
+    ({"train.jsonl": SOUND, "test.jsonl": changed(1, domain="odd")}, RUN, "test, domain: 'odd' (1 rows) does not"),
+    ({"train.jsonl": SOUND}, RUN, "neither test nor dev, so there is nothing to score on; add dev.jsonl"),
+    ({"train.jsonl": SOUND, "dev.jsonl": only(domain="books")}, RUN, "dev has no rows of kitchen"),
+]
+
+SETTINGS = [
+    (RUN + " --alpha 2", "alpha = '2': Input should be less than or equal to 1"),
+    (RUN + " --seed one", "seed = 'one'"),
+    (RUN + " --alpha 2 --gamma1 -1", "2 faults"),
+    (RUN + " --method magic", "there are meta_kd, fine_tuned"),
+    (RUN + " --student layers=9", "the base has 4 layers; choose 1 to 4"),
+    (RUN + " --student layers=0", "choose 1 to 4"),
+    (RUN + " --student nobody/nothing", "nobody/nothing: not found"),
+    (RUN + " --max-length 512", "positions for 40 tokens"),
+    (RUN + " --layer-map 1", "layer_map"),
+    (RUN + " --terms prediction,magic", "terms"),
+    (RUN + " --base in", "no config.json"),
+    (RUN + " --base nobody/nothing", "not found as a folder, the local hub cache or on the hub"),
+    (RUN + " --base {mpnet} --attention scores", "does not give its raw attention scores"),
+    (RUN + " --student {one_head} --attention scores", "the teacher has 2 attention heads and the student 1"),
+    (RUN + " --student {other_words} --terms hidden", "prediction"),
+    (RUN + " --gama2 1", "No such option: --gama2"),
+    (RUN + " --config none.yaml", "none.yaml: cannot be read"),
+    (RUN + " --config odd.yaml", "gama2: no such setting; did you mean 'gamma2'?"),
+    (RUN + " --config list.yaml", "expected 'setting: value' lines"),
+    (RUN + " --resume --overwrite", "give one of them"),
+    (RUN.replace("--output o", "--output in/dev.jsonl"), "is there already"),
+    (RUN.replace("--output o", "--output {run}"), "is there already: --resume goes on with it, --overwrite makes it"),
+    (RUN.replace("--output o", "--output in") + " --overwrite", "no run here to be overwritten"),
+    (RUN.replace("--output o", "--output {run}") + " --resume", "was made with other settings, data or base"),
+    ("run --output o", "--data is missing"),
+    ("distill --output {run} --domain garden", "books, kitchen"),
+    ("evaluate in", "no run here"),
+    ("evaluate {run} --data in/dev.jsonl", "go together"),
+    ("evaluate {run} --data in/dev.jsonl --output no/p", "has to be a file in a folder that is there"),
+    ("predict in --input in/dev.jsonl --output p", "no config.json"),
+    ("predict x --input in/dev.jsonl --output p", "no such folder"),
+    ("predict {base} --input in/dev.jsonl --output in", "has to be a file"),
+    ("predict {base} --input in/dev.jsonl --output p", "not a text classifier"),
+    ("predict {run}/students/books --input none.jsonl --output p", "no such file"),
+    ("predict {run}/students/books --output p", "Missing option"),
+    ("inspect none.csv", "no such file"),
+    ("data amazon --source none --output o", "no such file or folder"),
+    ("nothing", "No such command"),
+]
+
+
+@pytest.fixture
+def places(checkpoint: Callable[..., Path]) -> dict[str, Path]:
+    return {
+        "base": checkpoint(),
+        "mpnet": checkpoint("mpnet"),
+        "one_head": checkpoint("bert", num_attention_heads=1),
+        "other_words": checkpoint("bert", words=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]),
+    }
+
+
+def assert_refused(metakd: Command, command: str, places: dict[str, Path], message: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    code, out, err = metakd(*shlex.split(command.format(**places)))
+    told = " ".join((out + err).split())
+    assert code == 2, told
+    assert message in told
+    assert "Traceback" not in told
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+@pytest.mark.parametrize(("files", "command", "message"), DATA, ids=[message for *_, message in DATA])
+def test_data_that_cannot_be_used(
+    metakd: Command,
+    places: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, str | bytes],
+    command: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in files.items():
+        Path("in").mkdir(exist_ok=True)
+        (Path("in") / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert_refused(metakd, command, places, message)
+
+
+@pytest.mark.parametrize(("command", "message"), SETTINGS, ids=[message for _, message in SETTINGS])
+def test_commands_and_settings_that_cannot_be(
+    metakd: Command,
+    places: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    command: str,
+    message: str,
+) -> None:
+    if "{run}" in command:
+        places["run"] = request.getfixturevalue("finished_run")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for split in ("train", "dev"):
+        write_rows(Path("in") / f"{split}.jsonl", ROWS)
+    Path("odd.yaml").write_text("gama2: 1\n")
+    Path("list.yaml").write_text("- 1\n")
+    assert_refused(metakd, command, places, message)
+
+
+def test_there_are_at_least_forty_of_them() -> None:
+    assert len({message for *_, message in DATA} | {message for _, message in SETTINGS}) >= 60
+
+
+def test_a_loss_that_is_no_number_stops_at_once_and_names_the_term(
+    metakd: Command, places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "dev"):
+        write_rows(tmp_path / "in" / f"{split}.jsonl", ROWS)
+    monkeypatch.chdir(tmp_path)
+    command = RUN.format(**places) + " --teacher-learning-rate 1e30 --warmup 0 --batch-size 4"
+    code, _, err = metakd(*shlex.split(command))
+    told = " ".join(err.split())
+    assert code == 2, told
+    assert "teach all domains, update 2: the loss term 'class' is not finite. Lower the learning rate" in told
+    assert not Path("o/meta_teacher").exists()
+
+
+def test_overwriting_removes_the_run_and_nothing_else(
+    metakd: Command, places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("in") / "train.jsonl", ROWS)
+    write_rows(Path("in") / "dev.jsonl", ROWS)
+    weigh = RUN.replace("run ", "weigh ", 1).format(**places)
+    assert metakd(*shlex.split(weigh))[0] == 0
+    Path("o/mine.txt").write_text("mine")
+    fast = "--allow-weak-teacher --teacher-epochs 1 --no-rival --alpha 0.9 --bootstrap 100"
+    assert metakd(*shlex.split(f"{RUN} {fast}".format(**places)))[0] == 2
+    code, _, err = metakd(*shlex.split(f"{RUN} {fast} --overwrite".format(**places)))
+    assert code == 0, err
+    assert Path("o/mine.txt").read_text() == "mine"
+    assert json.loads(Path("o/run.json").read_text())["settings"]["alpha"] == 0.9
