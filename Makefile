@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint install
+.PHONY: demo test lint docs install
 
 demo: install  ## four small models of the reviews that come with metakd, and a table of what they lost and won
 	$(BIN)/metakd demo --resume --output runs/demo
@@ -15,6 +15,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install  ## the pages under docs/, as HTML in build/docs
+	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
 
 install: $(INSTALLED)
 

@@ -16,6 +16,8 @@ or in the training scripts of its authors; `examples/paper.yaml` holds them as a
 
 
 def shown(value: object) -> str:
+    if value is None or value == {}:
+        return "-"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

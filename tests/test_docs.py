@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 from conftest import FAST
 from metakd import Settings, methods
 from metakd.config import read_settings_file
-from metakd.domains import load_dataset
+from metakd.domains import load_dataset, of_domain
+from metakd.evaluation import TfidfRival
 from metakd.results import markdown_table
 
 ROOT = Path(__file__).parents[1]
@@ -53,31 +55,10 @@ def test_a_method_is_added_in_one_file_as_the_docs_show(
 
 
 def test_every_link_and_file_in_the_docs_is_there() -> None:
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def test_readme_commands_and_flags_exist(metakd: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    commands = re.findall(r"^metakd (\w+)(.*)$", text, re.M)
-    assert {name for name, _ in commands} >= {"run", "predict", "evaluate"}
-    for name, rest in commands:
-        code, out, _ = metakd(name, "--help")
-        assert code == 0
-        for flag in re.findall(r"--[a-z0-9-]+", rest):
-            assert flag in out, f"metakd {name} {flag}"
-
-
-def test_readme_python_runs(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's Python, on the folder that its command would have made."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "demo").symlink_to(finished_run)
-    exec(compile(code, "README.md", "exec"), {})
 
 
 def test_the_example_runs(checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,17 +84,51 @@ def test_the_tables_of_the_readme_are_those_of_the_committed_results() -> None:
     assert len(amazon["seeds"]) == 3
 
 
+DEMO = ROOT / "src" / "metakd" / "demo_data"
+EVERYDAY = {  # runs of seven words that two reviews may share
+    "and i would not be without it",
+    "i asked for a refund the same",
+    "and it turned out to be a",
+    "for the first time in six years",
+    "it went straight to the charity shop",
+    "went straight to the charity shop where",
+    "thermometer it reads in two seconds the",
+    "was sold to me as new the",
+}
+
+
 def test_the_demo_corpus_is_what_it_is_said_to_be() -> None:
-    """Four domains, both classes evenly, at least 100 reviews and 50 test reviews each, no text twice."""
-    data = load_dataset(ROOT / "src" / "metakd" / "demo_data")
+    """Four domains, classes even in every split, at least 250 reviews and 50 test reviews each, of 15 to 60 words."""
+    data = load_dataset(DEMO)
     assert data.domains == ["books", "electronics", "films", "kitchen"]
-    rows = [(split, e) for split, examples in data.splits.items() for e in examples]
-    assert len({e.text for _, e in rows}) == len(rows) == 800
+    rows = [e for examples in data.splits.values() for e in examples]
+    assert len({e.text for e in rows}) == len({e.id for e in rows}) == len(rows) == 2480
     for domain in data.domains:
+        assert sum(e.domain == domain for e in rows) >= 250
         for split, least in (("train", 100), ("dev", 30), ("test", 50)):
-            own = [e for s, e in rows if s == split and e.domain == domain]
+            own = of_domain(data.splits[split], domain)
             assert len(own) >= least
             assert sum(e.label == "positive" for e in own) * 2 == len(own)
-    assert all(15 <= len(e.text.split()) <= 60 for _, e in rows)
-    openings = [" ".join(e.text.split()[:4]).lower() for _, e in rows]
-    assert len(openings) - len(set(openings)) <= 8
+    assert all(15 <= len(e.text.split()) <= 60 for e in rows)
+
+
+def test_no_demo_review_repeats_another_or_gives_its_label_away() -> None:
+    rows = [e for examples in load_dataset(DEMO).splits.values() for e in examples]
+    runs: Counter[str] = Counter()
+    for example in rows:
+        words = re.findall(r"[\w']+", example.text.lower())
+        runs.update({" ".join(words[i : i + 7]) for i in range(len(words) - 6)})
+        assert not {"positive", "negative"} & set(words), example.id
+    assert {run for run, count in runs.items() if count > 1} == EVERYDAY
+    assert len(EVERYDAY) <= 20
+
+
+def test_counting_words_is_not_enough_for_the_demo() -> None:
+    """What a fine-tuned base reaches on the same rows is in test_real_encoder.py."""
+    data = load_dataset(DEMO)
+    right = []
+    for domain in data.domains:
+        own = of_domain(data.splits["test"], domain)
+        found = TfidfRival(of_domain(data.train, domain)).predict(own)
+        right += [label == example.label for label, example in zip(found, own, strict=True)]
+    assert sum(right) / len(right) < 0.85

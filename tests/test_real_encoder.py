@@ -8,7 +8,8 @@ from transformers import pipeline as hugging_face_pipeline
 
 from metakd import Classifier, Run, Settings, run_all
 from metakd.checkpoints import ALL_MINILM, resolve
-from metakd.cli import DEMO_DATA
+from metakd.cli import DEMO_DATA, DEMO_SETTINGS
+from metakd.config import read_settings_file
 from metakd.encoders import load_encoder, load_tokenizer
 from metakd.students import count_parameters
 
@@ -24,12 +25,13 @@ def test_the_encoder_is_the_one_it_is_said_to_be() -> None:
 
 @pytest.mark.slow
 def test_a_small_run_ends_in_students_that_read_reviews(tmp_path: Path) -> None:
-    passes = {"teacher_epochs": 4, "teacher_learning_rate": 1e-4, "shared_epochs": 4}
-    settings = Settings(rival=False, batch_size=16, max_length=64, bootstrap=100, **passes)
+    """The demo, without its rival: a fine-tuned base reads at least 85 % of its test reviews."""
+    settings = Settings.build({**read_settings_file(DEMO_SETTINGS), "rival": False, "bootstrap": 100})
     run_all(Run.assemble(tmp_path / "run", settings, DEMO_DATA).begin())
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["average"]["meta_teacher"]["accuracy"] > 0.7
-    assert results["average"]["student"]["accuracy"] > 0.65
+    assert results["average"]["meta_teacher"]["accuracy"] >= 0.85
+    assert results["average"]["student"]["accuracy"] > 0.75
+    assert results["average"]["tfidf"]["accuracy"] < 0.85
     assert results["average"]["student"]["parameters"] == pytest.approx(17.4e6, rel=0.02)
     folder = tmp_path / "run" / "students" / "books"
     text = "Wonderful prose, I could not put it down and I have given it to all my friends."

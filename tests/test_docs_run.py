@@ -1,0 +1,84 @@
+"""Every command and every block of Python in README and docs runs as it stands, page by page, offline.
+
+Only what is slow or far away is replaced: the default encoder by a tiny one, the hub's models by folders of their names.
+"""
+
+import re
+import shlex
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from conftest import as_row, save_checkpoint, toy_examples, write_rows
+from metakd import Settings
+from test_releases import multinli_rows, write_release
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(shell|python)\n(.*?)^```", re.M | re.S)
+NOT_OURS = ("make", "pip", "source", "hf")  # what these do is for `make test` itself, or needs a network
+HOLDS_CODE_OF_OTHERS = ("methods.md",)  # its Python is run by test_docs.py, in its place
+QUICK = {"max_length": 16, "student": "layers=2", "teacher_epochs": 1, "bootstrap": 100, "allow_weak_teacher": True}
+
+
+@pytest.fixture
+def quick_defaults(checkpoint: Callable[..., Path]) -> Iterator[None]:
+    values = {**QUICK, "base": str(checkpoint())}
+    before = {name: Settings.model_fields[name].default for name in values}
+    for defaults in (values, before):
+        for name, value in defaults.items():
+            Settings.model_fields[name].default = value
+        Settings.model_rebuild(force=True)
+        if defaults is values:
+            yield
+
+
+@pytest.fixture
+def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Path) -> Path:
+    """A folder with everything that the pages speak of."""
+    monkeypatch.chdir(tmp_path)
+    rows = [as_row(e) for e in toy_examples(48, 0, "t")]
+    for split, part in (("train", rows), ("dev", rows[:16]), ("test", rows[:16])):
+        write_rows(Path("reviews") / f"{split}.jsonl", part)
+    frame = pd.DataFrame(rows)
+    frame.to_csv("reviews.csv", index=False)
+    frame.to_csv("old.csv", index=False, encoding="cp1252")
+    own = {"text": "Kommentar", "label": "Note", "domain": "Abteilung"}
+    frame.rename(columns=own).to_csv("export.csv", index=False, sep=";", encoding="utf-8-sig")
+    write_rows(Path("other.jsonl"), rows[:16])
+    write_rows(Path("new.jsonl"), [{"text": row["text"]} for row in rows])
+    Path("my.yaml").write_text("gamma2: 0.1\n")
+    save_checkpoint(Path("bert-base-uncased"))
+    save_checkpoint(Path("huawei-noah/TinyBERT_General_4L_312D"), hidden_size=8)
+    with tarfile.open("domain_sentiment_data.tar.gz", "w:gz") as archive:
+        archive.add(write_release(Path("raw"), 20), "sorted_data_acl")
+    for split in ("train", "dev_matched"):
+        write_rows(Path("multinli_1.0") / f"multinli_1.0_{split}.jsonl", multinli_rows())
+    shutil.copytree(finished_run, "runs/demo")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_does_what_it_says(page: Path, metakd: Callable[..., Any], request: pytest.FixtureRequest) -> None:
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    if not blocks or page.name in HOLDS_CODE_OF_OTHERS:
+        return
+    request.getfixturevalue("quick_defaults")
+    request.getfixturevalue("playground")
+    names: dict[str, Any] = {}
+    for language, block in blocks:
+        if language == "python":
+            exec(compile(block, page.name, "exec"), names)
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if not words or words[0] in NOT_OURS:
+                continue
+            assert words[0] == "metakd", line
+            code, _, err = metakd(*words[1:])
+            assert code == 0, f"{line}\n{err}"
