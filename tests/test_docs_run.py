@@ -1,6 +1,6 @@
 """Every command and every block of Python in README and docs runs as it stands, page by page, offline.
 
-Only what is slow or far away is replaced: the default encoder by a tiny one, the hub's models by folders of their names.
+Only what is slow or far away is replaced: the default encoder by a tiny one, models of the hub by folders.
 """
 
 import re

@@ -64,7 +64,7 @@ def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
 
 
 class Inspector:
-    """Takes rows one by one and keeps 24 bytes of each, and a sample of whole rows drawn by the hash of their text."""
+    """Takes rows one by one and keeps 32 bytes of each, and a sample of whole rows drawn by the hash of their text."""
 
     def __init__(self) -> None:
         self._codes: dict[str, dict[str, int]] = {"split": {}, "domain": {}, "label": {}}
