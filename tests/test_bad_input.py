@@ -173,7 +173,16 @@ def test_commands_and_settings_that_cannot_be(
     assert_refused(metakd, command, places, message)
 
 
-def test_there_are_at_least_forty_of_them() -> None:
+def test_faults_of_data_model_and_method_come_in_one_message(
+    metakd: Command, places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("in") / "train.jsonl", [ROWS[0], {**ROWS[1], "text": ""}])
+    for message in ("there are meta_kd, fine_tuned", "row 2, text: is empty", "the base has 4 layers; choose 1 to 4"):
+        assert_refused(metakd, RUN + " --method magic --student layers=9", places, message)
+
+
+def test_there_are_at_least_sixty_of_them() -> None:
     assert len({message for *_, message in DATA} | {message for _, message in SETTINGS}) >= 60
 
 

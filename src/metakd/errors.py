@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 
 SHOWN_FAULTS = 20
@@ -19,6 +21,15 @@ class InputError(Exception):
             shown.append(f"  ... and {len(faults) - SHOWN_FAULTS} more")
         noun = "fault" if len(faults) == 1 else "faults"
         return cls("\n".join([f"{what}: {len(faults)} {noun}", *shown]))
+
+
+@contextlib.contextmanager
+def noting(problems: list[InputError]) -> Iterator[None]:
+    """Keep an InputError among `problems` instead of raising it, so that later checks are made as well."""
+    try:
+        yield
+    except InputError as error:
+        problems.append(error)
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -25,7 +25,7 @@ from metakd.encoders import (
     map_layers,
     same_tokenizer,
 )
-from metakd.errors import InputError
+from metakd.errors import InputError, noting
 from metakd.examples import Example
 from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
@@ -59,20 +59,18 @@ class Run:
 
         `data` is a path, a hub dataset's id, or tables in memory; `domains.load_dataset` says which.
         """
-        if settings.method not in METHODS:
-            raise InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}")
-        run = cls(Path(folder), settings, load_dataset(data, settings.seed, **settings.reading()))
-        base = load_config(resolve(settings.base))
-        check_length(base, settings.max_length)
-        num_layers = layers_to_cut(settings.student)
-        if num_layers is None:
-            student = load_config(resolve(settings.student))
-            check_length(student, settings.max_length)
-            num_layers = student.num_hidden_layers
-        elif not 1 <= num_layers <= base.num_hidden_layers:
-            limit = base.num_hidden_layers
-            raise InputError(f"student = {settings.student!r}: the base has {limit} layers; choose 1 to {limit}")
-        map_layers(num_layers, base.num_hidden_layers, settings.layer_map)
+        problems: list[InputError] = []
+        found: MultiDomainDataset | None = None
+        with noting(problems):
+            if settings.method not in METHODS:
+                raise InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}")
+        with noting(problems):
+            found = load_dataset(data, settings.seed, **settings.reading())
+        with noting(problems):
+            _check_models(settings)
+        if problems or found is None:
+            raise InputError("\n".join(str(problem) for problem in problems))
+        run = cls(Path(folder), settings, found)
         run._check_methods()
         return run
 
@@ -203,6 +201,21 @@ class Run:
             feature["labels"] = self.data.labels.index(example.label)
             feature["domains"] = self.data.domains.index(example.domain)
         return features
+
+
+def _check_models(settings: Settings) -> None:
+    """Find base and student; InputError where one is nowhere, too deep or too short, or the layer map does not fit."""
+    base = load_config(resolve(settings.base))
+    check_length(base, settings.max_length)
+    num_layers = layers_to_cut(settings.student)
+    if num_layers is None:
+        student = load_config(resolve(settings.student))
+        check_length(student, settings.max_length)
+        num_layers = student.num_hidden_layers
+    elif not 1 <= num_layers <= base.num_hidden_layers:
+        limit = base.num_hidden_layers
+        raise InputError(f"student = {settings.student!r}: the base has {limit} layers; choose 1 to {limit}")
+    map_layers(num_layers, base.num_hidden_layers, settings.layer_map)
 
 
 def is_done(folder: Path, expected: str) -> bool:
