@@ -13,6 +13,7 @@ from metakd.evaluation import (
     Predictions,
     TfidfRival,
     accuracy,
+    accuracy_of_kept,
     confusion,
     domain_probe,
     latency,
@@ -95,3 +96,12 @@ def test_tfidf_learns_words_and_survives_one_class_and_odd_characters() -> None:
 def test_tfidf_reads_both_texts_of_a_pair() -> None:
     rows = [Example(str(i), "same", ("yes", "no")[i % 2], ("a", "b")[i % 2], "x") for i in range(20)]
     assert TfidfRival(rows).predict(rows[:2]) == ["a", "b"]
+
+
+def test_accuracy_of_kept_rows_by_hand() -> None:
+    """books: rows 1 and 3 kept, one right: 0.5; films: nothing kept, left out; kitchen: its one row right: 1."""
+    found = {"books": predictions([0, 1, 1], [0, 1, 0]), "films": predictions([0], [0])}
+    found["kitchen"] = predictions([1], [1])
+    kept = {"books": np.array([True, False, True]), "films": np.array([False]), "kitchen": np.array([True])}
+    assert accuracy_of_kept(found, kept) == 0.75
+    assert accuracy_of_kept(found, {d: np.zeros_like(rows) for d, rows in kept.items()}) is None

@@ -330,3 +330,26 @@ def test_fast_flags_are_settings() -> None:
     assert {flag.removeprefix("--").replace("-", "_") for flag in FAST if flag.startswith("--")} <= set(
         Settings.model_fields
     )
+
+
+def test_scores_are_told_without_the_rows_that_stand_in_train_too(
+    checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Of each domain's four dev rows two stand in train: the second average is that of the other two."""
+    train, fresh = toy_examples(32, 0, "a"), toy_examples(400, 1, "b")
+    known = {e.text for e in train}
+    fresh = [e for e in fresh if e.text not in known][:4]
+    leaked = train[:4]
+    write_rows(tmp_path / "data" / "train.jsonl", [as_row(e) for e in train])
+    write_rows(tmp_path / "data" / "dev.jsonl", [as_row(e) for e in leaked + fresh])
+    run = open_run(tmp_path / "run", tmp_path / "data", checkpoint(), rival=False)
+    results = pipeline.run_all(run)
+    assert results["leaked_rows"] == 4
+    right: dict[str, list[bool]] = {}
+    for example in fresh:
+        folder = run.student_folder("meta_kd", example.domain)
+        (prediction,) = metakd.Classifier.load(folder).predict([example.text])
+        right.setdefault(example.domain, []).append(prediction.label == example.label)
+    expected = sum(sum(own) / len(own) for own in right.values()) / len(right)
+    assert results["average"]["student"]["accuracy_without_leaks"] == pytest.approx(expected)
+    assert "4 of them stand in train as well; averages without those: " in (run.folder / "results.md").read_text()
