@@ -60,7 +60,10 @@ DATA: list[tuple[dict[str, str | bytes], str, str]] = [
     ({"rows.jsonl": only(label="good")}, f"{ON_FILE}.jsonl", "one label only (good)"),
     ({"rows.jsonl": SOUND + "{broken\n"}, f"{ON_FILE}.jsonl", "row 17: not a line of JSON"),
     ({"rows.jsonl": SOUND + "[1]\n"}, f"{ON_FILE}.jsonl", "row 17: expected an object, found list"),
-    ({"rows.csv": HEADER + "a,b\n"}, f"{ON_FILE}.csv", "row 2: 2 fields, and the header names 3"),
+    ({"rows.csv": HEADER + "a,b\n"}, f"{ON_FILE}.csv", "row 2, domain: is empty"),
+    ({"rows.csv": HEADER + "a,b,c,d\n"}, f"{ON_FILE}.csv", "row 2: 4 fields, and the header names 3"),
+    ({"rows.tsv": 'text\tlabel\tdomain\n"a\tb\tc\n"d\te\tf\n'}, f"{ON_FILE}.tsv", "double quote"),
+    ({"dataset_dict.json": "{"}, RUN, "what `datasets` saved there cannot be read"),
     ({"rows.csv": HEADER + '"a,b,c\n'}, f"{ON_FILE}.csv", "row 2: unexpected end of data; check the double quotes"),
     ({"rows.csv": "text,text,domain\na,b,c\n"}, f"{ON_FILE}.csv", "the header names text more than once"),
     ({"rows.csv": HEADER.encode() + b"f\xfcr,a,b\n"}, f"{ON_FILE}.csv", "line 2, byte 2: 0xFC is no utf-8; save"),
@@ -82,13 +85,16 @@ SETTINGS = [
     (RUN + " --student layers=0", "choose 1 to 4"),
     (RUN + " --student nobody/nothing", "nobody/nothing: not found"),
     (RUN + " --max-length 512", "positions for 40 tokens"),
-    (RUN + " --layer-map 1", "layer_map"),
-    (RUN + " --terms prediction,magic", "terms"),
+    (RUN + " --layer-map 1", "layer_map = '1'"),
+    (RUN + " --terms prediction,magic", "terms.1 = 'magic': Input should be 'embedding', 'hidden'"),
     (RUN + " --base in", "no config.json"),
     (RUN + " --base nobody/nothing", "not found as a folder, the local hub cache or on the hub"),
     (RUN + " --base {mpnet} --attention scores", "does not give its raw attention scores"),
     (RUN + " --student {one_head} --attention scores", "the teacher has 2 attention heads and the student 1"),
-    (RUN + " --student {other_words} --terms hidden", "prediction"),
+    (
+        RUN + " --student {other_words} --terms hidden --stages joint",
+        "student and teacher have different tokenizers: nothing is left to match; use --terms prediction",
+    ),
     (RUN + " --gama2 1", "No such option: --gama2"),
     (RUN + " --config none.yaml", "none.yaml: cannot be read"),
     (RUN + " --config odd.yaml", "gama2: no such setting; did you mean 'gamma2'?"),
@@ -100,6 +106,7 @@ SETTINGS = [
     (RUN.replace("--output o", "--output {run}") + " --resume", "was made with other settings, data or base"),
     ("run --output o", "--data is missing"),
     ("distill --output {run} --domain garden", "books, kitchen"),
+    (RUN.replace("run", "distill", 1) + " --domain garden", "--domain garden: the data has books, kitchen"),
     ("evaluate in", "no run here"),
     ("evaluate {run} --data in/dev.jsonl", "go together"),
     ("evaluate {run} --data in/dev.jsonl --output no/p", "has to be a file in a folder that is there"),
@@ -165,7 +172,6 @@ def test_commands_and_settings_that_cannot_be(
     if "{run}" in command:
         places["run"] = request.getfixturevalue("finished_run")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for split in ("train", "dev"):
         write_rows(Path("in") / f"{split}.jsonl", ROWS)
     Path("odd.yaml").write_text("gama2: 1\n")

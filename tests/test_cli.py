@@ -120,3 +120,21 @@ def test_every_fault_of_a_file_is_in_the_message(metakd: Command, tmp_path: Path
     assert "2 faults" in err
     assert "row 2, text" in err
     assert "row 3, label: is empty" in err
+
+
+def test_a_spreadsheets_export_becomes_students_in_one_command(
+    metakd: Command, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Semicolons, column names of its own, German and French words, a Windows encoding."""
+    lines = ["Bewertung;Urteil;Sparte"]
+    for i, e in enumerate(toy_examples(120, 0, "t")):
+        verdict = "gut" if e.label == "positive" else "schlecht"
+        lines.append(f'"{e.text}; für {i} Köche, déjà vu";{verdict};{"Bücher" if e.domain == "books" else "Küche"}')
+    (tmp_path / "export.csv").write_bytes("\r\n".join(lines).encode("cp1252"))
+    own = ("--columns", "text=Bewertung,label=Urteil,domain=Sparte", "--encoding", "cp1252")
+    base = ("--base", checkpoint(), "--student", "layers=2", "--max-length", "16")
+    quick = ("--teacher-epochs", "1", "--allow-weak-teacher", "--no-rival", "--bootstrap", "100")
+    code, out, err = metakd("run", "--data", tmp_path / "export.csv", *own, *base, *quick, "--output", tmp_path / "o")
+    assert code == 0, err
+    assert "Bücher" in out
+    assert {p.name for p in (tmp_path / "o" / "students").iterdir()} == {"B%C3%BCcher", "K%C3%BCche"}

@@ -54,6 +54,8 @@ def test_each_lack_names_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "choose another folder" in found["Disk"].remedy
     assert found["Base"].state == "missing"
     assert "no config.json" in found["Base"].found
+    lost = by_name(examine("someone/encoder", tmp_path))["Base"]
+    assert (lost.state, lost.remedy) == ("missing", "give a folder by --base")
 
 
 def test_the_command_says_what_is_missing_and_ends_with_1(metakd: Command, tmp_path: Path) -> None:

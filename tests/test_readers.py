@@ -27,9 +27,10 @@ def rows_of(path: Path, encoding: str = "utf-8") -> tuple[list[tuple[int, dict[s
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("form", ["jsonl", "csv", "semicolons", "tsv", "parquet"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, form: str, packed: bool) -> None:
-    frame, file = pd.DataFrame(ROWS), tmp_path / f"rows.{'csv' if form == 'semicolons' else form}"
+    rows = [row | {"text": row["text"].replace("\n", " ")} for row in ROWS] if form == "tsv" else ROWS
+    frame, file = pd.DataFrame(rows), tmp_path / f"rows.{'csv' if form == 'semicolons' else form}"
     if form == "jsonl":
-        write_rows(file, ROWS)
+        write_rows(file, rows)
     elif form == "parquet":
         frame.to_parquet(file)
     else:
@@ -40,7 +41,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, form: str, packed: boo
         packed_file.write_bytes(gzip.compress(file.read_bytes()))
         file = packed_file
     found, faults = rows_of(file)
-    assert [values for _, values in found] == ROWS
+    assert [values for _, values in found] == rows
     assert faults == []
     assert found[0][0] == (2 if form in ("csv", "semicolons", "tsv") else 1)  # a header is row 1
 
@@ -65,11 +66,50 @@ def test_a_byte_that_is_no_utf_8_has_its_line_and_place(tmp_path: Path) -> None:
     assert len(found) == 2  # reading goes on, so that all faults are told
 
 
+@pytest.mark.parametrize(("start", "byte"), [(b"\xef\xbb\xbf", 10), (b"", 7)])
+def test_a_mark_at_the_start_counts_as_bytes(tmp_path: Path, start: bytes, byte: int) -> None:
+    """'teüx,' is six bytes, and a byte-order mark three."""
+    file = tmp_path / "rows.csv"
+    file.write_bytes(start + "teüx,".encode() + b"\xfc\n")
+    _, faults = rows_of(file)
+    assert f"line 1, byte {byte}: 0xFC" in faults[0]
+
+
+def test_a_byte_of_another_encoding_is_counted_in_that_encoding(tmp_path: Path) -> None:
+    """0x81 is nothing in cp1252; three one-byte letters go before it."""
+    file = tmp_path / "rows.csv"
+    file.write_bytes("text\nüüü".encode("cp1252") + b"\x81\n")
+    _, faults = rows_of(file, "cp1252")
+    assert "line 2, byte 4: 0x81 is no cp1252" in faults[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "sep=;\ntext;label\na, b, c;d\n",
+        "Wie zufrieden sind Sie, alles in allem, mit uns?;Note\na;b\nc;d\n",
+        "text|label\na, b;c|d\n",
+    ],
+)
+def test_the_delimiter_is_that_which_fits_the_rows(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(content)
+    found, faults = rows_of(file)
+    assert faults == []
+    assert {len(values) for _, values in found} == {2}
+
+
+def test_fields_that_a_spreadsheet_left_out_at_the_end_are_empty(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label,id\na,b\n")
+    assert rows_of(file) == ([(2, {"text": "a", "label": "b", "id": ""})], [])
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
         ("text,label\na,b,c\n", "row 2: 3 fields, and the header names 2; put fields that hold ','"),
-        ("text,label\na\n", "row 2: 1 fields, and the header names 2"),
+        ("\n\ntext,label\na,b,c\n", "row 4: 3 fields"),
         ('text,label\n"a,b\n', "row 2: unexpected end of data; check the double quotes"),
         ('text,label\n"a"b,c\n', "row 2: ',' expected after '\"'"),
     ],

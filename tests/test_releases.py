@@ -123,6 +123,18 @@ def test_what_is_no_release_is_refused_and_leaves_nothing(
     assert not Path("out").exists()
 
 
+def test_files_without_reviews_or_labels_are_refused(tmp_path: Path) -> None:
+    """The release's sibling, `processed_acl`, has files of the same names and no blocks."""
+    for path in write_release(tmp_path / "raw", 1).rglob("*.review"):
+        path.write_text("good:1 bad:2 #label#:positive\n")
+    with pytest.raises(InputError, match=r"0 reviews in books/negative\.review"):
+        prepare("amazon", str(tmp_path / "raw"), tmp_path / "out")
+    for split in ("train", "dev_matched"):
+        write_rows(tmp_path / "m" / f"multinli_1.0_{split}.jsonl", [{"sentence1": "a"}])
+    with pytest.raises(InputError, match="train: no row has a label"):
+        prepare("multinli", str(tmp_path / "m"), tmp_path / "out")
+
+
 def test_an_output_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")

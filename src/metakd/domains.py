@@ -16,6 +16,8 @@ from metakd.examples import Example, with_ids
 from metakd.sources import SPLITS, open_source
 
 Text = tuple[str, str | None]
+Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
+LEAST_TO_CUT = 10  # texts of a domain and label, of which one goes to dev and one to test
 LONGEST_NAME = 200  # of a folder, percent-encoded; file systems end at 255
 
 
@@ -23,7 +25,8 @@ LONGEST_NAME = 200  # of a folder, percent-encoded; file systems end at 255
 class MultiDomainDataset:
     """Checked examples by split; `labels` and `domains` are sorted, and their order gives the integer ids."""
 
-    name: str  # the path or hub id it was read from
+    name: str
+    place: str | None  # the path or hub id to read it from again; None for tables in memory
     splits: dict[str, list[Example]]
     labels: list[str]
     domains: list[str]
@@ -94,6 +97,7 @@ def load_dataset(
     train = splits["train"]
     return MultiDomainDataset(
         name=source.name,
+        place=source.place,
         splits=splits,
         labels=sorted({e.label for e in train}),
         domains=sorted({e.domain for e in train}),
@@ -113,7 +117,7 @@ def cut_into_splits(examples: Sequence[Example], seed: int) -> dict[str, list[Ex
     for key in sorted(groups):
         members = [text for text in groups[key] if text not in split_of]
         random.Random(f"{seed}/{key}").shuffle(members)
-        tenth = len(members) // 10
+        tenth = len(members) // LEAST_TO_CUT
         split_of |= dict.fromkeys(members, "train")
         split_of |= dict.fromkeys(members[:tenth], "dev") | dict.fromkeys(members[tenth : 2 * tenth], "test")
     return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
@@ -140,23 +144,42 @@ def without_leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Exa
     return dict(reversed(kept.items()))
 
 
-def _check_across(name_of_data: str, splits: dict[str, list[Example]]) -> None:
+def _check_across(name: str, splits: Mapping[str, Sequence[Example]]) -> None:
+    counts = {
+        split: {domain: dict(Counter(e.label for e in own)) for domain, own in _by_domain(rows).items()}
+        for split, rows in splits.items()
+    }
+    pairs = Counter(e.text_pair is not None for rows in splits.values() for e in rows)
+    if faults := faults_across(counts, lone=pairs[False], paired=pairs[True]):
+        raise InputError.collect(name, faults)
+
+
+def _by_domain(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    found: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        found[example.domain].append(example)
+    return found
+
+
+def faults_across(counts: Counts, *, lone: int, paired: int) -> list[str]:
+    """What makes sound rows unfit to learn from together; `lone` and `paired` count rows without and with a pair."""
+    rows: dict[str, Counter[str]] = {}
+    labels: dict[str, Counter[str]] = {}
+    for split, domains in counts.items():
+        rows[split] = Counter({domain: sum(own.values()) for domain, own in domains.items()})
+        labels[split] = sum((Counter(own) for own in domains.values()), Counter[str]())
+    known, known_labels = rows.get("train", Counter[str]()), labels.get("train", Counter[str]())
     faults = []
-    train = splits["train"]
-    known = {"label": {e.label for e in train}, "domain": {e.domain for e in train}}
-    if len(known["label"]) < 2:
-        faults.append(f"train: one label only ({', '.join(known['label'])}); a classifier needs at least two")
-    for split, examples in splits.items():
-        if split == "train":
-            continue
-        for name, values in known.items():
-            strange = Counter(v for e in examples if (v := getattr(e, name)) not in values)
-            faults += [f"{split}, {name}: {v!r} ({n} rows) does not occur in train" for v, n in strange.items()]
-    for domain in sorted(known["domain"]):
+    if len(known_labels) < 2:
+        shown = ", ".join(known_labels) or "none"
+        faults.append(f"train: one label only ({shown}); a classifier needs at least two")
+    for split in [split for split in counts if split != "train"]:
+        for what, found, there in (("label", labels[split], known_labels), ("domain", rows[split], known)):
+            strange = sorted(set(found) - set(there))
+            faults += [f"{split}, {what}: {v!r} ({found[v]} rows) does not occur in train" for v in strange]
+    for domain in sorted(known):
         if len(folder_name(domain)) > LONGEST_NAME:
             faults.append(f"domain: {domain[:30]!r}... is too long for the name of a folder; shorten it")
-    if len({e.text_pair is None for rows in splits.values() for e in rows}) > 1:
-        lone = sum(e.text_pair is None for rows in splits.values() for e in rows)
+    if lone and paired:
         faults.append(f"text_pair: missing on {lone} rows and present on others; give it to all rows or to none")
-    if faults:
-        raise InputError.collect(name_of_data, faults)
+    return faults

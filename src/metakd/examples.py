@@ -114,6 +114,8 @@ def _check(where: str, found: Values, needed: Sequence[str], faults: list[str]) 
             faults.append(f"{where}, {field}: is empty; drop the row or give it text")
     for field in ("label", "domain", "id"):
         value = found[field]
+        if isinstance(value, float) and value.is_integer():  # what pandas makes of whole numbers beside a gap
+            value = int(value)
         name = str(value).strip() if isinstance(value, str | int) else None
         if name and _has_content(name):
             found[field] = name

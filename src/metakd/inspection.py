@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from metakd.checkpoints import resolve
-from metakd.domains import MultiDomainDataset
+from metakd.checkpoints import tokenizer_file
+from metakd.config import Settings
+from metakd.domains import LEAST_TO_CUT, Counts, MultiDomainDataset, faults_across
 from metakd.errors import require
 from metakd.examples import Example, read_table
 from metakd.sources import SPLITS, open_source
@@ -31,21 +32,24 @@ def inspect_data(
     columns: Mapping[str, str] | None = None,
     encoding: str = "utf-8",
     data_config: str | None = None,
+    drop_leaks: bool = False,
     base: str | None = None,
-    max_length: int = 128,
+    max_length: int = Settings.model_fields["max_length"].default,
 ) -> dict[str, Any]:
     """Look at data as `domains.load_dataset` reads it, in one pass and without keeping its texts.
 
     Faults do not end it: they are under `faults` in what is returned. With `base`, lengths are in its tokens, else in
     words. Raises InputError for what cannot be read at all.
     """
+    tokenizer = Tokenizer.from_file(str(tokenizer_file(base))) if base else None
     source = open_source(data, encoding, data_config)
     inspector, faults = Inspector(), list[str]()
-    for split, table in source.tables.items():
-        for row, example in read_table(table, faults, labelled=True, columns=columns):
-            inspector.add(split or WHOLE, row, example)
+    splits = [split for split in ("", *SPLITS) if split in source.tables]
+    for split in reversed(splits) if drop_leaks else splits:  # what is dropped stands in a later split
+        for row, example in read_table(source.tables[split], faults, labelled=True, columns=columns):
+            inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
+        inspector.end_split()
     report = inspector.report()
-    tokenizer = _tokenizer(base) if base else None
     return report | {
         "data": source.name,
         "lengths": lengths(inspector.sample, tokenizer, max_length),
@@ -55,12 +59,14 @@ def inspect_data(
 
 
 def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
-    """The same of data in memory, without lengths and terms."""
+    """The same of data in memory, without lengths, terms and numbers of rows."""
     inspector = Inspector()
-    for split, examples in data.splits.items():
-        for row, example in enumerate(examples, start=1):
-            inspector.add(split, row, example)
-    return inspector.report()
+    for split in SPLITS:
+        for example in data.splits.get(split, []):
+            inspector.add(split, 0, example)
+    report = inspector.report()
+    report["contradictions"]["rows"] = []
+    return report
 
 
 class Inspector:
@@ -72,9 +78,19 @@ class Inspector:
         self._texts = array("Q")
         self._ids = array("Q")
         self._sample: list[tuple[int, int, Example]] = []
+        self._paired = 0
+        self._later: set[int] = set()  # texts of the splits that have ended
+        self._now: set[int] = set()
 
-    def add(self, split: str, row: int, example: Example) -> None:
+    def add(self, split: str, row: int, example: Example, unless_later: bool = False) -> None:
+        """Take a row; `unless_later` leaves out one whose text stands in a split that has ended."""
         text = _hash(example.text, example.text_pair or "")
+        if unless_later:
+            if text in self._later:
+                return
+            if split != "train":  # which ends last, and may be large
+                self._now.add(text)
+        self._paired += example.text_pair is not None
         for name, value in (("split", split), ("domain", example.domain), ("label", example.label)):
             codes = self._codes[name]
             self._columns[name].append(codes.setdefault(value, len(codes)))
@@ -87,6 +103,10 @@ class Inspector:
         elif entry > self._sample[0]:
             heapq.heapreplace(self._sample, entry)
 
+    def end_split(self) -> None:
+        self._later |= self._now
+        self._now.clear()
+
     @property
     def sample(self) -> list[Example]:
         return [example for *_, example in sorted(self._sample, key=lambda entry: -entry[1])]
@@ -97,7 +117,7 @@ class Inspector:
         texts, ids = (np.frombuffer(values, dtype=np.uint64) for values in (self._texts, self._ids))
         names = {name: list(codes) for name, codes in self._codes.items()}
         counts = self._counts(columns, names)
-        splits = {name: columns["split"] == code for code, name in enumerate(names["split"])}
+        splits = {name: columns["split"] == names["split"].index(name) for name in counts}
         labels = sorted(names["label"])
         found: dict[str, Any] = {
             "rows": len(texts),
@@ -110,7 +130,9 @@ class Inspector:
         }
         repeated = len(ids[ids > 0]) - len(np.unique(ids[ids > 0]))
         faults = [f"id: {repeated} rows repeat the id of another row of their split"] if repeated else []
-        return found | {"remarks": remarks(counts, labels), "faults": faults}
+        as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}
+        faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired) if len(texts) else []
+        return found | {"remarks": remarks(as_train, labels, whole=WHOLE in counts), "faults": faults}
 
     @staticmethod
     def _counts(columns: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, dict[str, dict[str, int]]]:
@@ -121,7 +143,7 @@ class Inspector:
         for cell, number in zip(cells.tolist(), numbers.tolist(), strict=True):
             split, domain, label = (names[key][code] for key, code in zip(keys, cell, strict=True))
             found.setdefault(split, {}).setdefault(domain, {})[label] = number
-        return found
+        return {split: found[split] for split in (*SPLITS, WHOLE) if split in found}
 
 
 def _hash(*parts: str) -> int:
@@ -149,33 +171,23 @@ def _contradictions(
     return {"texts": len(torn), "rows": rows}
 
 
-def remarks(counts: Mapping[str, Mapping[str, Mapping[str, int]]], labels: Sequence[str]) -> list[str]:
-    """What in the counts will weaken or spoil the results."""
+def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[str]:
+    """What in the counts will weaken or spoil the results; `whole` data are yet to be cut into splits."""
     found = []
     known = set(counts.get("train", {}))
     scored = next((split for split in ("test", "dev") if split in counts), None)
-    for split, domains in counts.items():
-        for domain, own in sorted(domains.items()):
+    for split in [split for split in ("train", scored or "") if split in counts]:
+        for domain, own in sorted(counts[split].items()):
             missing = [label for label in labels if label not in own]
-            if missing and split in ("train", scored):
+            if missing:
                 found.append(f"{domain} has no {' and no '.join(missing)} in {split}")
             if split == scored and sum(own.values()) < FEW:
                 found.append(f"{domain} has {sum(own.values())} rows in {split}: too few to score (under {FEW})")
-            if domain not in known and split in ("dev", "test"):
-                found.append(f"{domain} stands in {split} and not in train")
+            for label, count in own.items() if whole else ():
+                if count < LEAST_TO_CUT:
+                    found.append(f"{domain} has {count} rows of {label}: too few to have any in dev and test")
     unscored = known - set(counts[scored]) if scored else set()
-    found += [f"{domain} has no rows in {scored}" for domain in sorted(unscored)]
-    return found
-
-
-def _tokenizer(base: str) -> Tokenizer | None:
-    file = resolve(base) / "tokenizer.json"
-    if not file.is_file():
-        return None
-    tokenizer = Tokenizer.from_file(str(file))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    return found + [f"{domain} has no rows in {scored}" for domain in sorted(unscored)]
 
 
 def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) -> dict[str, Any]:
@@ -183,6 +195,8 @@ def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) 
     if tokenizer is None:
         counted = [len(f"{e.text} {e.text_pair or ''}".split()) for e in sample]
     else:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         inputs = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in sample]
         counted = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(inputs)]
     by_domain: dict[str, list[int]] = {}

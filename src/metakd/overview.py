@@ -20,16 +20,18 @@ def findings(report: Mapping[str, Any]) -> list[str]:
     """Whatever should give pause, one line each, with what can be done."""
     repeated = report["duplicates"].items()
     found = [f"{n} rows of {split} repeat the text of another row of {split}" for split, n in repeated if n]
-    found += [
-        f"{leak['rows']} rows of {leak['of']} stand word for word in {leak['stand_in']}, which flatters every score; "
-        f"--drop-leaks takes them out of {leak['stand_in']}"
-        for leak in report["leaks"]
-    ]
+    for leak in report["leaks"]:
+        flatters = ", which flatters every score" if leak["stand_in"] == "train" else ""
+        found.append(
+            f"{leak['rows']} rows of {leak['of']} stand word for word in {leak['stand_in']}{flatters}; "
+            f"`metakd run --drop-leaks` takes them out of {leak['stand_in']}"
+        )
     torn = report["contradictions"]
     if torn["texts"]:
         places = "; ".join(" and ".join(rows) for rows in torn["rows"])
         more = ", ..." if torn["texts"] > len(torn["rows"]) else ""
-        found.append(f"{torn['texts']} texts stand with more than one label ({places}{more})")
+        where = f" ({places}{more})" if places else " (`metakd inspect` names the rows)"
+        found.append(f"{torn['texts']} texts stand with more than one label{where}")
     return found + report["remarks"]
 
 

@@ -14,8 +14,9 @@ from rich.progress import Progress as RichProgress
 
 PLAIN_WIDTH = 120  # columns where the output is no terminal
 
-console = Console(stderr=True)  # what goes on
-stdout = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)  # what was found
+# Names of domains and labels are the user's, and may look like Rich's markup: none is read.
+console = Console(stderr=True, markup=False)  # what goes on
+stdout = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, markup=False)  # what was found
 
 
 @cache
@@ -29,7 +30,7 @@ class Progress:
 
     def __init__(self, name: str, total: int) -> None:
         self._bar = RichProgress(
-            TextColumn("{task.description:<36}"),
+            TextColumn("{task.description:<36}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,6 +22,8 @@ Rows = Iterator[tuple[int, Values]]
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 SUFFIXES = tuple(f"{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
 DELIMITERS = ",;\t|"  # spreadsheets write the second one where the comma marks decimals
+SNIFFED_LINES = 20
+TOLD_DELIMITER = re.compile(r"sep=(.)\s*")
 LONGEST_FIELD = 100_000_000  # characters
 
 
@@ -51,18 +55,21 @@ def _lines(path: Path, file: IO[bytes], encoding: str, faults: list[str]) -> Ite
     """Lines of text; a byte that is not of `encoding` is a fault, with its line and place."""
     remedy = "save the file as UTF-8, or name its encoding (--encoding cp1252)"
     try:
-        text = io.TextIOWrapper(file, "utf-8-sig" if encoding == "utf-8" else encoding, "surrogateescape", newline="")
-        for number, line in enumerate(text, start=1):
-            if not line.isascii() and (place := _escaped(line)) is not None:
-                before = len(line[:place].encode("utf-8", "surrogateescape"))
-                found = ord(line[place]) - 0xDC00
-                faults.append(
-                    f"{path.name}, line {number}, byte {before + 1}: 0x{found:02X} is no {encoding}; {remedy}"
-                )
-                line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            yield line
+        codec = codecs.lookup(encoding).name
     except LookupError:
         raise InputError(f"encoding = {encoding!r}: Python knows no such encoding; try utf-8 or cp1252") from None
+    marked = codec == "utf-8" and file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    file.seek(0)
+    try:
+        text = io.TextIOWrapper(file, "utf-8-sig" if marked else codec, "surrogateescape", newline="")
+        for number, line in enumerate(text, start=1):
+            if not line.isascii() and (place := _escaped(line)) is not None:
+                byte = len(line[:place].encode(codec, "surrogateescape")) + 1
+                byte += len(codecs.BOM_UTF8) if marked and number == 1 else 0
+                found = f"0x{ord(line[place]) - 0xDC00:02X}"
+                faults.append(f"{path.name}, line {number}, byte {byte}: {found} is no {encoding}; {remedy}")
+                line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            yield line
     except UnicodeError as error:
         raise InputError(f"{path}: not {encoding} ({error}); {remedy}") from None
 
@@ -92,32 +99,46 @@ def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> Rows:
 
 
 def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[str]) -> Rows:
-    """Rows below a header; the header is row 1. Without `delimiter`, the header tells it."""
-    first = next((line for line in lines if line.strip()), None)
-    if first is None:
-        return
-    if delimiter is None:
-        delimiter = max(DELIMITERS, key=first.count)
+    """Rows below a header, which is row 1. Without `delimiter`, the first lines tell it."""
     csv.field_size_limit(LONGEST_FIELD)
-    records = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-    row = 1
+    head = list(islice(lines, SNIFFED_LINES))
+    if head and (told := TOLD_DELIMITER.fullmatch(head[0])):  # a line for spreadsheets, which they do not show
+        delimiter, head = told.group(1), head[1:]
+    blank = next((i for i, line in enumerate(head) if line.strip()), len(head))
+    head = head[blank:]
+    delimiter = delimiter or _sniff(head)
+    records = csv.reader(chain(head, lines), delimiter=delimiter, strict=True)
+    row = blank
     try:
-        header = [column.strip() for column in next(records)]
+        header = [column.strip() for column in next(records, [])]
+        row += 1
         twice = sorted({column for column in header if column and header.count(column) > 1})
         if twice:
             raise InputError(f"{name}: the header names {', '.join(twice)} more than once; rename all but one")
-        for row, record in enumerate(records, start=2):
+        for row, record in enumerate(records, start=blank + 2):
             if not any(field.strip() for field in record):
                 continue  # a blank line, or the empty rows that spreadsheets add
-            if len(record) == len(header):
-                yield row, dict(zip(header, record, strict=True))
-            else:
+            if len(record) > len(header):
                 faults.append(
                     f"{name}, row {row}: {len(record)} fields, and the header names {len(header)}; "
                     f"put fields that hold {delimiter!r} or line breaks into double quotes"
                 )
+            elif delimiter == "\t" and any("\t" in field or "\n" in field for field in record):
+                faults.append(f"{name}, row {row}: a double quote runs over a tab or the end of the line; leave it out")
+            else:  # spreadsheets leave out empty fields at the end
+                yield row, dict(zip_longest(header, record, fillvalue=""))
     except csv.Error as error:
         faults.append(f"{name}, row {row + 1}: {error}; check the double quotes there, nothing below it was read")
+
+
+def _sniff(head: list[str]) -> str:
+    """The delimiter that gives most of the first records as many fields as the header, and the header most fields."""
+
+    def fit(delimiter: str) -> tuple[int, int]:
+        sizes = [len(record) for record in csv.reader(head, delimiter=delimiter) if record]
+        return (sizes.count(sizes[0]) if sizes and sizes[0] > 1 else 0), sizes[0] if sizes else 0
+
+    return max(DELIMITERS, key=fit)
 
 
 def _parquet(path: Path, file: IO[bytes]) -> Rows:

@@ -26,6 +26,7 @@ class Release(NamedTuple):
 AMAZON_DOMAINS = {"books": "books", "dvd": "dvd", "electronics": "electronics", "kitchen_&_housewares": "kitchen"}
 AMAZON_LABELS = ("positive", "negative")
 AMAZON_SEED = 11111
+FOLDS = 10
 REVIEW_TEXT = re.compile(r"<review_text>(.*?)</review_text>", re.S)
 
 MULTINLI_PREFIX = "multinli_1.0_"
@@ -48,15 +49,19 @@ def amazon(source: str) -> Release:
     missing = [f"no {folder}/{label}.review" for folder, label in wanted if (folder, label) not in files]
     if missing:
         raise InputError.collect(f"{source}: not the whole release", missing)
+    reviews = {key: list(_reviews(files[key])) for key in wanted}
+    short = [f"{len(texts)} reviews in {'/'.join(key)}.review" for key, texts in reviews.items() if len(texts) < FOLDS]
+    if short:
+        raise InputError.collect(f"{source}: not the release with <review_text> blocks", short)
     rows = [
         {"text": text, "label": label, "domain": AMAZON_DOMAINS[folder]}
-        for folder, label in wanted
-        for text in _reviews(files[folder, label])
+        for (folder, label), texts in reviews.items()
+        for text in texts
     ]
     pooled = pandas.DataFrame(rows).sample(frac=1, random_state=AMAZON_SEED)
 
     def first_fold(frame: Any) -> tuple[Any, Any]:
-        folds = selection.StratifiedKFold(10, shuffle=True, random_state=AMAZON_SEED)
+        folds = selection.StratifiedKFold(FOLDS, shuffle=True, random_state=AMAZON_SEED)
         others, fold = next(folds.split(frame, frame["label"]))
         return frame.iloc[others], frame.iloc[fold]
 
@@ -79,6 +84,8 @@ def multinli(source: str) -> Release:
             for _, row in table.rows(faults)
         ]
         kept = [row for row in rows if row.get("label") not in NO_LABEL]
+        if not kept:
+            faults.append(f"{split}: no row has a label; the fields have to be those of MultiNLI")
         release.splits[split] = kept
         if len(kept) < len(rows):
             release.notices.append(f"{len(rows) - len(kept)} of {len(rows)} rows of {split} dropped: no agreed label")

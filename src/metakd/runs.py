@@ -111,7 +111,8 @@ class Run:
 
     def clear(self) -> Run:
         """Remove what runs have left in the folder, and nothing else. InputError where no run has been begun in it."""
-        if self.folder.exists() and not (self.folder / RUN_FILE).is_file():
+        empty = not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir()))
+        if not empty and not (self.folder / RUN_FILE).is_file():
             raise InputError(f"{self.folder}: no run here to be overwritten; choose another --output")
         shared = [self.shared_folder(method) for method in METHODS] + [self.folder / "shared_student"]
         fleets = [self.folder / name for name in ("students", *METHODS)]
@@ -123,7 +124,7 @@ class Run:
 
     def description(self) -> dict[str, Any]:
         return {
-            "data": str(Path(self.data.name).resolve()) if Path(self.data.name).exists() else self.data.name,
+            "data": self.data.place,
             "data_fingerprint": self.data_fingerprint,
             "labels": self.data.labels,
             "domains": self.data.domains,

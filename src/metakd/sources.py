@@ -31,10 +31,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Source:
-    """What a user handed over: its name for messages, and its tables by split, or one table under '' to be cut."""
+    """What a user handed over: its tables by split, or one table under '' to be cut.
+
+    `place` is where it can be read again, a path or a hub dataset's id; None for tables in memory.
+    """
 
     name: str
     tables: Mapping[str, Table]
+    place: str | None = None
 
 
 def open_source(data: Any, encoding: str = "utf-8", config: str | None = None) -> Source:
@@ -43,25 +47,28 @@ def open_source(data: Any, encoding: str = "utf-8", config: str | None = None) -
     if isinstance(data, str | Path):
         path = Path(data)
         if path.is_dir():
-            return _folder(path, encoding, config)
+            return Source(str(path), _folder(path, encoding), str(path.resolve()))
         if path.exists() or not HUB_ID.fullmatch(str(data)) or path.name.endswith(SUFFIXES):
-            return Source(str(path), {"": _file(path, encoding)})
-        return _splits(str(data), hub_tables(str(data), config))
+            return Source(str(path), {"": _file(path, encoding)}, str(path.resolve()))
+        return Source(str(data), _splits(str(data), hub_tables(str(data), config)), str(data))
     if isinstance(data, Mapping):
-        return _splits("data", {str(name): _object(str(name), table) for name, table in data.items()})
-    return Source("data", {"": _object("data", data)})
+        tables = {str(name): _object(str(name), table, encoding) for name, table in data.items()}
+        return Source("data", _splits("data", tables))
+    return Source("data", {"": _object("data", data, encoding)})
 
 
 def _file(path: Path, encoding: str) -> Table:
     return Table(path.name, partial(read_rows, path, encoding))
 
 
-def _folder(path: Path, encoding: str, config: str | None) -> Source:
+def _folder(path: Path, encoding: str) -> Mapping[str, Table]:
     """Files by the name of their split, or what `datasets` saved with `save_to_disk`."""
     if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
-        found = require("datasets", "train").load_from_disk(str(path))
-        opened = open_source(dict(found) if isinstance(found, Mapping) else found, encoding, config)
-        return Source(str(path), opened.tables)
+        try:
+            saved = require("datasets", "train").load_from_disk(str(path))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: what `datasets` saved there cannot be read ({error})") from None
+        return open_source(dict(saved) if isinstance(saved, Mapping) else saved).tables
     files = {
         file.name: _file(file, encoding)
         for file in sorted(path.iterdir())
@@ -70,7 +77,7 @@ def _folder(path: Path, encoding: str, config: str | None) -> Source:
     return _splits(str(path), files, there=_listing(path))
 
 
-def _splits(name: str, tables: Mapping[str, Table], there: str | None = None) -> Source:
+def _splits(name: str, tables: Mapping[str, Table], there: str | None = None) -> dict[str, Table]:
     """The tables under the names of their splits; InputError where one has two, or train has none."""
     found: dict[str, list[str]] = {}
     for key in tables:
@@ -82,7 +89,7 @@ def _splits(name: str, tables: Mapping[str, Table], there: str | None = None) ->
         faults.append(f"no train ({', '.join(SUFFIXES)}); there are {there or ', '.join(tables) or 'none'}")
     if faults:
         raise InputError.collect(name, faults)
-    return Source(name, {split: tables[found[split][0]] for split in SPLITS if split in found})
+    return {split: tables[found[split][0]] for split in SPLITS if split in found}
 
 
 def _listing(path: Path) -> str:
@@ -110,7 +117,7 @@ def hub_tables(name: str, config: str | None) -> dict[str, Table]:
             f"{name}: no such file or folder, and it could not be had from the hub ({reason}). Check the path, "
             "name a configuration by --data-config if it has several, or download it where the hub can be reached"
         ) from None
-    return {split: _object(split, table) for split, table in found.items()}
+    return {split: _object(split, table, "utf-8") for split, table in found.items()}
 
 
 @contextlib.contextmanager
@@ -127,13 +134,15 @@ def _offline() -> Iterator[None]:
             switch.HF_HUB_OFFLINE = value
 
 
-def _object(name: str, table: Any) -> Table:
-    """A pandas DataFrame or a `datasets.Dataset`."""
+def _object(name: str, table: Any, encoding: str) -> Table:
+    """A file's path, a pandas DataFrame or a `datasets.Dataset`."""
+    if isinstance(table, str | Path):
+        return _file(Path(table), encoding)
     pandas, datasets = (sys.modules.get(module) for module in ("pandas", "datasets"))
     if pandas and isinstance(table, pandas.DataFrame):
         return Table(name, lambda _: _numbered(_records(table)))
     if datasets and isinstance(table, datasets.Dataset):
-        return Table(name, lambda _: _numbered(_named_classes(table)))
+        return Table(name, lambda _: _numbered(_named_classes(table.with_format(None))))
     raise InputError(f"{name}: expected a path, a pandas DataFrame or a datasets.Dataset, found {type(table).__name__}")
 
 
@@ -143,7 +152,7 @@ def _numbered(records: Iterable[Values]) -> Rows:
 
 def _records(frame: Any) -> Iterable[Values]:
     """Rows of a DataFrame; its marks of what is missing (NaN, NaT, NA) become None."""
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return frame.rename(columns=str).astype(object).where(frame.notna().to_numpy(), None).to_dict("records")
 
 
 def _named_classes(table: Any) -> Iterable[Values]:
