@@ -1,13 +1,11 @@
-"""The demo's four small models from Python, step by step (a few minutes on a laptop)."""
+"""The demo's four small models from Python, step by step."""
 
 from pathlib import Path
 
 import metakd
 from metakd.cli import DEMO_DATA
 
-settings = metakd.Settings(
-    batch_size=16, teacher_epochs=6, teacher_learning_rate=1e-4, shared_epochs=6, predict_epochs=2
-)
+settings = metakd.Settings(batch_size=16, teacher_epochs=2, teacher_learning_rate=1e-4)
 run = metakd.Run.assemble(Path("runs/example"), settings, DEMO_DATA).begin()
 metakd.weigh(run)
 metakd.teach(run)
