@@ -110,7 +110,7 @@ sys.meta_path.insert(0, Nowhere())
 from metakd.cli import main
 main()
 """
-    rows = "".join(f'{{"text": "a {i}", "label": "{i % 2}", "domain": "{i % 3}"}}\n' for i in range(12))
+    rows = "".join(f'{{"text": "a {i}", "label": "{i % 2}", "domain": "{i % 3}"}}\n' for i in range(120))
     (tmp_path / "d.jsonl").write_text(rows)
     line = [sys.executable, "-c", blocked, "inspect", str(tmp_path / "d.jsonl"), "--base", str(checkpoint())]
     done = subprocess.run(line, capture_output=True, text=True, check=False)

@@ -75,6 +75,7 @@ def test_faults_do_not_end_an_inspection(tmp_path: Path) -> None:
         "rows.jsonl, row 2, text: is empty; drop the row or give it text",
         "id: 1 rows repeat the id of another row of their split",
         "train: one label only (good); a classifier needs at least two",
+        "no domain has 10 rows of a label, so none are left for dev and test; give files for these",
     ]
 
 
@@ -93,11 +94,25 @@ def test_one_file_is_judged_by_what_the_cut_will_make_of_it(tmp_path: Path) -> N
     rows += [row(f"pan {i}", "bad", "kitchen") for i in range(3)]
     remarks = inspect_data(write_rows(tmp_path / "rows.jsonl", rows))["remarks"]
     assert "kitchen has no good in train" in remarks
-    assert "kitchen has 3 rows of bad: too few to have any in dev and test" in remarks
+    assert "kitchen will have about 0 rows in test: too few to score (under 50)" in remarks
+    tiny = inspect_data(write_rows(tmp_path / "tiny.jsonl", rows[:6]))
+    assert "so none are left for dev and test" in tiny["faults"][0]
+    with pytest.raises(InputError, match="so none are left for dev and test"):
+        load_dataset(tmp_path / "tiny.jsonl")
+
+
+def test_names_that_look_alike_or_like_nothing_are_remarked() -> None:
+    own = {"Bücher": {"pos": 200, "NA": 200}, "Bu\u0308cher": {"Pos": 200, "1": 200, "1.0": 200}}
+    lines = "\n".join(remarks({"train": own}, ["1", "1.0", "NA", "Pos", "pos"]))
+    assert "labels '1' and '1.0' look alike" in lines
+    assert "labels 'Pos' and 'pos' look alike" in lines
+    assert "domains 'Bu\u0308cher' and 'Bücher' look alike" in lines
+    assert "label 'NA' looks like a missing value and is taken for a label" in lines
 
 
 def test_looking_without_leaks_is_looking_at_what_a_run_keeps(messy: Path) -> None:
     seen = inspect_data(messy, drop_leaks=True)
+    assert "2 rows of train dropped: their texts stand in a later split" in seen["remarks"]
     kept = inspect_dataset(load_dataset(messy, drop_leaks=True))
     assert seen["leaks"] == []
     for key in ("rows", "counts", "leaks", "duplicates"):
@@ -107,7 +122,8 @@ def test_looking_without_leaks_is_looking_at_what_a_run_keeps(messy: Path) -> No
 def test_names_that_look_like_markup_are_printed_as_they_are(
     metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path]
 ) -> None:
-    rows = [row("a", "[/b]", "[fiction]"), row("b", "good", "[/b]")]
+    rows = [row(f"{word} {i}", "[/b]", "[fiction]") for word in "ab" for i in range(10)]
+    rows += [row(f"c {i}", "good", "[/b]") for i in range(10)]
     code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", checkpoint())
     assert code == 0, err
     assert "[fiction]" in out
@@ -174,6 +190,7 @@ def test_inspect_of_data_that_cannot_be_trained_on_ends_with_its_faults(
     code, out, err = metakd("inspect", file, "--base", checkpoint())
     assert code == 2
     assert "Rows of" in out
+    assert "faults, for which `metakd run` would refuse the data" in out
     assert "row 2, label: is empty" in err
 
 

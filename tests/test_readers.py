@@ -66,6 +66,16 @@ def test_a_byte_that_is_no_utf_8_has_its_line_and_place(tmp_path: Path) -> None:
     assert len(found) == 2  # reading goes on, so that all faults are told
 
 
+def test_many_bad_bytes_are_one_fault_and_a_mark_tells_the_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"text,label\n" + b"f\xfcr,b\n" * 30)
+    (fault,) = rows_of(file)[1]
+    assert "line 2, byte 2: 0xFC is no utf-8, and so on 29 lines more; save" in fault
+    file.write_bytes("text\nä\n".encode("utf-8-sig"))
+    with pytest.raises(InputError, match="begins with the mark of UTF-8"):
+        rows_of(file, "latin-1")
+
+
 @pytest.mark.parametrize(("start", "byte"), [(b"\xef\xbb\xbf", 10), (b"", 7)])
 def test_a_mark_at_the_start_counts_as_bytes(tmp_path: Path, start: bytes, byte: int) -> None:
     """'teüx,' is six bytes, and a byte-order mark three."""

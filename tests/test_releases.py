@@ -40,7 +40,7 @@ def test_amazon_comes_out_in_the_papers_split(tmp_path: Path, packed: bool) -> N
         with tarfile.open(tmp_path / "raw.tar.gz", "w:gz") as archive:
             archive.add(source, "domain_sentiment_data")
         source = tmp_path / "raw.tar.gz"
-    prepare("amazon", str(source), tmp_path / "out")
+    assert prepare("amazon", str(source), tmp_path / "out").notices == []
     data = load_dataset(tmp_path / "out")
     counts = {split: Counter(e.domain for e in rows) for split, rows in data.splits.items()}
     assert {d: tuple(counts[s][d] for s in ("train", "dev", "test")) for d in data.domains} == {
@@ -133,6 +133,11 @@ def test_files_without_reviews_or_labels_are_refused(tmp_path: Path) -> None:
         write_rows(tmp_path / "m" / f"multinli_1.0_{split}.jsonl", [{"sentence1": "a"}])
     with pytest.raises(InputError, match="train: no row has a label"):
         prepare("multinli", str(tmp_path / "m"), tmp_path / "out")
+
+
+def test_part_of_a_release_is_cut_with_a_word(tmp_path: Path) -> None:
+    found = prepare("amazon", str(write_release(tmp_path / "raw", 20)), tmp_path / "out")
+    assert found.notices == ["not the paper's data: 1000 reviews a label were expected"]
 
 
 def test_an_output_that_holds_something_is_left_alone(tmp_path: Path) -> None:

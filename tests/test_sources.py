@@ -38,7 +38,7 @@ def test_frames_datasets_and_folders_of_any_format_are_the_same_data(tmp_path: P
 
 
 def test_one_frame_is_cut_and_a_missing_value_is_a_fault() -> None:
-    frame = pd.DataFrame(ROWS)
+    frame = pd.DataFrame([as_row(e) for e in toy_examples(48, 0, "t")])
     assert "cut into splits" in load_dataset(frame).notices[0]
     frame.loc[2, "label"] = None
     with pytest.raises(InputError, match="data, row 3, label: is empty"):

@@ -170,7 +170,7 @@ def distill(
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="DIR")],
     data: Annotated[Path | None, typer.Option(help="Labelled file to score on, instead of the run's own.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the scores go [with --data].")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the scores go, with --data.")] = None,
     columns: Columns = "",
     encoding: Encoding = "utf-8",
 ) -> None:
@@ -241,6 +241,8 @@ def _assemble(output: Path, data: str | None, config: Path | None, given: dict[s
         raise InputError(
             f"{output} was begun with tables in memory: go on from Python, or name the same rows by --data"
         )
+    if data is None and begun is None and output.exists():
+        raise InputError(f"{output}: no run here to go on with; name the data by --data. {DATA_HELP}")
     if data is None and begun is None:
         raise InputError(f"--data is missing. {DATA_HELP}")
     values = dict(begun["settings"]) if begun else {}

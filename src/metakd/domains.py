@@ -85,6 +85,7 @@ def load_dataset(
         raise InputError.collect(source.name, faults)
     notices = []
     if "" in splits:
+        faults += too_small_to_cut(_counts(splits[""]))
         splits = cut_into_splits(splits[""], seed)
         sizes = ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
         notices.append(f"{source.name} was cut into splits by domain and label with seed {seed}: {sizes}")
@@ -93,7 +94,9 @@ def load_dataset(
         lost = {name: len(splits[name]) - len(rows) for name, rows in kept.items()}
         notices += [f"{n} rows of {name} dropped: their texts stand in a later split" for name, n in lost.items() if n]
         splits = kept
-    _check_across(source.name, splits)
+    faults += _faults_across(splits)
+    if faults:
+        raise InputError.collect(source.name, faults)
     train = splits["train"]
     return MultiDomainDataset(
         name=source.name,
@@ -127,6 +130,13 @@ def _text_of(example: Example) -> Text:
     return example.text, example.text_pair
 
 
+def too_small_to_cut(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The fault of one file whose domains and labels all have too few rows for dev and test."""
+    if any(count >= LEAST_TO_CUT for own in counts.values() for count in own.values()):
+        return []
+    return [f"no domain has {LEAST_TO_CUT} rows of a label, so none are left for dev and test; give files for these"]
+
+
 def leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
     """The rows of each held-out split whose text stands in train; splits without any are left out."""
     known = {_text_of(e) for e in splits["train"]}
@@ -144,20 +154,17 @@ def without_leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Exa
     return dict(reversed(kept.items()))
 
 
-def _check_across(name: str, splits: Mapping[str, Sequence[Example]]) -> None:
-    counts = {
-        split: {domain: dict(Counter(e.label for e in own)) for domain, own in _by_domain(rows).items()}
-        for split, rows in splits.items()
-    }
+def _faults_across(splits: Mapping[str, Sequence[Example]]) -> list[str]:
+    counts = {split: _counts(rows) for split, rows in splits.items()}
     pairs = Counter(e.text_pair is not None for rows in splits.values() for e in rows)
-    if faults := faults_across(counts, lone=pairs[False], paired=pairs[True]):
-        raise InputError.collect(name, faults)
+    return faults_across(counts, lone=pairs[False], paired=pairs[True])
 
 
-def _by_domain(examples: Iterable[Example]) -> dict[str, list[Example]]:
-    found: dict[str, list[Example]] = defaultdict(list)
+def _counts(examples: Iterable[Example]) -> dict[str, dict[str, int]]:
+    """Rows by domain and label."""
+    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for example in examples:
-        found[example.domain].append(example)
+        found[example.domain][example.label] += 1
     return found
 
 

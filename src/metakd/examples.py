@@ -95,11 +95,12 @@ class _Absent:
     rows: int = 0
 
     def fault(self, table: str, field: str, column: str) -> str:
-        near = difflib.get_close_matches(column, self.there, n=1)
-        meant = f"; did you mean --columns {field}={near[0]}?" if near else ""
+        lowered = {name.casefold(): name for name in self.there}
+        near = difflib.get_close_matches(column.casefold(), lowered, n=1)
+        guess = f"did you mean --columns {field}={lowered[near[0]]}?" if near else f"name it by --columns {field}=..."
         what = f"no {column!r}" + (f" (the column of {field})" if column != field else "")
         more = f" and {self.rows - 1} more" if self.rows > 1 else ""
-        return f"{table}, row {self.row}{more}: {what}; fields there: {', '.join(self.there) or 'none'}{meant}"
+        return f"{table}, row {self.row}{more}: {what}; fields there: {', '.join(self.there) or 'none'}; {guess}"
 
 
 def _check(where: str, found: Values, needed: Sequence[str], faults: list[str]) -> Example | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import unicodedata
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from tokenizers import Tokenizer
 
 from metakd.checkpoints import tokenizer_file
 from metakd.config import Settings
-from metakd.domains import LEAST_TO_CUT, Counts, MultiDomainDataset, faults_across
+from metakd.domains import LEAST_TO_CUT, Counts, MultiDomainDataset, faults_across, too_small_to_cut
 from metakd.errors import require
 from metakd.examples import Example, read_table
 from metakd.sources import SPLITS, open_source
@@ -23,6 +25,7 @@ SAMPLE = 20_000  # rows that lengths and terms are taken of, where there are mor
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
 TERMS = 10
 SHOWN_ROWS = 5
+ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
 WHOLE = "all"  # the name of a file that is yet to be cut into splits
 
 
@@ -79,6 +82,7 @@ class Inspector:
         self._ids = array("Q")
         self._sample: list[tuple[int, int, Example]] = []
         self._paired = 0
+        self._dropped = Counter[str]()
         self._later: set[int] = set()  # texts of the splits that have ended
         self._now: set[int] = set()
 
@@ -87,6 +91,7 @@ class Inspector:
         text = _hash(example.text, example.text_pair or "")
         if unless_later:
             if text in self._later:
+                self._dropped[split] += 1
                 return
             if split != "train":  # which ends last, and may be large
                 self._now.add(text)
@@ -132,7 +137,10 @@ class Inspector:
         faults = [f"id: {repeated} rows repeat the id of another row of their split"] if repeated else []
         as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}
         faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired) if len(texts) else []
-        return found | {"remarks": remarks(as_train, labels, whole=WHOLE in counts), "faults": faults}
+        faults += too_small_to_cut(counts[WHOLE]) if WHOLE in counts else []
+        told = [f"{n} rows of {name} dropped: their texts stand in a later split" for name, n in self._dropped.items()]
+        told += remarks(as_train, labels, whole=WHOLE in counts)
+        return found | {"remarks": told, "faults": faults}
 
     @staticmethod
     def _counts(columns: Mapping[str, Any], names: Mapping[str, list[str]]) -> dict[str, dict[str, dict[str, int]]]:
@@ -173,21 +181,45 @@ def _contradictions(
 
 def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[str]:
     """What in the counts will weaken or spoil the results; `whole` data are yet to be cut into splits."""
-    found = []
+    found = [*_odd_names("label", labels), *_odd_names("domain", sorted({d for own in counts.values() for d in own}))]
     known = set(counts.get("train", {}))
-    scored = next((split for split in ("test", "dev") if split in counts), None)
-    for split in [split for split in ("train", scored or "") if split in counts]:
+    scored = next((split for split in ("test", "dev") if split in counts), "")
+    for split in [split for split in ("train", scored) if split in counts]:
         for domain, own in sorted(counts[split].items()):
             missing = [label for label in labels if label not in own]
             if missing:
                 found.append(f"{domain} has no {' and no '.join(missing)} in {split}")
             if split == scored and sum(own.values()) < FEW:
                 found.append(f"{domain} has {sum(own.values())} rows in {split}: too few to score (under {FEW})")
-            for label, count in own.items() if whole else ():
-                if count < LEAST_TO_CUT:
-                    found.append(f"{domain} has {count} rows of {label}: too few to have any in dev and test")
+    if whole:
+        for domain, own in sorted(counts["train"].items()):
+            share = sum(count // LEAST_TO_CUT for count in own.values())
+            if share < FEW:
+                found.append(f"{domain} will have about {share} rows in test: too few to score (under {FEW})")
     unscored = known - set(counts[scored]) if scored else set()
     return found + [f"{domain} has no rows in {scored}" for domain in sorted(unscored)]
+
+
+def _odd_names(what: str, names: Sequence[str]) -> list[str]:
+    """Names that are one to a reader, and names that mean that there is none."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(_folded(name), []).append(name)
+    found = [
+        f"{what}s {' and '.join(map(repr, group))} look alike and are taken for different ones"
+        for group in alike.values()
+        if len(group) > 1
+    ]
+    absent = [name for name in names if name.casefold() in ABSENT]
+    return found + [f"{what} {name!r} looks like a missing value and is taken for a {what}" for name in absent]
+
+
+def _folded(name: str) -> str:
+    """The same for 'Pos' and 'pos', for composed and decomposed letters, for '1', '1.0' and '1,0'."""
+    try:
+        return str(float(name.replace(",", ".")))
+    except ValueError:
+        return unicodedata.normalize("NFKC", name).casefold()
 
 
 def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) -> dict[str, Any]:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
+
+SHOWN_NAMES, SHOWN_FINDINGS, LONGEST_LINE = 12, 20, 300
 
 
 def short_form(report: Mapping[str, Any]) -> list[str]:
     """The few lines that `metakd run` prints before it starts."""
     rows = {split: sum(sum(own.values()) for own in domains.values()) for split, domains in report["counts"].items()}
     sizes = ", ".join(f"{split} {count}" for split, count in rows.items())
-    domains, labels = ", ".join(report["domains"]), ", ".join(report["labels"])
+    domains, labels = _listed(report["domains"]), _listed(report["labels"])
     return [f"domains: {domains}; labels: {labels}; rows: {sizes}", *findings(report)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN_NAMES])
+    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:
     """Whatever should give pause, one line each, with what can be done."""
     repeated = report["duplicates"].items()
-    found = [f"{n} rows of {split} repeat the text of another row of {split}" for split, n in repeated if n]
+    found: list[str] = [f"{n} rows of {split} repeat the text of another row of {split}" for split, n in repeated if n]
     for leak in report["leaks"]:
         flatters = ", which flatters every score" if leak["stand_in"] == "train" else ""
         found.append(
@@ -32,7 +39,16 @@ def findings(report: Mapping[str, Any]) -> list[str]:
         more = ", ..." if torn["texts"] > len(torn["rows"]) else ""
         where = f" ({places}{more})" if places else " (`metakd inspect` names the rows)"
         found.append(f"{torn['texts']} texts stand with more than one label{where}")
-    return found + report["remarks"]
+    found += report["remarks"]
+    if report["faults"]:
+        found.append(f"{len(report['faults'])} faults, for which `metakd run` would refuse the data")
+    rest = len(found) - SHOWN_FINDINGS
+    last = [f"and {rest} findings more (--json has all)"] if rest > 0 else []
+    return [_clipped(line) for line in found[:SHOWN_FINDINGS]] + last
+
+
+def _clipped(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:

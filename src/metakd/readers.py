@@ -58,20 +58,27 @@ def _lines(path: Path, file: IO[bytes], encoding: str, faults: list[str]) -> Ite
         codec = codecs.lookup(encoding).name
     except LookupError:
         raise InputError(f"encoding = {encoding!r}: Python knows no such encoding; try utf-8 or cp1252") from None
-    marked = codec == "utf-8" and file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
     file.seek(0)
+    if marked and codec not in ("utf-8", "utf-8-sig"):
+        raise InputError(f"{path}: begins with the mark of UTF-8, so it is not {encoding}; leave --encoding out")
+    first, count = "", 0
     try:
         text = io.TextIOWrapper(file, "utf-8-sig" if marked else codec, "surrogateescape", newline="")
         for number, line in enumerate(text, start=1):
             if not line.isascii() and (place := _escaped(line)) is not None:
                 byte = len(line[:place].encode(codec, "surrogateescape")) + 1
                 byte += len(codecs.BOM_UTF8) if marked and number == 1 else 0
-                found = f"0x{ord(line[place]) - 0xDC00:02X}"
-                faults.append(f"{path.name}, line {number}, byte {byte}: {found} is no {encoding}; {remedy}")
+                first = first or f"line {number}, byte {byte}: 0x{ord(line[place]) - 0xDC00:02X} is no {encoding}"
+                count += 1
                 line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             yield line
     except UnicodeError as error:
         raise InputError(f"{path}: not {encoding} ({error}); {remedy}") from None
+    finally:
+        if first:
+            more = f", and so on {count - 1} lines more" if count > 1 else ""
+            faults.append(f"{path.name}, {first}{more}; {remedy}")
 
 
 def _escaped(line: str) -> int | None:
