@@ -105,7 +105,7 @@ SETTINGS = [
     (RUN.replace("--output o", "--output in") + " --overwrite", "no run here to be overwritten"),
     (RUN.replace("--output o", "--output {run}") + " --resume", "was made with other settings, data or base"),
     ("run --output o", "--data is missing"),
-    ("run --output in --resume", "no run here to go on with; name the data by --data"),
+    ("run --output in --resume", "--data is missing, and in holds no run to go on with"),
     ("distill --output {run} --domain garden", "books, kitchen"),
     (RUN.replace("run", "distill", 1) + " --domain garden", "--domain garden: the data has books, kitchen"),
     ("evaluate in", "no run here"),

@@ -26,6 +26,7 @@ FLOORS = [
     ["inference", "runs", "results"],
     ["scoring"],
     ["pipeline", "planning"],
+    ["cli_options"],
     ["cli_data"],
     ["cli"],
     ["__main__"],

@@ -142,7 +142,7 @@ def test_without_the_bases_tokenizer_words_are_counted(
 def test_lengths_are_in_the_bases_tokens(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     """'a good pan' is 5 tokens with [CLS] and [SEP]; 'a fine , dull page' has an unknown ',' and is 7."""
     file = write_rows(tmp_path / "rows.jsonl", [row("a good pan"), row("a fine , dull page", "bad")])
-    found = inspect_data(file, base=str(checkpoint()), max_length=6)["lengths"]
+    found = inspect_data(file, tokenizer=checkpoint() / "tokenizer.json", max_length=6)["lengths"]
     assert found["unit"] == "tokens"
     assert found["domains"] == {"books": {"median": 6, "p95": 6, "longest": 7, "over_limit": 0.5}}
     assert lengths(read_examples(file, labelled=True), None, 3)["domains"]["books"]["longest"] == 5  # words

@@ -6,7 +6,6 @@ import inspect
 import json
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,18 @@ import typer
 from rich.logging import RichHandler
 
 from metakd import cli_data
-from metakd.cli_data import DATA_HELP, Columns, Encoding
+from metakd.cli_options import (
+    DATA_HELP,
+    Columns,
+    Config,
+    Data,
+    Encoding,
+    Output,
+    Overwrite,
+    Resume,
+    reading,
+    with_settings,
+)
 from metakd.config import Settings, read_settings_file
 from metakd.errors import CheckError, InputError, require
 from metakd.progress import console, notice, stdout
@@ -33,41 +43,6 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_data.app)
-
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")]
-Data = Annotated[str | None, typer.Option(help=DATA_HELP)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last whole step or checkpoint.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run that is there, and nothing else.")]
-Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags go before it.")]
-
-
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command` a flag for every setting; those that were given reach it as the dict `given`."""
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "given"]
-    flags = []
-    for name, field in Settings.model_fields.items():
-        flag = f"--{name.replace('_', '-')}"
-        switch = field.annotation is bool
-        option = typer.Option(
-            f"{flag}/--no-{name.replace('_', '-')}" if switch else flag,
-            help=f"{field.description} [default: {_shown(field.default)}]",
-            rich_help_panel="Settings",
-        )
-        kind = Annotated[bool | None, option] if switch else Annotated[str | None, option]
-        flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
-
-    def call(**values: Any) -> None:
-        given = {name: values.pop(name) for name in Settings.model_fields}
-        command(**values, given={name: value for name, value in given.items() if value is not None})
-
-    call.__name__, call.__doc__ = command.__name__, command.__doc__
-    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    call.__signature__ = inspect.Signature([*keyword_only, *flags])  # type: ignore[attr-defined]
-    return call
-
-
-def _shown(value: Any) -> str:
-    return ",".join(value) if isinstance(value, tuple | dict) else str(value)
 
 
 @app.command()
@@ -184,7 +159,7 @@ def evaluate(
 
     if data is not None and output is not None:
         _check_writable(output)
-        results = scoring.evaluate_file(folder, data, output, **_reading(columns, encoding))
+        results = scoring.evaluate_file(folder, data, output, **reading(columns, encoding))
     else:
         read_run(folder)
         results = scoring.evaluate(_open(folder, None, None, {}))
@@ -209,7 +184,7 @@ def predict(
     from metakd.examples import read_examples
     from metakd.inference import Classifier
 
-    examples = read_examples(input, labelled=False, **_reading(columns, encoding))
+    examples = read_examples(input, labelled=False, **reading(columns, encoding))
     found = Classifier.load(model).predict_examples(examples)
     lines = [
         json.dumps({"id": e.id, "label": p.label, "probability": round(p.probability, 6)}, ensure_ascii=False)
@@ -241,10 +216,8 @@ def _assemble(output: Path, data: str | None, config: Path | None, given: dict[s
         raise InputError(
             f"{output} was begun with tables in memory: go on from Python, or name the same rows by --data"
         )
-    if data is None and begun is None and output.exists():
-        raise InputError(f"{output}: no run here to go on with; name the data by --data. {DATA_HELP}")
     if data is None and begun is None:
-        raise InputError(f"--data is missing. {DATA_HELP}")
+        raise InputError(f"--data is missing, and {output} holds no run to go on with. {DATA_HELP}")
     values = dict(begun["settings"]) if begun else {}
     values |= read_settings_file(config) if config else {}
     assembled = Run.assemble(output, Settings.build(values | given), data or (begun or {}).get("data"))
@@ -254,11 +227,6 @@ def _assemble(output: Path, data: str | None, config: Path | None, given: dict[s
     for message in [*assembled.data.notices, *short_form(inspect_dataset(assembled.data))]:
         notice(message)
     return assembled
-
-
-def _reading(columns: str, encoding: str) -> dict[str, Any]:
-    chosen = Settings.build({"columns": columns, "encoding": encoding}, "--columns and --encoding")
-    return {"columns": chosen.columns, "encoding": chosen.encoding}
 
 
 def _open(output: Path, data: str | None, config: Path | None, given: dict[str, Any]) -> Run:
@@ -296,5 +264,5 @@ def _load_library() -> None:
 
 
 def _fail(error: Exception, code: int) -> None:
-    console.print(f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
     sys.exit(code)

@@ -8,14 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from metakd.cli_options import BASE, DATA_HELP, MAX_LENGTH, Columns, Encoding
 from metakd.config import Settings
 from metakd.errors import InputError
 from metakd.progress import notice, stdout
-
-DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
-BASE, MAX_LENGTH = (Settings.model_fields[name].default for name in ("base", "max_length"))
-Columns = Annotated[str, typer.Option(help="Columns that have other names: 'text=review,domain=genre'.")]
-Encoding = Annotated[str, typer.Option(help="Encoding of a text file.")]
 
 app = typer.Typer()
 
@@ -54,13 +50,12 @@ def inspect(
 
     named = Settings.build({"columns": columns}).columns
     try:
-        tokenizer_file(base)
-        counted: str | None = base
+        tokenizer: Path | None = tokenizer_file(base)
     except InputError as error:
-        counted = None
+        tokenizer = None
         notice(f"lengths are counted in words, not tokens. {error}")
     reading: dict[str, Any] = {"columns": named, "encoding": encoding, "data_config": data_config}
-    report = inspect_data(data, **reading, drop_leaks=drop_leaks, base=counted, max_length=max_length)
+    report = inspect_data(data, **reading, drop_leaks=drop_leaks, tokenizer=tokenizer, max_length=max_length)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:

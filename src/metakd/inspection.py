@@ -8,13 +8,13 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from metakd.checkpoints import tokenizer_file
 from metakd.config import Settings
 from metakd.domains import LEAST_TO_CUT, Counts, MultiDomainDataset, faults_across, too_small_to_cut
 from metakd.errors import require
@@ -36,15 +36,14 @@ def inspect_data(
     encoding: str = "utf-8",
     data_config: str | None = None,
     drop_leaks: bool = False,
-    base: str | None = None,
+    tokenizer: Path | None = None,
     max_length: int = Settings.model_fields["max_length"].default,
 ) -> dict[str, Any]:
     """Look at data as `domains.load_dataset` reads it, in one pass and without keeping its texts.
 
-    Faults do not end it: they are under `faults` in what is returned. With `base`, lengths are in its tokens, else in
-    words. Raises InputError for what cannot be read at all.
+    Faults do not end it: they are under `faults` in what is returned. `tokenizer` is the tokenizer.json in whose
+    tokens lengths are counted; without one they are in words. Raises InputError for what cannot be read at all.
     """
-    tokenizer = Tokenizer.from_file(str(tokenizer_file(base))) if base else None
     source = open_source(data, encoding, data_config)
     inspector, faults = Inspector(), list[str]()
     splits = [split for split in ("", *SPLITS) if split in source.tables]
@@ -55,7 +54,7 @@ def inspect_data(
     report = inspector.report()
     return report | {
         "data": source.name,
-        "lengths": lengths(inspector.sample, tokenizer, max_length),
+        "lengths": lengths(inspector.sample, Tokenizer.from_file(str(tokenizer)) if tokenizer else None, max_length),
         "terms": telling_terms(inspector.sample),
         "faults": faults + report["faults"],
     }

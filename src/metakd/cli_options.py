@@ -1,0 +1,56 @@
+"""The options that subcommands share, and a flag for every setting."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metakd.config import Settings
+
+DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
+BASE, MAX_LENGTH = (Settings.model_fields[name].default for name in ("base", "max_length"))
+Columns = Annotated[str, typer.Option(help="Columns that have other names: 'text=review,domain=genre'.")]
+Encoding = Annotated[str, typer.Option(help="Encoding of a text file.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")]
+Data = Annotated[str | None, typer.Option(help=DATA_HELP)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last whole step or checkpoint.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run that is there, and nothing else.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags go before it.")]
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` a flag for every setting; those that were given reach it as the dict `given`."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "given"]
+    flags = []
+    for name, field in Settings.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        switch = field.annotation is bool
+        option = typer.Option(
+            f"{flag}/--no-{name.replace('_', '-')}" if switch else flag,
+            help=f"{field.description} [default: {_shown(field.default)}]",
+            rich_help_panel="Settings",
+        )
+        kind = Annotated[bool | None, option] if switch else Annotated[str | None, option]
+        flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+
+    def call(**values: Any) -> None:
+        given = {name: values.pop(name) for name in Settings.model_fields}
+        command(**values, given={name: value for name, value in given.items() if value is not None})
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    call.__signature__ = inspect.Signature([*keyword_only, *flags])  # type: ignore[attr-defined]
+    return call
+
+
+def _shown(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple | dict) else str(value)
+
+
+def reading(columns: str, encoding: str) -> dict[str, Any]:
+    chosen = Settings.build({"columns": columns, "encoding": encoding}, "--columns and --encoding")
+    return {"columns": chosen.columns, "encoding": chosen.encoding}
