@@ -24,7 +24,7 @@ PROVEN = ["bert", "roberta", "distilbert", "electra"]
 
 def batch_of(folder: Path, count: int = 6) -> Batch:
     tokenizer = encoders.load_tokenizer(folder, 16)
-    return Collator(tokenizer.pad_token_id)(encode(tokenizer, toy_examples(count, 0, "t"), 16))
+    return Collator(tokenizer.pad_token_id)([*encode(tokenizer, toy_examples(count, 0, "t"), 16)])
 
 
 def drop_unused(model: nn.Module, batch: Batch) -> Batch:
@@ -38,15 +38,15 @@ def test_scores_are_raw_and_change_no_output(checkpoint: Callable[..., Path], ki
     model = encoders.load_encoder(folder, ["a", "b"]).eval()
     batch = drop_unused(model, batch_of(folder))
     plain = encoders.forward(model, batch)
-    assert plain.attention_scores == ()
-    encoders.record_scores(model, True)
-    scored = encoders.forward(model, batch, scores=True)
+    assert plain.attention_factors == ()
+    encoders.record_factors(model, True)
+    scored = encoders.forward(model, batch, factors=True)
     torch.testing.assert_close(scored.logits, plain.logits)
     model.set_attn_implementation("eager")
     eager = model(**{k: v for k, v in batch.items() if k in encoders.MODEL_INPUTS}, output_attentions=True).attentions
     hidden = batch["attention_mask"][:, None, None, :] == 0
-    assert len(scored.attention_scores) == len(eager) == 4
-    for raw, softmaxed in zip(scored.attention_scores, eager, strict=True):
+    assert len(scored.attention_factors) == len(eager) == 4
+    for raw, softmaxed in zip(map(encoders.raw_scores, scored.attention_factors), eager, strict=True):
         assert raw.shape == softmaxed.shape
         torch.testing.assert_close(raw.masked_fill(hidden, -torch.inf).softmax(-1), softmaxed)
 
@@ -57,10 +57,10 @@ def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[
     folder = checkpoint(kind)
     model = encoders.load_encoder(folder, ["a", "b"]).train()
     encoders.set_dropout(model, 0.0, 0.5)
-    encoders.record_scores(model, True)
+    encoders.record_factors(model, True)
     batch = drop_unused(model, batch_of(folder))
-    one, two = (encoders.forward(model, batch, scores=True) for _ in range(2))
-    torch.testing.assert_close(one.attention_scores[0], two.attention_scores[0])
+    one, two = (encoders.forward(model, batch, factors=True) for _ in range(2))
+    torch.testing.assert_close(one.attention_factors[0], two.attention_factors[0])
     assert not torch.equal(one.logits, two.logits)  # the dropout of attention itself is at work
     encoders.set_dropout(model, 0.0, 0.0)
     other = {**batch, "input_ids": torch.where(batch["attention_mask"] == 0, 7, batch["input_ids"])}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,17 +13,16 @@ from transformers import TrainerCallback
 
 from conftest import toy_examples
 from metakd import engine
-from metakd.batching import Collator, Features, encode
+from metakd.batching import Collator, Encoded, encode
 from metakd.config import Settings
-from metakd.encoders import load_encoder, load_tokenizer, set_dropout
+from metakd.encoders import forward, load_encoder, load_tokenizer, set_dropout
 from metakd.meta_teacher import MetaTeacher
 
 
-def features_of(folder: Path, count: int = 32) -> list[Features]:
+def features_of(folder: Path, count: int = 32) -> Encoded:
+    i = np.arange(count)
     features = encode(load_tokenizer(folder, 16), toy_examples(count, 0, "t"), 16)
-    for i, feature in enumerate(features):
-        feature |= {"labels": i // 2 % 2, "domains": i % 2, "instance_weights": 1.0}
-    return features
+    return features.with_columns(labels=i // 2 % 2, domains=i % 2, instance_weights=np.ones(count))
 
 
 def learner_of(folder: Path) -> MetaTeacher:
@@ -50,9 +50,8 @@ def test_training_lowers_every_term_and_logs_it(checkpoint: Callable[..., Path],
 def test_every_epoch_has_every_example_in_an_order_of_its_own(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     """The weights 0 to 31 tell the examples apart as they come by."""
     seen: list[float] = []
-    learner, features = learner_of(checkpoint()), features_of(checkpoint())
-    for i, feature in enumerate(features):
-        feature["instance_weights"] = float(i)
+    learner = learner_of(checkpoint())
+    features = features_of(checkpoint()).with_columns(instance_weights=np.arange(32.0))
     learner.register_forward_pre_hook(lambda *call: seen.extend(call[2]["instance_weights"].tolist()), with_kwargs=True)
     engine.fit(learner, features, Collator(0), plan_of(tmp_path / "a", 2))
     first, second = seen[:32], seen[32:]
@@ -106,7 +105,8 @@ def test_predictions_and_vectors_keep_the_order_of_examples(checkpoint: Callable
     model, features = load_encoder(checkpoint(), ["a", "b"]), features_of(checkpoint(), 70)
     found = engine.predict(model, features, Collator(0))
     torch.testing.assert_close(found.sum(1), torch.ones(70))
-    alone = torch.cat([engine.predict(model, [feature], Collator(0)) for feature in features])
-    torch.testing.assert_close(found, alone)
-    vectors = engine.embed(model, features, Collator(0), "test")
-    torch.testing.assert_close(vectors[5:6], engine.embed(model, features[5:6], Collator(0), "test"))
+    vectors = engine.embed(model, features, Collator(0), "test", "float32", torch.zeros(70, 16))
+    for row in (0, 5, 69):
+        alone = forward(model, Collator(0)([features[row]]))
+        torch.testing.assert_close(found[row], alone.logits[0].softmax(-1))
+        torch.testing.assert_close(vectors[row], alone.pooled[0])

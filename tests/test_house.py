@@ -8,7 +8,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "metakd"
 FLOORS = [
-    ["errors", "progress", "artifacts"],
+    ["errors", "progress", "hardware"],
+    ["artifacts"],
     ["losses"],
     ["prototypes"],
     ["readers"],
@@ -19,12 +20,14 @@ FLOORS = [
     ["doctor", "inspection"],
     ["encoders"],
     ["meta_teacher", "students"],
+    ["teacher_cache"],
     ["methods.base"],
     ["methods.fine_tuned", "methods.meta_kd"],
     ["methods"],
     ["engine", "evaluation"],
     ["inference", "runs", "results"],
-    ["scoring"],
+    ["checks", "scoring"],
+    ["distillation"],
     ["pipeline", "planning"],
     ["cli_options"],
     ["cli_data"],

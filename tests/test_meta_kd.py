@@ -13,10 +13,10 @@ from conftest import WORDS, toy_examples
 from metakd import losses
 from metakd.batching import Batch, Collator, encode
 from metakd.config import Settings
-from metakd.encoders import load_encoder, load_tokenizer
+from metakd.encoders import forward, load_encoder, load_tokenizer, raw_scores
 from metakd.engine import Distillation
 from metakd.errors import InputError
-from metakd.meta_teacher import MetaTeacher, freeze
+from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
 from metakd.methods import METHODS
 from metakd.methods.base import Setup
 from metakd.methods.meta_kd import MetaKD
@@ -40,7 +40,7 @@ def setup_of(folder: Path, student: Path | None = None, same_tokens: bool = True
 
 def batch_of(folder: Path) -> Batch:
     features = encode(load_tokenizer(folder, 16), toy_examples(4, 0, "t"), 16)
-    return Collator(0)(features) | {
+    return Collator(0)([*features]) | {
         "labels": torch.tensor([0, 1, 0, 1]),
         "domains": torch.tensor([0, 1, 1, 0]),
         "instance_weights": torch.tensor([0.5, 1.0, 2.0, 0.5]),
@@ -48,9 +48,7 @@ def batch_of(folder: Path) -> Batch:
 
 
 def learner_of(setup: Setup) -> Distillation:
-    learner = Distillation(setup, MetaKD.build(setup)).eval()
-    learner.prepare(learner.method.stages()[0], [], Collator(0))
-    return learner
+    return Distillation(setup.student, MetaKD.build(setup), setup.teacher, None).eval()
 
 
 def test_a_student_that_is_the_teacher_has_nothing_to_match(checkpoint: Callable[..., Path]) -> None:
@@ -70,15 +68,15 @@ def test_student_layers_meet_the_mapped_teacher_layers(checkpoint: Callable[...,
     learner, batch = learner_of(setup_of(checkpoint())), batch_of(checkpoint())
     taught = learner.taught(batch)
     assert taught is not None
-    from metakd.encoders import forward
-
-    ours, mask = forward(learner.student, batch, scores=True), batch["attention_mask"]
+    ours, mask = forward(learner.student, batch, factors=True), batch["attention_mask"]
     hidden = sum(
         losses.hidden_state_loss(ours.hidden_states[j], taught.hidden_states[i], mask) for j, i in ((1, 2), (2, 4))
     )
     attention = sum(
-        losses.attention_score_loss(ours.attention_scores[j], taught.attention_scores[i], mask)
-        for j, i in ((0, 1), (1, 3))
+        losses.attention_score_loss(
+            raw_scores(ours.attention_factors[j]), raw_scores(taught.attention_factors[i]), mask
+        )
+        for j, i in ((0, 2), (1, 4))
     )
     terms = learner(**batch)
     torch.testing.assert_close(terms["hidden"].values, hidden)
@@ -103,13 +101,9 @@ def test_two_stages_match_first_and_predict_after(checkpoint: Callable[..., Path
     match, predict = method.stages()
     assert not match.shared
     assert not predict.shared
-    assert (match.terms, match.epochs, match.layers, match.scores) == (
-        ("embedding", "hidden", "attention", "feature"),
-        7,
-        True,
-        True,
-    )
-    assert (predict.terms, predict.epochs, predict.layers, predict.scores) == (("prediction",), 2, False, False)
+    assert (match.terms, match.epochs) == (("embedding", "hidden", "attention", "feature"), 7)
+    assert match.layers == TeacherLayers(hidden=(0, 2, 4), attention=(2, 4))
+    assert (predict.terms, predict.epochs, predict.layers) == (("prediction",), 2, NO_LAYERS)
 
 
 def test_the_shared_start_learns_all_terms_and_comes_first(checkpoint: Callable[..., Path]) -> None:
@@ -158,7 +152,6 @@ def test_both_h_have_their_tanh(checkpoint: Callable[..., Path]) -> None:
     learner, batch = learner_of(setup_of(checkpoint())), batch_of(checkpoint())
     taught = learner.taught(batch)
     assert taught is not None
-    assert taught.representation is not None
     ours = learner.extras["transferable"](taught.pooled, batch["domains"])
     torch.testing.assert_close(ours, taught.representation)
     assert (100 * taught.pooled).abs().max() > 1
@@ -176,7 +169,7 @@ def test_without_common_raw_scores_relations_are_matched_or_it_is_refused(
     with caplog.at_level(logging.WARNING, logger="metakd"):
         learner = learner_of(setup_of(checkpoint(), student))
     assert reason in caplog.text
-    assert not learner.stage.scores
+    assert learner.stage.layers == TeacherLayers(hidden=(0, 1, 2, 3, 4))  # relations are made of hidden states
     assert (learner(**batch_of(checkpoint()))["attention"].values > 0).all()
     with pytest.raises(InputError, match="--attention relation"):
         MetaKD.build(setup_of(checkpoint(), student, attention="scores"))
@@ -219,19 +212,6 @@ def test_an_h_that_nothing_trained_is_not_matched(
         MetaKD.build(replace(setup_of(checkpoint(), terms="feature"), teacher=teacher))
 
 
-def test_remembered_teaching_is_live_teaching(checkpoint: Callable[..., Path]) -> None:
-    """A stage without layer terms hears the teacher once; the losses are those of a live teacher."""
-    setup = setup_of(checkpoint(), terms="prediction,feature")
-    learner = Distillation(setup, MetaKD.build(setup)).eval()
-    features = encode(load_tokenizer(checkpoint(), 16), toy_examples(6, 0, "t"), 16)
-    for i, feature in enumerate(features):
-        feature |= {"labels": i % 2, "domains": i % 2, "instance_weights": 1.0 + i}
-    remembered = learner.prepare(learner.method.stages()[0], features, Collator(0))
-    live, kept = (losses.reduce(learner(**Collator(0)(list(f)))) for f in (features, remembered))
-    torch.testing.assert_close(live, kept)
-    assert "taught_logits" not in features[0]
-
-
 def test_fine_tuned_takes_as_many_updates_and_no_teacher(checkpoint: Callable[..., Path]) -> None:
     setup = replace(
         setup_of(checkpoint(), stages="two", shared_epochs=3, match_epochs=7, predict_epochs=2), teacher=None
@@ -239,7 +219,7 @@ def test_fine_tuned_takes_as_many_updates_and_no_teacher(checkpoint: Callable[..
     method = METHODS["fine_tuned"].build(setup)
     assert [stage.epochs for stage in method.stages()] == [8 + 7 + 2]  # 3 passes of 25 updates are 7.5 of 10
     assert "teacher" not in METHODS["fine_tuned"].needs
-    learner, batch = Distillation(setup, method).eval(), batch_of(checkpoint())
+    learner, batch = Distillation(setup.student, method, None, None).eval(), batch_of(checkpoint())
     terms = learner(**batch)
     logits = learner.student(**{k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids")}).logits
     torch.testing.assert_close(terms["class"].values, losses.cross_entropy(logits, batch["labels"]))

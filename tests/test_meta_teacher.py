@@ -22,7 +22,7 @@ def make(folder: Path, kind: str = "false", num_domains: int = 2) -> MetaTeacher
 def batch_of(folder: Path) -> Batch:
     features = encode(load_tokenizer(folder, 16), toy_examples(4, 0, "t"), 16)
     weights = torch.tensor([0.0, 1.0, 2.0, 3.0])
-    return Collator(0)(features) | {
+    return Collator(0)([*features]) | {
         "labels": torch.tensor([0, 1, 0, 1]),
         "domains": torch.tensor([0, 1, 1, 0]),
         "instance_weights": weights,

@@ -111,7 +111,7 @@ def test_students_keep_nothing_of_their_training(finished_run: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     assert config["num_hidden_layers"] == 2
     assert config["id2label"] == {"0": "negative", "1": "positive"}
-    assert "metakd_scores" not in json.dumps(config)
+    assert "metakd_factors" not in json.dumps(config)
 
 
 def test_a_students_score_reads_the_students_weights(finished_run: Path, tmp_path: Path, toy_data: Path) -> None:
@@ -283,7 +283,8 @@ def test_projections_go_on_from_the_shared_start(
     run = open_run(tmp_path / "run", toy_data, checkpoint(), student=str(narrow), stages="joint", rival=False)
     pipeline.weigh(run)
     pipeline.teach(run)
-    shared = load_file(pipeline.share(run, "meta_kd") / "extras.safetensors")
+    pipeline.distill(run, "kitchen")
+    shared = load_file(run.shared_folder("meta_kd") / "extras.safetensors")
     assert {name.split(".")[0] for name in shared} == {"layers", "feature", "transferable"}
     begun: list[dict[str, torch.Tensor]] = []
 

@@ -136,9 +136,11 @@ def distill(
     strange = [name for name in domain or [] if name not in assembled.data.domains]
     if strange:
         raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
-    opened = assembled.begin()
-    for name in domain or opened.data.domains:
-        stdout.print(f"student of {name}: {pipeline.distill(opened, name)}")
+    chosen = domain or assembled.data.domains
+    for name, folder in zip(
+        chosen, pipeline.distill_all(assembled.begin(), chosen, [assembled.settings.method]), strict=True
+    ):
+        stdout.print(f"student of {name}: {folder}")
 
 
 @app.command()

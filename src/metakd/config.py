@@ -101,6 +101,15 @@ class Settings(BaseModel):
         0.0, "Dropout of attention while training; 0 lets CPUs use fused attention.", "0.1", ge=0, lt=1
     )
 
+    # Cost
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "Precision of matrix products while training; 'auto' is bfloat16 where the device has it natively."
+    )
+    cache_budget: float | None = setting(
+        None, "Gigabytes of disk for the teacher's hidden states; by default a quarter of what is free.", ge=0
+    )
+    keep_cache: bool = setting(False, "Keep what the teacher said when the run is done.")
+
     # Scores
     bootstrap: int = setting(1000, "Resamples behind each 95 % interval.", "", ge=100)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import socket
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from metakd.artifacts import free_disk, nearest
 from metakd.checkpoints import PACKAGED, find_locally
 from metakd.errors import InputError, require
+from metakd.hardware import processor_has_bfloat16, processor_name
 
 MIN_MEMORY, MIN_DISK = 4e9, 2e9  # bytes that the demo needs
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -61,15 +62,8 @@ def _packages() -> Finding:
 
 
 def _processor() -> Finding:
-    cores = os.cpu_count() or 1
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return Finding("Processor", "ok", f"{platform.processor() or platform.machine()}, {cores} cores")
-    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = facts.get("flags", facts.get("Features", "")).split()
-    native = "bfloat16" if any("bf16" in flag for flag in flags) else "no bfloat16"
-    return Finding("Processor", "ok", f"{facts.get('model name', platform.machine())}, {cores} cores, {native}")
+    native = "bfloat16" if processor_has_bfloat16() else "no bfloat16"
+    return Finding("Processor", "ok", f"{processor_name()}, {os.cpu_count() or 1} cores, {native}")
 
 
 def _memory() -> Finding:
@@ -103,8 +97,7 @@ def _hub() -> Finding:
 
 
 def _disk(folder: Path) -> Finding:
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    there, free = nearest(folder), free_disk(folder)
     if not os.access(there, os.W_OK):
         return Finding("Disk", "missing", f"{there} cannot be written to", "choose another folder by --output")
     if free < MIN_DISK:

@@ -29,7 +29,7 @@ from metakd.batching import Batch
 from metakd.errors import InputError
 from metakd.progress import notice
 
-SCORES_ATTENTION = "metakd_scores"
+FACTORS_ATTENTION = "metakd_factors"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -39,9 +39,8 @@ class EncoderOutputs:
 
     logits: Tensor  # (B, M)
     hidden_states: tuple[Tensor, ...]  # S + 1 of (B, L, H): the embedding output, then every layer
-    attention_scores: tuple[Tensor, ...]  # S of (B, A, L, L), raw; empty unless asked for
+    attention_factors: tuple[Tensor, ...]  # S of (B, A, L, 2d): queries beside keys; empty unless asked for
     pooled: Tensor  # (B, H): E(x)
-    representation: Tensor | None = None  # (B, H): h, where the encoder belongs to a meta-teacher
 
 
 def mean_over_real_tokens(
@@ -53,14 +52,14 @@ def mean_over_real_tokens(
     return (last_hidden_state * kept).sum(1) / kept.sum(1).clamp(min=1)
 
 
-def forward(model: PreTrainedModel, batch: Batch, *, scores: bool = False, prefix: str = "") -> EncoderOutputs:
-    """Run `model` on the batch's keys that begin with `prefix`; `scores` needs a model loaded for raw scores."""
+def forward(model: PreTrainedModel, batch: Batch, *, factors: bool = False, prefix: str = "") -> EncoderOutputs:
+    """Run `model` on the batch's keys that begin with `prefix`; `factors` needs `record_factors` first."""
     inputs = {name: batch[prefix + name] for name in MODEL_INPUTS if prefix + name in batch}
-    outputs = model(**inputs, output_hidden_states=True, output_attentions=scores)
+    outputs = model(**inputs, output_hidden_states=True, output_attentions=factors)
     return EncoderOutputs(
         logits=outputs.logits,
         hidden_states=outputs.hidden_states,
-        attention_scores=outputs.attentions if scores else (),
+        attention_factors=outputs.attentions if factors else (),
         pooled=mean_over_real_tokens(outputs.hidden_states[-1], batch[prefix + "real_mask"]),
     )
 
@@ -68,7 +67,7 @@ def forward(model: PreTrainedModel, batch: Batch, *, scores: bool = False, prefi
 # --- Raw attention scores without forking a model ---------------------------------------------------------------
 
 
-def _attention_with_scores(
+def _attention_with_factors(
     module: nn.Module,
     query: Tensor,  # (B, A, L, d)
     key: Tensor,  # (B, A, L, d)
@@ -78,14 +77,20 @@ def _attention_with_scores(
     dropout: float = 0.0,
     **_: Any,  # the library's interface passes what its other implementations need
 ) -> tuple[Tensor, Tensor]:
-    """Fused attention's output (B, L, A, d), and beside it q·kᵀ·scaling (B, A, L, L) before mask and softmax."""
+    """Fused attention's output (B, L, A, d), and beside it what raw scores are made of: (B, A, L, 2d)."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scale)
-    return output.transpose(1, 2).contiguous(), query @ key.transpose(-1, -2) * scale
+    return output.transpose(1, 2).contiguous(), torch.cat([query * scale, key], dim=-1)
 
 
-AttentionInterface.register(SCORES_ATTENTION, _attention_with_scores)
-AttentionMaskInterface.register(SCORES_ATTENTION, sdpa_mask)  # without it, padding is attended silently
+AttentionInterface.register(FACTORS_ATTENTION, _attention_with_factors)
+AttentionMaskInterface.register(FACTORS_ATTENTION, sdpa_mask)  # without it, padding is attended silently
+
+
+def raw_scores(factors: Tensor) -> Tensor:
+    """q·kᵀ·scaling before mask and softmax: (B, A, L, 2d) -> (B, A, L, L)."""
+    queries, keys = factors.chunk(2, dim=-1)
+    return queries @ keys.transpose(-1, -2)
 
 
 def has_raw_scores(model: PreTrainedModel) -> bool:
@@ -93,10 +98,10 @@ def has_raw_scores(model: PreTrainedModel) -> bool:
     return bool(getattr(model, "_supports_attention_backend", False))
 
 
-def record_scores(model: PreTrainedModel, wanted: bool) -> None:
-    """Switch between fused attention and fused attention with raw scores beside it."""
+def record_factors(model: PreTrainedModel, wanted: bool) -> None:
+    """Switch between fused attention and fused attention with the factors of its raw scores beside it."""
     if has_raw_scores(model):
-        model.set_attn_implementation(SCORES_ATTENTION if wanted else "sdpa")
+        model.set_attn_implementation(FACTORS_ATTENTION if wanted else "sdpa")
 
 
 # --- Layers -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,19 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 from transformers.trainer_utils import get_last_checkpoint
 
 from metakd import losses
-from metakd.batching import Batch, Collator, Features, LengthBatches, ordered_batches, updates_a_pass
+from metakd.batching import TEACHER_TOKENS, Batch, Collator, Encoded, LengthBatches, ordered_batches, updates_a_pass
 from metakd.config import Settings
-from metakd.encoders import EncoderOutputs, forward, record_scores
+from metakd.encoders import EncoderOutputs, forward, record_factors
 from metakd.errors import InputError
+from metakd.hardware import Precision, autocast
 from metakd.losses import LossTerms
-from metakd.meta_teacher import MetaTeacher, assert_frozen
-from metakd.methods.base import Method, Setup, Stage
+from metakd.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, assert_frozen
+from metakd.methods.base import Method, Stage
 from metakd.progress import Progress
+from metakd.teacher_cache import TeacherCache
 
 EVALUATION_BATCH = 64
-TAUGHT_LOGITS = "taught_logits"
-TAUGHT_POOLED = "taught_pooled"
-TAUGHT_REPRESENTATION = "taught_representation"
+CACHE_ROW = "cache_row"  # column of features: the example's row in the teacher's cache
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,7 @@ class Plan:
     learning_rate: float
     folder: Path
     settings: Settings
-
-    @classmethod
-    def of(cls, stage: Stage, name: str, folder: Path, settings: Settings) -> Plan:
-        return cls(name, stage.epochs, stage.learning_rate, folder, settings)
+    precision: Precision = "float32"
 
 
 class _Trainer(Trainer):
@@ -90,7 +87,7 @@ class _Ticks(TrainerCallback):
         self.progress.update(state.global_step, state.max_steps)
 
 
-def fit(learner: nn.Module, features: Sequence[Features], collator: Collator, plan: Plan) -> list[dict[str, float]]:
+def fit(learner: nn.Module, features: Encoded, collator: Collator, plan: Plan) -> list[dict[str, float]]:
     """Train `learner`, whose forward gives LossTerms, and return the log.
 
     Checkpoints are kept after each epoch in `plan.folder`; training goes on from the last whole one.
@@ -111,20 +108,20 @@ def fit(learner: nn.Module, features: Sequence[Features], collator: Collator, pl
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
+        bf16=plan.precision == "bfloat16",
         report_to=[],
         disable_tqdm=True,
         log_level="error",
     )
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value an example
-    lengths = [len(feature["input_ids"]) for feature in features]
     with Progress(plan.name, updates * plan.epochs) as progress:
         trainer = _Trainer(
             name=plan.name,
-            batches=LengthBatches(lengths, settings.batch_size, settings.seed),
+            batches=LengthBatches(features.lengths, settings.batch_size, settings.seed),
             model=learner,
             args=arguments,
-            train_dataset=list(features),
+            train_dataset=features,
             data_collator=collator,
             callbacks=[_Ticks(progress)],
         )
@@ -144,86 +141,70 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
 
 
 class Distillation(nn.Module):
-    """Student and the method's trainable modules; the frozen teacher stays outside of what is trained and saved."""
+    """Student and the method's trainable modules; the frozen teacher stays outside of what is trained and saved.
 
-    def __init__(self, setup: Setup, method: Method) -> None:
+    What the teacher says is read from `cache` where that holds it, and asked of `teacher` else; each may be None.
+    """
+
+    def __init__(
+        self, student: PreTrainedModel, method: Method, teacher: MetaTeacher | None, cache: TeacherCache | None
+    ) -> None:
         super().__init__()
-        self.student = setup.student
+        self.student = student
         self.extras = nn.ModuleDict(dict(method.trainable_modules()))
         self.method = method
-        self.stage = method.stages()[0]
-        self._teacher = (setup.teacher,)  # in a tuple, so that it is no submodule: never trained, never saved
-        self._teacher_prefix = "" if setup.same_tokens else "teacher_"
+        self._teacher = (teacher,)  # in a tuple, so that it is no submodule: never trained, never saved
+        self._cache = cache
+        self.enter(method.stages()[0])
 
     @property
     def teacher(self) -> MetaTeacher | None:
         return self._teacher[0]
 
-    def prepare(self, stage: Stage, features: Sequence[Features], collator: Collator) -> Sequence[Features]:
-        """Enter `stage`: raw scores or fused attention in both models, and the features that it learns from.
-
-        A stage that needs no layers of the teacher gets its logits and h beside the features, made in one pass.
-        """
+    def enter(self, stage: Stage) -> None:
+        """Compute the terms of `stage` from now on, with attention factors in both models or without."""
         self.stage = stage
-        record_scores(self.student, stage.scores)
-        if self.teacher is None:
-            return features
-        record_scores(self.teacher.encoder, stage.scores)
-        return features if stage.layers else self._remember(features, collator)
+        for model in (self.student, self.teacher.encoder if self.teacher else None):
+            if model is not None:
+                record_factors(model, bool(stage.layers.attention))
 
     @torch.no_grad()
-    def taught(self, batch: Batch) -> EncoderOutputs | None:
-        """What the frozen teacher says of a batch: remembered where only that is needed, else live."""
+    def taught(self, batch: Batch) -> TeacherOutputs | None:
+        """What the frozen teacher says of a batch."""
+        layers = self.stage.layers
+        if self._cache is not None and self._cache.holds(batch[CACHE_ROW], layers):
+            return self._cache.read(batch[CACHE_ROW], layers)
         if self.teacher is None:
             return None
         assert_frozen(self.teacher)
-        if TAUGHT_LOGITS in batch:
-            return EncoderOutputs(
-                logits=batch[TAUGHT_LOGITS],
-                hidden_states=(),
-                attention_scores=(),
-                pooled=batch[TAUGHT_POOLED],
-                representation=batch[TAUGHT_REPRESENTATION],
-            )
-        return self.teacher.outputs(batch, scores=self.stage.scores, prefix=self._teacher_prefix)
-
-    def _remember(self, features: Sequence[Features], collator: Collator) -> list[Features]:
-        remembered: list[Features] = [dict(feature) for feature in features]
-        for indices, batch in _batches_in_order(self.student, features, collator):
-            taught = self.taught(batch)
-            assert taught is not None
-            assert taught.representation is not None
-            rows = zip(indices, taught.logits.cpu(), taught.pooled.cpu(), taught.representation.cpu(), strict=True)
-            for index, logits, pooled, h in rows:
-                remembered[index] |= {TAUGHT_LOGITS: logits, TAUGHT_POOLED: pooled, TAUGHT_REPRESENTATION: h}
-        return remembered
+        other_tokens = any(name.startswith(TEACHER_TOKENS) for name in batch)
+        return self.teacher.outputs(batch, layers, prefix=TEACHER_TOKENS if other_tokens else "")
 
     def forward(self, **batch: Tensor) -> LossTerms:
         taught = self.taught(batch)
-        student: EncoderOutputs = forward(self.student, batch, scores=self.stage.scores)
+        student = forward(self.student, batch, factors=bool(self.stage.layers.attention))
         return self.method.loss(student, batch, taught, self.stage)
 
 
-def _batches_in_order(
-    model: PreTrainedModel, features: Sequence[Features], collator: Collator
-) -> Iterator[tuple[list[int], Batch]]:
+def batches_in_order(model: nn.Module, features: Encoded, collator: Collator) -> Iterator[tuple[list[int], Batch]]:
+    """Batches on the model's device, from the shortest text to the longest, with their indices."""
     device = next(model.parameters()).device
-    for indices in ordered_batches(features, EVALUATION_BATCH):
+    for indices in ordered_batches(features.lengths, EVALUATION_BATCH):
         yield indices, {name: value.to(device) for name, value in collator([features[i] for i in indices]).items()}
 
 
 def outputs_in_order(
-    model: PreTrainedModel, features: Sequence[Features], collator: Collator
+    model: PreTrainedModel, features: Encoded, collator: Collator, precision: Precision = "float32"
 ) -> Iterator[tuple[list[int], EncoderOutputs]]:
     """What `model` says in eval mode, batch by batch from the shortest text to the longest, with their indices."""
     model.eval()
-    for indices, batch in _batches_in_order(model, features, collator):
-        with torch.no_grad():
+    for indices, batch in batches_in_order(model, features, collator):
+        with torch.no_grad(), autocast(precision):
             outputs = forward(model, batch)
         yield indices, outputs
 
 
-def predict(model: PreTrainedModel, features: Sequence[Features], collator: Collator) -> Tensor:
+def predict(model: PreTrainedModel, features: Encoded, collator: Collator) -> Tensor:
     """Class probabilities (N, M), in the order of `features`."""
     found = torch.zeros(len(features), model.config.num_labels)
     for indices, outputs in outputs_in_order(model, features, collator):
@@ -231,11 +212,26 @@ def predict(model: PreTrainedModel, features: Sequence[Features], collator: Coll
     return found
 
 
-def embed(model: PreTrainedModel, features: Sequence[Features], collator: Collator, name: str) -> Tensor:
-    """E(x) (N, H), in the order of `features`."""
-    found = torch.zeros(len(features), model.config.hidden_size)
+def embed(
+    model: PreTrainedModel, features: Encoded, collator: Collator, name: str, precision: Precision, found: Tensor
+) -> Tensor:
+    """Write E(x) into `found` (N, H), in the order of `features`, and return it."""
     with Progress(name, len(features)) as progress:
-        for indices, outputs in outputs_in_order(model, features, collator):
-            found[indices] = outputs.pooled.cpu()
+        for indices, outputs in outputs_in_order(model, features, collator, precision):
+            found[indices] = outputs.pooled.float().cpu()
             progress.advance(len(indices))
     return found
+
+
+def teach_all(
+    teacher: MetaTeacher, features: Encoded, collator: Collator, layers: TeacherLayers, precision: Precision
+) -> Iterator[tuple[list[int], Batch, TeacherOutputs]]:
+    """What the frozen teacher says of every example, batch by batch from the shortest text to the longest."""
+    assert_frozen(teacher)
+    record_factors(teacher.encoder, bool(layers.attention))
+    with Progress("remember what the teacher says", len(features)) as progress:
+        for indices, batch in batches_in_order(teacher, features, collator):
+            with torch.no_grad(), autocast(precision):
+                outputs = teacher.outputs(batch, layers)
+            yield indices, batch, outputs
+            progress.advance(len(indices))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,12 +14,43 @@ from transformers import PreTrainedModel
 
 from metakd import losses
 from metakd.batching import Batch
-from metakd.encoders import EncoderOutputs, forward
+from metakd.encoders import forward
 from metakd.losses import LossTerms, Term
 
 HEAD_FILE = "domain_head.safetensors"
 BLIND_KINDS = ("uniform", "reversal")  # kinds of L_dom whose h is made without the domain embedding e_z
 UNKNOWN_DOMAIN = -1
+
+
+class TeacherLayers(NamedTuple):
+    """Layers of a teacher that a stage of training matches; 0 is the embedding output, 1 the first layer."""
+
+    hidden: tuple[int, ...] = ()
+    attention: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.hidden or self.attention)
+
+    def within(self, other: TeacherLayers) -> bool:
+        return set(self.hidden) <= set(other.hidden) and set(self.attention) <= set(other.attention)
+
+    def joined(self, other: TeacherLayers) -> TeacherLayers:
+        both = zip(self, other, strict=True)
+        return TeacherLayers(*(tuple(sorted({*ours, *theirs})) for ours, theirs in both))
+
+
+NO_LAYERS = TeacherLayers()
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What the teacher says of a batch of B texts, with those layers that were asked for."""
+
+    logits: Tensor  # (B, M)
+    pooled: Tensor  # (B, H): E(x)
+    representation: Tensor  # (B, H): h
+    hidden_states: Mapping[int, Tensor]  # layer -> (B, L, H)
+    attention_factors: Mapping[int, Tensor]  # layer -> (B, A, L, 2d): `encoders.raw_scores` makes scores of them
 
 
 class TransferableRepresentation(nn.Module):
@@ -54,10 +87,16 @@ class MetaTeacher(nn.Module):
         self.domain_loss = domain_loss if num_domains > 1 else "none"
         self.gamma1 = gamma1
 
-    def outputs(self, batch: Batch, *, scores: bool = False, prefix: str = "") -> EncoderOutputs:
-        """What the teacher says of a batch, h included."""
-        outputs = forward(self.encoder, batch, scores=scores, prefix=prefix)
-        return replace(outputs, representation=self.transferable(outputs.pooled, batch["domains"]))
+    def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS, prefix: str = "") -> TeacherOutputs:
+        """What the teacher says of a batch; attention needs `encoders.record_factors` first."""
+        outputs = forward(self.encoder, batch, factors=bool(layers.attention), prefix=prefix)
+        return TeacherOutputs(
+            logits=outputs.logits,
+            pooled=outputs.pooled,
+            representation=self.transferable(outputs.pooled, batch["domains"]),
+            hidden_states={layer: outputs.hidden_states[layer] for layer in layers.hidden},
+            attention_factors={layer: outputs.attention_factors[layer - 1] for layer in layers.attention},
+        )
 
     def forward(self, **batch: Tensor) -> LossTerms:
         """L_T = mean_i [t_i · CE(y_i, classifier(x_i)) + γ1 · L_dom(z_i, domain_head(h_i))]; no t on L_dom."""
@@ -66,7 +105,6 @@ class MetaTeacher(nn.Module):
             "class": Term(losses.cross_entropy(outputs.logits, batch["labels"]), weights=batch["instance_weights"])
         }
         if self.domain_loss != "none":
-            assert outputs.representation is not None
             values = self._domain_loss(outputs.representation, batch["domains"])
             terms["domain"] = Term(values, coefficient=self.gamma1)
         return terms

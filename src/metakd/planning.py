@@ -13,11 +13,16 @@ from transformers import PreTrainedModel
 from metakd import losses
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
+from metakd.distillation import layers_to_keep
 from metakd.encoders import forward, load_encoder, map_layers, set_dropout
+from metakd.hardware import device
+from metakd.methods import METHODS
+from metakd.methods.base import Stage
 from metakd.progress import stdout
-from metakd.runs import Run, device
+from metakd.runs import Run
 from metakd.sources import SPLITS
 from metakd.students import count_parameters, cut_student, layers_to_cut
+from metakd.teacher_cache import fits, layer_bytes
 
 BACKWARD = 3  # a forward and a backward pass cost about as much as three forward passes
 CHECKPOINT_COPIES = 3 * 2  # weights and two moments of the optimizer, two checkpoints at a time
@@ -37,7 +42,7 @@ class Sizes:
 
 
 def print_plan(run: Run) -> None:
-    """Print the plan; the time is scaled from one real training step of the base on real text."""
+    """Print the plan; times are scaled from one real training step of the base on real text."""
     settings, data = run.settings, run.data
     base = load_encoder(resolve(settings.base), data.labels)
     num_layers = layers_to_cut(settings.student)
@@ -48,19 +53,7 @@ def print_plan(run: Run) -> None:
     teacher, student = Sizes.of(base), Sizes.of(student_model)
     second = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
 
-    rows = len(data.train)
-    learning = BACKWARD * student.computing
-    own = settings.match_epochs if settings.stages == "two" else settings.predict_epochs
-    matched = settings.shared_epochs + own
-    recalled = settings.predict_epochs if settings.stages == "two" else 0
-    work = {
-        "weigh": rows * teacher.computing,
-        "teach": settings.teacher_epochs * rows * BACKWARD * teacher.computing,
-        f"distill ({settings.method})": matched * rows * (learning + teacher.computing) + recalled * rows * learning,
-    }
-    if settings.rival:
-        passes = len(data.domains) * settings.shared_epochs + own + recalled
-        work["distill (fine_tuned)"] = passes * rows * learning
+    work = _work(run, teacher, student)
     steps = Table(title=f"Plan of {run.folder}")
     steps.add_column("step")
     steps.add_column("minutes, about", justify="right")
@@ -69,11 +62,43 @@ def print_plan(run: Run) -> None:
     steps.add_row("all", f"{sum(work.values()) * second / 60:.1f}")
     stdout.print(_data_table(run), steps)
     fleets = 2 if settings.rival else 1
-    kept = 4 * (teacher.parameters + fleets * len(data.domains) * student.parameters)
+    models = 4 * (teacher.parameters + fleets * len(data.domains) * student.parameters)
+    checkpoints = 4 * CHECKPOINT_COPIES * teacher.parameters
+    lengths = run.features(data.train, run.tokenizer).lengths
+    sizes = layer_bytes(lengths, base.config.hidden_size, layers_to_keep(_taught(run)), run.precision)
+    fitting = fits(sizes, run.cache_budget)
     stdout.print(
         f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; "
-        f"disk {kept / 1e9:.2f} GB, and up to {4 * CHECKPOINT_COPIES * teacher.parameters / 1e9:.2f} GB while training"
+        f"disk {models / 1e9:.2f} GB, and up to {checkpoints / 1e9:.2f} GB while training"
     )
+    stdout.print(
+        f"{run.precision} products; {sizes[fitting].sum() / 1e9:.2f} GB of disk, while students learn, for the "
+        f"teacher's layers on {fitting.mean():.0%} of the examples"
+    )
+
+
+def _taught(run: Run) -> list[Stage]:
+    return [stage for m in run.methods if "teacher" in METHODS[m].needs for stage in run.stages[m]]
+
+
+def _work(run: Run, teacher: Sizes, student: Sizes) -> dict[str, float]:
+    """Forward passes of each step, times the parameters that compute in them."""
+    rows = len(run.data.train)
+    learning = BACKWARD * student.computing
+    work: dict[str, float] = {
+        "weigh": rows * teacher.computing,
+        "teach": run.settings.teacher_epochs * rows * BACKWARD * teacher.computing,
+    }
+    taught = _taught(run)
+    if taught:
+        live = 0 if layers_to_keep(taught) else sum(stage.epochs for stage in taught if stage.layers)
+        work["ask the teacher"] = (1 + live) * rows * teacher.computing
+    for method in run.methods:
+        passes = sum(stage.epochs for stage in run.stages[method])
+        if method == "fine_tuned":  # a pass over all domains is as many updates as one over each of equal domains
+            passes += (len(run.data.domains) - 1) * run.settings.shared_epochs
+        work[f"distill ({method})"] = passes * rows * learning
+    return work
 
 
 def _data_table(run: Run) -> Table:
@@ -91,7 +116,7 @@ def _forward_seconds(run: Run, model: PreTrainedModel) -> float:
     """Seconds of one example's forward pass, a third of its training step; the first of two steps warms up."""
     examples = run.data.train[: run.settings.batch_size]
     features = run.features(examples, run.tokenizer)
-    batch = {name: value.to(device()) for name, value in Collator(run.tokenizer.pad_token_id)(features).items()}
+    batch = {name: value.to(device()) for name, value in Collator(run.tokenizer.pad_token_id)([*features]).items()}
     set_dropout(model, run.settings.dropout, run.settings.attention_dropout)
     model.to(device()).train()
     elapsed = 0.0

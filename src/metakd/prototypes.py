@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CHUNK = 65_536  # examples compared with all prototypes at a time
+
 
 @dataclass(frozen=True)
 class Prototypes:
@@ -50,6 +52,19 @@ def prototype_scores(
     have the class; where home or abroad has none, the other side alone counts, unscaled; where neither has
     one, nothing speaks for or against the example and it gets the mean of all others (1 if there are none).
     """
+    parts = [
+        _scores(known, *part, alpha)
+        for part in zip(embeddings.split(CHUNK), labels.split(CHUNK), domains.split(CHUNK), strict=True)
+    ]
+    scores, defined = (torch.cat(found) for found in zip(*parts, strict=True))
+    neutral = scores[defined].mean() if defined.any() else torch.tensor(1.0)
+    return torch.where(defined, scores, neutral)
+
+
+def _scores(
+    known: Prototypes, embeddings: Tensor, labels: Tensor, domains: Tensor, alpha: float
+) -> tuple[Tensor, Tensor]:
+    """t of one chunk of N examples, and which of them have a prototype to be compared with: (N,), (N,) bool."""
     counts = known.counts[domains, labels]  # (N,), the example itself included
     home_sum = known.vectors[domains, labels] * counts[:, None]
     home = F.cosine_similarity((home_sum - embeddings) / (counts - 1).clamp(min=1)[:, None], embeddings, dim=-1)
@@ -65,9 +80,7 @@ def prototype_scores(
     scores = alpha * home + (1 - alpha) * foreign_mean
     scores = torch.where(has_foreign, scores, home)
     scores = torch.where(has_home, scores, foreign_mean)
-    defined = has_home | has_foreign
-    neutral = scores[defined].mean() if defined.any() else torch.tensor(1.0)
-    return torch.where(defined, scores, neutral)
+    return scores, has_home | has_foreign
 
 
 def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from metakd.artifacts import digest_files, fingerprint, read_manifest, write_json
-from metakd.batching import Features, encode, updates_a_pass
+from metakd.artifacts import digest_files, fingerprint, free_disk, read_manifest, write_json
+from metakd.batching import Encoded, encode, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.domains import MultiDomainDataset, folder_name, load_dataset
@@ -27,12 +27,14 @@ from metakd.encoders import (
 )
 from metakd.errors import InputError, noting
 from metakd.examples import Example
+from metakd.hardware import Precision, native_precision
 from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
-from metakd.methods.base import Setup
+from metakd.methods.base import Setup, Stage
 from metakd.students import layers_to_cut
 
 RUN_FILE = "run.json"
+WEIGHTS_FILE = "weights.jsonl"
 MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*")
 OPTIMISATION = ("seed", "batch_size", "warmup", "weight_decay", "dropout", "attention_dropout")
 WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
@@ -71,11 +73,12 @@ class Run:
         if problems or found is None:
             raise InputError("\n".join(str(problem) for problem in problems))
         run = cls(Path(folder), settings, found)
-        run._check_methods()
+        _ = run.stages
         return run
 
-    def _check_methods(self) -> None:
-        """Let every method decide, on models without weights, whether it can do what the settings ask."""
+    @cached_property
+    def stages(self) -> dict[str, list[Stage]]:
+        """What each method will do; on models without weights it decides whether it can do what the settings ask."""
         settings, labels, num_domains = self.settings, self.data.labels, len(self.data.domains)
         num_layers = layers_to_cut(settings.student)
         folder = resolve(settings.base if num_layers else settings.student)
@@ -86,8 +89,7 @@ class Run:
             head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
             updates = updates_a_pass(len(self.data.train), settings.batch_size)
             setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, updates, updates)
-            for method in self.methods:
-                METHODS[method].build(setup)
+            return {method: METHODS[method].build(setup).stages() for method in self.methods}
 
     @property
     def methods(self) -> list[str]:
@@ -116,7 +118,8 @@ class Run:
             raise InputError(f"{self.folder}: no run here to be overwritten; choose another --output")
         shared = [self.shared_folder(method) for method in METHODS] + [self.folder / "shared_student"]
         fleets = [self.folder / name for name in ("students", *METHODS)]
-        for folder in (self.weights_folder, self.teacher_folder, *shared, *fleets, self.folder / "checkpoints"):
+        passing = (self.cache_folder, self.folder / "checkpoints")
+        for folder in (self.weights_folder, self.teacher_folder, *shared, *fleets, *passing):
             shutil.rmtree(folder, ignore_errors=True)
         for name in ("results.json", "results.md", RUN_FILE):
             (self.folder / name).unlink(missing_ok=True)
@@ -131,6 +134,17 @@ class Run:
             "pairs": self.data.has_pairs,
             "settings": self.settings.model_dump(mode="json"),
         }
+
+    @cached_property
+    def precision(self) -> Precision:
+        """That of the settings, or what the device computes natively."""
+        return native_precision() if self.settings.precision == "auto" else self.settings.precision
+
+    @property
+    def cache_budget(self) -> float:
+        """Bytes of disk for the teacher's layers: as set, or a quarter of what is free."""
+        gigabytes = self.settings.cache_budget
+        return free_disk(self.folder) / 4 if gigabytes is None else gigabytes * 1e9
 
     # --- Folders
 
@@ -150,6 +164,11 @@ class Run:
         """The one student from which the method's students start."""
         return self.folder / ("shared_student" if method == self.settings.method else f"{method}_shared_student")
 
+    @property
+    def cache_folder(self) -> Path:
+        """What the meta-teacher said of the training examples, while students learn from it."""
+        return self.folder / "teacher_cache"
+
     def checkpoint_folder(self, name: str, mark: str) -> Path:
         """Checkpoints of a step that is under way; `mark` keeps those of other settings apart."""
         return self.folder / "checkpoints" / f"{name}-{mark[:12]}"
@@ -162,7 +181,9 @@ class Run:
 
     @cached_property
     def weigh_fingerprint(self) -> str:
-        return fingerprint("weigh", self.data_fingerprint, self._values(WEIGH_SETTINGS), self._base_digest)
+        return fingerprint(
+            "weigh", self.data_fingerprint, self._values(WEIGH_SETTINGS), self._base_digest, self.precision
+        )
 
     @cached_property
     def teach_fingerprint(self) -> str:
@@ -171,7 +192,7 @@ class Run:
     def distill_fingerprint(self, method: str, domain: str | None) -> str:
         """Of the student of `domain`, or of the shared start of all (None)."""
         needs = METHODS[method].needs
-        sources = [self.data_fingerprint, self._base_digest, self._student_digest]
+        sources = [self.data_fingerprint, self._base_digest, self._student_digest, self.precision]
         sources += [self.weigh_fingerprint] if "instance_weights" in needs else []
         sources += [self.teach_fingerprint] if "teacher" in needs else []
         return fingerprint("distill", method, domain, sources, self._values(DISTILL_SETTINGS))
@@ -195,13 +216,21 @@ class Run:
     def tokenizer(self) -> Any:
         return load_tokenizer(resolve(self.settings.base), self.settings.max_length)
 
-    def features(self, examples: Sequence[Example], tokenizer: Any) -> list[Features]:
+    def features(self, examples: Sequence[Example], tokenizer: Any) -> Encoded:
         """Token ids, and labels and domains as their places in the sorted lists."""
-        features = encode(tokenizer, examples, self.settings.max_length)
-        for feature, example in zip(features, examples, strict=True):
-            feature["labels"] = self.data.labels.index(example.label)
-            feature["domains"] = self.data.domains.index(example.domain)
-        return features
+        places = [(self.data.labels.index(e.label), self.data.domains.index(e.domain)) for e in examples]
+        labels, domains = zip(*places, strict=True) if places else ((), ())
+        return encode(tokenizer, examples, self.settings.max_length).with_columns(labels=labels, domains=domains)
+
+    def instance_weights(self, examples: Sequence[Example]) -> list[float]:
+        """What `weigh` found for each example; InputError where it has not run."""
+        if not is_done(self.weights_folder, self.weigh_fingerprint):
+            raise InputError(
+                f"{self.weights_folder}: no instance weights; run `metakd weigh --output {self.folder}` first"
+            )
+        with (self.weights_folder / WEIGHTS_FILE).open(encoding="utf-8") as lines:
+            weights = {row["id"]: row["weight"] for row in map(json.loads, lines)}
+        return [weights[e.id] for e in examples]
 
 
 def _check_models(settings: Settings) -> None:
@@ -241,7 +270,3 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not isinstance(described, Mapping) or "settings" not in described:
         raise InputError(f"{folder}/{RUN_FILE}: not the description of a run")
     return dict(described)
-
-
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -13,7 +13,7 @@ from metakd.batching import Batch
 from metakd.config import Settings
 from metakd.encoders import EncoderOutputs
 from metakd.losses import LossTerms
-from metakd.meta_teacher import MetaTeacher
+from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, TeacherOutputs
 
 Need = Literal["teacher", "instance_weights", "shared_start"]
 
@@ -26,8 +26,7 @@ class Stage:
     epochs: int
     learning_rate: float
     terms: tuple[str, ...]
-    layers: bool = False  # whether the teacher's hidden states are needed, not only its logits and h
-    scores: bool = False  # whether raw attention scores are needed of both models
+    layers: TeacherLayers = NO_LAYERS  # of the teacher; attention factors of the student go with its own
     shared: bool = False  # on all domains' text, once, by the one student from which each domain's own starts
 
 
@@ -61,6 +60,6 @@ class Method(Protocol):
         """Projections and the like: trained with the student, stripped when it is saved."""
         ...
 
-    def loss(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs | None, stage: Stage) -> LossTerms:
+    def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         """Named terms of one value an example; `losses.reduce` weights and averages them."""
         ...

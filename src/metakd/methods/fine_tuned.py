@@ -11,6 +11,7 @@ from metakd import losses
 from metakd.batching import Batch
 from metakd.encoders import EncoderOutputs
 from metakd.losses import LossTerms, Term
+from metakd.meta_teacher import TeacherOutputs
 from metakd.methods.base import Need, Setup, Stage
 
 
@@ -39,5 +40,5 @@ class FineTuned:
     def trainable_modules(self) -> dict[str, nn.Module]:
         return {}
 
-    def loss(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs | None, stage: Stage) -> LossTerms:
+    def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         return {"class": Term(losses.cross_entropy(student.logits, batch["labels"]))}

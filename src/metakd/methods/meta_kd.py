@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from metakd import losses
 from metakd.batching import Batch
 from metakd.config import Settings
-from metakd.encoders import EncoderOutputs, has_raw_scores, map_layers
+from metakd.encoders import EncoderOutputs, has_raw_scores, map_layers, raw_scores
 from metakd.errors import InputError
 from metakd.losses import LossTerms, Term
-from metakd.meta_teacher import TransferableRepresentation
+from metakd.meta_teacher import TeacherLayers, TeacherOutputs, TransferableRepresentation
 from metakd.methods.base import Need, Setup, Stage
 from metakd.progress import notice
 from metakd.prototypes import expertise_weights
@@ -83,13 +83,16 @@ class MetaKD:
         ]
 
     def _stage(self, name: str, epochs: int, learning_rate: float, terms: tuple[str, ...]) -> Stage:
-        layers = any(term in LAYER_TERMS for term in terms)
-        return Stage(name, epochs, learning_rate, terms, layers, scores=self.raw_scores and "attention" in terms)
+        mapped = tuple(sorted(set(self.layers)))
+        related = "hidden" in terms or ("attention" in terms and not self.raw_scores)
+        hidden = (0,) * ("embedding" in terms) + mapped * related
+        attention = mapped * ("attention" in terms and self.raw_scores)
+        return Stage(name, epochs, learning_rate, terms, TeacherLayers(hidden, attention))
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         return self.projections | ({"transferable": self.transferable} if "feature" in self.terms else {})
 
-    def loss(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs | None, stage: Stage) -> LossTerms:
+    def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         assert teacher is not None
         trust = expertise_weights(
             batch["instance_weights"], teacher.logits, batch["labels"], hard=self.settings.expertise == "hard"
@@ -113,11 +116,11 @@ class MetaKD:
     def _project(self, name: str, states: Tensor) -> Tensor:
         return self.projections[name](states) if name in self.projections else states
 
-    def _embedding(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
+    def _embedding(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
         ours = self._project("layers", student.hidden_states[0])
         return losses.hidden_state_loss(ours, teacher.hidden_states[0], batch["attention_mask"])
 
-    def _hidden(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
+    def _hidden(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
         return losses.sum_layers(
             [
                 losses.hidden_state_loss(
@@ -127,13 +130,13 @@ class MetaKD:
             ]
         )
 
-    def _attention(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
+    def _attention(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
         mask = batch["attention_mask"]
         if self.raw_scores:
             return losses.sum_layers(
                 [
-                    losses.attention_score_loss(ours, teacher.attention_scores[layer - 1], mask)
-                    for ours, layer in zip(student.attention_scores, self.layers, strict=True)
+                    losses.attention_score_loss(raw_scores(ours), raw_scores(teacher.attention_factors[layer]), mask)
+                    for ours, layer in zip(student.attention_factors, self.layers, strict=True)
                 ]
             )
         return losses.sum_layers(
@@ -143,11 +146,10 @@ class MetaKD:
             ]
         )
 
-    def _prediction(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
+    def _prediction(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
         return losses.prediction_loss(student.logits, teacher.logits, self.settings.temperature)
 
-    def _feature(self, student: EncoderOutputs, batch: Batch, teacher: EncoderOutputs) -> Tensor:
-        assert teacher.representation is not None
+    def _feature(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
         ours = self._project("feature", self.transferable(student.pooled, batch["domains"]))
         return losses.transferable_knowledge_loss(ours, teacher.representation)
 

@@ -1,0 +1,76 @@
+"""What is checked of a model before anyone relies on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from metakd import engine
+from metakd.artifacts import read_manifest
+from metakd.batching import Collator
+from metakd.encoders import load_classifier, load_tokenizer
+from metakd.errors import CheckError, InputError
+from metakd.evaluation import domain_probe
+from metakd.examples import Example
+from metakd.hardware import device
+from metakd.meta_teacher import MetaTeacher
+from metakd.runs import Run
+
+TEACHER_MARGIN = 0.05  # what a teacher's accuracy has to be above that of the commonest class
+SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
+
+
+def check_reloaded(
+    run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, train: list[Example], dev: list[Example]
+) -> dict[str, Any]:
+    """Score the model and what was saved of it, on dev where there is one; CheckError where they differ."""
+    examples = dev or train
+    saved = load_classifier(folder).to(device())
+    theirs = engine.predict(saved, run.features(examples, load_tokenizer(folder)), Collator(tokenizer.pad_token_id))
+    ours = engine.predict(model, run.features(examples, tokenizer), Collator(tokenizer.pad_token_id))
+    difference = (ours - theirs).abs().max().item()
+    if not difference <= SAME_PROBABILITY:
+        raise CheckError(f"{folder}: reloaded, its probabilities differ by {difference:.2g} from what was saved")
+    truth = torch.tensor([run.data.labels.index(e.label) for e in examples])
+    commonest = Counter(e.label for e in examples).most_common(1)[0][1]
+    return {
+        "split": "dev" if dev else "train",
+        "examples": len(examples),
+        "accuracy": (ours.argmax(-1) == truth).float().mean().item(),
+        "commonest_class": commonest / len(examples),
+    }
+
+
+def check_teacher(run: Run) -> None:
+    """Raise InputError for a meta-teacher that is hardly better than always saying the commonest class."""
+    manifest = read_manifest(run.teacher_folder)
+    assert manifest is not None
+    found = manifest["check"]
+    least = min(TEACHER_MARGIN, (1 - found["commonest_class"]) / 2)
+    if found["accuracy"] - found["commonest_class"] < least and not run.settings.allow_weak_teacher:
+        raise InputError(
+            f"the meta-teacher is near chance: accuracy {found['accuracy']:.3f} on {found['examples']} "
+            f"examples of {found['split']}, "
+            f"{found['commonest_class']:.3f} by the commonest class alone. Raise --teacher-epochs or "
+            "--teacher-learning-rate, check the labels, or take it as it is by --allow-weak-teacher"
+        )
+
+
+def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, float | None]:
+    """How well the domain can be read off E(x) and off h: what the kinds of L_dom are said to change."""
+    features = run.features(examples, run.tokenizer)
+    pooled = torch.zeros(len(features), teacher.encoder.config.hidden_size)
+    collator = Collator(run.tokenizer.pad_token_id)
+    engine.embed(teacher.encoder, features, collator, "probe the domain", run.precision, pooled)
+    domains = features.column("domains")
+    with torch.no_grad():
+        h = teacher.transferable.cpu()(pooled, domains)
+    return {
+        "chance": domains.bincount().max().item() / len(domains),
+        "pooled": domain_probe(pooled.double().numpy(), domains.numpy()),
+        "representation": domain_probe(h.double().numpy(), domains.numpy()),
+    }

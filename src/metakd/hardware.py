@@ -1,0 +1,52 @@
+"""Where models run, and how precisely."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def processor_name() -> str:
+    return _processor().get("model name") or platform.processor() or platform.machine()
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself (x86: AVX512-BF16 or AMX; Arm: BF16)."""
+    found = _processor()
+    return any("bf16" in flag for flag in found.get("flags", found.get("Features", "")).split())
+
+
+def device() -> Any:
+    """The torch.device that models run on: the first GPU, or the processor."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def native_precision() -> Precision:
+    """bfloat16 where the device computes in it natively, else float32."""
+    import torch
+
+    if device().type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if processor_has_bfloat16() else "float32"
+
+
+def autocast(precision: Precision) -> AbstractContextManager[Any]:
+    """Matrix products in `precision` inside; weights, losses and reductions stay float32."""
+    import torch
+
+    return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def _processor() -> dict[str, str]:
+    """What /proc/cpuinfo says of the last core, by name; empty where there is no such file."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return {}
