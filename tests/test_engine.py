@@ -79,6 +79,7 @@ def test_resumed_training_ends_where_the_unbroken_one_does(
     unbroken, broken, resumed = (learner_of(checkpoint()) for _ in range(3))
     features, plan = features_of(checkpoint()), plan_of(tmp_path / "broken")
     engine.fit(unbroken, features, Collator(0), plan_of(tmp_path / "unbroken"))
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0)
     with monkeypatch.context() as patch:
         ticks = engine._Ticks
         patch.setattr(engine, "_Ticks", type("Stopping", (_Stop, ticks), {}))
@@ -94,10 +95,16 @@ def test_resumed_training_ends_where_the_unbroken_one_does(
     assert not all(torch.equal(value, before[name]) for name, value in resumed.state_dict().items())
 
 
-def test_a_finished_stage_is_loaded_and_not_trained_again(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seconds", "kept"), [(0, ["checkpoint-12", "checkpoint-8"]), (1000, [])])
+def test_checkpoints_are_kept_where_they_save_enough_work(
+    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, kept: list[str]
+) -> None:
+    """A finished stage that has one is loaded and not trained again; without one, it is trained to the same weights."""
+    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", seconds)
     first, again = learner_of(checkpoint()), learner_of(checkpoint())
-    engine.fit(first, features_of(checkpoint()), Collator(0), plan_of(tmp_path / "a"))
-    engine.fit(again, features_of(checkpoint()), Collator(0), plan_of(tmp_path / "a"))
+    engine.fit(first, features_of(checkpoint()), Collator(0), plan_of(tmp_path))
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == kept
+    engine.fit(again, features_of(checkpoint()), Collator(0), plan_of(tmp_path))
     assert same(first, again)
 
 

@@ -129,7 +129,8 @@ def test_projections_stand_on_the_students_side_and_are_trained(checkpoint: Call
         learner.extras["layers"].bias.zero_()
     taught = learner.taught(batch)
     assert taught is not None
-    expected = losses.hidden_state_loss(torch.zeros(()), taught.hidden_states[0], batch["attention_mask"])
+    target = taught.hidden_states[0]
+    expected = losses.hidden_state_loss(torch.zeros_like(target), target, batch["attention_mask"])
     torch.testing.assert_close(learner(**batch)["embedding"].values, expected)
 
 

@@ -354,3 +354,22 @@ def test_scores_are_told_without_the_rows_that_stand_in_train_too(
     expected = sum(sum(own) / len(own) for own in right.values()) / len(right)
     assert results["average"]["student"]["accuracy_without_leaks"] == pytest.approx(expected)
     assert "4 of them stand in train as well; averages without those: " in (run.folder / "results.md").read_text()
+
+
+def test_bfloat16_products_give_about_the_same_students_saved_in_float32(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        run = open_run(tmp_path / precision, toy_data, checkpoint(), precision=precision, match_epochs=2)
+        pipeline.weigh(run)
+        pipeline.teach(run)
+        folder = pipeline.distill(run, "books")
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        assert manifest["precision"] == precision
+        found[precision] = load_file(folder / "model.safetensors")
+    for name, whole in found["float32"].items():
+        half = found["bfloat16"][name]
+        assert half.dtype == torch.float32
+        assert 0 < (half - whole).norm() < 0.05 * whole.norm().clamp(min=1), name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from metakd.progress import Progress
 from metakd.teacher_cache import TeacherCache
 
 EVALUATION_BATCH = 64
+CHECKPOINT_SECONDS = 30  # writing one takes about a second: it holds three times the weights
 CACHE_ROW = "cache_row"  # column of features: the example's row in the teacher's cache
 
 
@@ -78,19 +80,26 @@ class _Trainer(Trainer):
 
 
 class _Ticks(TrainerCallback):
-    """Moves the progress bar with the updates."""
+    """Moves the progress bar with the updates, and keeps a checkpoint at an epoch's end if it saves enough work."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
+        self.saved = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.update(state.global_step, state.max_steps)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_save = time.monotonic() - self.saved >= CHECKPOINT_SECONDS
+        if control.should_save:
+            self.saved = time.monotonic()
 
 
 def fit(learner: nn.Module, features: Encoded, collator: Collator, plan: Plan) -> list[dict[str, float]]:
     """Train `learner`, whose forward gives LossTerms, and return the log.
 
-    Checkpoints are kept after each epoch in `plan.folder`; training goes on from the last whole one.
+    Checkpoints are kept in `plan.folder` at the end of epochs, where CHECKPOINT_SECONDS of work or more have gone by
+    since the last one; training goes on from the last whole one.
     """
     settings = plan.settings
     updates = updates_a_pass(len(features), settings.batch_size)

@@ -96,8 +96,7 @@ def hidden_state_loss(
     mask: Tensor,  # (B, L), 1 for a real token, 0 for padding
 ) -> Tensor:  # (B,)
     """L_hid of one mapped layer (L_emb when given embedding outputs): MSE, mean over tokens and width."""
-    squared = (student.float() - teacher.float()).pow(2).mean(-1)
-    return _masked_mean(squared, mask)
+    return _masked_mean(_squared_error(student, teacher).mean(-1), mask)
 
 
 def attention_score_loss(
@@ -106,8 +105,7 @@ def attention_score_loss(
     mask: Tensor,  # (B, L)
 ) -> Tensor:  # (B,)
     """L_att of one mapped layer: MSE of raw scores q·k/√d, before mask and softmax; mean over heads and pairs."""
-    squared = (student.float() - teacher.float()).pow(2).mean(1)
-    return _masked_pair_mean(squared, mask)
+    return _masked_pair_mean(_squared_error(student, teacher).mean(1), mask)
 
 
 def relation_loss(
@@ -120,8 +118,7 @@ def relation_loss(
     Needs neither equal heads nor equal widths (after Tung and Mori, "Similarity-Preserving KD", ICCV 2019).
     """
     similarity = [F.normalize(x.float(), dim=-1) for x in (student, teacher)]
-    ours, theirs = (x @ x.transpose(1, 2) for x in similarity)
-    return _masked_pair_mean((ours - theirs).pow(2), mask)
+    return _masked_pair_mean(_squared_error(*(x @ x.transpose(1, 2) for x in similarity)), mask)
 
 
 def prediction_loss(
@@ -139,12 +136,17 @@ def transferable_knowledge_loss(
     teacher: Tensor,  # (B, H): h of the teacher, tanh included
 ) -> Tensor:  # (B,)
     """L_tkd: MSE of the transferable representations h, mean over the width."""
-    return (student.float() - teacher.float()).pow(2).mean(-1)
+    return _squared_error(student, teacher).mean(-1)
 
 
 def sum_layers(losses: Sequence[Tensor]) -> Tensor:
     """Σ over mapped layers of (B,) losses."""
     return torch.stack(list(losses)).sum(0)
+
+
+def _squared_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """(student − teacher)² in float32, element by element and fused in both directions; any equal shapes."""
+    return F.mse_loss(student.float(), teacher.float(), reduction="none")
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -1,0 +1,304 @@
+"""How fast students learn: metakd beside TextBrewer, beside a plain loop, beside a student without a teacher.
+
+    pip install textbrewer==0.2.1.post1
+    python benchmarks/speed.py --data DIR [--teacher minilm 12x768] [--rounds 5] [--examples 320]
+
+DIR holds train.jsonl(.gz); its first texts are learnt from. All contenders train the same student (three layers of
+all-MiniLM-L6-v2, width 384, 12 heads) for the same epochs, batch size and terms: logits, embedding output, hidden
+states and attention of the same layers. `12x768` is a teacher of that shape with random weights, for speed alone.
+
+- `metakd`: its own engine; writing the teacher's outputs is counted in. Precision as `--precision`, `auto` by default.
+- `textbrewer`: GeneralDistiller, float32, texts padded to the full length.
+- `plain`: the loop of the method's public release, written anew: a live teacher, padded to the full length, float32.
+- `alone`: cross-entropy on the labels by metakd's engine: the limit.
+
+Contenders alternate, each in a process of its own, and medians over rounds are compared. An epoch with a live teacher
+is the same work each time, so `textbrewer` and `plain` run `--live-epochs` of them and are scaled to all epochs. Adds
+to benchmarks/results/speed.json under the teacher's name.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, set_seed
+
+from metakd import Settings, load_dataset
+from metakd.artifacts import environment, write_json
+from metakd.batching import Collator, Encoded, encode, updates_a_pass
+from metakd.checkpoints import resolve
+from metakd.encoders import load_encoder, load_tokenizer, map_layers, set_dropout
+from metakd.engine import CACHE_ROW, Distillation, Plan, fit, teach_all
+from metakd.hardware import Precision, native_precision
+from metakd.losses import prediction_loss
+from metakd.meta_teacher import MetaTeacher, freeze
+from metakd.methods.base import Setup
+from metakd.methods.fine_tuned import FineTuned
+from metakd.methods.meta_kd import MetaKD
+from metakd.students import cut_student
+from metakd.teacher_cache import TeacherCache, fits, layer_bytes
+
+RESULT = Path(__file__).parent / "results" / "speed.json"
+EPOCHS, BATCH, LENGTH, RATE = 10, 32, 128, 5e-5
+STUDENT_LAYERS = 3
+LABELS = ["negative", "positive"]
+
+
+class Work:
+    """What every contender is given."""
+
+    def __init__(self, data: str, teacher: str, examples: int) -> None:
+        set_seed(0)
+        self.settings = Settings(
+            batch_size=BATCH,
+            stages="joint",
+            shared_epochs=0,
+            predict_epochs=EPOCHS,
+            predict_learning_rate=RATE,
+            terms=("embedding", "hidden", "attention", "prediction"),
+            student_init="base",
+        )
+        chosen = load_dataset(data).train[:examples]
+        base = resolve(self.settings.base)
+        self.tokenizer = load_tokenizer(base, LENGTH)
+        self.encoded: Encoded = encode(self.tokenizer, chosen, LENGTH).with_columns(
+            labels=[LABELS.index(e.label) for e in chosen],
+            domains=[0] * len(chosen),
+            instance_weights=[1.0] * len(chosen),
+        )
+        encoder = load_encoder(base, LABELS)
+        self.student = cut_student(encoder, map_layers(STUDENT_LAYERS, encoder.config.num_hidden_layers))
+        self.teacher: PreTrainedModel = encoder if teacher == "minilm" else large_teacher(encoder.config.vocab_size)
+        for model in (self.student, self.teacher):
+            set_dropout(model, 0.0, 0.0)
+        self.layers = map_layers(STUDENT_LAYERS, self.teacher.config.num_hidden_layers)
+
+    def padded(self) -> DataLoader[Any]:
+        """Batches of texts padded to the full length, shuffled."""
+        texts = Collator(self.tokenizer.pad_token_id)([*self.encoded])
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        missing = LENGTH - texts["input_ids"].shape[1]
+        rows = [torch.nn.functional.pad(texts[name], (0, missing)) for name in names]
+        dataset = torch.utils.data.TensorDataset(*rows)
+
+        def collate(batch: Any) -> dict[str, torch.Tensor]:
+            return dict(zip(names, map(torch.stack, zip(*batch, strict=True)), strict=True))
+
+        return DataLoader(dataset, BATCH, shuffle=True, collate_fn=collate)
+
+
+def large_teacher(vocabulary: int) -> PreTrainedModel:
+    return BertForSequenceClassification(BertConfig(vocab_size=vocabulary, num_labels=len(LABELS)))
+
+
+# --- Contenders: each returns seconds, and what else it knows ----------------------------------------------------
+
+
+def run_metakd(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
+    teacher = freeze(MetaTeacher(work.teacher, 1, "none", 0.0))
+    updates = updates_a_pass(len(work.encoded), BATCH)
+    method = MetaKD.build(Setup(work.settings, work.student, False, teacher, True, 1, updates, updates))
+    stage = method.stages()[0]
+    collator, rows = Collator(work.tokenizer.pad_token_id), list(range(len(work.encoded)))
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        cache = Path(folder) / "cache"
+        cache.mkdir()
+        sizes = layer_bytes(work.encoded.lengths, teacher.encoder.config.hidden_size, stage.layers, precision)
+        said = teach_all(teacher, work.encoded, collator, stage.layers, precision)
+        TeacherCache.write(cache, [str(row) for row in rows], said, stage.layers, fits(sizes, 1e12), precision)
+        filled = time.perf_counter() - started
+        kept = sum(path.stat().st_size for path in cache.iterdir())
+        del teacher, work.teacher
+        learner = Distillation(work.student, method, None, TeacherCache(cache, stage.layers))
+        plan = Plan("metakd", epochs, RATE, Path(folder) / "checkpoints", work.settings, precision)
+        fit(learner, work.encoded.with_columns(**{CACHE_ROW: rows}), collator, plan)
+        seconds = time.perf_counter() - started
+    return {
+        "seconds": seconds,
+        "fill_seconds": filled,
+        "epoch_seconds": (seconds - filled) / epochs,
+        "cache_bytes": kept,
+    }
+
+
+def run_alone(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
+    del work.teacher
+    settings = work.settings
+    updates = updates_a_pass(len(work.encoded), BATCH)
+    method = FineTuned.build(Setup(settings, work.student, False, None, True, 1, updates, updates))
+    learner = Distillation(work.student, method, None, None)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        plan = Plan("alone", epochs, RATE, Path(folder), settings, precision)
+        fit(learner, work.encoded, Collator(work.tokenizer.pad_token_id), plan)
+        seconds = time.perf_counter() - started
+    return {"seconds": seconds, "epoch_seconds": seconds / epochs}
+
+
+def run_plain(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
+    teacher, student = work.teacher.eval().requires_grad_(False), work.student.train()
+    for model in (teacher, student):
+        model.set_attn_implementation("eager")
+    width = student.config.hidden_size, teacher.config.hidden_size
+    project = torch.nn.Identity() if width[0] == width[1] else torch.nn.Linear(*width)
+    parameters = [*student.parameters(), *project.parameters()]
+    optimizer, mse = torch.optim.AdamW(parameters, lr=RATE), torch.nn.functional.mse_loss
+    loader = work.padded()
+    started = time.perf_counter()
+    for _ in range(epochs):
+        for batch in loader:
+            with torch.no_grad():
+                theirs = teacher(**batch, output_hidden_states=True, output_attentions=True)
+            ours = student(**batch, output_hidden_states=True, output_attentions=True)
+            loss = prediction_loss(ours.logits, theirs.logits).mean()
+            for mine, layer in zip(ours.hidden_states, [0, *work.layers], strict=True):
+                loss = loss + mse(project(mine), theirs.hidden_states[layer])
+            for mine, layer in zip(ours.attentions, work.layers, strict=True):
+                loss = loss + mse(mine, theirs.attentions[layer - 1])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "epoch_seconds": seconds / epochs}
+
+
+def run_textbrewer(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
+    from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+
+    teacher, student = work.teacher.eval(), work.student.train()
+    for model in (teacher, student):
+        model.set_attn_implementation("eager")
+    width = student.config.hidden_size, teacher.config.hidden_size
+    projection = {} if width[0] == width[1] else {"proj": ["linear", *width]}
+    pairs = list(zip(range(1, STUDENT_LAYERS + 1), work.layers, strict=True))
+    matches = [
+        {"layer_T": theirs, "layer_S": mine, "feature": "hidden", "loss": "hidden_mse", "weight": 1, **projection}
+        for mine, theirs in [(0, 0), *pairs]
+    ] + [
+        {"layer_T": theirs - 1, "layer_S": mine - 1, "feature": "attention", "loss": "attention_mse", "weight": 1}
+        for mine, theirs in pairs
+    ]
+
+    def adaptor(batch: Any, outputs: Any) -> dict[str, Any]:
+        return {
+            "logits": outputs.logits,
+            "hidden": outputs.hidden_states,
+            "attention": outputs.attentions,
+            "inputs_mask": batch["attention_mask"],
+        }
+
+    loader = work.padded()
+    with tempfile.TemporaryDirectory() as folder:
+        training = TrainingConfig(output_dir=folder, device="cpu")
+        distiller = GeneralDistiller(
+            training,
+            DistillationConfig(temperature=1, intermediate_matches=matches),
+            teacher,
+            student,
+            adaptor,
+            adaptor,
+        )
+        optimizer = torch.optim.AdamW(student.parameters(), lr=RATE)
+        started = time.perf_counter()
+        with distiller:
+            asked = {"output_hidden_states": True, "output_attentions": True}
+            distiller.train(optimizer, loader, num_epochs=epochs, max_grad_norm=1.0, **asked)
+        seconds = time.perf_counter() - started
+    return {"seconds": seconds, "epoch_seconds": seconds / epochs}
+
+
+CONTENDERS: dict[str, Callable[[Work, int, Precision], dict[str, Any]]] = {
+    "metakd": run_metakd,
+    "textbrewer": run_textbrewer,
+    "plain": run_plain,
+    "alone": run_alone,
+}
+LIVE = ("textbrewer", "plain")
+
+
+class PeakAnonymous(threading.Thread):
+    """The most anonymous memory that this process has held, looked at twenty times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.bytes = 0
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            status = Path("/proc/self/status").read_text()
+            kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))
+            self.bytes = max(self.bytes, int(kibibytes) * 1024)
+            time.sleep(0.05)
+
+
+def one(arguments: argparse.Namespace) -> None:
+    """A child process: one contender, one round, its figures as the last line of standard output."""
+    work, peak = Work(arguments.data, arguments.teacher[0], arguments.examples), PeakAnonymous()
+    epochs = arguments.live_epochs if arguments.only in LIVE else EPOCHS
+    found = CONTENDERS[arguments.only](work, epochs, arguments.precision)
+    print(json.dumps({**found, "epochs": epochs, "anonymous_bytes": peak.bytes}))
+
+
+def compare(arguments: argparse.Namespace, teacher: str) -> dict[str, Any]:
+    """Medians over rounds of every contender, and ratios to metakd."""
+    rounds: list[dict[str, dict[str, Any]]] = []
+    for number in range(arguments.rounds):
+        rounds.append({})
+        for name in CONTENDERS:
+            options = ["--data", arguments.data, "--teacher", teacher, "--examples", str(arguments.examples)]
+            options += ["--live-epochs", str(arguments.live_epochs), "--precision", arguments.precision, "--only", name]
+            done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            found["seconds"] *= EPOCHS / found["epochs"]
+            rounds[-1][name] = found
+            print(teacher, number, name, f"{arguments.examples * EPOCHS / found['seconds']:.1f} examples/s", flush=True)
+    middle = {
+        name: {key: median(r[name][key] for r in rounds) for key in rounds[0][name] if key != "epochs"}
+        for name in CONTENDERS
+    }
+    for found in middle.values():
+        found["examples_per_second"] = arguments.examples * EPOCHS / found["seconds"]
+    times = {name: median(r[name]["seconds"] / r["metakd"]["seconds"] for r in rounds) for name in CONTENDERS}
+    steady = median(r["metakd"]["epoch_seconds"] / r["alone"]["epoch_seconds"] for r in rounds)
+    return {"medians": middle, "times_slower_than_metakd": times, "steady_epoch_over_alone": steady, "rounds": rounds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--teacher", nargs="+", choices=["minilm", "12x768"], default=["minilm", "12x768"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--examples", type=int, default=320)
+    parser.add_argument("--live-epochs", type=int, default=2)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default=native_precision())
+    parser.add_argument("--only", choices=list(CONTENDERS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.only:
+        one(arguments)
+        return
+    results = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    for teacher in arguments.teacher:
+        found = compare(arguments, teacher)
+        set_up = {name: getattr(arguments, name) for name in ("examples", "rounds", "live_epochs", "precision")}
+        results[f"{teacher}, {arguments.precision}"] = {**set_up, **found, "environment": environment()}
+        write_json(RESULT, results)
+        print(
+            json.dumps({key: found[key] for key in ("times_slower_than_metakd", "steady_epoch_over_alone")}, indent=2)
+        )
+
+
+if __name__ == "__main__":
+    main()
