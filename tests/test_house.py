@@ -18,7 +18,7 @@ FLOORS = [
     ["domains", "overview"],
     ["batching", "checkpoints"],
     ["doctor", "inspection"],
-    ["encoders"],
+    ["embeddings", "encoders"],
     ["meta_teacher", "students"],
     ["teacher_cache"],
     ["methods.base"],

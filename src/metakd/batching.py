@@ -47,6 +47,11 @@ class Encoded(Dataset[Features]):
         """Tokens of each text, special ones included: (N,)."""
         return np.diff(self._tokens["input_ids"].offsets)
 
+    @property
+    def token_ids(self) -> Array:
+        """Those that occur, sorted."""
+        return np.unique(self._tokens["input_ids"].values)
+
     def __len__(self) -> int:
         return len(self._tokens["input_ids"].offsets) - 1
 

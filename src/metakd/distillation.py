@@ -119,14 +119,14 @@ def _memory(run: Run, lessons: Sequence[Lesson]) -> Iterator[TeacherCache | None
     learnt_from = {e.id for lesson in taught for e in lesson.examples}
     stages = {(lesson.method, lesson.domain is None): lesson.stages(run) for lesson in taught}
     layers = layers_to_keep([stage for group in stages.values() for stage in group])
-    lock = run.cache_folder.with_suffix(".lock")
-    with FileLock(lock):  # a second process waits, and finds the memory made
+    lock = FileLock(run.cache_lock)  # a second process waits, and finds the memory made
+    with lock:
         cache = _remember(run, teacher, [e for e in run.data.train if e.id in learnt_from], layers)
     del teacher
     yield cache
     if not run.settings.keep_cache:
-        shutil.rmtree(run.cache_folder, ignore_errors=True)
-        lock.unlink(missing_ok=True)
+        with lock:  # another process that reads it has all its files mapped
+            shutil.rmtree(run.cache_folder, ignore_errors=True)
 
 
 def _remember(run: Run, teacher: MetaTeacher, examples: list[Example], layers: TeacherLayers) -> TeacherCache:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from metakd import losses
 from metakd.batching import TEACHER_TOKENS, Batch, Collator, Encoded, LengthBatches, ordered_batches, updates_a_pass
 from metakd.config import Settings
+from metakd.embeddings import only_rows_in_use
 from metakd.encoders import EncoderOutputs, forward, record_factors
 from metakd.errors import InputError
 from metakd.hardware import Precision, autocast
@@ -95,8 +96,19 @@ class _Ticks(TrainerCallback):
             self.saved = time.monotonic()
 
 
-def fit(learner: nn.Module, features: Encoded, collator: Collator, plan: Plan) -> list[dict[str, float]]:
-    """Train `learner`, whose forward gives LossTerms, and return the log.
+class Learner(Protocol):
+    """What can be trained: its forward gives LossTerms of a batch."""
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The language model in it, whose token embeddings are most of what there is to train."""
+        ...
+
+    def __call__(self, **batch: Tensor) -> LossTerms: ...
+
+
+def fit(learner: Learner, features: Encoded, collator: Collator, plan: Plan) -> list[dict[str, float]]:
+    """Train `learner` and return the log.
 
     Checkpoints are kept in `plan.folder` at the end of epochs, where CHECKPOINT_SECONDS of work or more have gone by
     since the last one; training goes on from the last whole one.
@@ -124,7 +136,8 @@ def fit(learner: nn.Module, features: Encoded, collator: Collator, plan: Plan) -
     )
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value an example
-    with Progress(plan.name, updates * plan.epochs) as progress:
+    tokens = only_rows_in_use(learner.backbone, features.token_ids)
+    with Progress(plan.name, updates * plan.epochs) as progress, tokens:
         trainer = _Trainer(
             name=plan.name,
             batches=LengthBatches(features.lengths, settings.batch_size, settings.seed),
@@ -165,6 +178,10 @@ class Distillation(nn.Module):
         self._teacher = (teacher,)  # in a tuple, so that it is no submodule: never trained, never saved
         self._cache = cache
         self.enter(method.stages()[0])
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        return self.student
 
     @property
     def teacher(self) -> MetaTeacher | None:

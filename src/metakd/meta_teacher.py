@@ -87,6 +87,10 @@ class MetaTeacher(nn.Module):
         self.domain_loss = domain_loss if num_domains > 1 else "none"
         self.gamma1 = gamma1
 
+    @property
+    def backbone(self) -> PreTrainedModel:
+        return self.encoder
+
     def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS, prefix: str = "") -> TeacherOutputs:
         """What the teacher says of a batch; attention needs `encoders.record_factors` first."""
         outputs = forward(self.encoder, batch, factors=bool(layers.attention), prefix=prefix)

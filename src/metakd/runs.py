@@ -121,8 +121,8 @@ class Run:
         passing = (self.cache_folder, self.folder / "checkpoints")
         for folder in (self.weights_folder, self.teacher_folder, *shared, *fleets, *passing):
             shutil.rmtree(folder, ignore_errors=True)
-        for name in ("results.json", "results.md", RUN_FILE):
-            (self.folder / name).unlink(missing_ok=True)
+        for file in ("results.json", "results.md", RUN_FILE, self.cache_lock.name):
+            (self.folder / file).unlink(missing_ok=True)
         return self
 
     def description(self) -> dict[str, Any]:
@@ -168,6 +168,10 @@ class Run:
     def cache_folder(self) -> Path:
         """What the meta-teacher said of the training examples, while students learn from it."""
         return self.folder / "teacher_cache"
+
+    @property
+    def cache_lock(self) -> Path:
+        return self.folder / "teacher_cache.lock"
 
     def checkpoint_folder(self, name: str, mark: str) -> Path:
         """Checkpoints of a step that is under way; `mark` keeps those of other settings apart."""

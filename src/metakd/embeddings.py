@@ -1,0 +1,49 @@
+"""Train the token embeddings that the texts use, and no others."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+class _RowsInUse(nn.Module):
+    """Some rows of an embedding table, under the ids that they have in the whole table."""
+
+    def __init__(self, whole: nn.Embedding, rows: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(whole.weight.detach()[rows].clone())
+        places = torch.zeros(whole.num_embeddings, dtype=torch.long).index_copy_(0, rows, torch.arange(len(rows)))
+        self.places: Tensor
+        self.register_buffer("places", places, persistent=False)
+        self.padding = None if whole.padding_idx is None else int(places[whole.padding_idx])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(self.places[ids], self.weight, padding_idx=self.padding)
+
+
+@contextlib.contextmanager
+def only_rows_in_use(model: PreTrainedModel, token_ids: NDArray[Any]) -> Iterator[None]:
+    """Inside, only the embeddings of `token_ids` are weights of `model`; the others stay as they were.
+
+    The row of a token that no text has gets no gradient, yet gradients, moments and checkpoints would hold it, and
+    every update would go over it: 11.7 of all-MiniLM-L6-v2's 22.7 million parameters are in this table.
+    """
+    whole = model.get_input_embeddings()
+    padding = [] if whole.padding_idx is None else [whole.padding_idx]
+    rows = torch.from_numpy(np.union1d(token_ids, padding).astype(np.int64))
+    used = _RowsInUse(whole, rows)
+    model.set_input_embeddings(used)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            whole.to(used.weight.device).weight[rows] = used.weight
+        model.set_input_embeddings(whole)
