@@ -276,6 +276,17 @@ def compare(arguments: argparse.Namespace, teacher: str) -> dict[str, Any]:
     return {"medians": middle, "times_slower_than_metakd": times, "steady_epoch_over_alone": steady, "rounds": rounds}
 
 
+def table(results: dict[str, Any]) -> str:
+    """The rows of docs/performance.md."""
+    lines = ["| teacher | contender | examples a second | times metakd's | anonymous GB |", "|---|---|---:|---:|---:|"]
+    for name, found in results.items():
+        for contender, middle in found["medians"].items():
+            times = found["times_slower_than_metakd"][contender]
+            speed, memory = middle["examples_per_second"], middle["anonymous_bytes"] / 1e9
+            lines.append(f"| {name} | {contender} | {speed:.1f} | {times:.2f} | {memory:.2f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
@@ -295,9 +306,8 @@ def main() -> None:
         set_up = {name: getattr(arguments, name) for name in ("examples", "rounds", "live_epochs", "precision")}
         results[f"{teacher}, {arguments.precision}"] = {**set_up, **found, "environment": environment()}
         write_json(RESULT, results)
-        print(
-            json.dumps({key: found[key] for key in ("times_slower_than_metakd", "steady_epoch_over_alone")}, indent=2)
-        )
+        print("a steady epoch over the student alone:", found["steady_epoch_over_alone"])
+    print(table(results))
 
 
 if __name__ == "__main__":

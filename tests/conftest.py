@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def as_row(example: Example) -> dict[str, Any]:
-    return {key: value for key, value in vars(example).items() if value is not None}
+    return {key: value for key, value in asdict(example).items() if value is not None}
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ LABELLED = ("text", "label", "domain")
 WORD = re.compile(r"\w")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One text (or pair of texts) of one domain; `label` is empty in a file without labels."""
 
@@ -127,7 +128,8 @@ def _check(where: str, found: Values, needed: Sequence[str], faults: list[str]) 
             faults.append(f"{where}, {field}: expected a name or a whole number, found {_shortly(value)}")
     if len(faults) > before:
         return None
-    return Example(found["id"] or "", found["text"], found["text_pair"], found["label"] or "", found["domain"] or "")
+    label, domain = (sys.intern(found[field] or "") for field in ("label", "domain"))  # one string for all their rows
+    return Example(found["id"] or "", found["text"], found["text_pair"], label, domain)
 
 
 def _shortly(value: Any) -> str:

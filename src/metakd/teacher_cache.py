@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,14 @@ VECTORS = ("logits", "pooled", "representation")
 LIVE = -1  # the shard of an example whose layers did not fit
 
 
+class _Span(NamedTuple):
+    """Where the tokens of one example lie."""
+
+    shard: int
+    start: int
+    length: int
+
+
 class TeacherCache:
     """Logits, E(x) and h of every example; hidden states and attention factors of as many as fit, memory-mapped.
 
@@ -35,7 +43,7 @@ class TeacherCache:
         self._index = load_file(folder / INDEX)
         ids = json.loads((folder / IDS).read_text(encoding="utf-8"))
         self._rows = {name: row for row, name in enumerate(ids)}
-        self._shards = [load_file(path) for path in sorted(folder.glob("shard-*.safetensors"))]
+        self._shards: list[dict[str, Tensor]] = [load_file(path) for path in sorted(folder.glob("shard-*.safetensors"))]
 
     @classmethod
     def find(cls, folder: Path, mark: str) -> TeacherCache | None:
@@ -83,20 +91,31 @@ class TeacherCache:
         known = {name: self._index[name][rows].to(device) for name in VECTORS}
         if not layers:
             return TeacherOutputs(**known, hidden_states={}, attention_factors={})
-        places = [self._index[name][rows].tolist() for name in ("shard", "start", "length")]
-        spans = list(zip(*places, strict=True))
-        longest = max(places[2])
-        padded = {}
-        for name in _names_of(layers):
-            first = self._shards[spans[0][0]][name]
-            padded[name] = first.new_zeros(len(spans), longest, *first.shape[1:])
-            for row, (shard, start, length) in enumerate(spans):
-                padded[name][row, :length] = self._shards[shard][name][start : start + length]
+        places = (self._index[name][rows].tolist() for name in ("shard", "start", "length"))
+        spans = [_Span(*place) for place in zip(*places, strict=True)]
+        longest = max(span.length for span in spans)
+        dtype = next(iter(self._shards[0].values())).dtype
+        hidden: dict[int, Tensor] = {}
+        attention: dict[int, Tensor] = {}
+        for layer in layers.hidden:
+            (width,) = self._shards[0][f"hidden.{layer}"].shape[1:]
+            hidden[layer] = torch.empty(len(spans), longest, width, dtype=dtype)
+            self._fill(hidden[layer], f"hidden.{layer}", spans)
+        for layer in layers.attention:
+            heads, width = self._shards[0][f"attention.{layer}"].shape[1:]
+            attention[layer] = torch.empty(len(spans), heads, longest, width, dtype=dtype)
+            self._fill(attention[layer].transpose(1, 2), f"attention.{layer}", spans)
         return TeacherOutputs(
             **known,
-            hidden_states={layer: padded[f"hidden.{layer}"].to(device) for layer in layers.hidden},
-            attention_factors={n: padded[f"attention.{n}"].to(device).transpose(1, 2) for n in layers.attention},
+            hidden_states={layer: states.to(device) for layer, states in hidden.items()},
+            attention_factors={layer: factors.to(device) for layer, factors in attention.items()},
         )
+
+    def _fill(self, padded: Tensor, name: str, spans: Sequence[_Span]) -> None:
+        """Copy the tokens of each span into its row of `padded` (B, L, ...), with zeros after them."""
+        for row, span in zip(padded, spans, strict=True):
+            row[: span.length] = self._shards[span.shard][name][span.start : span.start + span.length]
+            row[span.length :] = 0
 
 
 def layer_bytes(lengths: Array, width: int, layers: TeacherLayers, precision: Precision) -> Array:
