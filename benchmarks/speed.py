@@ -7,14 +7,14 @@ DIR holds train.jsonl(.gz); its first texts are learnt from. All contenders trai
 all-MiniLM-L6-v2, width 384, 12 heads) for the same epochs, batch size and terms: logits, embedding output, hidden
 states and attention of the same layers. `12x768` is a teacher of that shape with random weights, for speed alone.
 
-- `metakd`: its own engine; writing the teacher's outputs is counted in. Precision as `--precision`, `auto` by default.
-- `textbrewer`: GeneralDistiller, float32, texts padded to the full length.
+- `metakd`: its own engine; writing the teacher's outputs is counted in. Its precision is `--precision`.
+- `textbrewer`: GeneralDistiller, float32, texts padded to the full length, without its checkpoints.
 - `plain`: the loop of the method's public release, written anew: a live teacher, padded to the full length, float32.
 - `alone`: cross-entropy on the labels by metakd's engine: the limit.
 
 Contenders alternate, each in a process of its own, and medians over rounds are compared. An epoch with a live teacher
-is the same work each time, so `textbrewer` and `plain` run `--live-epochs` of them and are scaled to all epochs. Adds
-to benchmarks/results/speed.json under the teacher's name.
+is the same work each time, so `textbrewer` and `plain` run `--live-epochs` of them, of which the last stands for those
+left out. Adds to benchmarks/results/speed.json under the teacher's name.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,7 +39,7 @@ from metakd.batching import Collator, Encoded, encode, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.encoders import load_encoder, load_tokenizer, map_layers, set_dropout
 from metakd.engine import CACHE_ROW, Distillation, Plan, fit, teach_all
-from metakd.hardware import Precision, native_precision
+from metakd.hardware import Precision, device, native_precision
 from metakd.losses import prediction_loss
 from metakd.meta_teacher import MetaTeacher, freeze
 from metakd.methods.base import Setup
@@ -51,7 +51,35 @@ from metakd.teacher_cache import TeacherCache, fits, layer_bytes
 RESULT = Path(__file__).parent / "results" / "speed.json"
 EPOCHS, BATCH, LENGTH, RATE = 10, 32, 128, 5e-5
 STUDENT_LAYERS = 3
+DEVICE = device()
 LABELS = ["negative", "positive"]
+
+
+def now() -> float:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class Clocked:
+    """A loader that notes when each epoch begins."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+        self.began: list[float] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        self.began.append(now())
+        return iter(self.loader)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def figures(self) -> dict[str, float]:
+        """Seconds of all epochs: the first as it was, the last in the place of each other one."""
+        ends = [*self.began[1:], now()]
+        first, last = ends[0] - self.began[0], ends[-1] - self.began[-1]
+        return {"seconds": first + (EPOCHS - 1) * last, "epoch_seconds": last}
 
 
 class Work:
@@ -83,7 +111,7 @@ class Work:
             set_dropout(model, 0.0, 0.0)
         self.layers = map_layers(STUDENT_LAYERS, self.teacher.config.num_hidden_layers)
 
-    def padded(self) -> DataLoader[Any]:
+    def padded(self) -> Clocked:
         """Batches of texts padded to the full length, shuffled."""
         texts = Collator(self.tokenizer.pad_token_id)([*self.encoded])
         names = ("input_ids", "attention_mask", "token_type_ids")
@@ -94,7 +122,7 @@ class Work:
         def collate(batch: Any) -> dict[str, torch.Tensor]:
             return dict(zip(names, map(torch.stack, zip(*batch, strict=True)), strict=True))
 
-        return DataLoader(dataset, BATCH, shuffle=True, collate_fn=collate)
+        return Clocked(DataLoader(dataset, BATCH, shuffle=True, collate_fn=collate))
 
 
 def large_teacher(vocabulary: int) -> PreTrainedModel:
@@ -105,25 +133,25 @@ def large_teacher(vocabulary: int) -> PreTrainedModel:
 
 
 def run_metakd(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
-    teacher = freeze(MetaTeacher(work.teacher, 1, "none", 0.0))
+    teacher = freeze(MetaTeacher(work.teacher, 1, "none", 0.0)).to(DEVICE)
     updates = updates_a_pass(len(work.encoded), BATCH)
     method = MetaKD.build(Setup(work.settings, work.student, False, teacher, True, 1, updates, updates))
     stage = method.stages()[0]
     collator, rows = Collator(work.tokenizer.pad_token_id), list(range(len(work.encoded)))
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        started = now()
         cache = Path(folder) / "cache"
         cache.mkdir()
         sizes = layer_bytes(work.encoded.lengths, teacher.encoder.config.hidden_size, stage.layers, precision)
         said = teach_all(teacher, work.encoded, collator, stage.layers, precision)
         TeacherCache.write(cache, [str(row) for row in rows], said, stage.layers, fits(sizes, 1e12), precision)
-        filled = time.perf_counter() - started
+        filled = now() - started
         kept = sum(path.stat().st_size for path in cache.iterdir())
         del teacher, work.teacher
         learner = Distillation(work.student, method, None, TeacherCache(cache, stage.layers))
         plan = Plan("metakd", epochs, RATE, Path(folder) / "checkpoints", work.settings, precision)
         fit(learner, work.encoded.with_columns(**{CACHE_ROW: rows}), collator, plan)
-        seconds = time.perf_counter() - started
+        seconds = now() - started
     return {
         "seconds": seconds,
         "fill_seconds": filled,
@@ -139,25 +167,25 @@ def run_alone(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
     method = FineTuned.build(Setup(settings, work.student, False, None, True, 1, updates, updates))
     learner = Distillation(work.student, method, None, None)
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        started = now()
         plan = Plan("alone", epochs, RATE, Path(folder), settings, precision)
         fit(learner, work.encoded, Collator(work.tokenizer.pad_token_id), plan)
-        seconds = time.perf_counter() - started
+        seconds = now() - started
     return {"seconds": seconds, "epoch_seconds": seconds / epochs}
 
 
 def run_plain(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
-    teacher, student = work.teacher.eval().requires_grad_(False), work.student.train()
+    teacher, student = work.teacher.eval().requires_grad_(False).to(DEVICE), work.student.train().to(DEVICE)
     for model in (teacher, student):
         model.set_attn_implementation("eager")
     width = student.config.hidden_size, teacher.config.hidden_size
-    project = torch.nn.Identity() if width[0] == width[1] else torch.nn.Linear(*width)
+    project = torch.nn.Identity() if width[0] == width[1] else torch.nn.Linear(*width).to(DEVICE)
     parameters = [*student.parameters(), *project.parameters()]
     optimizer, mse = torch.optim.AdamW(parameters, lr=RATE), torch.nn.functional.mse_loss
     loader = work.padded()
-    started = time.perf_counter()
     for _ in range(epochs):
-        for batch in loader:
+        for texts in loader:
+            batch = {name: values.to(DEVICE) for name, values in texts.items()}
             with torch.no_grad():
                 theirs = teacher(**batch, output_hidden_states=True, output_attentions=True)
             ours = student(**batch, output_hidden_states=True, output_attentions=True)
@@ -170,14 +198,13 @@ def run_plain(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-    seconds = time.perf_counter() - started
-    return {"seconds": seconds, "epoch_seconds": seconds / epochs}
+    return loader.figures()
 
 
 def run_textbrewer(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
     from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
 
-    teacher, student = work.teacher.eval(), work.student.train()
+    teacher, student = work.teacher.eval().to(DEVICE), work.student.train().to(DEVICE)
     for model in (teacher, student):
         model.set_attn_implementation("eager")
     width = student.config.hidden_size, teacher.config.hidden_size
@@ -201,7 +228,7 @@ def run_textbrewer(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
 
     loader = work.padded()
     with tempfile.TemporaryDirectory() as folder:
-        training = TrainingConfig(output_dir=folder, device="cpu")
+        training = TrainingConfig(output_dir=folder, device=DEVICE, ckpt_frequency=0)
         distiller = GeneralDistiller(
             training,
             DistillationConfig(temperature=1, intermediate_matches=matches),
@@ -211,12 +238,10 @@ def run_textbrewer(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
             adaptor,
         )
         optimizer = torch.optim.AdamW(student.parameters(), lr=RATE)
-        started = time.perf_counter()
         with distiller:
             asked = {"output_hidden_states": True, "output_attentions": True}
             distiller.train(optimizer, loader, num_epochs=epochs, max_grad_norm=1.0, **asked)
-        seconds = time.perf_counter() - started
-    return {"seconds": seconds, "epoch_seconds": seconds / epochs}
+        return loader.figures()
 
 
 CONTENDERS: dict[str, Callable[[Work, int, Precision], dict[str, Any]]] = {
@@ -257,12 +282,12 @@ def compare(arguments: argparse.Namespace, teacher: str) -> dict[str, Any]:
     rounds: list[dict[str, dict[str, Any]]] = []
     for number in range(arguments.rounds):
         rounds.append({})
-        for name in CONTENDERS:
+        names = list(CONTENDERS)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
             options = ["--data", arguments.data, "--teacher", teacher, "--examples", str(arguments.examples)]
             options += ["--live-epochs", str(arguments.live_epochs), "--precision", arguments.precision, "--only", name]
-            done = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True, check=True)
+            done = subprocess.run([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
-            found["seconds"] *= EPOCHS / found["epochs"]
             rounds[-1][name] = found
             print(teacher, number, name, f"{arguments.examples * EPOCHS / found['seconds']:.1f} examples/s", flush=True)
     middle = {
@@ -301,10 +326,11 @@ def main() -> None:
         one(arguments)
         return
     results = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    where = [torch.cuda.get_device_name()] if DEVICE.type == "cuda" else []
     for teacher in arguments.teacher:
         found = compare(arguments, teacher)
         set_up = {name: getattr(arguments, name) for name in ("examples", "rounds", "live_epochs", "precision")}
-        results[f"{teacher}, {arguments.precision}"] = {**set_up, **found, "environment": environment()}
+        results[", ".join([teacher, *where, arguments.precision])] = {**set_up, **found, "environment": environment()}
         write_json(RESULT, results)
         print("a steady epoch over the student alone:", found["steady_epoch_over_alone"])
     print(table(results))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import toy_examples
+from metakd import batching
 from metakd.batching import Collator, LengthBatches, encode, ordered_batches
 from metakd.encoders import load_tokenizer
 from metakd.errors import InputError
@@ -43,6 +44,24 @@ def test_texts_are_cut_to_max_length_and_not_to_the_files_own(checkpoint: Callab
     assert len(encode(tokenizer, long, 30)[0]["input_ids"]) == 22
     assert len(encode(tokenizer, long, 12)[0]["input_ids"]) == 12
     assert len(encode(tokenizer, [Example("1", "good", None, "a", "b")], 30)[0]["input_ids"]) == 3
+
+
+def test_texts_come_out_the_same_in_chunks(checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, examples = load_tokenizer(checkpoint(), 16), toy_examples(10, 0, "t")
+    whole = encode(tokenizer, examples, 16)
+    monkeypatch.setattr(batching, "CHUNK", 3)
+    parts = encode(tokenizer, examples, 16).with_columns(labels=[0, 1] * 5, instance_weights=[0.5] * 10)
+    assert len(whole) == len(parts) == 10
+    assert whole.lengths.tolist() == parts.lengths.tolist()
+    for one, other in zip(whole, parts, strict=True):
+        assert {name: value.tolist() for name, value in one.items()} == {n: other[n].tolist() for n in one}
+    assert parts[3]["labels"] == 1
+    assert parts.column("instance_weights").dtype == torch.float32
+    assert parts.token_ids.tolist() == sorted({i for row in whole for i in row["input_ids"].tolist()})
+
+
+def test_no_texts_are_no_features(checkpoint: Callable[..., Path]) -> None:
+    assert len(encode(load_tokenizer(checkpoint(), 16), [], 16)) == 0
 
 
 def test_collator_pads_ids_with_the_pad_token_and_masks_with_zero() -> None:

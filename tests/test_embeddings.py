@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -17,7 +16,7 @@ def test_only_embeddings_in_use_are_trained_and_all_come_back(checkpoint: Callab
     model = load_encoder(checkpoint(kind), ["a", "b"]).eval()
     whole = model.get_input_embeddings()
     before, padding = whole.weight.detach().clone(), whole.padding_idx
-    rows = np.array([5, 8, 13])
+    rows = [5, 8, 13]
     batch = {"input_ids": torch.tensor([[5, 8, 13, 8]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
 
     def gradient() -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,9 +28,11 @@ def test_only_embeddings_in_use_are_trained_and_all_come_back(checkpoint: Callab
     logits, expected = gradient()
     with only_rows_in_use(model, rows):
         same, found = gradient()
-        kept = [*rows.tolist(), *({padding} - {None})]
+        kept = [*rows, *({padding} - {None})]
         torch.testing.assert_close(same, logits)
         torch.testing.assert_close(found, expected[sorted(kept)])
+        with pytest.raises(IndexError):
+            model(input_ids=torch.tensor([[6]]))
         with torch.no_grad():
             model.get_input_embeddings().weight += 1
     assert model.get_input_embeddings() is whole

@@ -1,6 +1,7 @@
 """The whole story on tiny models: what each step leaves, and that nothing is read that should not be."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from metakd.examples import read_examples
 from metakd.runs import is_done
 
 TINY = {
+    "precision": "float32",
     "allow_weak_teacher": True,
     "teacher_epochs": 1,
     "shared_epochs": 1,
@@ -76,6 +78,15 @@ def test_the_teacher_notes_how_well_its_domain_can_be_read(finished_run: Path) -
     assert probe["chance"] == 0.5
     assert 0 <= probe["pooled"] <= 1
     assert probe["representation"] > 0.9
+
+
+def test_the_rival_learns_for_as_long_as_a_student_has_behind_it(finished_run: Path) -> None:
+    """A shared pass over both domains is two over one's own; with the own passes that makes the rival's epochs."""
+    settings = json.loads((finished_run / "run.json").read_text())["settings"]
+    manifest = read_manifest(finished_run / "fine_tuned" / "books")
+    assert manifest is not None
+    own = settings["predict_epochs"] + settings["match_epochs"]
+    assert math.ceil(manifest["log"]["fine_tune"][-1]["epoch"]) == 2 * settings["shared_epochs"] + own
 
 
 def test_learning_shows(finished_run: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metakd import prototypes as prototypes_module
 from metakd.prototypes import expertise_weights, instance_weights, prototype_scores, prototypes
 
 ROOT_HALF = math.sqrt(0.5)
@@ -93,6 +94,17 @@ def test_expertise_by_hand() -> None:
 def test_the_factor_beside_one_plus_t_runs_from_027_to_05(t: float, gap: float) -> None:
     found = expertise_weights(torch.tensor([t]), torch.tensor([[gap, 0.0]]), torch.tensor([0])).item() / (1 + t)
     assert 1 / (math.e + 1) - 1e-5 <= found <= 0.5 + 1e-5
+
+
+def test_scores_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine examples of which one stands alone in its class: its score is the mean of all others, of every chunk."""
+    embeddings = torch.randn(9, 4)
+    labels, domains = torch.tensor([0, 1, 0, 1, 0, 1, 0, 1, 2]), torch.tensor([0, 0, 1, 1, 0, 0, 1, 1, 0])
+    known = prototypes(embeddings, labels, domains, 3, 2)
+    whole = prototype_scores(known, embeddings, labels, domains)
+    monkeypatch.setattr(prototypes_module, "CHUNK", 4)
+    torch.testing.assert_close(prototype_scores(known, embeddings, labels, domains), whole)
+    assert whole[8].item() == pytest.approx(whole[:8].mean().item())
 
 
 @given(st.integers(2, 30), st.integers(1, 4), st.integers(1, 3), st.integers(0, 999))

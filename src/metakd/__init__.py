@@ -13,7 +13,7 @@ from metakd.errors import CheckError, InputError, require
 if TYPE_CHECKING:
     from metakd.domains import load_dataset
     from metakd.inference import Classifier
-    from metakd.pipeline import distill, run_all, teach, weigh
+    from metakd.pipeline import distill, distill_all, run_all, teach, weigh
     from metakd.runs import Run
     from metakd.scoring import evaluate, evaluate_file
 
@@ -24,6 +24,7 @@ __all__ = [
     "Run",
     "Settings",
     "distill",
+    "distill_all",
     "evaluate",
     "evaluate_file",
     "load_dataset",
@@ -37,6 +38,7 @@ _HOMES = {
     "Classifier": "inference",
     "Run": "runs",
     "distill": "pipeline",
+    "distill_all": "pipeline",
     "evaluate": "scoring",
     "evaluate_file": "scoring",
     "load_dataset": "domains",

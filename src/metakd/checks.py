@@ -18,7 +18,7 @@ from metakd.evaluation import domain_probe
 from metakd.examples import Example
 from metakd.hardware import device
 from metakd.meta_teacher import MetaTeacher
-from metakd.runs import Run
+from metakd.runs import Run, is_done
 
 TEACHER_MARGIN = 0.05  # what a teacher's accuracy has to be above that of the commonest class
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
@@ -46,9 +46,11 @@ def check_reloaded(
 
 
 def check_teacher(run: Run) -> None:
-    """Raise InputError for a meta-teacher that is hardly better than always saying the commonest class."""
+    """Raise InputError where there is no meta-teacher, or one hardly better than always saying the commonest class."""
     manifest = read_manifest(run.teacher_folder)
-    assert manifest is not None
+    if manifest is None or not is_done(run.teacher_folder, run.teach_fingerprint):
+        remedy = f"run `metakd teach --output {run.folder}` first"
+        raise InputError(f"{run.teacher_folder}: no finished meta-teacher; {remedy}")
     found = manifest["check"]
     least = min(TEACHER_MARGIN, (1 - found["commonest_class"]) / 2)
     if found["accuracy"] - found["commonest_class"] < least and not run.settings.allow_weak_teacher:

@@ -103,10 +103,13 @@ class Settings(BaseModel):
 
     # Cost
     precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "Precision of matrix products while training; 'auto' is bfloat16 where the device has it natively."
+        "auto",
+        "Precision of matrix products in all steps but scoring; 'auto' is bfloat16 where the device has it natively.",
     )
     cache_budget: float | None = setting(
-        None, "Gigabytes of disk for the teacher's hidden states; by default a quarter of what is free.", ge=0
+        None,
+        "Gigabytes of disk for the teacher's layers while students learn; by default a quarter of what is free.",
+        ge=0,
     )
     keep_cache: bool = setting(False, "Keep what the teacher said when the run is done.")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
 from metakd import engine, students
-from metakd.artifacts import digest_files, fingerprint, step_folder
+from metakd.artifacts import MANIFEST, digest_files, fingerprint, step_folder
 from metakd.batching import Collator, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.checks import check_reloaded, check_teacher
@@ -23,12 +22,12 @@ from metakd.encoders import load_encoder, load_tokenizer, map_layers, record_fac
 from metakd.errors import InputError
 from metakd.examples import Example
 from metakd.hardware import device
-from metakd.meta_teacher import MetaTeacher, TeacherLayers, freeze
+from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup, Stage
 from metakd.progress import console
 from metakd.runs import MODEL_FILES, Run, is_done
-from metakd.teacher_cache import TeacherCache, fits, layer_bytes
+from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 
 EXTRAS_FILE = "extras.safetensors"  # projections and h of a shared start, for the stages that go on from it
 
@@ -57,8 +56,9 @@ class Lesson:
         """The start that all of the method's students share, if they do."""
         return cls.of(run, method, None) if any(stage.shared for stage in run.stages[method]) else None
 
-    def stages(self, run: Run) -> list[Stage]:
-        return [stage for stage in run.stages[self.method] if stage.shared == (self.domain is None)]
+    def own(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Those of a method's stages that this lesson is made of."""
+        return [stage for stage in stages if stage.shared == (self.domain is None)]
 
 
 def distill(run: Run, domain: str, method: str | None = None) -> Path:
@@ -68,25 +68,32 @@ def distill(run: Run, domain: str, method: str | None = None) -> Path:
 
 def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> list[Path]:
     """A student for each method and domain, all by one memory of the teacher; those that are done stay as they are."""
-    lessons = []
+    strange = [method for method in methods if method not in run.stages]
+    if strange:
+        raise InputError(f"method = {strange[0]!r}: this run has {', '.join(run.stages)}")
+    lessons: list[Lesson] = []
     for method in methods:
-        own = [Lesson.of(run, method, domain) for domain in domains]
+        own = [Lesson.of(run, method, domain) for domain in dict.fromkeys(domains)]
         missing = [lesson for lesson in own if not is_done(lesson.folder, lesson.mark)]
         start = Lesson.shared_by(run, method)
         if missing and start is not None and not is_done(start.folder, start.mark):
             missing.insert(0, start)
         lessons += missing
-    with _memory(run, lessons) as cache:
-        for lesson in lessons:
-            _distill(run, lesson, cache if "teacher" in METHODS[lesson.method].needs else None)
+    taught = [lesson for lesson in lessons if "teacher" in METHODS[lesson.method].needs]
+    cache = _memory(run, taught) if taught else None
+    for lesson in taught:
+        _distill(run, lesson, cache)
+    if not run.settings.keep_cache:
+        _forget(run)
+    for lesson in lessons:
+        if lesson not in taught:
+            _distill(run, lesson, None)
     return [run.student_folder(method, domain) for method in methods for domain in domains]
 
 
 def load_teacher(run: Run) -> MetaTeacher:
-    """The finished meta-teacher, frozen, with its domain head; InputError where it is missing."""
+    """The finished meta-teacher, frozen, with its domain head."""
     folder = run.teacher_folder
-    if not is_done(folder, run.teach_fingerprint):
-        raise InputError(f"{folder}: no finished meta-teacher; run `metakd teach --output {run.folder}` first")
     encoder = load_encoder(folder, run.data.labels)
     teacher = MetaTeacher(encoder, len(run.data.domains), run.settings.domain_loss, run.settings.gamma1)
     teacher.load_head(folder)
@@ -99,58 +106,59 @@ def load_teacher(run: Run) -> MetaTeacher:
 def layers_to_keep(stages: Sequence[Stage]) -> TeacherLayers:
     """The layers that `stages` match, if they go over the examples more than once; for one pass, live is cheaper."""
     matching = [stage for stage in stages if stage.layers]
+    kept = NO_LAYERS
     if sum(stage.epochs for stage in matching) < 2:
-        return TeacherLayers()
-    kept = TeacherLayers()
+        return kept
     for stage in matching:
         kept = kept.joined(stage.layers)
     return kept
 
 
-@contextlib.contextmanager
-def _memory(run: Run, lessons: Sequence[Lesson]) -> Iterator[TeacherCache | None]:
-    """What the teacher says of all that `lessons` learn from; made once, and removed at the end unless it may stay."""
-    taught = [lesson for lesson in lessons if "teacher" in METHODS[lesson.method].needs]
-    if not taught:
-        yield None
-        return
-    teacher = load_teacher(run)
+def _memory(run: Run, lessons: Sequence[Lesson]) -> TeacherCache:
+    """What the teacher says of all that `lessons` learn from; a second process waits, and finds it made."""
     check_teacher(run)
-    learnt_from = {e.id for lesson in taught for e in lesson.examples}
-    stages = {(lesson.method, lesson.domain is None): lesson.stages(run) for lesson in taught}
+    learnt_from = {e.id for lesson in lessons for e in lesson.examples}
+    stages = {(lesson.method, lesson.domain is None): lesson.own(run.stages[lesson.method]) for lesson in lessons}
     layers = layers_to_keep([stage for group in stages.values() for stage in group])
-    lock = FileLock(run.cache_lock)  # a second process waits, and finds the memory made
-    with lock:
-        cache = _remember(run, teacher, [e for e in run.data.train if e.id in learnt_from], layers)
-    del teacher
-    yield cache
-    if not run.settings.keep_cache:
-        with lock:  # another process that reads it has all its files mapped
-            shutil.rmtree(run.cache_folder, ignore_errors=True)
+    with FileLock(run.cache_lock):
+        return _remember(run, learnt_from, layers)
 
 
-def _remember(run: Run, teacher: MetaTeacher, examples: list[Example], layers: TeacherLayers) -> TeacherCache:
+def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> TeacherCache:
     """Let the teacher speak once, unless a whole cache of this teacher, these texts and these layers is there."""
-    folder, facts = run.cache_folder, dict[str, Any]()
+    folder, budget, facts = run.cache_folder, run.cache_budget, dict[str, Any]()
     weights = digest_files(run.teacher_folder, MODEL_FILES)
-    mark = fingerprint("remember", weights, run.settings.max_length, run.precision, run.data_fingerprint)
-    ids = [e.id for e in examples]
+    mark = fingerprint("remember", FORMAT, weights, run.settings.max_length, run.precision, run.data_fingerprint)
     found = TeacherCache.find(folder, mark)
-    if found is not None and found.covers(ids, layers):
-        return found
+    if found is not None:  # what is made anew holds what was there as well
+        layers, learnt_from = layers.joined(found.layers), learnt_from | found.ids
+    examples = [e for e in run.data.train if e.id in learnt_from]
+    teacher = load_teacher(run)
     features = run.features(examples, run.tokenizer)
     sizes = layer_bytes(features.lengths, teacher.encoder.config.hidden_size, layers, run.precision)
-    fitting = fits(sizes, run.cache_budget)
+    fitting = fits(sizes, budget)
     if layers:
         console.print(
-            f"teacher's layers: {sizes[fitting].sum() / 1e9:.2f} GB of disk for {fitting.sum()} of {len(ids)} examples"
-            f" (budget {run.cache_budget / 1e9:.1f} GB); the teacher stays live for the rest",
+            f"teacher's layers: {sizes[fitting].sum() / 1e9:.2f} GB of disk for {fitting.sum()} of {len(examples)}"
+            f" examples (budget {budget / 1e9:.1f} GB); the teacher stays live for the rest",
             highlight=False,
         )
+    if found is not None and found.covers(learnt_from, layers, fitting):
+        return found
+    spoken = layers if fitting.any() else NO_LAYERS
     with step_folder(folder, "remember", mark, facts) as partial:
-        said = engine.teach_all(teacher, features, Collator(run.tokenizer.pad_token_id), layers, run.precision)
-        facts |= TeacherCache.write(partial, ids, said, layers, fitting, run.precision)
+        said = engine.teach_all(teacher, features, Collator(run.tokenizer.pad_token_id), spoken, run.precision)
+        facts |= TeacherCache.write(partial, [e.id for e in examples], said, spoken, fitting, run.precision)
+        facts["layers"] = layers  # also where nothing fitted: they were thought of
     return TeacherCache(folder, layers)
+
+
+def _forget(run: Run) -> None:
+    """Remove what was remembered, but for its manifest, which says how long it took and how much it was."""
+    with FileLock(run.cache_lock):  # a process that still reads has all files mapped
+        for path in run.cache_folder.glob("*"):
+            if path.name != MANIFEST:
+                path.unlink()
 
 
 # --- One student --------------------------------------------------------------------------------------------------
@@ -158,7 +166,9 @@ def _remember(run: Run, teacher: MetaTeacher, examples: list[Example], layers: T
 
 def _distill(run: Run, lesson: Lesson, cache: TeacherCache | None) -> None:
     """Teach one student by the method's shared stages, or by those of its own domain."""
-    kind, examples, stages = METHODS[lesson.method], lesson.examples, lesson.stages(run)
+    if is_done(lesson.folder, lesson.mark):  # by another process, since the lessons were listed
+        return
+    kind, examples = METHODS[lesson.method], lesson.examples
     checkpoints = run.checkpoint_folder(f"{lesson.method}-{lesson.folder.name}", lesson.mark)
     facts: dict[str, Any] = {"method": lesson.method, "precision": run.precision, "log": {}}
     set_seed(run.settings.seed)
@@ -168,15 +178,17 @@ def _distill(run: Run, lesson: Lesson, cache: TeacherCache | None) -> None:
         features = run.features(examples, tokenizer)
         if "instance_weights" in kind.needs:
             features = features.with_columns(instance_weights=run.instance_weights(examples))
-        teacher = setup.teacher
+        method, student, teacher = kind.build(setup), setup.student, setup.teacher
+        stages = lesson.own(method.stages())
         if cache is not None:
-            rows = cache.rows([e.id for e in examples])
-            features = features.with_columns(**{engine.CACHE_ROW: rows})
+            features = features.with_columns(**{engine.CACHE_ROW: cache.rows([e.id for e in examples])})
+            rows = features.column(engine.CACHE_ROW)
             if all(cache.holds(rows, stage.layers) for stage in stages):
                 teacher = None
-            elif not setup.same_tokens:
+            elif not setup.student_is_cut:  # a live teacher reads its own tokens, as it did for the cache
                 features = features.with_teacher_tokens(run.features(examples, run.tokenizer))
-        learner = engine.Distillation(setup.student, kind.build(setup), teacher, cache).to(device())
+        del setup  # and with it a teacher that is needed no more
+        learner = engine.Distillation(student, method, teacher, cache).to(device())
         if start is not None:
             learner.extras.load_state_dict(load_file(start.folder / EXTRAS_FILE))
         collator = Collator(tokenizer.pad_token_id, run.tokenizer.pad_token_id)
@@ -186,12 +198,12 @@ def _distill(run: Run, lesson: Lesson, cache: TeacherCache | None) -> None:
             named, place = f"{title}: {stage.name}", checkpoints / stage.name
             plan = engine.Plan(named, stage.epochs, stage.learning_rate, place, run.settings, run.precision)
             facts["log"][stage.name] = engine.fit(learner, features, collator, plan)
-        record_factors(setup.student, False)
-        setup.student.save_pretrained(partial)
+        record_factors(student, False)
+        student.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         if lesson.domain is None:
             save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
-        facts["check"] = check_reloaded(run, partial, setup.student, tokenizer, examples, lesson.held_out)
+        facts["check"] = check_reloaded(run, partial, student, tokenizer, examples, lesson.held_out)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 

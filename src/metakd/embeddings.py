@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -19,8 +17,11 @@ class _RowsInUse(nn.Module):
 
     def __init__(self, whole: nn.Embedding, rows: Tensor) -> None:
         super().__init__()
-        self.weight = nn.Parameter(whole.weight.detach()[rows].clone())
-        places = torch.zeros(whole.num_embeddings, dtype=torch.long).index_copy_(0, rows, torch.arange(len(rows)))
+        self.weight = nn.Parameter(whole.weight.detach()[rows], requires_grad=whole.weight.requires_grad)
+        places = torch.full(
+            (whole.num_embeddings,), len(rows)
+        )  # out of range: an id that was not announced is an error
+        places[rows] = torch.arange(len(rows))
         self.places: Tensor
         self.register_buffer("places", places, persistent=False)
         self.padding = None if whole.padding_idx is None else int(places[whole.padding_idx])
@@ -30,7 +31,7 @@ class _RowsInUse(nn.Module):
 
 
 @contextlib.contextmanager
-def only_rows_in_use(model: PreTrainedModel, token_ids: NDArray[Any]) -> Iterator[None]:
+def only_rows_in_use(model: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[None]:
     """Inside, only the embeddings of `token_ids` are weights of `model`; the others stay as they were.
 
     The row of a token that no text has gets no gradient, yet gradients, moments and checkpoints would hold it, and

@@ -136,7 +136,7 @@ def fit(learner: Learner, features: Encoded, collator: Collator, plan: Plan) -> 
     )
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value an example
-    tokens = only_rows_in_use(learner.backbone, features.token_ids)
+    tokens = only_rows_in_use(learner.backbone, [*features.token_ids, collator.pad_ids["input_ids"]])
     with Progress(plan.name, updates * plan.epochs) as progress, tokens:
         trainer = _Trainer(
             name=plan.name,

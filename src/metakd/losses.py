@@ -117,8 +117,9 @@ def relation_loss(
 
     Needs neither equal heads nor equal widths (after Tung and Mori, "Similarity-Preserving KD", ICCV 2019).
     """
-    similarity = [F.normalize(x.float(), dim=-1) for x in (student, teacher)]
-    return _masked_pair_mean(_squared_error(*(x @ x.transpose(1, 2) for x in similarity)), mask)
+    with torch.autocast(student.device.type, enabled=False):  # cosines near 1 differ in digits that bfloat16 lacks
+        similarity = [F.normalize(x.float(), dim=-1) for x in (student, teacher)]
+        return _masked_pair_mean(_squared_error(*(x @ x.transpose(1, 2) for x in similarity)), mask)
 
 
 def prediction_loss(

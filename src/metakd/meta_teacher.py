@@ -47,7 +47,6 @@ class TeacherOutputs:
     """What the teacher says of a batch of B texts, with those layers that were asked for."""
 
     logits: Tensor  # (B, M)
-    pooled: Tensor  # (B, H): E(x)
     representation: Tensor  # (B, H): h
     hidden_states: Mapping[int, Tensor]  # layer -> (B, L, H)
     attention_factors: Mapping[int, Tensor]  # layer -> (B, A, L, 2d): `encoders.raw_scores` makes scores of them
@@ -96,7 +95,6 @@ class MetaTeacher(nn.Module):
         outputs = forward(self.encoder, batch, factors=bool(layers.attention), prefix=prefix)
         return TeacherOutputs(
             logits=outputs.logits,
-            pooled=outputs.pooled,
             representation=self.transferable(outputs.pooled, batch["domains"]),
             hidden_states={layer: outputs.hidden_states[layer] for layer in layers.hidden},
             attention_factors={layer: outputs.attention_factors[layer - 1] for layer in layers.attention},

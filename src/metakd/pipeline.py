@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def weigh(run: Run) -> Path:
         encoder = load_encoder(resolve(settings.base), data.labels).to(device())
         features = run.features(data.train, run.tokenizer)
         shape, file = (len(features), encoder.config.hidden_size), partial / "embeddings"
-        embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)  # on disk
+        with file.open("wb") as room:  # all of it now: a map of a full disk would end the process without a word
+            os.posix_fallocate(room.fileno(), 0, 4 * shape[0] * shape[1])
+        embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)
         collator = Collator(run.tokenizer.pad_token_id)
         engine.embed(encoder, features, collator, "weigh all domains", run.precision, embeddings)
         labels, domains = features.column("labels"), features.column("domains")

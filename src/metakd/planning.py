@@ -14,8 +14,8 @@ from metakd import losses
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
 from metakd.distillation import layers_to_keep
-from metakd.encoders import forward, load_encoder, map_layers, set_dropout
-from metakd.hardware import device
+from metakd.encoders import forward, load_config, load_encoder, map_layers, set_dropout
+from metakd.hardware import autocast, device
 from metakd.methods import METHODS
 from metakd.methods.base import Stage
 from metakd.progress import stdout
@@ -53,7 +53,8 @@ def print_plan(run: Run) -> None:
     teacher, student = Sizes.of(base), Sizes.of(student_model)
     second = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
 
-    work = _work(run, teacher, student)
+    kept, share = _cache_size(run)
+    work = _work(run, teacher, student, share)
     steps = Table(title=f"Plan of {run.folder}")
     steps.add_column("step")
     steps.add_column("minutes, about", justify="right")
@@ -64,25 +65,29 @@ def print_plan(run: Run) -> None:
     fleets = 2 if settings.rival else 1
     models = 4 * (teacher.parameters + fleets * len(data.domains) * student.parameters)
     checkpoints = 4 * CHECKPOINT_COPIES * teacher.parameters
-    lengths = run.features(data.train, run.tokenizer).lengths
-    sizes = layer_bytes(lengths, base.config.hidden_size, layers_to_keep(_taught(run)), run.precision)
-    fitting = fits(sizes, run.cache_budget)
     stdout.print(
         f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; "
-        f"disk {models / 1e9:.2f} GB, and up to {checkpoints / 1e9:.2f} GB while training"
+        f"disk {models / 1e9:.2f} GB, and up to {checkpoints / 1e9:.2f} GB while training; products in {run.precision}"
     )
-    stdout.print(
-        f"{run.precision} products; {sizes[fitting].sum() / 1e9:.2f} GB of disk, while students learn, for the "
-        f"teacher's layers on {fitting.mean():.0%} of the examples"
-    )
+    if kept:
+        stdout.print(f"while students learn, {kept / 1e9:.2f} GB of disk for {share:.0%} of the teacher's layers")
+
+
+def _cache_size(run: Run) -> tuple[float, float]:
+    """Bytes that are kept of the teacher's layers, and their share in what all of them would take."""
+    width = load_config(resolve(run.settings.base)).hidden_size
+    lengths = run.features(run.data.train, run.tokenizer).lengths
+    sizes = layer_bytes(lengths, width, layers_to_keep(_taught(run)), run.precision)
+    kept = float(sizes[fits(sizes, run.cache_budget)].sum())
+    return kept, kept / max(1.0, float(sizes.sum()))
 
 
 def _taught(run: Run) -> list[Stage]:
     return [stage for m in run.methods if "teacher" in METHODS[m].needs for stage in run.stages[m]]
 
 
-def _work(run: Run, teacher: Sizes, student: Sizes) -> dict[str, float]:
-    """Forward passes of each step, times the parameters that compute in them."""
+def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, float]:
+    """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is kept."""
     rows = len(run.data.train)
     learning = BACKWARD * student.computing
     work: dict[str, float] = {
@@ -91,13 +96,10 @@ def _work(run: Run, teacher: Sizes, student: Sizes) -> dict[str, float]:
     }
     taught = _taught(run)
     if taught:
-        live = 0 if layers_to_keep(taught) else sum(stage.epochs for stage in taught if stage.layers)
+        live = (1 - share) * sum(stage.epochs for stage in taught if stage.layers)
         work["ask the teacher"] = (1 + live) * rows * teacher.computing
     for method in run.methods:
-        passes = sum(stage.epochs for stage in run.stages[method])
-        if method == "fine_tuned":  # a pass over all domains is as many updates as one over each of equal domains
-            passes += (len(run.data.domains) - 1) * run.settings.shared_epochs
-        work[f"distill ({method})"] = passes * rows * learning
+        work[f"distill ({method})"] = sum(stage.epochs for stage in run.stages[method]) * rows * learning
     return work
 
 
@@ -122,7 +124,9 @@ def _forward_seconds(run: Run, model: PreTrainedModel) -> float:
     elapsed = 0.0
     for _ in range(2):
         started = time.perf_counter()
-        losses.cross_entropy(forward(model, batch).logits, batch["labels"]).mean().backward()
+        with autocast(run.precision):
+            loss = losses.cross_entropy(forward(model, batch).logits, batch["labels"]).mean()
+        loss.backward()
         if device().type == "cuda":
             torch.cuda.synchronize()
         elapsed = time.perf_counter() - started

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 65_536  # examples compared with all prototypes at a time
+CHUNK = 8192  # examples compared with all prototypes at a time
 
 
 @dataclass(frozen=True)

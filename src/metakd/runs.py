@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from metakd.artifacts import digest_files, fingerprint, free_disk, read_manifest, write_json
@@ -78,7 +80,10 @@ class Run:
 
     @cached_property
     def stages(self) -> dict[str, list[Stage]]:
-        """What each method will do; on models without weights it decides whether it can do what the settings ask."""
+        """What each method does for domains of equal size; on models without weights it decides whether it can.
+
+        How many epochs a student really gets, its method says when it is built for that student's examples.
+        """
         settings, labels, num_domains = self.settings, self.data.labels, len(self.data.domains)
         num_layers = layers_to_cut(settings.student)
         folder = resolve(settings.base if num_layers else settings.student)
@@ -87,9 +92,10 @@ class Run:
         student = blank_encoder(folder, labels, num_layers)
         with torch.device("meta"):
             head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
-            updates = updates_a_pass(len(self.data.train), settings.batch_size)
-            setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, updates, updates)
-            return {method: METHODS[method].build(setup).stages() for method in self.methods}
+            rows = len(self.data.train)
+            updates = [updates_a_pass(n, settings.batch_size) for n in (math.ceil(rows / num_domains), rows)]
+            setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, *updates)
+            return {method: METHODS[method].build(setup).stages() for method in {*self.methods, "fine_tuned"}}
 
     @property
     def methods(self) -> list[str]:
@@ -118,10 +124,10 @@ class Run:
             raise InputError(f"{self.folder}: no run here to be overwritten; choose another --output")
         shared = [self.shared_folder(method) for method in METHODS] + [self.folder / "shared_student"]
         fleets = [self.folder / name for name in ("students", *METHODS)]
-        passing = (self.cache_folder, self.folder / "checkpoints")
+        passing = (self.cache_folder, self.folder / ".teacher_cache.partial", self.folder / "checkpoints")
         for folder in (self.weights_folder, self.teacher_folder, *shared, *fleets, *passing):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in ("results.json", "results.md", RUN_FILE, self.cache_lock.name):
+        for file in ("results.json", "results.md", RUN_FILE):
             (self.folder / file).unlink(missing_ok=True)
         return self
 
@@ -132,7 +138,7 @@ class Run:
             "labels": self.data.labels,
             "domains": self.data.domains,
             "pairs": self.data.has_pairs,
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json") | {"precision": self.precision},  # wherever it goes on
         }
 
     @cached_property
@@ -222,9 +228,11 @@ class Run:
 
     def features(self, examples: Sequence[Example], tokenizer: Any) -> Encoded:
         """Token ids, and labels and domains as their places in the sorted lists."""
-        places = [(self.data.labels.index(e.label), self.data.domains.index(e.domain)) for e in examples]
-        labels, domains = zip(*places, strict=True) if places else ((), ())
-        return encode(tokenizer, examples, self.settings.max_length).with_columns(labels=labels, domains=domains)
+        columns = {
+            "labels": np.array([self.data.labels.index(e.label) for e in examples]),
+            "domains": np.array([self.data.domains.index(e.domain) for e in examples]),
+        }
+        return encode(tokenizer, examples, self.settings.max_length).with_columns(**columns)
 
     def instance_weights(self, examples: Sequence[Example]) -> list[float]:
         """What `weigh` found for each example; InputError where it has not run."""
@@ -260,8 +268,8 @@ def is_done(folder: Path, expected: str) -> bool:
     if manifest.get("fingerprint") == expected:
         return True
     raise InputError(
-        f"{folder} was made with other settings, data or base. Choose another --output, or delete that folder "
-        "to have it made anew"
+        f"{folder} was made with other settings, data or base, or in another precision. Choose another --output, or "
+        "delete that folder to have it made anew"
     )
 
 

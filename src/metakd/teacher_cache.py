@@ -18,9 +18,10 @@ from metakd.hardware import Precision
 from metakd.meta_teacher import TeacherLayers, TeacherOutputs
 
 INDEX, IDS = "index.safetensors", "ids.json"
+FORMAT = 1  # of the files; another number makes all caches that are there stale
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SHARD_BYTES = 64 * 2**20
-VECTORS = ("logits", "pooled", "representation")
+VECTORS = ("logits", "representation")
 LIVE = -1  # the shard of an example whose layers did not fit
 
 
@@ -33,7 +34,7 @@ class _Span(NamedTuple):
 
 
 class TeacherCache:
-    """Logits, E(x) and h of every example; hidden states and attention factors of as many as fit, memory-mapped.
+    """Logits and h of every example; hidden states and attention factors of as many as fit, memory-mapped.
 
     Shards hold tokens one after the other, without padding: `hidden.3` (tokens, H), `attention.3` (tokens, A, 2d).
     """
@@ -71,19 +72,24 @@ class TeacherCache:
         (folder / IDS).write_text(json.dumps(list(ids)), encoding="utf-8")
         return {"layers": layers, "files": _sizes(folder)}
 
-    def covers(self, ids: Sequence[str], layers: TeacherLayers) -> bool:
-        """Whether it was made of these examples and for these layers, among others."""
-        return layers.within(self.layers) and self._rows.keys() >= set(ids)
+    @property
+    def ids(self) -> set[str]:
+        return set(self._rows)
+
+    def covers(self, ids: set[str], layers: TeacherLayers, fitting: Array) -> bool:
+        """Whether it was made of these examples, for these layers, and with the layers of as many as are `fitting`."""
+        kept = int((self._index["shard"] != LIVE).sum())
+        return layers.within(self.layers) and self.ids >= ids and (not layers or kept == fitting.sum())
 
     def rows(self, ids: Sequence[str]) -> list[int]:
         """The row of each example; KeyError for one that the cache was not made of."""
         return [self._rows[name] for name in ids]
 
-    def holds(self, rows: Any, layers: TeacherLayers) -> bool:
+    def holds(self, rows: Tensor, layers: TeacherLayers) -> bool:
         """Whether `layers` of all these rows (B,) are here."""
-        return not layers or (
-            layers.within(self.layers) and bool((self._index["shard"][torch.as_tensor(rows).cpu()] != LIVE).all())
-        )
+        if not layers:
+            return True
+        return layers.within(self.layers) and bool((self._index["shard"][rows.cpu()] != LIVE).all())
 
     def read(self, rows: Tensor, layers: TeacherLayers) -> TeacherOutputs:
         """What the teacher said of these rows (B,), on their device, padded with zeros to the longest of them."""
@@ -141,7 +147,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 class _Writer:
-    """Collects tokens into shards of some 64 MiB; no more than one shard is ever in memory."""
+    """Collects tokens into shards of some 64 MiB, written as soon as they are full."""
 
     def __init__(self, folder: Path, count: int, layers: TeacherLayers, precision: Precision) -> None:
         self.folder = folder
