@@ -77,6 +77,15 @@ def watch(process: "subprocess.Popen[bytes]") -> dict[str, int]:
     return {"anonymous_bytes": most["RssAnon"], "resident_bytes": most["VmRSS"]}
 
 
+def table(results: dict[str, Any]) -> str:
+    """The rows of docs/performance.md."""
+    lines = ["| rows | seconds | anonymous GB | resident GB |", "|---:|---:|---:|---:|"]
+    for found in results["measured"]:
+        memory = [f"{found[name] / 1e9:.2f}" for name in ("anonymous_bytes", "resident_bytes")]
+        lines.append(f"| {found['rows']:,} | {found['seconds']:.0f} | {' | '.join(memory)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", type=int, default=[250_000, 500_000, 1_000_000])
@@ -101,7 +110,9 @@ def main() -> None:
             assert process.wait() == 0
             found.append({"rows": count, "seconds": round(time.perf_counter() - started, 1), **memory})
             print(found[-1], flush=True)
-    write_json(RESULT, {"measured": found, "environment": environment()})
+    results = {"measured": found, "environment": environment()}
+    write_json(RESULT, results)
+    print(table(results))
 
 
 if __name__ == "__main__":

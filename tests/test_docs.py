@@ -86,6 +86,13 @@ def test_the_tables_of_the_readme_are_those_of_the_committed_results() -> None:
     assert len(amazon["seeds"]) == 3
 
 
+def test_the_tables_of_performance_are_those_of_the_committed_results() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    for name in ("speed", "weighing"):
+        results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        assert runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))["table"](results) in page
+
+
 DEMO = ROOT / "src" / "metakd" / "demo_data"
 EVERYDAY = {  # runs of seven words that two reviews may share
     "and i would not be without it",

@@ -49,6 +49,32 @@ def test_every_step_leaves_a_manifest_and_nothing_half_made(finished_run: Path) 
         assert manifest is not None, step
         assert {"fingerprint", "seconds", "environment"} <= set(manifest)
     assert not [p for p in finished_run.rglob("*") if p.name.startswith(".") or p.name.startswith("checkpoint-")]
+    assert [path.name for path in (finished_run / "teacher_cache").iterdir()] == ["manifest.json"]
+    assert "teacher_cache" in json.loads((finished_run / "results.json").read_text())["seconds"]
+
+
+def test_a_folder_goes_on_in_the_precision_that_it_was_begun_in(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `auto` meant on the machine that began it is written down, and read again on another machine."""
+    monkeypatch.setattr(metakd.runs, "native_precision", lambda: "bfloat16")
+    begun = open_run(tmp_path / "run", toy_data, checkpoint(), precision="auto")
+    monkeypatch.setattr(metakd.runs, "native_precision", lambda: "float32")
+    again = Settings.build(json.loads((tmp_path / "run" / "run.json").read_text())["settings"])
+    assert Run.assemble(tmp_path / "run", again, toy_data).teach_fingerprint == begun.teach_fingerprint
+    assert open_run(tmp_path / "other", toy_data, checkpoint(), precision="auto").precision == "float32"
+
+
+def test_a_run_that_was_stopped_while_the_rival_learnt_leaves_no_memory_behind(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    """Students are done and the cache is kept; a resumed run that may not keep it has only rivals to train."""
+    kept = open_run(tmp_path / "run", toy_data, checkpoint(), match_epochs=2, keep_cache=True, rival=False)
+    pipeline.run_all(kept)
+    assert (kept.cache_folder / "shard-00000.safetensors").exists()
+    resumed = open_run(tmp_path / "run", toy_data, checkpoint(), match_epochs=2)
+    pipeline.distill_all(resumed, resumed.data.domains, resumed.methods)
+    assert [path.name for path in kept.cache_folder.iterdir()] == ["manifest.json"]
 
 
 def test_results_have_every_model_domain_and_figure(finished_run: Path) -> None:
