@@ -303,7 +303,10 @@ def compare(arguments: argparse.Namespace, teacher: str) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """The rows of docs/performance.md."""
-    lines = ["| teacher | contender | examples a second | times metakd's | anonymous GB |", "|---|---|---:|---:|---:|"]
+    lines = [
+        "| teacher | contender | examples a second | seconds / metakd's | anonymous GB |",
+        "|---|---|---:|---:|---:|",
+    ]
     for name, found in results.items():
         for contender, middle in found["medians"].items():
             times = found["times_slower_than_metakd"][contender]
