@@ -65,6 +65,16 @@ def test_a_folder_goes_on_in_the_precision_that_it_was_begun_in(
     assert open_run(tmp_path / "other", toy_data, checkpoint(), precision="auto").precision == "float32"
 
 
+def test_vectors_that_the_disk_has_no_room_for_are_refused_before_they_are_made(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(tmp_path / "run", toy_data, checkpoint())
+    monkeypatch.setattr(pipeline, "free_disk", lambda _: 10)
+    with pytest.raises(InputError, match="GB of disk"):
+        pipeline.weigh(run)
+    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+
+
 def test_a_run_that_was_stopped_while_the_rival_learnt_leaves_no_memory_behind(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
 ) -> None:

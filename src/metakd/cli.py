@@ -137,9 +137,8 @@ def distill(
     if strange:
         raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
     chosen = domain or assembled.data.domains
-    for name, folder in zip(
-        chosen, pipeline.distill_all(assembled.begin(), chosen, [assembled.settings.method]), strict=True
-    ):
+    folders = pipeline.distill_all(assembled.begin(), chosen, [assembled.settings.method])
+    for name, folder in zip(chosen, folders, strict=True):
         stdout.print(f"student of {name}: {folder}")
 
 

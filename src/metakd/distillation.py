@@ -18,7 +18,15 @@ from metakd.batching import Collator, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.checks import check_reloaded, check_teacher
 from metakd.domains import of_domain
-from metakd.encoders import load_encoder, load_tokenizer, map_layers, record_factors, same_tokenizer, set_dropout
+from metakd.encoders import (
+    load_config,
+    load_encoder,
+    load_tokenizer,
+    map_layers,
+    record_factors,
+    same_tokenizer,
+    set_dropout,
+)
 from metakd.errors import InputError
 from metakd.examples import Example
 from metakd.hardware import device
@@ -133,9 +141,8 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
     if found is not None:  # what is made anew holds what was there as well
         layers, learnt_from = layers.joined(found.layers), learnt_from | found.ids
     examples = [e for e in run.data.train if e.id in learnt_from]
-    teacher = load_teacher(run)
     features = run.features(examples, run.tokenizer)
-    sizes = layer_bytes(features.lengths, teacher.encoder.config.hidden_size, layers, run.precision)
+    sizes = layer_bytes(features.lengths, load_config(run.teacher_folder).hidden_size, layers, run.precision)
     fitting = fits(sizes, budget)
     if layers:
         console.print(
@@ -147,14 +154,17 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
         return found
     spoken = layers if fitting.any() else NO_LAYERS
     with step_folder(folder, "remember", mark, facts) as partial:
+        teacher = load_teacher(run)
         said = engine.teach_all(teacher, features, Collator(run.tokenizer.pad_token_id), spoken, run.precision)
-        facts |= TeacherCache.write(partial, [e.id for e in examples], said, spoken, fitting, run.precision)
-        facts["layers"] = layers  # also where nothing fitted: they were thought of
+        files = TeacherCache.write(partial, [e.id for e in examples], said, spoken, fitting, run.precision)
+        facts |= {"layers": layers, "files": files}  # layers also where nothing fitted: they were thought of
     return TeacherCache(folder, layers)
 
 
 def _forget(run: Run) -> None:
     """Remove what was remembered, but for its manifest, which says how long it took and how much it was."""
+    if not run.cache_folder.exists():
+        return
     with FileLock(run.cache_lock):  # a process that still reads has all files mapped
         for path in run.cache_folder.glob("*"):
             if path.name != MANIFEST:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from safetensors.torch import save_file
 from transformers import set_seed
 
 from metakd import engine
-from metakd.artifacts import step_folder
+from metakd.artifacts import free_disk, step_folder
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
 from metakd.checks import check_reloaded, probe
 from metakd.distillation import distill, distill_all
 from metakd.encoders import load_encoder, set_dropout
+from metakd.errors import InputError
 from metakd.hardware import device
 from metakd.meta_teacher import MetaTeacher
 from metakd.prototypes import instance_weights, prototype_scores, prototypes
@@ -38,8 +38,9 @@ def weigh(run: Run) -> Path:
         encoder = load_encoder(resolve(settings.base), data.labels).to(device())
         features = run.features(data.train, run.tokenizer)
         shape, file = (len(features), encoder.config.hidden_size), partial / "embeddings"
-        with file.open("wb") as room:  # all of it now: a map of a full disk would end the process without a word
-            os.posix_fallocate(room.fileno(), 0, 4 * shape[0] * shape[1])
+        needed, free = 4 * shape[0] * shape[1], free_disk(partial)
+        if needed > free:  # a map of a full disk would end the process without a word
+            raise InputError(f"{run.folder}: vectors need {needed / 1e9:.1f} GB of disk, {free / 1e9:.1f} are free")
         embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)
         collator = Collator(run.tokenizer.pad_token_id)
         engine.embed(encoder, features, collator, "weigh all domains", run.precision, embeddings)

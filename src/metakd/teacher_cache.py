@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -63,14 +63,14 @@ class TeacherCache:
         layers: TeacherLayers,
         fitting: Array,
         precision: Precision,
-    ) -> dict[str, Any]:
-        """Write what was `said` of batches of rows, with the layers of those `fitting` (N,); facts for a manifest."""
+    ) -> dict[str, int]:
+        """Write what was `said` of batches of rows, with the layers of those `fitting` (N,); the sizes of the files."""
         writer = _Writer(folder, len(ids), layers, precision)
         for rows, batch, outputs in said:
             writer.add(rows, batch, outputs, fitting)
         writer.close()
         (folder / IDS).write_text(json.dumps(list(ids)), encoding="utf-8")
-        return {"layers": layers, "files": _sizes(folder)}
+        return _sizes(folder)
 
     @property
     def ids(self) -> set[str]:

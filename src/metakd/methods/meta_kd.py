@@ -25,7 +25,7 @@ LAYER_TERMS = ("embedding", "hidden", "attention")
 class MetaKD:
     """L_S = mean_i λ_i [L_emb + L_hid + L_att + L_pred + γ2 · L_tkd]."""
 
-    needs: ClassVar[frozenset[Need]] = frozenset({"teacher", "instance_weights", "shared_start"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"teacher", "instance_weights"})
 
     def __init__(
         self,
