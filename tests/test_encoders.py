@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModel
 
 from conftest import WORDS, toy_examples
-from metakd import encoders
+from metakd import attention, encoders
 from metakd.batching import Batch, Collator, encode
 from metakd.errors import InputError
 from metakd.examples import Example
@@ -39,14 +39,14 @@ def test_scores_are_raw_and_change_no_output(checkpoint: Callable[..., Path], ki
     batch = drop_unused(model, batch_of(folder))
     plain = encoders.forward(model, batch)
     assert plain.attention_factors == ()
-    encoders.record_factors(model, True)
+    attention.record_factors(model, True)
     scored = encoders.forward(model, batch, factors=True)
     torch.testing.assert_close(scored.logits, plain.logits)
     model.set_attn_implementation("eager")
     eager = model(**{k: v for k, v in batch.items() if k in encoders.MODEL_INPUTS}, output_attentions=True).attentions
     hidden = batch["attention_mask"][:, None, None, :] == 0
     assert len(scored.attention_factors) == len(eager) == 4
-    for raw, softmaxed in zip(map(encoders.raw_scores, scored.attention_factors), eager, strict=True):
+    for raw, softmaxed in zip(map(attention.raw_scores, scored.attention_factors), eager, strict=True):
         assert raw.shape == softmaxed.shape
         torch.testing.assert_close(raw.masked_fill(hidden, -torch.inf).softmax(-1), softmaxed)
 
@@ -57,7 +57,7 @@ def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[
     folder = checkpoint(kind)
     model = encoders.load_encoder(folder, ["a", "b"]).train()
     encoders.set_dropout(model, 0.0, 0.5)
-    encoders.record_factors(model, True)
+    attention.record_factors(model, True)
     batch = drop_unused(model, batch_of(folder))
     one, two = (encoders.forward(model, batch, factors=True) for _ in range(2))
     torch.testing.assert_close(one.attention_factors[0], two.attention_factors[0])
@@ -70,7 +70,7 @@ def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[
 
 @pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])
 def test_architectures_without_raw_scores_are_known(checkpoint: Callable[..., Path], kind: str) -> None:
-    assert not encoders.has_raw_scores(encoders.load_encoder(checkpoint(kind), ["a", "b"]))
+    assert not attention.has_raw_scores(encoders.load_encoder(checkpoint(kind), ["a", "b"]))
 
 
 def test_e_is_the_mean_over_real_tokens_alone() -> None:

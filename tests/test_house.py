@@ -16,7 +16,7 @@ FLOORS = [
     ["sources"],
     ["config", "examples", "releases"],
     ["domains", "overview"],
-    ["batching", "checkpoints"],
+    ["attention", "batching", "checkpoints"],
     ["doctor", "inspection"],
     ["embeddings", "encoders"],
     ["meta_teacher", "students"],

@@ -156,5 +156,23 @@ def test_matching_losses_are_zero_at_the_teacher_and_blind_to_padding(
         torch.testing.assert_close(loss(ours, ours, mask), torch.zeros(batch))
 
 
+def test_gradients_of_matching_losses_are_those_of_their_values() -> None:
+    """Against differences of the loss itself, in float64; the second text is padded."""
+    torch.manual_seed(0)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    states, scores = torch.randn(2, 3, 2, dtype=torch.float64), torch.randn(2, 2, 3, 3, dtype=torch.float64)
+    for loss, theirs in ((losses.hidden_state_loss, states), (losses.attention_score_loss, scores)):
+        ours = torch.randn_like(theirs).requires_grad_()
+        assert torch.autograd.gradcheck(lambda x, loss=loss, theirs=theirs: loss(x, theirs, mask), ours)
+
+
+def test_matching_losses_of_bfloat16_are_summed_in_float32() -> None:
+    """300 tokens of width 2 that differ by 1: a sum of 600 ones stands still at 256 in bfloat16."""
+    student = torch.ones(1, 300, 2, dtype=torch.bfloat16)
+    found = losses.hidden_state_loss(student, torch.zeros_like(student), torch.ones(1, 300))
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(1)
+
+
 def test_sum_layers_adds_layers_and_keeps_examples_apart() -> None:
     assert losses.sum_layers([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0])]).tolist() == [4.0, 7.0]

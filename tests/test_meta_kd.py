@@ -11,9 +11,10 @@ import torch
 
 from conftest import WORDS, toy_examples
 from metakd import losses
+from metakd.attention import raw_scores
 from metakd.batching import Batch, Collator, encode
 from metakd.config import Settings
-from metakd.encoders import forward, load_encoder, load_tokenizer, raw_scores
+from metakd.encoders import forward, load_encoder, load_tokenizer
 from metakd.engine import Distillation
 from metakd.errors import InputError
 from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from conftest import toy_examples
 from metakd import distillation, engine, pipeline, teacher_cache
 from metakd.artifacts import read_manifest
+from metakd.attention import raw_scores
 from metakd.batching import Collator, Encoded, encode
 from metakd.config import Settings
-from metakd.encoders import load_encoder, load_tokenizer, raw_scores
+from metakd.encoders import load_encoder, load_tokenizer
 from metakd.hardware import Precision
 from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
 from metakd.methods.base import Stage

@@ -14,6 +14,7 @@ from transformers import set_seed
 
 from metakd import engine, students
 from metakd.artifacts import MANIFEST, digest_files, fingerprint, step_folder
+from metakd.attention import record_factors
 from metakd.batching import Collator, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.checks import check_reloaded, check_teacher
@@ -23,7 +24,6 @@ from metakd.encoders import (
     load_encoder,
     load_tokenizer,
     map_layers,
-    record_factors,
     same_tokenizer,
     set_dropout,
 )

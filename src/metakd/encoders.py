@@ -1,4 +1,4 @@
-"""Any BERT-like Hugging Face encoder -> one EncoderOutputs; raw attention scores; layer maps."""
+"""Any BERT-like Hugging Face encoder -> one EncoderOutputs; layer maps."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
-    AttentionInterface,
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -23,13 +21,12 @@ from transformers import (
     BertTokenizer,
     PreTrainedModel,
 )
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from metakd.attention import record_factors
 from metakd.batching import Batch
 from metakd.errors import InputError
 from metakd.progress import notice
 
-FACTORS_ATTENTION = "metakd_factors"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -53,7 +50,7 @@ def mean_over_real_tokens(
 
 
 def forward(model: PreTrainedModel, batch: Batch, *, factors: bool = False, prefix: str = "") -> EncoderOutputs:
-    """Run `model` on the batch's keys that begin with `prefix`; `factors` needs `record_factors` first."""
+    """Run `model` on the batch's keys that begin with `prefix`; `factors` needs `attention.record_factors` first."""
     inputs = {name: batch[prefix + name] for name in MODEL_INPUTS if prefix + name in batch}
     outputs = model(**inputs, output_hidden_states=True, output_attentions=factors)
     return EncoderOutputs(
@@ -62,46 +59,6 @@ def forward(model: PreTrainedModel, batch: Batch, *, factors: bool = False, pref
         attention_factors=outputs.attentions if factors else (),
         pooled=mean_over_real_tokens(outputs.hidden_states[-1], batch[prefix + "real_mask"]),
     )
-
-
-# --- Raw attention scores without forking a model ---------------------------------------------------------------
-
-
-def _attention_with_factors(
-    module: nn.Module,
-    query: Tensor,  # (B, A, L, d)
-    key: Tensor,  # (B, A, L, d)
-    value: Tensor,  # (B, A, L, d)
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **_: Any,  # the library's interface passes what its other implementations need
-) -> tuple[Tensor, Tensor]:
-    """Fused attention's output (B, L, A, d), and beside it what raw scores are made of: (B, A, L, 2d)."""
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scale)
-    return output.transpose(1, 2).contiguous(), torch.cat([query * scale, key], dim=-1)
-
-
-AttentionInterface.register(FACTORS_ATTENTION, _attention_with_factors)
-AttentionMaskInterface.register(FACTORS_ATTENTION, sdpa_mask)  # without it, padding is attended silently
-
-
-def raw_scores(factors: Tensor) -> Tensor:
-    """q·kᵀ·scaling before mask and softmax: (B, A, L, 2d) -> (B, A, L, L)."""
-    queries, keys = factors.chunk(2, dim=-1)
-    return queries @ keys.transpose(-1, -2)
-
-
-def has_raw_scores(model: PreTrainedModel) -> bool:
-    """Whether the library lets this architecture's attention be replaced (DeBERTa-v2 and MPNet do not)."""
-    return bool(getattr(model, "_supports_attention_backend", False))
-
-
-def record_factors(model: PreTrainedModel, wanted: bool) -> None:
-    """Switch between fused attention and fused attention with the factors of its raw scores beside it."""
-    if has_raw_scores(model):
-        model.set_attn_implementation(FACTORS_ATTENTION if wanted else "sdpa")
 
 
 # --- Layers -----------------------------------------------------------------------------------------------------
@@ -170,6 +127,7 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     absent = [name for name in absent if whole or (name.startswith(encoder) and ".pooler." not in name)]
     if absent:
         raise InputError.collect(f"{folder}: weights that its {config.model_type} needs are missing", sorted(absent))
+    record_factors(model, False)
     return model
 
 

@@ -18,10 +18,11 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 from transformers.trainer_utils import get_last_checkpoint
 
 from metakd import losses
+from metakd.attention import record_factors
 from metakd.batching import TEACHER_TOKENS, Batch, Collator, Encoded, LengthBatches, ordered_batches, updates_a_pass
 from metakd.config import Settings
 from metakd.embeddings import only_rows_in_use
-from metakd.encoders import EncoderOutputs, forward, record_factors
+from metakd.encoders import EncoderOutputs, forward
 from metakd.errors import InputError
 from metakd.hardware import Precision, autocast
 from metakd.losses import LossTerms

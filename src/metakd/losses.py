@@ -8,11 +8,12 @@ Nothing here is reduced over the batch but in `reduce`, so that a weight always 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class Term(NamedTuple):
@@ -96,7 +97,7 @@ def hidden_state_loss(
     mask: Tensor,  # (B, L), 1 for a real token, 0 for padding
 ) -> Tensor:  # (B,)
     """L_hid of one mapped layer (L_emb when given embedding outputs): MSE, mean over tokens and width."""
-    return _masked_mean(_squared_error(student, teacher).mean(-1), mask)
+    return _masked_mean_squared_error(student, teacher, mask[:, :, None])
 
 
 def attention_score_loss(
@@ -105,7 +106,7 @@ def attention_score_loss(
     mask: Tensor,  # (B, L)
 ) -> Tensor:  # (B,)
     """L_att of one mapped layer: MSE of raw scores q·k/√d, before mask and softmax; mean over heads and pairs."""
-    return _masked_pair_mean(_squared_error(student, teacher).mean(1), mask)
+    return _masked_mean_squared_error(student, teacher, _pairs(mask)[:, None])
 
 
 def relation_loss(
@@ -119,7 +120,8 @@ def relation_loss(
     """
     with torch.autocast(student.device.type, enabled=False):  # cosines near 1 differ in digits that bfloat16 lacks
         similarity = [F.normalize(x.float(), dim=-1) for x in (student, teacher)]
-        return _masked_pair_mean(_squared_error(*(x @ x.transpose(1, 2) for x in similarity)), mask)
+        ours, theirs = (x @ x.transpose(1, 2) for x in similarity)
+        return _masked_mean_squared_error(ours, theirs, _pairs(mask))
 
 
 def prediction_loss(
@@ -137,7 +139,7 @@ def transferable_knowledge_loss(
     teacher: Tensor,  # (B, H): h of the teacher, tanh included
 ) -> Tensor:  # (B,)
     """L_tkd: MSE of the transferable representations h, mean over the width."""
-    return _squared_error(student, teacher).mean(-1)
+    return F.mse_loss(student.float(), teacher.float(), reduction="none").mean(-1)
 
 
 def sum_layers(losses: Sequence[Tensor]) -> Tensor:
@@ -145,19 +147,34 @@ def sum_layers(losses: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(losses)).sum(0)
 
 
-def _squared_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """(student − teacher)² in float32, element by element and fused in both directions; any equal shapes."""
-    return F.mse_loss(student.float(), teacher.float(), reduction="none")
+class _SumOfSquares(torch.autograd.Function):
+    """Σ (mask · (student − teacher))² of each example, summed in float32 or wider, in few passes over much memory."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        difference = (student - teacher).mul_(mask)
+        ctx.save_for_backward(difference)
+        wide = torch.promote_types(difference.dtype, torch.float32)
+        return torch.linalg.vector_norm(difference.flatten(1), dim=1, dtype=wide).square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (difference,) = ctx.saved_tensors
+        slope = (2 * gradient).to(difference.dtype)
+        return difference * slope.view(-1, *[1] * (difference.dim() - 1)), None, None
 
 
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of (B, L) values over the tokens of each example that `mask` keeps -> (B,)."""
-    kept = mask.to(values.dtype)
-    return (values * kept).sum(1) / kept.sum(1).clamp(min=1)
+def _masked_mean_squared_error(
+    student: Tensor,  # (B, ...)
+    teacher: Tensor,  # (B, ...)
+    mask: Tensor,  # (B, ...), 1 for what counts and 0 else, broadcast to the same shape
+) -> Tensor:  # (B,)
+    each = student[0].numel() // mask[0].numel()
+    counted = mask.flatten(1).sum(1) * each
+    return _SumOfSquares.apply(student, teacher, mask) / counted.clamp(min=1)
 
 
-def _masked_pair_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of (B, L, L) values over the token pairs of each example that `mask` keeps -> (B,)."""
-    kept = mask.to(values.dtype)
-    pairs = kept[:, :, None] * kept[:, None, :]
-    return (values * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
+def _pairs(mask: Tensor) -> Tensor:
+    """Which pairs of tokens are both kept: (B, L) -> (B, L, L)."""
+    return mask[:, :, None] * mask[:, None, :]

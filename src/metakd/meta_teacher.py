@@ -49,7 +49,7 @@ class TeacherOutputs:
     logits: Tensor  # (B, M)
     representation: Tensor  # (B, H): h
     hidden_states: Mapping[int, Tensor]  # layer -> (B, L, H)
-    attention_factors: Mapping[int, Tensor]  # layer -> (B, A, L, 2d): `encoders.raw_scores` makes scores of them
+    attention_factors: Mapping[int, Tensor]  # layer -> (B, A, L, 2d): `attention.raw_scores` makes scores of them
 
 
 class TransferableRepresentation(nn.Module):
@@ -91,7 +91,7 @@ class MetaTeacher(nn.Module):
         return self.encoder
 
     def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS, prefix: str = "") -> TeacherOutputs:
-        """What the teacher says of a batch; attention needs `encoders.record_factors` first."""
+        """What the teacher says of a batch; attention needs `attention.record_factors` first."""
         outputs = forward(self.encoder, batch, factors=bool(layers.attention), prefix=prefix)
         return TeacherOutputs(
             logits=outputs.logits,

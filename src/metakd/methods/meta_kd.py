@@ -9,9 +9,10 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 
 from metakd import losses
+from metakd.attention import has_raw_scores, raw_scores
 from metakd.batching import Batch
 from metakd.config import Settings
-from metakd.encoders import EncoderOutputs, has_raw_scores, map_layers, raw_scores
+from metakd.encoders import EncoderOutputs, map_layers
 from metakd.errors import InputError
 from metakd.losses import LossTerms, Term
 from metakd.meta_teacher import TeacherLayers, TeacherOutputs, TransferableRepresentation
