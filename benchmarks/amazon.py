@@ -1,10 +1,11 @@
 """Meta-KD on Amazon reviews of four domains: teacher, students and rivals, several seeds.
 
-    python benchmarks/amazon.py --data DIR [--seeds 0 1 2] [--work runs/amazon]
+    python benchmarks/amazon.py --data DIR [--seeds 0 1 2] [--config benchmarks/authors.yaml] [--work runs/amazon]
 
 DIR holds train.jsonl(.gz) and dev.jsonl(.gz), and no test, so that scores are on dev.
-Settings are the defaults. Finished steps of an earlier call in --work are kept, so that a stopped benchmark goes on.
-Adds its seeds to benchmarks/results/amazon.json and prints the table of all that are there.
+Settings are the defaults, but for those of --config. Finished steps of an earlier call in --work are kept, so that a
+stopped benchmark goes on. Adds its seeds to benchmarks/results/amazon.json (amazon-authors.json for authors.yaml) and
+prints the table of all that are there.
 """
 
 import argparse
@@ -15,8 +16,9 @@ from typing import Any
 
 from metakd import Run, Settings, run_all
 from metakd.artifacts import environment, write_json
+from metakd.config import read_settings_file
 
-RESULT = Path(__file__).parent / "results" / "amazon.json"
+RESULTS = Path(__file__).parent / "results"
 FIGURES = ("accuracy", "macro_f1")
 
 
@@ -67,18 +69,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("runs/amazon"))
+    parser.add_argument("--config", type=Path)
     arguments = parser.parse_args()
-    found = json.loads(RESULT.read_text(encoding="utf-8"))["seeds"] if RESULT.is_file() else {}
+    values = read_settings_file(arguments.config) if arguments.config else {}
+    result = RESULTS / (f"amazon-{arguments.config.stem}.json" if arguments.config else "amazon.json")
+    found = json.loads(result.read_text(encoding="utf-8"))["seeds"] if result.is_file() else {}
     for seed in arguments.seeds:
-        results = run_all(Run.assemble(arguments.work / f"seed{seed}", Settings(seed=seed), arguments.data).begin())
+        settings = Settings.build(values | {"seed": seed})
+        results = run_all(Run.assemble(arguments.work / f"seed{seed}", settings, arguments.data).begin())
         results["run"].pop("data")
         found[str(seed)] = results
     if len({json.dumps(conditions(results), sort_keys=True) for results in found.values()}) > 1:
-        raise SystemExit(f"{RESULT} holds seeds of other data, settings or splits; move it away first")
+        raise SystemExit(f"{result} holds seeds of other data, settings or splits; move it away first")
     found = dict(sorted(found.items()))
     summary = over_seeds(found)
-    RESULT.parent.mkdir(exist_ok=True)
-    write_json(RESULT, {"summary": summary, "seeds": found, "environment": environment()})
+    write_json(result, {"summary": summary, "seeds": found, "environment": environment()})
     print(table(summary))
     print(json.dumps({seed: round(sum(r["seconds"].values()) / 60, 1) for seed, r in found.items()}), "minutes by seed")
 

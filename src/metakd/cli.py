@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.logging import RichHandler
 
-from metakd import cli_data
+from metakd import cli_data, cli_experiment
 from metakd.cli_options import (
     DATA_HELP,
     Columns,
@@ -22,11 +22,12 @@ from metakd.cli_options import (
     Output,
     Overwrite,
     Resume,
+    load_library,
     reading,
     with_settings,
 )
 from metakd.config import Settings, read_settings_file
-from metakd.errors import CheckError, InputError, require
+from metakd.errors import CheckError, InputError
 from metakd.progress import console, notice, stdout
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_data.app)
+app.add_typer(cli_experiment.app)
 
 
 @app.command()
@@ -153,7 +155,7 @@ def evaluate(
     """Last step: score all models on the run's held-out split, or teacher and students on a file."""
     if (data is None) != (output is None):
         raise InputError("--data and --output go together: the file to score on, and where its scores go")
-    _load_library()
+    load_library()
     from metakd import scoring
     from metakd.results import rich_table
     from metakd.runs import read_run
@@ -180,7 +182,7 @@ def predict(
     _check_writable(output)
     if not model.is_dir():
         raise InputError(f"{model}: no such folder; students lie in RUN/students/DOMAIN")
-    _load_library()
+    load_library()
     from metakd.artifacts import write_text
     from metakd.examples import read_examples
     from metakd.inference import Classifier
@@ -198,7 +200,7 @@ def predict(
 @app.command()
 def methods() -> None:
     """How students can be taught."""
-    _load_library()
+    load_library()
     from metakd.methods import METHODS
 
     for name, kind in METHODS.items():
@@ -209,7 +211,7 @@ def methods() -> None:
 def _assemble(output: Path, data: str | None, config: Path | None, given: dict[str, Any], anew: bool = False) -> Run:
     """The run meant by the command line. Flags go before the config file, that before what the folder was begun
     with (unless it is made anew), that before the defaults."""
-    _load_library()
+    load_library()
     from metakd.runs import RUN_FILE, Run, read_run
 
     begun = read_run(output) if (output / RUN_FILE).is_file() and not anew else None
@@ -250,18 +252,6 @@ def _check_writable(output: Path) -> None:
     """Refuse a file that cannot be written before the work for it is done."""
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise InputError(f"--output {output}: has to be a file in a folder that is there")
-
-
-def _load_library() -> None:
-    """Import what trains models, without its own progress bars; InputError says which command installs it."""
-    for module in ("torch", "transformers", "accelerate", "sklearn"):
-        require(module, "train")
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging as library_logging
-
-    hub_logging.set_verbosity_error()
-    library_logging.disable_progress_bar()
-    library_logging.set_verbosity_error()
 
 
 def _fail(error: Exception, code: int) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from metakd.config import Settings
+from metakd.errors import require
 
 DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
 BASE, MAX_LENGTH = (Settings.model_fields[name].default for name in ("base", "max_length"))
@@ -54,3 +55,15 @@ def _shown(value: Any) -> str:
 def reading(columns: str, encoding: str) -> dict[str, Any]:
     chosen = Settings.build({"columns": columns, "encoding": encoding}, "--columns and --encoding")
     return {"columns": chosen.columns, "encoding": chosen.encoding}
+
+
+def load_library() -> None:
+    """Import what trains models, without its own progress bars; InputError says which command installs it."""
+    for module in ("torch", "transformers", "accelerate", "sklearn"):
+        require(module, "train")
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging as library_logging
+
+    hub_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
+    library_logging.set_verbosity_error()

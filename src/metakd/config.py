@@ -50,7 +50,9 @@ class Settings(BaseModel):
 
     # Instance weights
     alpha: float = setting(0.5, "Share of the home prototype in the prototype score t.", "0.5", ge=0, le=1)
-    weights: Literal["normalized", "raw"] = setting("normalized", "t divided by its mean, or as it is.", "raw")
+    weights: Literal["normalized", "raw", "none"] = setting(
+        "normalized", "t divided by its mean, or as it is; 'none' counts every example once.", "raw"
+    )
 
     # Meta-teacher
     domain_loss: Literal["false", "permuted", "uniform", "reversal", "none"] = setting(
@@ -76,12 +78,14 @@ class Settings(BaseModel):
     shared_learning_rate: float = setting(2e-4, "Peak learning rate of the shared start.", "", gt=0)
     match_epochs: int = setting(0, "Passes of the first stage (two stages only); 0 skips it.", "10", ge=0)
     match_learning_rate: float = setting(5e-5, "Peak learning rate of the first stage.", "5e-5", gt=0)
-    predict_epochs: int = setting(1, "Passes of the second stage, or of the joint one.", "3", ge=1)
+    predict_epochs: int = setting(
+        1, "Passes of the second stage, or of the joint one; 0 leaves every domain the shared start.", "3", ge=0
+    )
     predict_learning_rate: float = setting(5e-5, "Peak learning rate of the second or joint stage.", "3e-5", gt=0)
     gamma2: float = setting(0.5, "Coefficient of L_tkd.", "0.5", ge=0)
     temperature: float = setting(1.0, "Temperature T of L_pred.", "1", gt=0)
-    expertise: Literal["soft", "hard"] = setting(
-        "soft", "λ by the teacher's probability of the true class, or by whether it is right.", "soft"
+    expertise: Literal["soft", "hard", "none"] = setting(
+        "soft", "λ by the teacher's probability of the true class, or by whether it is right; 'none' for λ = 1.", "soft"
     )
     attention: Literal["auto", "scores", "relation"] = setting(
         "auto",
@@ -144,6 +148,8 @@ class Settings(BaseModel):
             faults.append("stages: the second of two stages needs the term 'prediction'; add it or choose 'joint'")
         if self.stages == "two" and self.match_epochs and set(self.terms) == {"prediction"}:
             faults.append("match_epochs: the first stage has no term to learn from; set it to 0 or choose 'joint'")
+        if not (self.shared_epochs or self.predict_epochs or (self.match_epochs and self.stages == "two")):
+            faults.append("predict_epochs: with no shared start and no first stage, 0 leaves nothing to learn")
         if faults:
             raise ValueError("; ".join(faults))
         return self

@@ -92,7 +92,7 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
     for lesson in taught:
         _distill(run, lesson, cache)
     if not run.settings.keep_cache:
-        _forget(run)
+        forget(run)
     for lesson in lessons:
         if lesson not in taught:
             _distill(run, lesson, None)
@@ -161,7 +161,7 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
     return TeacherCache(folder, layers)
 
 
-def _forget(run: Run) -> None:
+def forget(run: Run) -> None:
     """Remove what was remembered, but for its manifest, which says how long it took and how much it was."""
     if not run.cache_folder.exists():
         return

@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -44,6 +44,19 @@ class MultiDomainDataset:
     @property
     def has_pairs(self) -> bool:
         return any(example.text_pair is not None for example in self.train)
+
+    def only(self, domain: str) -> MultiDomainDataset:
+        """The rows of one domain; the classes stay those of all."""
+        own = {split: of_domain(rows, domain) for split, rows in self.splits.items()}
+        return replace(self, name=f"{self.name}, {domain}", splits=own, domains=[domain], notices=[])
+
+    def cut_anew(self, dev: int, test: int, seed: int = 0) -> MultiDomainDataset:
+        """All rows, cut again: `dev` and `test` percent of the texts of each domain and label, the rest for train."""
+        rows = [example for split in self.splits.values() for example in split]
+        splits = cut_into_splits(rows, seed, dev, test)
+        if faults := _faults_across(splits):
+            raise InputError.collect(f"{self.name}, cut anew", faults)
+        return replace(self, splits=splits, notices=[])
 
     def fingerprint(self) -> str:
         """SHA-256 over every field of every example, in order."""
@@ -108,8 +121,8 @@ def load_dataset(
     )
 
 
-def cut_into_splits(examples: Sequence[Example], seed: int) -> dict[str, list[Example]]:
-    """80, 10 and 10 % of the texts of each domain and label, by seed; groups under ten all go to train.
+def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test: int = 10) -> dict[str, list[Example]]:
+    """`dev` and `test` percent of the texts of each domain and label, by seed; what is left goes to train.
 
     A text that stands on several rows keeps them in one split.
     """
@@ -120,9 +133,9 @@ def cut_into_splits(examples: Sequence[Example], seed: int) -> dict[str, list[Ex
     for key in sorted(groups):
         members = [text for text in groups[key] if text not in split_of]
         random.Random(f"{seed}/{key}").shuffle(members)
-        tenth = len(members) // LEAST_TO_CUT
+        tuned, scored = len(members) * dev // 100, len(members) * test // 100
         split_of |= dict.fromkeys(members, "train")
-        split_of |= dict.fromkeys(members[:tenth], "dev") | dict.fromkeys(members[tenth : 2 * tenth], "test")
+        split_of |= dict.fromkeys(members[:tuned], "dev") | dict.fromkeys(members[tuned : tuned + scored], "test")
     return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
 
 

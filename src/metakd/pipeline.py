@@ -92,7 +92,8 @@ def teach(run: Run) -> Path:
 def run_all(run: Run) -> dict[str, Any]:
     """Every step, those that are done already left as they are; returns what results.json holds."""
     check_scorable(run)
-    weigh(run)
+    if run.settings.weights != "none":
+        weigh(run)
     teach(run)
     distill_all(run, run.data.domains, run.methods)
     return evaluate(run)

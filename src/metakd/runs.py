@@ -56,6 +56,7 @@ class Run:
     folder: Path
     settings: Settings
     data: MultiDomainDataset
+    by_content: bool = False  # folders are named after what their content depends on, so that runs can share them
 
     @classmethod
     def assemble(cls, folder: str | Path, settings: Settings, data: Any) -> Run:
@@ -154,30 +155,35 @@ class Run:
 
     # --- Folders
 
+    def _place(self, name: str, mark: str) -> Path:
+        return self.folder / (f"{name}-{mark[:16]}" if self.by_content else name)
+
     @property
     def weights_folder(self) -> Path:
-        return self.folder / "instance_weights"
+        return self._place("instance_weights", self.weigh_fingerprint)
 
     @property
     def teacher_folder(self) -> Path:
-        return self.folder / "meta_teacher"
+        return self._place("meta_teacher", self.teach_fingerprint)
 
     def student_folder(self, method: str, domain: str) -> Path:
         """The chosen method's students lie in `students`, a rival's in a folder of its own name."""
-        return self.folder / ("students" if method == self.settings.method else method) / folder_name(domain)
+        fleet = "students" if method == self.settings.method else method
+        return self._place(f"{fleet}/{folder_name(domain)}", self.distill_fingerprint(method, domain))
 
     def shared_folder(self, method: str) -> Path:
         """The one student from which the method's students start."""
-        return self.folder / ("shared_student" if method == self.settings.method else f"{method}_shared_student")
+        name = "shared_student" if method == self.settings.method else f"{method}_shared_student"
+        return self._place(name, self.distill_fingerprint(method, None))
 
     @property
     def cache_folder(self) -> Path:
         """What the meta-teacher said of the training examples, while students learn from it."""
-        return self.folder / "teacher_cache"
+        return self._place("teacher_cache", self.teach_fingerprint)
 
     @property
     def cache_lock(self) -> Path:
-        return self.folder / "teacher_cache.lock"
+        return self.cache_folder.with_suffix(".lock")
 
     def checkpoint_folder(self, name: str, mark: str) -> Path:
         """Checkpoints of a step that is under way; `mark` keeps those of other settings apart."""
@@ -235,7 +241,9 @@ class Run:
         return encode(tokenizer, examples, self.settings.max_length).with_columns(**columns)
 
     def instance_weights(self, examples: Sequence[Example]) -> list[float]:
-        """What `weigh` found for each example; InputError where it has not run."""
+        """What `weigh` found for each example, 1 without weights; InputError where it has not run."""
+        if self.settings.weights == "none":
+            return [1.0] * len(examples)
         if not is_done(self.weights_folder, self.weigh_fingerprint):
             raise InputError(
                 f"{self.weights_folder}: no instance weights; run `metakd weigh --output {self.folder}` first"

@@ -166,6 +166,12 @@ def _predictions(examples: Sequence[Example], labels: list[str], classifier: Cla
     return Predictions(_truth(examples, labels), classifier.probabilities(examples).argmax(-1).numpy())
 
 
+def right_answers(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Any:
+    """Which of the examples the classifier gets right: (N,) bool."""
+    found = _predictions(examples, labels, classifier)
+    return found.truth == found.predicted
+
+
 def _truth(examples: Sequence[Example], labels: list[str]) -> Any:
     return np.array([labels.index(e.label) for e in examples])
 

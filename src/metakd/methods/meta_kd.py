@@ -73,15 +73,12 @@ class MetaKD:
         if settings.shared_epochs:
             shared = self._stage("share", settings.shared_epochs, settings.shared_learning_rate, self.terms)
             stages.append(replace(shared, shared=True))
-        if settings.stages == "joint":
-            stages.append(self._stage("joint", settings.predict_epochs, settings.predict_learning_rate, self.terms))
-            return stages
-        if settings.match_epochs:
+        if settings.stages == "two" and settings.match_epochs:
             stages.append(self._stage("match", settings.match_epochs, settings.match_learning_rate, matched))
-        return [
-            *stages,
-            self._stage("predict", settings.predict_epochs, settings.predict_learning_rate, ("prediction",)),
-        ]
+        if settings.predict_epochs:
+            name, terms = ("predict", ("prediction",)) if settings.stages == "two" else ("joint", self.terms)
+            stages.append(self._stage(name, settings.predict_epochs, settings.predict_learning_rate, terms))
+        return stages
 
     def _stage(self, name: str, epochs: int, learning_rate: float, terms: tuple[str, ...]) -> Stage:
         mapped = tuple(sorted(set(self.layers)))
@@ -95,9 +92,7 @@ class MetaKD:
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         assert teacher is not None
-        trust = expertise_weights(
-            batch["instance_weights"], teacher.logits, batch["labels"], hard=self.settings.expertise == "hard"
-        )
+        trust = None if self.settings.expertise == "none" else self._trust(batch, teacher)
         compute = {
             "embedding": self._embedding,
             "hidden": self._hidden,
@@ -113,6 +108,10 @@ class MetaKD:
             )
             for name in stage.terms
         }
+
+    def _trust(self, batch: Batch, teacher: TeacherOutputs) -> Tensor:
+        hard = self.settings.expertise == "hard"
+        return expertise_weights(batch["instance_weights"], teacher.logits, batch["labels"], hard)
 
     def _project(self, name: str, states: Tensor) -> Tensor:
         return self.projections[name](states) if name in self.projections else states

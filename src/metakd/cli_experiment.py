@@ -1,0 +1,58 @@
+"""The subcommand that compares methods on the user's own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metakd.cli_options import DATA_HELP, Config, load_library, with_settings
+from metakd.config import Settings, read_settings_file
+from metakd.errors import InputError
+from metakd.progress import notice, stdout
+
+app = typer.Typer()
+
+
+@app.command()
+@with_settings
+def experiment(
+    given: dict[str, Any],
+    name: Annotated[str, typer.Argument(help="main, ablation or size; the docs say what each compares.")],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and tables; may be used again.")],
+    config: Config = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of teachers and students: '0,1,2'.")] = "0,1,2",
+    cut: Annotated[str, typer.Option(help="Cut all rows anew: percent for train/dev/test, such as '60/0/40'.")] = "",
+    reference: Annotated[str | None, typer.Option(help="Variant that the others are held against.")] = None,
+    merge: Annotated[list[Path] | None, typer.Option(help="rows.jsonl of another machine; may be repeated.")] = None,
+) -> None:
+    """Compare methods, parts or sizes over several seeds; goes on where it was stopped."""
+    values = read_settings_file(config) if config else {}
+    if "seed" in given:
+        raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
+    settings = Settings.build(values | given)
+    numbers = _numbers(seeds, ",", "--seeds", "0,1,2")
+    shares = _numbers(cut, "/", "--cut", "60/0/40") if cut else []
+    if shares and (len(shares) != 3 or sum(shares) != 100):
+        raise InputError(f"--cut {cut}: expected percent for train, dev and test that make 100, such as 60/0/40")
+    load_library()
+    from metakd.comparison import markdown
+    from metakd.domains import load_dataset
+    from metakd.experiments import experiment as run_experiment
+
+    found = load_dataset(data, settings.seed, **settings.reading())
+    found = found.cut_anew(*shares[1:]) if shares else found
+    for message in found.notices:
+        notice(message)
+    results = run_experiment(name, found, settings, output, seeds=numbers, reference=reference, merge=merge or [])
+    stdout.print(markdown(results), soft_wrap=True)
+    stdout.print(f"report: {output / f'{name}.md'} and {name}.json", soft_wrap=True)
+
+
+def _numbers(text: str, separator: str, flag: str, example: str) -> list[int]:
+    parts = [part.strip() for part in text.split(separator)]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"{flag} {text}: expected numbers such as {example}")
+    return [int(part) for part in parts]

@@ -1,0 +1,238 @@
+"""Grids of methods, seeds and settings on one corpus: run cell by cell, resumed at the cell, compared at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metakd.artifacts import environment, fingerprint, write_json, write_text
+from metakd.comparison import Values, compare, markdown, summary
+from metakd.config import Settings
+from metakd.distillation import distill_all, forget
+from metakd.domains import MultiDomainDataset, of_domain
+from metakd.errors import InputError
+from metakd.grids import EXPERIMENTS, Variant
+from metakd.inference import Classifier
+from metakd.methods import METHODS
+from metakd.pipeline import teach, weigh
+from metakd.progress import console
+from metakd.runs import Run
+from metakd.scoring import check_scorable, right_answers
+
+ROWS_FILE = "rows.jsonl"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant with one seed: a run on all domains, or one for each domain alone."""
+
+    variant: Variant
+    seed: int
+    runs: list[Run]
+
+    @classmethod
+    def of(cls, variant: Variant, seed: int, settings: Settings, data: MultiDomainDataset, folder: Path) -> Cell:
+        changes = variant.changes | {"seed": seed, "rival": False, "keep_cache": True}
+        if variant.alone:  # as many updates on its own domain's text as others make on all
+            changes["shared_epochs"] = settings.shared_epochs * len(data.domains)
+        changed = Settings.build(settings.model_dump() | changes, f"variant {variant.name!r}")
+        parts = [data.only(domain) for domain in data.domains] if variant.alone else [data]
+        return cls(variant, seed, [Run(folder, changed, part, by_content=True) for part in parts])
+
+    @property
+    def students(self) -> str:
+        """The key of its students' row: all that they depend on."""
+        method = self.runs[0].settings.method
+        return fingerprint([run.distill_fingerprint(method, d) for run in self.runs for d in run.data.domains])
+
+    @property
+    def teachers(self) -> str | None:
+        """The key of its teachers' row, if the variant names one."""
+        return fingerprint([run.teach_fingerprint for run in self.runs]) if self.variant.teacher else None
+
+    def keys(self) -> set[str]:
+        return {self.students} | ({self.teachers} if self.teachers else set())
+
+    def caches(self) -> set[Path]:
+        return {run.cache_folder for run in self.runs}
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Train what is missing and score it: the teachers first, so that their row is there whatever comes."""
+        started = time.monotonic()
+        for run in self.runs:
+            if "teacher" in METHODS[run.settings.method].needs:
+                if run.settings.weights != "none":
+                    weigh(run)
+                teach(run)
+        if self.teachers:
+            folders = {domain: run.teacher_folder for run in self.runs for domain in run.data.domains}
+            yield self._row(self.teachers, self.variant.teacher, folders, started)
+        folders = {}
+        for run in self.runs:
+            students = distill_all(run, run.data.domains, [run.settings.method])
+            folders |= dict(zip(run.data.domains, students, strict=True))
+        yield self._row(self.students, self.variant.name, folders, started)
+        for run in self.runs:  # what is known of the students is in the row
+            shutil.rmtree(run.shared_folder(run.settings.method), ignore_errors=True)
+        for folder in folders.values():
+            shutil.rmtree(folder)
+
+    def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
+        domains, loaded = {}, dict[Path, Classifier]()
+        for run in self.runs:
+            split = check_scorable(run)
+            for domain in run.data.domains:
+                folder = folders[domain]
+                loaded = loaded if folder in loaded else {folder: Classifier.load(folder)}
+                own = of_domain(run.data.splits[split], domain)
+                rights = right_answers(own, run.data.labels, loaded[folder])
+                domains[domain] = "".join(map(str, rights.astype(int)))
+        return {
+            "key": key,
+            "variant": name,
+            "seed": self.seed,
+            "split": split,
+            "right": domains,
+            "seconds": round(time.monotonic() - started, 1),
+            "settings": self.runs[0].settings.model_dump(mode="json") | {"precision": self.runs[0].precision},
+            "environment": environment(),
+        }
+
+
+class Rows:
+    """A JSON Lines file of finished cells by key; a torn last line counts as not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found = {row["key"]: row for row in _read(path)} if path.exists() else {}
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.found[row["key"]] = row
+
+    def merge(self, other: Path) -> None:
+        """Take over the cells of another machine."""
+        try:
+            rows = _read(other)
+        except OSError as error:
+            raise InputError(f"--merge {other}: cannot be read ({error.strerror})") from None
+        for row in rows:
+            if row["key"] not in self.found:
+                self.add(row)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+            rows[-1]["key"]
+        except (ValueError, TypeError, KeyError):
+            if number < len(lines) or line.endswith("\n"):
+                raise InputError(f"{path}, line {number}: not the row of a cell; remove it, or the file") from None
+    return rows
+
+
+# --- The whole ----------------------------------------------------------------------------------------------------
+
+
+def experiment(
+    name: str,
+    data: MultiDomainDataset,
+    settings: Settings,
+    folder: Path,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    reference: str | None = None,
+    merge: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """Run every cell of the experiment that `folder` (or a file of `merge`) has no row of, and compare them.
+
+    `reference` is the variant that all others are held against (by default the first). Writes NAME.json and NAME.md.
+    """
+    variants = _variants(name, settings, data, seeds, reference)
+    cells = [Cell.of(variant, seed, settings, data, folder) for seed in seeds for variant in variants]
+    rows = Rows(folder / ROWS_FILE)
+    for path in merge:
+        rows.merge(path)
+    missing = [cell for cell in cells if not cell.keys() <= set(rows.found)]
+    for run in [run for cell in missing for run in cell.runs]:
+        check_scorable(run)
+        _ = run.stages
+    spent: list[float] = []
+    for number, (cell, following) in enumerate(pairwise([*missing, None])):
+        assert cell is not None
+        left = f", about {np.mean(spent) * (len(missing) - number) / 60:.0f} minutes left" if spent else ""
+        title = f"cell {number + 1} of {len(missing)}: {cell.variant.name}, seed {cell.seed}{left}"
+        console.print(title, style="bold", highlight=False)
+        started = time.monotonic()
+        for row in cell.rows():
+            if row["key"] not in rows.found:
+                rows.add(row)
+        spent.append(time.monotonic() - started)
+        for run in cell.runs:
+            if following is None or run.cache_folder not in following.caches():
+                forget(run)
+    results = _results(name, cells, rows, reference or variants[0].name)
+    write_json(folder / f"{name}.json", results)
+    write_text(folder / f"{name}.md", markdown(results))
+    return results
+
+
+def _variants(
+    name: str, settings: Settings, data: MultiDomainDataset, seeds: Sequence[int], reference: str | None
+) -> list[Variant]:
+    """The experiment's variants; one InputError for all that cannot be run as it was asked for."""
+    if name not in EXPERIMENTS:
+        raise InputError(f"experiment {name!r}: there are {', '.join(EXPERIMENTS)}")
+    variants = EXPERIMENTS[name](settings)
+    faults = []
+    if not seeds or len(set(seeds)) != len(seeds):
+        faults.append("seeds: name at least one, and each once")
+    if reference is not None and reference not in {v.name for v in variants}:
+        faults.append(f"reference = {reference!r}: the experiment has {', '.join(v.name for v in variants)}")
+    held_out = data.splits.get(data.scored_split or "", [])
+    few = [domain for domain in data.domains if sum(e.domain == domain for e in held_out) < 2]
+    if few:
+        faults.append(f"{data.name}: intervals need two scored rows a domain; there are fewer of {', '.join(few)}")
+    if faults:
+        raise InputError.collect(f"experiment {name}", faults)
+    return variants
+
+
+def _results(name: str, cells: Sequence[Cell], rows: Rows, reference: str) -> dict[str, Any]:
+    students: dict[str, list[dict[str, Any]]] = {}
+    teachers: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        students.setdefault(cell.variant.name, []).append(rows.found[cell.students])
+        if cell.teachers:
+            teachers.setdefault(cell.variant.teacher, []).append(rows.found[cell.teachers])
+    first = students[reference][0]
+    return {
+        "experiment": name,
+        "data": cells[0].runs[0].data.name,
+        "split": first["split"],
+        "examples": {domain: len(marks) for domain, marks in first["right"].items()},
+        "seeds": [row["seed"] for row in students[reference]],
+        "teachers": {variant: summary(_values(own)) for variant, own in teachers.items()},
+        **compare(reference, {variant: _values(own) for variant, own in students.items()}),
+    }
+
+
+def _values(rows: Sequence[dict[str, Any]]) -> Values:
+    """What was right of each domain, (seeds, examples)."""
+    return {d: np.array([[int(mark) for mark in row["right"][d]] for row in rows]) for d in rows[0]["right"]}

@@ -1,0 +1,146 @@
+"""Experiments on tiny models: every cell once, resumed, merged, compared."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import FAST, as_row, toy_examples, write_rows
+from metakd.config import Settings
+from metakd.domains import load_dataset
+from metakd.errors import InputError
+from metakd.experiments import Rows, experiment
+from metakd.grids import EXPERIMENTS
+
+QUICK = {
+    "max_length": 16,
+    "student": "layers=2",
+    "batch_size": 16,
+    "teacher_epochs": 3,
+    "teacher_learning_rate": 5e-3,
+    "shared_learning_rate": 5e-3,
+    "predict_learning_rate": 5e-3,
+    "allow_weak_teacher": True,
+    "precision": "float32",
+}
+
+
+@pytest.fixture
+def quick(checkpoint: Callable[..., Path]) -> Settings:
+    return Settings(base=str(checkpoint()), **QUICK)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_main_scores_every_variant_and_teacher_and_goes_on_where_it_stopped(
+    quick: Settings, toy_data: Path, tmp_path: Path
+) -> None:
+    data = load_dataset(toy_data)
+    found = experiment("main", data, quick, tmp_path, seeds=[0])
+    assert list(found["students"]) == [v.name for v in EXPERIMENTS["main"](quick)]
+    assert list(found["teachers"]) == ["meta teacher", "mixture teacher", "single teachers"]
+    assert found["examples"] == {"books": 12, "kitchen": 12}
+    rows = lines(tmp_path)
+    assert len(rows) == len({row["key"] for row in rows}) == 8 + 3
+    by_name = {row["variant"]: row for row in rows}
+    share = sum(map(int, by_name["meta_kd"]["right"]["books"])) / 12
+    assert found["students"]["meta_kd"]["domains"]["books"] == pytest.approx(share)
+    assert by_name["single_kd"]["settings"]["shared_epochs"] == 2  # two domains: as many updates on one's own text
+    assert "| meta teacher |" in (tmp_path / "main.md").read_text(encoding="utf-8")
+    left = {path.name.partition("-")[0] for path in tmp_path.iterdir()}
+    assert left <= {"rows.jsonl", "main.json", "main.md", "instance_weights", "meta_teacher", "checkpoints"} | {
+        *("teacher_cache", "students", "fine_tuned")
+    }
+    assert not list(tmp_path.rglob("students/*/model.safetensors"))  # what is known of students is in their rows
+    before = (tmp_path / "rows.jsonl").read_bytes()
+    again = experiment("main", data, quick, tmp_path, seeds=[0])
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
+    assert again["students"] == found["students"]
+
+
+def test_a_torn_row_is_made_anew_and_rows_of_another_machine_are_taken_over(
+    quick: Settings, toy_data: Path, tmp_path: Path
+) -> None:
+    data, one, two = load_dataset(toy_data), tmp_path / "one", tmp_path / "two"
+    first = experiment("size", data, quick.model_copy(update={"base": quick.base}), one, seeds=[0])
+    whole = (one / "rows.jsonl").read_text(encoding="utf-8")
+    (one / "rows.jsonl").write_text(whole[:-20], encoding="utf-8")
+    assert len(Rows(one / "rows.jsonl").found) == len(first["students"]) - 1
+    other = write_rows(tmp_path / "other.jsonl", [json.loads(line) for line in whole.splitlines()])
+    merged = experiment("size", data, quick, two, seeds=[0], merge=[other])
+    assert merged["students"] == first["students"]
+    assert not list(two.glob("meta_teacher*"))  # nothing was trained for it
+
+
+def test_the_ablation_moves_one_thing_at_a_time(quick: Settings) -> None:
+    variants = EXPERIMENTS["ablation"](quick)
+    assert len({v.name for v in variants}) == len(variants) == 1 + 4 + 2 + 4 + 6
+    assert all(len(v.changes) == 1 for v in variants[1:])
+    for name in EXPERIMENTS:
+        for variant in EXPERIMENTS[name](quick):
+            Settings.build(quick.model_dump() | variant.changes)
+
+
+def test_what_cannot_be_compared_is_refused_in_one_message(quick: Settings, tmp_path: Path) -> None:
+    rows = [as_row(e) for e in toy_examples(16, 0, "t")]
+    for split in ("train", "dev"):
+        write_rows(tmp_path / f"{split}.jsonl", rows if split == "train" else rows[:3])
+    data = load_dataset(tmp_path)
+    with pytest.raises(InputError) as caught:
+        experiment("main", data, quick, tmp_path / "out", seeds=[1, 1], reference="best")
+    for part in ("seeds: name at least one", "reference = 'best'", "two scored rows a domain", "kitchen"):
+        assert part in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_cutting_anew_keeps_every_row_and_the_shares(toy_data: Path) -> None:
+    data = load_dataset(toy_data)
+    anew = data.cut_anew(0, 40)
+    ids = {split: {e.id for e in rows} for split, rows in anew.splits.items()}
+    assert not ids["dev"]
+    assert ids["train"] | ids["test"] == {e.id for rows in data.splits.values() for e in rows}
+    assert len(ids["test"]) / sum(map(len, data.splits.values())) == pytest.approx(0.4, abs=0.05)
+    alone = data.only("books")
+    assert alone.domains == ["books"]
+    assert alone.labels == data.labels
+    assert {e.domain for rows in alone.splits.values() for e in rows} == {"books"}
+
+
+def test_an_experiment_from_the_command_line(
+    metakd: Callable[..., Any], checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    common = ("--data", toy_data, "--base", checkpoint(), *FAST, "--output", tmp_path / "out")
+    code, out, err = metakd("experiment", "size", *common, "--student", "layers=1", "--seeds", "0", "--cut", "60/0/40")
+    assert code == 0, err
+    assert "| 4 layers |" in out
+    assert "cell 1 of 4" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing",), "there are main, ablation, size"),
+        (("main", "--seed", "1"), "--seeds 0,1,2"),
+        (("main", "--seeds", "a"), "--seeds a: expected numbers"),
+        (("main", "--cut", "60/40"), "that make 100"),
+        (("main", "--cut", "100/0/0"), "nothing to score on"),
+        (("main", "--merge", "nowhere.jsonl"), "--merge nowhere.jsonl: cannot be read"),
+    ],
+)
+def test_bad_commands_say_what_to_write(
+    metakd: Callable[..., Any],
+    checkpoint: Callable[..., Path],
+    toy_data: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    common = ("--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "out")
+    code, _, err = metakd("experiment", *arguments, *common)
+    assert code == 2, err
+    assert message in err
+    assert "Traceback" not in err
