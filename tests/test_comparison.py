@@ -78,7 +78,9 @@ def test_the_verdict_names_what_is_established_and_what_is_not() -> None:
     assert found["verdict"].startswith("Established: ours is better than weak (+19.8")
     assert "Not established: a difference from strong (-0.2" in found["verdict"]
     assert found["against"]["weak"]["p_holm"] == pytest.approx(2 * found["against"]["weak"]["p"])
-    assert "worse than strong" in verdict("o", {"strong": {"mean": -0.1, "interval": [-0.2, -0.1], "established": True}})
+    assert "worse than strong" in verdict(
+        "o", {"strong": {"mean": -0.1, "interval": [-0.2, -0.1], "established": True}}
+    )
     assert verdict("o", {}) == "No difference of o from the others is established."
 
 

@@ -11,7 +11,7 @@ from conftest import FAST, as_row, toy_examples, write_rows
 from metakd.config import Settings
 from metakd.domains import load_dataset
 from metakd.errors import InputError
-from metakd.experiments import Rows, experiment
+from metakd.experiments import Cell, Rows, experiment
 from metakd.grids import EXPERIMENTS
 
 QUICK = {
@@ -97,6 +97,25 @@ def test_what_cannot_be_compared_is_refused_in_one_message(quick: Settings, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_scarce_labels_are_of_one_domain_or_of_all(quick: Settings, toy_data: Path, tmp_path: Path) -> None:
+    """Each domain keeps a twentieth of its texts, at least one a label, the same ones whoever learns from them."""
+    data = load_dataset(toy_data)
+    variants = {v.name: v for v in EXPERIMENTS["scarce"](quick)}
+
+    def rows(name: str, seed: int = 0) -> list[list[int]]:
+        cell = Cell.of(variants[name], seed, quick, data, tmp_path)
+        return [[sum(e.domain == d for e in run.data.train) for d in data.domains] for run in cell.runs]
+
+    sizes = [sum(e.domain == d for e in data.train) for d in data.domains]
+    few = rows("meta_kd, 5 % of all")[0]
+    assert all(0 < n <= 0.1 * size for n, size in zip(few, sizes, strict=True))
+    assert rows("meta_kd, 5 % of one domain") == [[few[0], sizes[1]], [sizes[0], few[1]]]
+    assert rows("single_kd, 5 %") == [[few[0], 0], [0, few[1]]]
+    assert rows("meta_kd, 100 % of all") == [sizes]
+    keys = {Cell.of(variants["fine_tuned, 5 %"], seed, quick, data, tmp_path).students for seed in (0, 1)}
+    assert len(keys) == 2
+
+
 def test_cutting_anew_keeps_every_row_and_the_shares(toy_data: Path) -> None:
     data = load_dataset(toy_data)
     anew = data.cut_anew(0, 40)
@@ -123,7 +142,7 @@ def test_an_experiment_from_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "there are main, ablation, size"),
+        (("nothing",), "there are main, ablation, scarce, size"),
         (("main", "--seed", "1"), "--seeds 0,1,2"),
         (("main", "--seeds", "a"), "--seeds a: expected numbers"),
         (("main", "--cut", "60/40"), "that make 100"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
@@ -33,7 +34,7 @@ from metakd.hardware import device
 from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup, Stage
-from metakd.progress import console
+from metakd.progress import console, notice
 from metakd.runs import MODEL_FILES, Run, is_done
 from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 
@@ -128,7 +129,7 @@ def _memory(run: Run, lessons: Sequence[Lesson]) -> TeacherCache:
     learnt_from = {e.id for lesson in lessons for e in lesson.examples}
     stages = {(lesson.method, lesson.domain is None): lesson.own(run.stages[lesson.method]) for lesson in lessons}
     layers = layers_to_keep([stage for group in stages.values() for stage in group])
-    with FileLock(run.cache_lock):
+    with _alone(run.cache_lock, "asks the teacher"):
         return _remember(run, learnt_from, layers)
 
 
@@ -165,10 +166,26 @@ def forget(run: Run) -> None:
     """Remove what was remembered, but for its manifest, which says how long it took and how much it was."""
     if not run.cache_folder.exists():
         return
-    with FileLock(run.cache_lock):  # a process that still reads has all files mapped
+    with _alone(run.cache_lock, "asks the teacher"):  # one that still reads has all files mapped
         for path in run.cache_folder.glob("*"):
             if path.name != MANIFEST:
                 path.unlink()
+
+
+@contextlib.contextmanager
+def _alone(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock; while another process holds it, say so once and wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        notice(f"waiting: another process {what} ({path})")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 # --- One student --------------------------------------------------------------------------------------------------
@@ -176,10 +193,15 @@ def forget(run: Run) -> None:
 
 def _distill(run: Run, lesson: Lesson, cache: TeacherCache | None) -> None:
     """Teach one student by the method's shared stages, or by those of its own domain."""
-    if is_done(lesson.folder, lesson.mark):  # by another process, since the lessons were listed
-        return
-    kind, examples = METHODS[lesson.method], lesson.examples
     checkpoints = run.checkpoint_folder(f"{lesson.method}-{lesson.folder.name}", lesson.mark)
+    with _alone(checkpoints.with_suffix(".lock"), f"trains {lesson.folder.name}"):
+        if not is_done(lesson.folder, lesson.mark):  # by another process, since the lessons were listed
+            _train(run, lesson, cache, checkpoints)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Path) -> None:
+    kind, examples = METHODS[lesson.method], lesson.examples
     facts: dict[str, Any] = {"method": lesson.method, "precision": run.precision, "log": {}}
     set_seed(run.settings.seed)
     start = Lesson.shared_by(run, lesson.method) if lesson.domain else None
@@ -214,7 +236,6 @@ def _distill(run: Run, lesson: Lesson, cache: TeacherCache | None) -> None:
         if lesson.domain is None:
             save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
         facts["check"] = check_reloaded(run, partial, student, tokenizer, examples, lesson.held_out)
-    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _set_up(run: Run, kind: type[Method], lesson: Lesson, start: Lesson | None) -> tuple[Setup, Any]:

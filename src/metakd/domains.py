@@ -50,6 +50,14 @@ class MultiDomainDataset:
         own = {split: of_domain(rows, domain) for split, rows in self.splits.items()}
         return replace(self, name=f"{self.name}, {domain}", splits=own, domains=[domain], notices=[])
 
+    def thinned(self, percent: int, seed: int, domain: str | None = None) -> MultiDomainDataset:
+        """Only `percent` of the training texts of each domain (or of one) and label, drawn by seed; at least one."""
+        rare = [e for e in self.train if domain in (None, e.domain)]
+        left = {e.id for e in cut_into_splits(rare, seed, dev=0, test=100 - percent)["train"]}
+        lost = {e.id for e in rare} - left
+        train = [e for e in self.train if e.id not in lost]
+        return replace(self, splits=self.splits | {"train": train}, notices=[])
+
     def cut_anew(self, dev: int, test: int, seed: int = 0) -> MultiDomainDataset:
         """All rows, cut again: `dev` and `test` percent of the texts of each domain and label, the rest for train."""
         rows = [example for split in self.splits.values() for example in split]

@@ -25,7 +25,7 @@ from metakd.inference import Classifier
 from metakd.methods import METHODS
 from metakd.pipeline import teach, weigh
 from metakd.progress import console
-from metakd.runs import Run
+from metakd.runs import Run, check_models
 from metakd.scoring import check_scorable, right_answers
 
 ROWS_FILE = "rows.jsonl"
@@ -33,11 +33,11 @@ ROWS_FILE = "rows.jsonl"
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant with one seed: a run on all domains, or one for each domain alone."""
+    """One variant with one seed: a run whose students are those of all domains, or a run for each domain's student."""
 
     variant: Variant
     seed: int
-    runs: list[Run]
+    parts: list[tuple[Run, list[str]]]  # with the domains that it makes students of
 
     @classmethod
     def of(cls, variant: Variant, seed: int, settings: Settings, data: MultiDomainDataset, folder: Path) -> Cell:
@@ -45,14 +45,22 @@ class Cell:
         if variant.alone:  # as many updates on its own domain's text as others make on all
             changes["shared_epochs"] = settings.shared_epochs * len(data.domains)
         changed = Settings.build(settings.model_dump() | changes, f"variant {variant.name!r}")
-        parts = [data.only(domain) for domain in data.domains] if variant.alone else [data]
-        return cls(variant, seed, [Run(folder, changed, part, by_content=True) for part in parts])
+        if variant.others_whole:
+            parts = [(data.thinned(variant.percent, seed, domain), [domain]) for domain in data.domains]
+        else:
+            left = data.thinned(variant.percent, seed) if variant.percent < 100 else data
+            parts = [(left.only(d), [d]) for d in data.domains] if variant.alone else [(left, data.domains)]
+        return cls(variant, seed, [(Run(folder, changed, part, by_content=True), own) for part, own in parts])
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for run, _ in self.parts]
 
     @property
     def students(self) -> str:
         """The key of its students' row: all that they depend on."""
         method = self.runs[0].settings.method
-        return fingerprint([run.distill_fingerprint(method, d) for run in self.runs for d in run.data.domains])
+        return fingerprint([run.distill_fingerprint(method, d) for run, own in self.parts for d in own])
 
     @property
     def teachers(self) -> str | None:
@@ -74,12 +82,11 @@ class Cell:
                     weigh(run)
                 teach(run)
         if self.teachers:
-            folders = {domain: run.teacher_folder for run in self.runs for domain in run.data.domains}
+            folders = {domain: run.teacher_folder for run, own in self.parts for domain in own}
             yield self._row(self.teachers, self.variant.teacher, folders, started)
         folders = {}
-        for run in self.runs:
-            students = distill_all(run, run.data.domains, [run.settings.method])
-            folders |= dict(zip(run.data.domains, students, strict=True))
+        for run, own in self.parts:
+            folders |= dict(zip(own, distill_all(run, own, [run.settings.method]), strict=True))
         yield self._row(self.students, self.variant.name, folders, started)
         for run in self.runs:  # what is known of the students is in the row
             shutil.rmtree(run.shared_folder(run.settings.method), ignore_errors=True)
@@ -88,13 +95,12 @@ class Cell:
 
     def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
         domains, loaded = {}, dict[Path, Classifier]()
-        for run in self.runs:
+        for run, own in self.parts:
             split = check_scorable(run)
-            for domain in run.data.domains:
+            for domain in own:
                 folder = folders[domain]
                 loaded = loaded if folder in loaded else {folder: Classifier.load(folder)}
-                own = of_domain(run.data.splits[split], domain)
-                rights = right_answers(own, run.data.labels, loaded[folder])
+                rights = right_answers(of_domain(run.data.splits[split], domain), run.data.labels, loaded[folder])
                 domains[domain] = "".join(map(str, rights.astype(int)))
         return {
             "key": key,
@@ -172,6 +178,7 @@ def experiment(
     missing = [cell for cell in cells if not cell.keys() <= set(rows.found)]
     for run in [run for cell in missing for run in cell.runs]:
         check_scorable(run)
+        check_models(run.settings)
         _ = run.stages
     spent: list[float] = []
     for number, (cell, following) in enumerate(pairwise([*missing, None])):

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from metakd.checkpoints import resolve
 from metakd.config import Settings
+from metakd.encoders import load_config
 
 
 @dataclass(frozen=True)
@@ -15,31 +17,41 @@ class Variant:
 
     name: str
     changes: dict[str, Any]
-    alone: bool = False  # each domain's teacher and student know no other domain
     teacher: str = ""  # name of the line on which its teacher is scored, if it is
+    alone: bool = False  # each domain's teacher and student know no other domain
+    percent: int = 100  # of the training texts that are left, drawn by seed within domain and label
+    others_whole: bool = False  # those of the other domains all stay, so that each domain has a teacher of its own
+
+
+NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none"}
+ONE_STAGE: dict[str, Any] = {"terms": ("prediction",), "stages": "joint"}
+META_KD: dict[str, Any] = {"method": "meta_kd"}
+FINE_TUNED: dict[str, Any] = {"method": "fine_tuned"}
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """TinyBERT's losses: neither λ nor L_tkd."""
+    return META_KD | {"expertise": "none", "terms": tuple(term for term in settings.terms if term != "feature")}
 
 
 def main(settings: Settings) -> list[Variant]:
     """Meta-KD, the paper's baselines and the rivals, each student with as many updates."""
-    without_tkd = tuple(term for term in settings.terms if term != "feature")
-    plain: dict[str, Any] = {"method": "meta_kd", "expertise": "none", "terms": without_tkd}
-    no_domains: dict[str, Any] = {"weights": "none", "domain_loss": "none"}
-    one_stage: dict[str, Any] = {"terms": ("prediction",), "stages": "joint"}
+    tinybert = plain(settings)
     return [
-        Variant("meta_kd", {"method": "meta_kd"}, teacher="meta teacher"),
-        Variant("meta_teacher_kd", plain),
+        Variant("meta_kd", META_KD, "meta teacher"),
+        Variant("meta_teacher_kd", tinybert),
         Variant("shared", {"shared_epochs": settings.shared_epochs + settings.predict_epochs, "predict_epochs": 0}),
-        Variant("mix_kd", plain | no_domains, teacher="mixture teacher"),
-        Variant("single_kd", plain | no_domains, alone=True, teacher="single teachers"),
-        Variant("logit_kd", plain | no_domains | one_stage, alone=True),
-        Variant("fine_tuned", {"method": "fine_tuned"}),
+        Variant("mix_kd", tinybert | NO_DOMAINS, "mixture teacher"),
+        Variant("single_kd", tinybert | NO_DOMAINS, "single teachers", alone=True),
+        Variant("logit_kd", tinybert | NO_DOMAINS | ONE_STAGE, alone=True),
+        Variant("fine_tuned", FINE_TUNED),
         Variant("fine_tuned_shared", {"method": "fine_tuned_shared"}),
     ]
 
 
 def ablation(settings: Settings) -> list[Variant]:
     """Meta-KD with one part left out or one coefficient moved."""
-    found = [Variant("meta_kd", {}, teacher="meta teacher")]
+    found = [Variant("meta_kd", {}, "meta teacher")]
     found += [
         Variant(f"without {term}", {"terms": tuple(t for t in settings.terms if t != term)})
         for term in settings.terms
@@ -59,8 +71,27 @@ def _moved(name: str, value: Any) -> Variant:
 
 
 def size(settings: Settings) -> list[Variant]:
-    """Meta-KD with students of one to six layers."""
-    return [Variant(f"{n} layers" if n > 1 else "1 layer", {"student": f"layers={n}"}) for n in range(6, 0, -1)]
+    """Meta-KD with students of as many layers as the base has, six at most, down to one."""
+    most = min(6, load_config(resolve(settings.base)).num_hidden_layers)
+    return [Variant(f"{n} layers" if n > 1 else "1 layer", {"student": f"layers={n}"}) for n in range(most, 0, -1)]
 
 
-EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {"main": main, "ablation": ablation, "size": size}
+def scarce(settings: Settings) -> list[Variant]:
+    """Meta-KD, a teacher a domain, and labels alone, where few texts of one domain, or of all, have labels."""
+    found = []
+    for percent in (5, 20, 100):
+        single = plain(settings) | NO_DOMAINS
+        if percent < 100:
+            found.append(Variant(f"meta_kd, {percent} % of one domain", META_KD, percent=percent, others_whole=True))
+        found.append(Variant(f"meta_kd, {percent} % of all", META_KD, percent=percent))
+        found.append(Variant(f"single_kd, {percent} %", single, percent=percent, alone=True))
+        found.append(Variant(f"fine_tuned, {percent} %", FINE_TUNED, percent=percent))
+    return found
+
+
+EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {
+    "main": main,
+    "ablation": ablation,
+    "scarce": scarce,
+    "size": size,
+}

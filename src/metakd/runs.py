@@ -72,7 +72,7 @@ class Run:
         with noting(problems):
             found = load_dataset(data, settings.seed, **settings.reading())
         with noting(problems):
-            _check_models(settings)
+            check_models(settings)
         if problems or found is None:
             raise InputError("\n".join(str(problem) for problem in problems))
         run = cls(Path(folder), settings, found)
@@ -253,7 +253,7 @@ class Run:
         return [weights[e.id] for e in examples]
 
 
-def _check_models(settings: Settings) -> None:
+def check_models(settings: Settings) -> None:
     """Find base and student; InputError where one is nowhere, too deep or too short, or the layer map does not fit."""
     base = load_config(resolve(settings.base))
     check_length(base, settings.max_length)
