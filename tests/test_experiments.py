@@ -116,6 +116,24 @@ def test_scarce_labels_are_of_one_domain_or_of_all(quick: Settings, toy_data: Pa
     assert len(keys) == 2
 
 
+def test_the_teacher_of_an_unseen_domain_has_learnt_from_the_others_alone(
+    quick: Settings, toy_data: Path, tmp_path: Path
+) -> None:
+    data = load_dataset(toy_data)
+    found = experiment("unseen", data, quick, tmp_path, seeds=[0])
+    assert set(found["teachers"]) == {"meta teacher, domain unseen", "mixture teacher, domain unseen"} | {
+        *("meta teacher", "mixture teacher")
+    }
+    variant = next(v for v in EXPERIMENTS["unseen"](quick) if v.unseen)
+    for run, own in Cell.of(variant, 0, quick, data, tmp_path).parts:
+        assert run.school is not None
+        assert run.taught_domains == [d for d in data.domains if d not in own]
+        assert not any(e.domain in own for rows in run.school.data.splits.values() for e in rows)
+        places = run.features(run.data.train, run.tokenizer).column("domains").tolist()
+        assert places == [-1 if e.domain in own else 0 for e in run.data.train]
+        assert run.teacher_folder.is_dir()
+
+
 def test_cutting_anew_keeps_every_row_and_the_shares(toy_data: Path) -> None:
     data = load_dataset(toy_data)
     anew = data.cut_anew(0, 40)
@@ -142,7 +160,7 @@ def test_an_experiment_from_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "there are main, ablation, scarce, size"),
+        (("nothing",), "there are main, ablation, scarce, size, unseen"),
         (("main", "--seed", "1"), "--seeds 0,1,2"),
         (("main", "--seeds", "a"), "--seeds a: expected numbers"),
         (("main", "--cut", "60/40"), "that make 100"),

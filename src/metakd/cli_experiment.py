@@ -19,7 +19,9 @@ app = typer.Typer()
 @with_settings
 def experiment(
     given: dict[str, Any],
-    name: Annotated[str, typer.Argument(help="main, ablation, scarce or size; the docs say what each compares.")],
+    name: Annotated[
+        str, typer.Argument(help="main, ablation, scarce, size or unseen; the docs say what each compares.")
+    ],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and tables; may be used again.")],
     config: Config = None,

@@ -104,7 +104,7 @@ def load_teacher(run: Run) -> MetaTeacher:
     """The finished meta-teacher, frozen, with its domain head."""
     folder = run.teacher_folder
     encoder = load_encoder(folder, run.data.labels)
-    teacher = MetaTeacher(encoder, len(run.data.domains), run.settings.domain_loss, run.settings.gamma1)
+    teacher = MetaTeacher(encoder, len(run.taught_domains), run.settings.domain_loss, run.settings.gamma1)
     teacher.load_head(folder)
     return freeze(teacher).to(device())
 
@@ -254,5 +254,5 @@ def _set_up(run: Run, kind: type[Method], lesson: Lesson, start: Lesson | None) 
     set_dropout(student, settings.dropout, settings.attention_dropout)
     same_tokens = num_layers is not None or same_tokenizer(tokenizer, run.tokenizer)
     updates = [updates_a_pass(len(examples), settings.batch_size) for examples in (lesson.examples, data.train)]
-    setup = Setup(settings, student, num_layers is not None, teacher, same_tokens, len(data.domains), *updates)
+    setup = Setup(settings, student, num_layers is not None, teacher, same_tokens, len(run.taught_domains), *updates)
     return setup, tokenizer

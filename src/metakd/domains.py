@@ -50,6 +50,12 @@ class MultiDomainDataset:
         own = {split: of_domain(rows, domain) for split, rows in self.splits.items()}
         return replace(self, name=f"{self.name}, {domain}", splits=own, domains=[domain], notices=[])
 
+    def without(self, domain: str) -> MultiDomainDataset:
+        """The rows of all other domains."""
+        rest = {split: [e for e in rows if e.domain != domain] for split, rows in self.splits.items()}
+        domains = [other for other in self.domains if other != domain]
+        return replace(self, name=f"{self.name} without {domain}", splits=rest, domains=domains, notices=[])
+
     def thinned(self, percent: int, seed: int, domain: str | None = None) -> MultiDomainDataset:
         """Only `percent` of the training texts of each domain (or of one) and label, drawn by seed; at least one."""
         rare = [e for e in self.train if domain in (None, e.domain)]

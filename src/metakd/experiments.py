@@ -45,6 +45,10 @@ class Cell:
         if variant.alone:  # as many updates on its own domain's text as others make on all
             changes["shared_epochs"] = settings.shared_epochs * len(data.domains)
         changed = Settings.build(settings.model_dump() | changes, f"variant {variant.name!r}")
+        if variant.unseen:
+            schools = [Run(folder, changed, data.without(domain), by_content=True) for domain in data.domains]
+            pairs = zip(schools, data.domains, strict=True)
+            return cls(variant, seed, [(Run(folder, changed, data, True, school), [own]) for school, own in pairs])
         if variant.others_whole:
             parts = [(data.thinned(variant.percent, seed, domain), [domain]) for domain in data.domains]
         else:
@@ -78,9 +82,10 @@ class Cell:
         started = time.monotonic()
         for run in self.runs:
             if "teacher" in METHODS[run.settings.method].needs:
-                if run.settings.weights != "none":
-                    weigh(run)
-                teach(run)
+                for learning in [run.school, run] if run.school else [run]:
+                    if learning.settings.weights != "none":
+                        weigh(learning)
+                teach(run.school or run)
         if self.teachers:
             folders = {domain: run.teacher_folder for run, own in self.parts for domain in own}
             yield self._row(self.teachers, self.variant.teacher, folders, started)

@@ -21,6 +21,7 @@ class Variant:
     alone: bool = False  # each domain's teacher and student know no other domain
     percent: int = 100  # of the training texts that are left, drawn by seed within domain and label
     others_whole: bool = False  # those of the other domains all stay, so that each domain has a teacher of its own
+    unseen: bool = False  # each domain's teacher has learnt from the others alone
 
 
 NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none"}
@@ -76,6 +77,18 @@ def size(settings: Settings) -> list[Variant]:
     return [Variant(f"{n} layers" if n > 1 else "1 layer", {"student": f"layers={n}"}) for n in range(most, 0, -1)]
 
 
+def unseen(settings: Settings) -> list[Variant]:
+    """Students of a domain whose labels their teacher has never seen, beside those whose teacher has."""
+    mixture = plain(settings) | NO_DOMAINS
+    return [
+        Variant("meta_kd, domain unseen", META_KD, "meta teacher, domain unseen", unseen=True),
+        Variant("mix_kd, domain unseen", mixture, "mixture teacher, domain unseen", unseen=True),
+        Variant("meta_kd", META_KD, "meta teacher"),
+        Variant("mix_kd", mixture, "mixture teacher"),
+        Variant("fine_tuned", FINE_TUNED),
+    ]
+
+
 def scarce(settings: Settings) -> list[Variant]:
     """Meta-KD, a teacher a domain, and labels alone, where few texts of one domain, or of all, have labels."""
     found = []
@@ -94,4 +107,5 @@ EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {
     "ablation": ablation,
     "scarce": scarce,
     "size": size,
+    "unseen": unseen,
 }

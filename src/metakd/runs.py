@@ -19,18 +19,11 @@ from metakd.batching import Encoded, encode, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.domains import MultiDomainDataset, folder_name, load_dataset
-from metakd.encoders import (
-    blank_encoder,
-    check_length,
-    load_config,
-    load_tokenizer,
-    map_layers,
-    same_tokenizer,
-)
+from metakd.encoders import blank_encoder, check_length, load_config, load_tokenizer, map_layers, same_tokenizer
 from metakd.errors import InputError, noting
 from metakd.examples import Example
 from metakd.hardware import Precision, native_precision
-from metakd.meta_teacher import MetaTeacher
+from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher
 from metakd.methods import METHODS
 from metakd.methods.base import Setup, Stage
 from metakd.students import layers_to_cut
@@ -57,6 +50,7 @@ class Run:
     settings: Settings
     data: MultiDomainDataset
     by_content: bool = False  # folders are named after what their content depends on, so that runs can share them
+    school: Run | None = None  # the run whose meta-teacher teaches here, if it is not this run's own
 
     @classmethod
     def assemble(cls, folder: str | Path, settings: Settings, data: Any) -> Run:
@@ -85,7 +79,7 @@ class Run:
 
         How many epochs a student really gets, its method says when it is built for that student's examples.
         """
-        settings, labels, num_domains = self.settings, self.data.labels, len(self.data.domains)
+        settings, labels, num_domains = self.settings, self.data.labels, len(self.taught_domains)
         num_layers = layers_to_cut(settings.student)
         folder = resolve(settings.base if num_layers else settings.student)
         same_tokens = bool(num_layers) or same_tokenizer(load_tokenizer(folder), self.tokenizer)
@@ -94,9 +88,15 @@ class Run:
         with torch.device("meta"):
             head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
             rows = len(self.data.train)
-            updates = [updates_a_pass(n, settings.batch_size) for n in (math.ceil(rows / num_domains), rows)]
+            sizes = math.ceil(rows / len(self.data.domains)), rows
+            updates = [updates_a_pass(n, settings.batch_size) for n in sizes]
             setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, *updates)
             return {method: METHODS[method].build(setup).stages() for method in {*self.methods, "fine_tuned"}}
+
+    @property
+    def taught_domains(self) -> list[str]:
+        """Those that the meta-teacher knows."""
+        return self.school.data.domains if self.school else self.data.domains
 
     @property
     def methods(self) -> list[str]:
@@ -203,6 +203,8 @@ class Run:
 
     @cached_property
     def teach_fingerprint(self) -> str:
+        if self.school is not None:
+            return self.school.teach_fingerprint
         return fingerprint("teach", self.weigh_fingerprint, self._values(TEACH_SETTINGS))
 
     def distill_fingerprint(self, method: str, domain: str | None) -> str:
@@ -233,10 +235,11 @@ class Run:
         return load_tokenizer(resolve(self.settings.base), self.settings.max_length)
 
     def features(self, examples: Sequence[Example], tokenizer: Any) -> Encoded:
-        """Token ids, and labels and domains as their places in the sorted lists."""
+        """Token ids, and labels and domains as their places in the sorted lists; −1 for a domain new to the teacher."""
+        places = {domain: place for place, domain in enumerate(self.taught_domains)}
         columns = {
             "labels": np.array([self.data.labels.index(e.label) for e in examples]),
-            "domains": np.array([self.data.domains.index(e.domain) for e in examples]),
+            "domains": np.array([places.get(e.domain, UNKNOWN_DOMAIN) for e in examples]),
         }
         return encode(tokenizer, examples, self.settings.max_length).with_columns(**columns)
 
