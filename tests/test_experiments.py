@@ -70,6 +70,9 @@ def test_a_torn_row_is_made_anew_and_rows_of_another_machine_are_taken_over(
     whole = (one / "rows.jsonl").read_text(encoding="utf-8")
     (one / "rows.jsonl").write_text(whole[:-20], encoding="utf-8")
     assert len(Rows(one / "rows.jsonl").found) == len(first["students"]) - 1
+    again = experiment("size", data, quick, one, seeds=[0])
+    assert again["students"] == first["students"]
+    assert len(lines(one)) == len(first["students"])
     other = write_rows(tmp_path / "other.jsonl", [json.loads(line) for line in whole.splitlines()])
     merged = experiment("size", data, quick, two, seeds=[0], merge=[other])
     assert merged["students"] == first["students"]
@@ -124,7 +127,7 @@ def test_the_teacher_of_an_unseen_domain_has_learnt_from_the_others_alone(
     assert set(found["teachers"]) == {"meta teacher, domain unseen", "mixture teacher, domain unseen"} | {
         *("meta teacher", "mixture teacher")
     }
-    variant = next(v for v in EXPERIMENTS["unseen"](quick) if v.unseen)
+    variant = next(v for v in EXPERIMENTS["unseen"](quick) if v.scope == "unseen")
     for run, own in Cell.of(variant, 0, quick, data, tmp_path).parts:
         assert run.school is not None
         assert run.taught_domains == [d for d in data.domains if d not in own]

@@ -13,7 +13,7 @@ from transformers import pipeline as hugging_face_pipeline
 
 import metakd
 from conftest import FAST, as_row, toy_examples, write_rows
-from metakd import CheckError, InputError, Run, Settings, pipeline, scoring
+from metakd import CheckError, InputError, Run, Settings, checks, pipeline, scoring
 from metakd.artifacts import read_manifest
 from metakd.examples import read_examples
 from metakd.runs import is_done
@@ -159,6 +159,21 @@ def test_students_keep_nothing_of_their_training(finished_run: Path) -> None:
     assert config["num_hidden_layers"] == 2
     assert config["id2label"] == {"0": "negative", "1": "positive"}
     assert "metakd_factors" not in json.dumps(config)
+
+
+def test_manifests_say_how_weights_are_distributed(finished_run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Five quantiles in order, and a share between nothing and all; weights that are all alike are remarked on."""
+    weighed = json.loads((finished_run / "instance_weights" / "manifest.json").read_text(encoding="utf-8"))["weights"]
+    taught = json.loads((finished_run / "students" / "books" / "manifest.json").read_text(encoding="utf-8"))[
+        "expertise"
+    ]
+    for found in (weighed, taught):
+        assert len(found["quantiles"]) == 5
+        assert found["quantiles"] == sorted(found["quantiles"])
+        assert 0 < found["effective_share"] <= 1
+    assert not caplog.text
+    assert checks.spread(torch.ones(8), "weights of a test")["effective_share"] == 1
+    assert "weights of a test hardly differ" in caplog.text
 
 
 def test_a_students_score_reads_the_students_weights(finished_run: Path, tmp_path: Path, toy_data: Path) -> None:

@@ -115,3 +115,9 @@ def test_scores_are_finite_cosines_for_any_mixture(count: int, domains: int, lab
     found = prototype_scores(prototypes(embeddings, y, z, labels, domains), embeddings, y, z)
     assert found.shape == (count,)
     assert (found.abs() <= 1 + 1e-5).all()
+
+
+def test_the_effective_share_of_weights_by_hand() -> None:
+    """(1, 1, 0, 0): 2² / (4 · 2) = 1/2; alike: 1; one of four: 1/4; all zero count alike."""
+    for weights, share in (([1, 1, 0, 0], 0.5), ([3, 3, 3], 1), ([0, 5, 0, 0], 0.25), ([0, 0], 1)):
+        assert prototypes_module.effective_share(torch.tensor(weights, dtype=torch.float32)) == pytest.approx(share)

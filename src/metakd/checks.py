@@ -17,10 +17,14 @@ from metakd.errors import CheckError, InputError
 from metakd.evaluation import domain_probe
 from metakd.examples import Example
 from metakd.hardware import device
-from metakd.meta_teacher import MetaTeacher
+from metakd.meta_teacher import NO_LAYERS, MetaTeacher
+from metakd.progress import notice
+from metakd.prototypes import effective_share, expertise_weights
 from metakd.runs import Run, is_done
+from metakd.teacher_cache import TeacherCache
 
 TEACHER_MARGIN = 0.05  # what a teacher's accuracy has to be above that of the commonest class
+NEARLY_ALL = 0.995  # effective share of weights that might as well not be there
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
 
 
@@ -60,6 +64,24 @@ def check_teacher(run: Run) -> None:
             f"{found['commonest_class']:.3f} by the commonest class alone. Raise --teacher-epochs or "
             "--teacher-learning-rate, check the labels, or take it as it is by --allow-weak-teacher"
         )
+
+
+def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
+    """How (N,) weights are distributed, for a manifest; says so where they are too alike to change anything."""
+    share = effective_share(weights)
+    if share > NEARLY_ALL:
+        notice(f"{name} hardly differ between examples (effective share {share:.4f}): expect nothing of them")
+    quantiles = torch.quantile(weights.double(), torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.double))
+    return {"quantiles": [round(q, 4) for q in quantiles.tolist()], "effective_share": round(share, 4)}
+
+
+def trust(run: Run, examples: list[Example], cache: TeacherCache) -> dict[str, Any]:
+    """How the expertise weights λ of these examples are distributed."""
+    rows = torch.tensor(cache.rows([e.id for e in examples]))
+    labels = torch.tensor([run.data.labels.index(e.label) for e in examples])
+    instance = torch.tensor(run.instance_weights(examples))
+    logits = cache.read(rows, NO_LAYERS).logits
+    return spread(expertise_weights(instance, logits, labels, run.settings.expertise == "hard"), "expertise weights")
 
 
 def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, float | None]:

@@ -18,7 +18,7 @@ from metakd.artifacts import MANIFEST, digest_files, fingerprint, step_folder
 from metakd.attention import record_factors
 from metakd.batching import Collator, updates_a_pass
 from metakd.checkpoints import resolve
-from metakd.checks import check_reloaded, check_teacher
+from metakd.checks import check_reloaded, check_teacher, trust
 from metakd.domains import of_domain
 from metakd.encoders import (
     load_config,
@@ -215,6 +215,8 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
         if cache is not None:
             features = features.with_columns(**{engine.CACHE_ROW: cache.rows([e.id for e in examples])})
             rows = features.column(engine.CACHE_ROW)
+            if "instance_weights" in kind.needs and run.settings.expertise != "none":
+                facts["expertise"] = trust(run, examples, cache)
             if all(cache.holds(rows, stage.layers) for stage in stages):
                 teacher = None
             elif not setup.student_is_cut:  # a live teacher reads its own tokens, as it did for the cache

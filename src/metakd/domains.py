@@ -58,6 +58,8 @@ class MultiDomainDataset:
 
     def thinned(self, percent: int, seed: int, domain: str | None = None) -> MultiDomainDataset:
         """Only `percent` of the training texts of each domain (or of one) and label, drawn by seed; at least one."""
+        if percent == 100:
+            return self
         rare = [e for e in self.train if domain in (None, e.domain)]
         left = {e.id for e in cut_into_splits(rare, seed, dev=0, test=100 - percent)["train"]}
         lost = {e.id for e in rare} - left

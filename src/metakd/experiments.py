@@ -42,19 +42,22 @@ class Cell:
     @classmethod
     def of(cls, variant: Variant, seed: int, settings: Settings, data: MultiDomainDataset, folder: Path) -> Cell:
         changes = variant.changes | {"seed": seed, "rival": False, "keep_cache": True}
-        if variant.alone:  # as many updates on its own domain's text as others make on all
+        if variant.scope == "alone":  # as many updates on its own domain's text as others make on all
             changes["shared_epochs"] = settings.shared_epochs * len(data.domains)
         changed = Settings.build(settings.model_dump() | changes, f"variant {variant.name!r}")
-        if variant.unseen:
-            schools = [Run(folder, changed, data.without(domain), by_content=True) for domain in data.domains]
-            pairs = zip(schools, data.domains, strict=True)
-            return cls(variant, seed, [(Run(folder, changed, data, True, school), [own]) for school, own in pairs])
-        if variant.others_whole:
-            parts = [(data.thinned(variant.percent, seed, domain), [domain]) for domain in data.domains]
-        else:
-            left = data.thinned(variant.percent, seed) if variant.percent < 100 else data
-            parts = [(left.only(d), [d]) for d in data.domains] if variant.alone else [(left, data.domains)]
-        return cls(variant, seed, [(Run(folder, changed, part, by_content=True), own) for part, own in parts])
+
+        def run(part: MultiDomainDataset, school: Run | None = None) -> Run:
+            return Run(folder, changed, part, by_content=True, school=school)
+
+        left = data.thinned(variant.percent, seed)
+        if variant.scope == "all":
+            return cls(variant, seed, [(run(left), data.domains)])
+        own = {
+            "alone": lambda domain: run(left.only(domain)),
+            "rare": lambda domain: run(data.thinned(variant.percent, seed, domain)),
+            "unseen": lambda domain: run(left, run(left.without(domain))),
+        }[variant.scope]
+        return cls(variant, seed, [(own(domain), [domain]) for domain in data.domains])
 
     @property
     def runs(self) -> list[Run]:
@@ -125,6 +128,8 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found = {row["key"]: row for row in _read(path)} if path.exists() else {}
+        if path.exists():
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
     def add(self, row: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,15 +151,14 @@ class Rows:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of all whole lines."""
     rows = []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            rows.append(json.loads(line))
-            rows[-1]["key"]
+            row = json.loads(line)
+            rows.append(row | {"key": row["key"], "right": dict(row["right"])})
         except (ValueError, TypeError, KeyError):
-            if number < len(lines) or line.endswith("\n"):
-                raise InputError(f"{path}, line {number}: not the row of a cell; remove it, or the file") from None
+            raise InputError(f"{path}, line {number}: not the row of a cell; remove it, or the file") from None
     return rows
 
 

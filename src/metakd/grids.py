@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.encoders import load_config
+
+# One teacher for all domains; or for each domain's student another one, which knows that domain alone, or of that
+# domain no more than the percentage, or nothing of that domain.
+Scope = Literal["all", "alone", "rare", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,8 @@ class Variant:
     name: str
     changes: dict[str, Any]
     teacher: str = ""  # name of the line on which its teacher is scored, if it is
-    alone: bool = False  # each domain's teacher and student know no other domain
+    scope: Scope = "all"
     percent: int = 100  # of the training texts that are left, drawn by seed within domain and label
-    others_whole: bool = False  # those of the other domains all stay, so that each domain has a teacher of its own
-    unseen: bool = False  # each domain's teacher has learnt from the others alone
 
 
 NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none"}
@@ -43,8 +45,8 @@ def main(settings: Settings) -> list[Variant]:
         Variant("meta_teacher_kd", tinybert),
         Variant("shared", {"shared_epochs": settings.shared_epochs + settings.predict_epochs, "predict_epochs": 0}),
         Variant("mix_kd", tinybert | NO_DOMAINS, "mixture teacher"),
-        Variant("single_kd", tinybert | NO_DOMAINS, "single teachers", alone=True),
-        Variant("logit_kd", tinybert | NO_DOMAINS | ONE_STAGE, alone=True),
+        Variant("single_kd", tinybert | NO_DOMAINS, "single teachers", scope="alone"),
+        Variant("logit_kd", tinybert | NO_DOMAINS | ONE_STAGE, scope="alone"),
         Variant("fine_tuned", FINE_TUNED),
         Variant("fine_tuned_shared", {"method": "fine_tuned_shared"}),
     ]
@@ -81,8 +83,8 @@ def unseen(settings: Settings) -> list[Variant]:
     """Students of a domain whose labels their teacher has never seen, beside those whose teacher has."""
     mixture = plain(settings) | NO_DOMAINS
     return [
-        Variant("meta_kd, domain unseen", META_KD, "meta teacher, domain unseen", unseen=True),
-        Variant("mix_kd, domain unseen", mixture, "mixture teacher, domain unseen", unseen=True),
+        Variant("meta_kd, domain unseen", META_KD, "meta teacher, domain unseen", scope="unseen"),
+        Variant("mix_kd, domain unseen", mixture, "mixture teacher, domain unseen", scope="unseen"),
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("mix_kd", mixture, "mixture teacher"),
         Variant("fine_tuned", FINE_TUNED),
@@ -95,9 +97,9 @@ def scarce(settings: Settings) -> list[Variant]:
     for percent in (5, 20, 100):
         single = plain(settings) | NO_DOMAINS
         if percent < 100:
-            found.append(Variant(f"meta_kd, {percent} % of one domain", META_KD, percent=percent, others_whole=True))
+            found.append(Variant(f"meta_kd, {percent} % of one domain", META_KD, percent=percent, scope="rare"))
         found.append(Variant(f"meta_kd, {percent} % of all", META_KD, percent=percent))
-        found.append(Variant(f"single_kd, {percent} %", single, percent=percent, alone=True))
+        found.append(Variant(f"single_kd, {percent} %", single, percent=percent, scope="alone"))
         found.append(Variant(f"fine_tuned, {percent} %", FINE_TUNED, percent=percent))
     return found
 

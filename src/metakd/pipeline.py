@@ -15,7 +15,7 @@ from metakd import engine
 from metakd.artifacts import free_disk, step_folder
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
-from metakd.checks import check_reloaded, probe
+from metakd.checks import check_reloaded, probe, spread
 from metakd.distillation import distill, distill_all
 from metakd.encoders import load_encoder, set_dropout
 from metakd.errors import InputError
@@ -53,6 +53,7 @@ def weigh(run: Run) -> Path:
                 lines.write(json.dumps({"id": e.id, "domain": e.domain, "score": score, "weight": weight}) + "\n")
         save_file({"vectors": known.vectors, "counts": known.counts}, partial / "prototypes.safetensors")
         facts |= {"mean_score": scores.mean().item(), "clamped": int((scores < 0).sum()), "precision": run.precision}
+        facts["weights"] = spread(weights, "instance weights")
         file.unlink()
     return folder
 

@@ -95,6 +95,12 @@ def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
     return weights / mean if mean > 0 else torch.ones_like(weights)
 
 
+def effective_share(weights: Tensor) -> float:
+    """(Σ w)² / (N Σ w²) of (N,) weights: 1 where every example counts alike, 1/N where one alone does."""
+    w = weights.double()
+    return float(w.sum().square() / (len(w) * w.square().sum())) if w.any() else 1.0
+
+
 def expertise_weights(
     instance: Tensor,  # (B,) t
     teacher_logits: Tensor,  # (B, M)
