@@ -1,21 +1,29 @@
 """Processes that want the same thing take turns."""
 
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from metakd import distillation
+
+HOLD = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(1)
+"""
 
 
 def test_who_waits_for_another_process_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "steps" / "books.lock"
     with distillation._alone(path, "trains books"):
         assert not caplog.text
-    held = FileLock(path, thread_local=False)
-    held.acquire()
-    threading.Timer(0.2, held.release).start()
-    with distillation._alone(path, "trains books"):
-        assert not held.is_locked
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with distillation._alone(path, "trains books"):
+            assert other.stdout.read() == ""  # it has gone
     assert caplog.text.count("another process trains books") == 1

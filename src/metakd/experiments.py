@@ -223,7 +223,7 @@ def _variants(
         faults.append(f"reference = {reference!r}: the experiment has {', '.join(v.name for v in variants)}")
     held_out = data.splits.get(data.scored_split or "", [])
     few = [domain for domain in data.domains if sum(e.domain == domain for e in held_out) < 2]
-    if few:
+    if held_out and few:
         faults.append(f"{data.name}: intervals need two scored rows a domain; there are fewer of {', '.join(few)}")
     if faults:
         raise InputError.collect(f"experiment {name}", faults)

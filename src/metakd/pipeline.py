@@ -44,7 +44,8 @@ def weigh(run: Run) -> Path:
         embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)
         collator = Collator(run.tokenizer.pad_token_id)
         engine.embed(encoder, features, collator, "weigh all domains", run.precision, embeddings)
-        labels, domains = features.column("labels"), features.column("domains")
+        labels = features.column("labels")
+        domains = torch.tensor([data.domains.index(e.domain) for e in data.train])  # those new to a teacher too
         known = prototypes(embeddings, labels, domains, len(data.labels), len(data.domains))
         scores = prototype_scores(known, embeddings, labels, domains, settings.alpha)
         weights = instance_weights(scores, normalize=settings.weights == "normalized")
