@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is imported: no test asks the network
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # before torch is: for tiny models, threads wait for each other longer than they work
+)
 
 import json
 import random

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conftest import FAST, as_row, toy_examples, write_rows
+from conftest import as_row, toy_examples, write_rows
 from metakd.config import Settings
 from metakd.domains import load_dataset
 from metakd.errors import InputError
@@ -153,8 +153,9 @@ def test_cutting_anew_keeps_every_row_and_the_shares(toy_data: Path) -> None:
 def test_an_experiment_from_the_command_line(
     metakd: Callable[..., Any], checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
 ) -> None:
-    common = ("--data", toy_data, "--base", checkpoint(), *FAST, "--output", tmp_path / "out")
-    code, out, err = metakd("experiment", "size", *common, "--student", "layers=1", "--seeds", "0", "--cut", "60/0/40")
+    common = ("--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "out", "--allow-weak-teacher")
+    quick = ("--max-length", "16", "--teacher-epochs", "1", "--seeds", "0", "--cut", "60/0/40")
+    code, out, err = metakd("experiment", "size", *common, *quick)
     assert code == 0, err
     assert "| 4 layers |" in out
     assert "cell 1 of 4" in err

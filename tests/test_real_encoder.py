@@ -1,9 +1,12 @@
 """One small run with the real packaged encoder and real reviews: all-MiniLM-L6-v2 to a three-layer student."""
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import pipeline as hugging_face_pipeline
 
 from metakd import Classifier, Run, Settings, run_all
@@ -12,6 +15,14 @@ from metakd.cli import DEMO_DATA, DEMO_SETTINGS
 from metakd.config import read_settings_file
 from metakd.encoders import load_encoder, load_tokenizer
 from metakd.students import count_parameters
+
+
+@pytest.fixture(autouse=True)
+def _all_cores() -> Iterator[None]:
+    """What conftest.py takes from tiny models, a real one needs."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(1)
 
 
 def test_the_encoder_is_the_one_it_is_said_to_be() -> None:
