@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is imported: no test asks the network
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # before torch is: for tiny models, threads wait for each other longer than they work
-)
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: threads of tiny models wait longer than they work
 
 import json
 import random
