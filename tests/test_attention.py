@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from metakd import attention
 
@@ -26,6 +27,31 @@ def test_matrices_written_out_say_what_the_fused_kernel_says(tokens: int, monkey
         torch.testing.assert_close(rounded, exact, atol=0.02 * float(exact.detach().abs().max()), rtol=0)
     assert len(calls) == 1 + (tokens >= attention.LONG)
     assert not found[1][3][1, :, -2:].any()  # no gradient reaches the values of padding
+
+
+def test_padding_that_may_look_nowhere_is_no_nan() -> None:
+    """As in a local window that lies wholly in padding; masks that are added are taken as they are."""
+    x = torch.randn(1, 2, 3, 4, dtype=torch.bfloat16, requires_grad=True)
+    mask = torch.tensor([[True, True, False], [True, True, False], [False, False, False]])[None, None]
+    output = attention.attend(x, x, x, mask, 1.0)
+    output.float().sum().backward()
+    assert output.isfinite().all()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    added = torch.zeros(1, 1, 3, 3, dtype=torch.bfloat16).masked_fill(~mask, -1e30)
+    torch.testing.assert_close(attention.attend(x, x, x, added, 1.0)[:, :, :2], output[:, :, :2])
+
+
+@pytest.mark.parametrize(("kind", "ours"), [("bert", True), ("gpt2", False), ("qwen2", False)])
+def test_ours_is_for_encoders_with_a_key_for_each_query_head(kind: str, ours: bool) -> None:
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = AutoConfig.for_model(kind, vocab_size=9, pad_token_id=0, num_key_value_heads=1, **shape)
+    model = AutoModelForSequenceClassification.from_config(config)
+    before = model.config._attn_implementation
+    attention.record_factors(model, True)
+    assert attention.has_raw_scores(model) is ours
+    assert (model.config._attn_implementation == attention.FACTORS_ATTENTION) is ours
+    assert ours or model.config._attn_implementation == before
 
 
 def test_without_gradients_attention_is_always_fused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_the_tables_of_the_readme_are_those_of_the_committed_results() -> None:
     )
     assert markdown_table(demo).split("\n\n")[0] in readme
     assert f"in {demo['wall_seconds'] / 60:.1f} minutes" in readme
-    assert demo["run"]["data_fingerprint"] == load_dataset(DEMO).fingerprint()
+    assert demo["run"]["data_fingerprint"] == load_dataset(DEMO).fingerprint
     script = runpy.run_path(str(ROOT / "benchmarks" / "amazon.py"))
     assert script["table"](script["over_seeds"](amazon["seeds"])) in readme
     assert len(amazon["seeds"]) == 3

@@ -1,5 +1,6 @@
 """Experiments on tiny models: every cell once, resumed, merged, compared."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,18 @@ from typing import Any
 import pytest
 
 from conftest import as_row, toy_examples, write_rows
+from metakd.batching import updates_a_pass
+from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.domains import load_dataset
+from metakd.encoders import load_encoder
 from metakd.errors import InputError
 from metakd.experiments import Cell, Rows, experiment
-from metakd.grids import EXPERIMENTS
+from metakd.grids import EXPERIMENTS, Variant
+from metakd.meta_teacher import MetaTeacher
+from metakd.methods import METHODS
+from metakd.methods.base import Setup
+from metakd.runs import Run
 
 QUICK = {
     "max_length": 16,
@@ -51,11 +59,11 @@ def test_main_scores_every_variant_and_teacher_and_goes_on_where_it_stopped(
     assert found["students"]["meta_kd"]["domains"]["books"] == pytest.approx(share)
     assert by_name["single_kd"]["settings"]["shared_epochs"] == 2  # two domains: as many updates on one's own text
     assert "| meta teacher |" in (tmp_path / "main.md").read_text(encoding="utf-8")
-    left = {path.name.partition("-")[0] for path in tmp_path.iterdir()}
-    assert left <= {"rows.jsonl", "main.json", "main.md", "instance_weights", "meta_teacher", "checkpoints"} | {
-        *("teacher_cache", "students", "fine_tuned")
+    left = {path.name.partition("-")[0].removesuffix(".lock") for path in tmp_path.iterdir()}
+    assert left == {"rows.jsonl", "main.json", "main.md", "instance_weights", "meta_teacher"} | {
+        *("teacher_cache", "experiment")  # their locks
     }
-    assert not list(tmp_path.rglob("students/*/model.safetensors"))  # what is known of students is in their rows
+    assert not [path for path in tmp_path.glob("teacher_cache-*") if path.is_dir()]
     before = (tmp_path / "rows.jsonl").read_bytes()
     again = experiment("main", data, quick, tmp_path, seeds=[0])
     assert (tmp_path / "rows.jsonl").read_bytes() == before
@@ -82,7 +90,7 @@ def test_a_torn_row_is_made_anew_and_rows_of_another_machine_are_taken_over(
 def test_the_ablation_moves_one_thing_at_a_time(quick: Settings) -> None:
     variants = EXPERIMENTS["ablation"](quick)
     assert len({v.name for v in variants}) == len(variants) == 1 + 4 + 2 + 4 + 6
-    assert all(len(v.changes) == 1 for v in variants[1:])
+    assert all(len(v.changes) == 2 for v in variants[1:])  # the method, and one thing
     for name in EXPERIMENTS:
         for variant in EXPERIMENTS[name](quick):
             Settings.build(quick.model_dump() | variant.changes)
@@ -103,20 +111,55 @@ def test_what_cannot_be_compared_is_refused_in_one_message(quick: Settings, tmp_
 def test_scarce_labels_are_of_one_domain_or_of_all(quick: Settings, toy_data: Path, tmp_path: Path) -> None:
     """Each domain keeps a twentieth of its texts, at least one a label, the same ones whoever learns from them."""
     data = load_dataset(toy_data)
-    variants = {v.name: v for v in EXPERIMENTS["scarce"](quick)}
 
-    def rows(name: str, seed: int = 0) -> list[list[int]]:
-        cell = Cell.of(variants[name], seed, quick, data, tmp_path)
-        return [[sum(e.domain == d for e in run.data.train) for d in data.domains] for run in cell.runs]
+    def cell(experiment: str, name: str, seed: int = 0) -> Cell:
+        variant = next(v for v in EXPERIMENTS[experiment](quick) if v.name == name)
+        return Cell.of(variant, seed, quick, data, tmp_path)
+
+    def rows(experiment: str, name: str) -> list[list[int]]:
+        runs = [run for run, _ in cell(experiment, name).parts]
+        return [[sum(e.domain == d for e in run.data.train) for d in data.domains] for run in runs]
 
     sizes = [sum(e.domain == d for e in data.train) for d in data.domains]
-    few = rows("meta_kd, 5 % of all")[0]
+    few = rows("scarce-all-5", "meta_kd")[0]
     assert all(0 < n <= 0.1 * size for n, size in zip(few, sizes, strict=True))
-    assert rows("meta_kd, 5 % of one domain") == [[few[0], sizes[1]], [sizes[0], few[1]]]
-    assert rows("single_kd, 5 %") == [[few[0], 0], [0, few[1]]]
-    assert rows("meta_kd, 100 % of all") == [sizes]
-    keys = {Cell.of(variants["fine_tuned, 5 %"], seed, quick, data, tmp_path).students for seed in (0, 1)}
-    assert len(keys) == 2
+    assert rows("scarce-5", "meta_kd") == rows("scarce-5", "fine_tuned") == [[few[0], sizes[1]], [sizes[0], few[1]]]
+    assert rows("scarce-5", "single_kd") == [[few[0], 0], [0, few[1]]]
+    assert rows("main", "meta_kd") == [sizes]
+    assert len({cell("scarce-all-5", "fine_tuned", seed).students for seed in (0, 1)}) == 2
+
+
+@pytest.mark.parametrize("more", [{}, {"match_epochs": 2, "predict_epochs": 3}, {"stages": "joint"}])
+def test_every_student_makes_as_many_updates(
+    quick: Settings, toy_data: Path, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    """On domains of unequal size; rounded up to whole passes over its own domain's text."""
+    data = load_dataset(toy_data).thinned(40, 0, "kitchen")
+    settings = quick.model_copy(update=more)
+    batches = {d: updates_a_pass(sum(e.domain == d for e in data.train), settings.batch_size) for d in data.domains}
+    of_all = updates_a_pass(len(data.train), settings.batch_size)
+    own = settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
+    for variant in EXPERIMENTS["main"](settings):
+        cell = Cell.of(variant, 0, settings, data, tmp_path)
+        for run, domains in cell.parts:
+            shared = of_all if variant.scope == "all" else batches[domains[0]]
+            for domain in domains:
+                setup_updates = batches[domain], shared
+                made = _updates(run, variant, *setup_updates)
+                wanted = settings.shared_epochs * of_all + own * batches[domain]
+                if variant.name == "shared":  # one student for all, who makes its own passes on all text
+                    wanted = (settings.shared_epochs + own) * of_all
+                assert wanted <= made < wanted + batches[domain], (variant.name, domain)
+
+
+def _updates(run: Run, variant: Variant, own: int, of_all: int) -> int:
+    """Those of one student whose domain has `own` batches, in a run of `of_all`."""
+    teacher = MetaTeacher(load_encoder(resolve(run.settings.base), run.data.labels), 2, "false", 0.5)
+    student = load_encoder(resolve(run.settings.base), run.data.labels)
+    student.config.num_hidden_layers = 2
+    setup = Setup(run.settings, student, True, teacher, True, 2, own, of_all)
+    stages = METHODS[run.settings.method].build(setup).stages()
+    return sum(stage.epochs * (of_all if stage.shared else own) for stage in stages)
 
 
 def test_the_teacher_of_an_unseen_domain_has_learnt_from_the_others_alone(
@@ -135,6 +178,34 @@ def test_the_teacher_of_an_unseen_domain_has_learnt_from_the_others_alone(
         places = run.features(run.data.train, run.tokenizer).column("domains").tolist()
         assert places == [-1 if e.domain in own else 0 for e in run.data.train]
         assert run.teacher_folder.is_dir()
+
+
+def test_files_that_number_their_rows_alike_can_be_pooled(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "test")):
+        write_rows(tmp_path / f"{split}.jsonl", [as_row(e) for e in toy_examples(40, seed, "row")])
+    anew = load_dataset(tmp_path).cut_anew(0, 50)
+    ids = [e.id for rows in anew.splits.values() for e in rows]
+    assert len(set(ids)) == len(ids) == 80
+
+
+def test_what_is_known_is_not_trained_again(quick: Settings, toy_data: Path, tmp_path: Path) -> None:
+    """`size` has the students of three layers; the ablation asks for their teacher's row as well."""
+    data = load_dataset(toy_data)
+    settings = quick.model_copy(update={"student": "layers=3"})
+    experiment("size", data, settings, tmp_path, seeds=[0], reference="3 layers")
+    cell = Cell.of(EXPERIMENTS["ablation"](settings)[0], 0, settings, data, tmp_path)
+    rows = Rows(tmp_path / "rows.jsonl")
+    assert cell.students in rows.found
+    assert [row["variant"] for row in cell.rows(set(rows.found), ())] == ["meta teacher"]
+    assert (tmp_path / "size-against-3 layers.md").is_file()
+
+
+def test_classes_are_part_of_what_a_result_depends_on(quick: Settings, toy_data: Path, tmp_path: Path) -> None:
+    """The same rows of one domain mean other models where another domain brings a third class."""
+    alone = load_dataset(toy_data).only("books")
+    wider = dataclasses.replace(alone, labels=[*alone.labels, "undecided"])
+    marks = {Run(tmp_path, quick, data).teach_fingerprint for data in (alone, wider)}
+    assert len(marks) == 2
 
 
 def test_cutting_anew_keeps_every_row_and_the_shares(toy_data: Path) -> None:
@@ -164,7 +235,7 @@ def test_an_experiment_from_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "there are main, ablation, scarce, size, unseen"),
+        (("nothing",), "there are main, ablation, size, unseen, scarce-5"),
         (("main", "--seed", "1"), "--seeds 0,1,2"),
         (("main", "--seeds", "a"), "--seeds a: expected numbers"),
         (("main", "--cut", "60/40"), "that make 100"),
@@ -180,7 +251,7 @@ def test_bad_commands_say_what_to_write(
     arguments: tuple[str, ...],
     message: str,
 ) -> None:
-    common = ("--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "out")
+    common = ("--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "out", "--max-length", "16")
     code, _, err = metakd("experiment", *arguments, *common)
     assert code == 2, err
     assert message in err

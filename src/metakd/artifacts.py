@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,16 @@ def digest_files(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
     """SHA-256 of each file of the folder that one of the patterns matches, by name."""
     found = {}
     for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        facts = path.stat()
+        found[path.name] = _digest(path.resolve(), facts.st_mtime_ns, facts.st_size)
     return found
+
+
+@cache
+def _digest(path: Path, _changed: int, _size: int) -> str:
+    """Read once a process, as long as the file stays as it is."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def environment() -> dict[str, Any]:

@@ -20,7 +20,7 @@ def attend(
     query: Tensor,  # (B, A, L, d)
     key: Tensor,  # (B, A, L, d)
     value: Tensor,  # (B, A, L, d)
-    mask: Tensor | None,  # True where a token may look, broadcast to (B, A, L, L)
+    mask: Tensor | None,  # True where a token may look, or what is added to scores; broadcast to (B, A, L, L)
     scale: float,
     dropout: float = 0.0,
 ) -> Tensor:  # (B, A, L, d)
@@ -33,8 +33,10 @@ def attend(
     if not (on_processor and query.requires_grad and query.shape[2] < LONG):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
     scores = (query * scale) @ key.transpose(-1, -2)
+    if mask is not None and mask.dtype == torch.bool:  # finite, so that padding which may look nowhere is no NaN
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
     if mask is not None:
-        scores = scores + torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
+        scores = scores + mask
     return F.dropout(scores.softmax(-1), dropout) @ value
 
 
@@ -68,8 +70,15 @@ def raw_scores(factors: Tensor) -> Tensor:
 
 
 def has_raw_scores(model: PreTrainedModel) -> bool:
-    """Whether the library lets this architecture's attention be replaced (DeBERTa-v2 and MPNet do not)."""
-    return bool(getattr(model, "_supports_attention_backend", False))
+    """Whether the library lets this architecture's attention be replaced (DeBERTa-v2 and MPNet do not) by ours.
+
+    Ours is for tokens that look both ways, with a key for each query head.
+    """
+    fits = all(
+        not getattr(module, "is_causal", False) and getattr(module, "num_key_value_groups", 1) == 1
+        for module in model.modules()
+    )
+    return fits and bool(getattr(model, "_supports_attention_backend", False))
 
 
 def record_factors(model: PreTrainedModel, wanted: bool) -> None:

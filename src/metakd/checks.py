@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -71,7 +72,7 @@ def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
     share = effective_share(weights)
     if share > NEARLY_ALL:
         notice(f"{name} hardly differ between examples (effective share {share:.4f}): expect nothing of them")
-    quantiles = torch.quantile(weights.double(), torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.double))
+    quantiles = np.quantile(weights.numpy(), [0, 0.25, 0.5, 0.75, 1])
     return {"quantiles": [round(q, 4) for q in quantiles.tolist()], "effective_share": round(share, 4)}
 
 

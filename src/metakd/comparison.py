@@ -7,7 +7,7 @@ domain; accuracy is the plain mean over domains of the mean over examples and se
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,18 +33,20 @@ class Estimate:
 def estimate(values: Values) -> Estimate:
     """The mean of `values` for other examples of the same domains and for other seeds.
 
-    Its variance is that of the mean over examples (each averaged over seeds, within its domain) plus that of the mean
-    over seeds, as for crossed random effects: what both share counts twice, so the interval is rather too wide. The
-    t distribution has Satterthwaite's degrees of freedom. One seed says nothing of others: examples alone count then.
+    Its variance is that of the mean over examples (each averaged over seeds, within its domain, and never less than if
+    one of them differed by 1 from the others) plus that of the mean over seeds, as for crossed random effects. The t
+    distribution has Satterthwaite's degrees of freedom, which is somewhat too sure of itself where there are two or
+    three seeds and they differ much. One seed says nothing of others: examples alone count then.
     """
     by_seed = np.mean([v.mean(1) for v in values.values()], axis=0)  # (S,)
     seeds, mean = len(by_seed), float(by_seed.mean())
-    parts = [(v.mean(0).var(ddof=1) / v.shape[1] / len(values) ** 2, v.shape[1] - 1) for v in values.values()]
+    parts = []
+    for own in values.values():
+        count = own.shape[1]
+        parts.append((max(own.mean(0).var(ddof=1), 1 / count) / count / len(values) ** 2, count - 1))
     if seeds > 1:
         parts.append((by_seed.var(ddof=1) / seeds, seeds - 1))
     variance = sum(part for part, _ in parts)
-    if variance == 0:
-        return Estimate(mean, mean, mean, float(mean == 0), 0.0, seeds)
     freedom = variance**2 / sum(part**2 / own for part, own in parts)
     error = float(np.sqrt(variance))
     reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
@@ -87,7 +89,10 @@ def compare(reference: str, rights: Mapping[str, Values]) -> dict[str, Any]:
 
 
 def summary(values: Values) -> dict[str, Any]:
-    return _as_dict(estimate(values)) | {"domains": {domain: float(own.mean()) for domain, own in values.items()}}
+    """Accuracy of one model; its interval ends where accuracies do."""
+    found = estimate(values)
+    found = replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    return _as_dict(found) | {"domains": {domain: float(own.mean()) for domain, own in values.items()}}
 
 
 def verdict(reference: str, against: Mapping[str, Mapping[str, Any]]) -> str:
@@ -136,4 +141,8 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def _difference(found: Mapping[str, Any] | None) -> list[str]:
-    return ["", ""] if found is None else [points(found), f"{found['p_holm']:.3f}"]
+    return (
+        ["", ""]
+        if found is None
+        else [points(found), f"{found['p_holm']:.3f}" if found["p_holm"] >= 0.001 else "< 0.001"]
+    )

@@ -103,7 +103,7 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
 def load_teacher(run: Run) -> MetaTeacher:
     """The finished meta-teacher, frozen, with its domain head."""
     folder = run.teacher_folder
-    encoder = load_encoder(folder, run.data.labels)
+    encoder = load_encoder(folder, run.data.labels, whole=True)
     teacher = MetaTeacher(encoder, len(run.taught_domains), run.settings.domain_loss, run.settings.gamma1)
     teacher.load_head(folder)
     return freeze(teacher).to(device())
@@ -129,7 +129,7 @@ def _memory(run: Run, lessons: Sequence[Lesson]) -> TeacherCache:
     learnt_from = {e.id for lesson in lessons for e in lesson.examples}
     stages = {(lesson.method, lesson.domain is None): lesson.own(run.stages[lesson.method]) for lesson in lessons}
     layers = layers_to_keep([stage for group in stages.values() for stage in group])
-    with _alone(run.cache_lock, "asks the teacher"):
+    with alone(run.cache_lock, "asks the teacher"):
         return _remember(run, learnt_from, layers)
 
 
@@ -166,14 +166,14 @@ def forget(run: Run) -> None:
     """Remove what was remembered, but for its manifest, which says how long it took and how much it was."""
     if not run.cache_folder.exists():
         return
-    with _alone(run.cache_lock, "asks the teacher"):  # one that still reads has all files mapped
+    with alone(run.cache_lock, "asks the teacher"):  # one that still reads has all files mapped
         for path in run.cache_folder.glob("*"):
             if path.name != MANIFEST:
                 path.unlink()
 
 
 @contextlib.contextmanager
-def _alone(path: Path, what: str) -> Iterator[None]:
+def alone(path: Path, what: str) -> Iterator[None]:
     """Hold the lock; while another process holds it, say so once and wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
@@ -194,10 +194,10 @@ def _alone(path: Path, what: str) -> Iterator[None]:
 def _distill(run: Run, lesson: Lesson, cache: TeacherCache | None) -> None:
     """Teach one student by the method's shared stages, or by those of its own domain."""
     checkpoints = run.checkpoint_folder(f"{lesson.method}-{lesson.folder.name}", lesson.mark)
-    with _alone(checkpoints.with_suffix(".lock"), f"trains {lesson.folder.name}"):
+    with alone(checkpoints.with_suffix(".lock"), f"trains {lesson.folder.name}"):
         if not is_done(lesson.folder, lesson.mark):  # by another process, since the lessons were listed
             _train(run, lesson, cache, checkpoints)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Path) -> None:

@@ -8,6 +8,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -68,12 +69,18 @@ class MultiDomainDataset:
 
     def cut_anew(self, dev: int, test: int, seed: int = 0) -> MultiDomainDataset:
         """All rows, cut again: `dev` and `test` percent of the texts of each domain and label, the rest for train."""
-        rows = [example for split in self.splits.values() for example in split]
+        known = Counter(e.id for rows in self.splits.values() for e in rows)
+        rows = [
+            replace(e, id=f"{split}/{e.id}") if known[e.id] > 1 else e  # files may number their rows alike
+            for split, rows in self.splits.items()
+            for e in rows
+        ]
         splits = cut_into_splits(rows, seed, dev, test)
         if faults := _faults_across(splits):
             raise InputError.collect(f"{self.name}, cut anew", faults)
-        return replace(self, splits=splits, notices=[])
+        return replace(self, splits=splits)
 
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over every field of every example, in order."""
         digest = hashlib.sha256()

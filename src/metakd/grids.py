@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from metakd.checkpoints import resolve
@@ -26,10 +27,8 @@ class Variant:
     percent: int = 100  # of the training texts that are left, drawn by seed within domain and label
 
 
-NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none"}
-ONE_STAGE: dict[str, Any] = {"terms": ("prediction",), "stages": "joint"}
 META_KD: dict[str, Any] = {"method": "meta_kd"}
-FINE_TUNED: dict[str, Any] = {"method": "fine_tuned"}
+NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none"}
 
 
 def plain(settings: Settings) -> dict[str, Any]:
@@ -38,45 +37,49 @@ def plain(settings: Settings) -> dict[str, Any]:
 
 
 def main(settings: Settings) -> list[Variant]:
-    """Meta-KD, the paper's baselines and the rivals, each student with as many updates."""
+    """Meta-KD, the paper's baselines and the rivals."""
     tinybert = plain(settings)
+    own = settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
+    together = {"shared_epochs": settings.shared_epochs + own, "match_epochs": 0, "predict_epochs": 0}
+    one_stage = {"terms": ("prediction",), "stages": "joint", "predict_epochs": own}
     return [
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("meta_teacher_kd", tinybert),
-        Variant("shared", {"shared_epochs": settings.shared_epochs + settings.predict_epochs, "predict_epochs": 0}),
+        Variant("shared", META_KD | together),
         Variant("mix_kd", tinybert | NO_DOMAINS, "mixture teacher"),
         Variant("single_kd", tinybert | NO_DOMAINS, "single teachers", scope="alone"),
-        Variant("logit_kd", tinybert | NO_DOMAINS | ONE_STAGE, scope="alone"),
-        Variant("fine_tuned", FINE_TUNED),
+        Variant("logit_kd", tinybert | NO_DOMAINS | one_stage, scope="alone"),
+        Variant("fine_tuned", {"method": "fine_tuned"}),
         Variant("fine_tuned_shared", {"method": "fine_tuned_shared"}),
     ]
 
 
 def ablation(settings: Settings) -> list[Variant]:
     """Meta-KD with one part left out or one coefficient moved."""
-    found = [Variant("meta_kd", {}, "meta teacher")]
-    found += [
-        Variant(f"without {term}", {"terms": tuple(t for t in settings.terms if t != term)})
-        for term in settings.terms
-        if term != "prediction"
-    ]
-    found.append(Variant("without expertise weights", {"expertise": "none"}))
-    found.append(Variant("without instance weights", {"weights": "none"}))
-    kinds = ("false", "permuted", "uniform", "reversal", "none")
-    found += [_moved("domain_loss", kind) for kind in kinds if kind != settings.domain_loss]
-    for name, points in {"alpha": (0.0, 0.5, 1.0), "gamma1": (0.1, 0.5, 1.0), "gamma2": (0.1, 0.5, 1.0)}.items():
-        found += [_moved(name, value) for value in points if value != getattr(settings, name)]
-    return found
-
-
-def _moved(name: str, value: Any) -> Variant:
-    return Variant(f"{name} {value}", {name: value})
+    found = [Variant("meta_kd", META_KD, "meta teacher")]
+    for term in settings.terms:
+        if term != "prediction":
+            found.append(Variant(f"without {term}", META_KD | {"terms": tuple(t for t in settings.terms if t != term)}))
+    without = {"expertise": "without expertise weights", "weights": "without instance weights"}
+    found += [Variant(told, META_KD | {name: "none"}) for name, told in without.items()]
+    moves: dict[str, tuple[Any, ...]] = {
+        "domain_loss": ("false", "permuted", "uniform", "reversal", "none"),
+        "alpha": (0.0, 0.5, 1.0),
+        "gamma1": (0.1, 0.5, 1.0),
+        "gamma2": (0.1, 0.5, 1.0),
+    }
+    for name, values in moves.items():
+        found += [Variant(f"{name} {value}", META_KD | {name: value}) for value in values]
+    same = settings.model_copy(update=META_KD)
+    return [found[0], *(v for v in found[1:] if settings.model_copy(update=v.changes) != same)]
 
 
 def size(settings: Settings) -> list[Variant]:
     """Meta-KD with students of as many layers as the base has, six at most, down to one."""
     most = min(6, load_config(resolve(settings.base)).num_hidden_layers)
-    return [Variant(f"{n} layers" if n > 1 else "1 layer", {"student": f"layers={n}"}) for n in range(most, 0, -1)]
+    return [
+        Variant(f"{n} layers" if n > 1 else "1 layer", META_KD | {"student": f"layers={n}"}) for n in range(most, 0, -1)
+    ]
 
 
 def unseen(settings: Settings) -> list[Variant]:
@@ -87,27 +90,22 @@ def unseen(settings: Settings) -> list[Variant]:
         Variant("mix_kd, domain unseen", mixture, "mixture teacher, domain unseen", scope="unseen"),
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("mix_kd", mixture, "mixture teacher"),
-        Variant("fine_tuned", FINE_TUNED),
+        Variant("fine_tuned", {"method": "fine_tuned"}),
     ]
 
 
-def scarce(settings: Settings) -> list[Variant]:
-    """Meta-KD, a teacher a domain, and labels alone, where few texts of one domain, or of all, have labels."""
-    found = []
-    for percent in (5, 20, 100):
-        single = plain(settings) | NO_DOMAINS
-        if percent < 100:
-            found.append(Variant(f"meta_kd, {percent} % of one domain", META_KD, percent=percent, scope="rare"))
-        found.append(Variant(f"meta_kd, {percent} % of all", META_KD, percent=percent))
-        found.append(Variant(f"single_kd, {percent} %", single, percent=percent, scope="alone"))
-        found.append(Variant(f"fine_tuned, {percent} %", FINE_TUNED, percent=percent))
-    return found
+def scarce(settings: Settings, percent: int, scope: Scope) -> list[Variant]:
+    """`main` where `percent` of the texts of all domains are left, or (scope 'rare') of the student's domain alone."""
+    return [replace(v, percent=percent, scope=scope if v.scope == "all" else v.scope) for v in main(settings)]
 
 
 EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {
     "main": main,
     "ablation": ablation,
-    "scarce": scarce,
     "size": size,
     "unseen": unseen,
+    "scarce-5": partial(scarce, percent=5, scope="rare"),
+    "scarce-20": partial(scarce, percent=20, scope="rare"),
+    "scarce-all-5": partial(scarce, percent=5, scope="all"),
+    "scarce-all-20": partial(scarce, percent=20, scope="all"),
 }

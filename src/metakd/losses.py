@@ -148,10 +148,11 @@ def sum_layers(losses: Sequence[Tensor]) -> Tensor:
 
 
 class _SumOfSquares(torch.autograd.Function):
-    """Σ (mask · (student − teacher))² of each example, summed in float32 or wider, in few passes over much memory."""
+    """Σ (mask · (student − teacher))² of each example, summed in float32 or wider, in few passes; masks are 0 and 1."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        assert not ctx.needs_input_grad[1], "the teacher is what it is: it gets no gradient"
         difference = (student - teacher).mul_(mask)
         ctx.save_for_backward(difference)
         wide = torch.promote_types(difference.dtype, torch.float32)

@@ -34,6 +34,8 @@ def weigh(run: Run) -> Path:
     if is_done(folder, run.weigh_fingerprint):
         return folder
     settings, data = run.settings, run.data
+    if settings.weights == "none":
+        raise InputError("weights = 'none': there is nothing to weigh; go on with `metakd teach`")
     with step_folder(folder, "weigh", run.weigh_fingerprint, facts) as partial:
         encoder = load_encoder(resolve(settings.base), data.labels).to(device())
         features = run.features(data.train, run.tokenizer)

@@ -91,7 +91,7 @@ def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, f
     rows = len(run.data.train)
     learning = BACKWARD * student.computing
     work: dict[str, float] = {
-        "weigh": rows * teacher.computing,
+        "weigh": rows * teacher.computing * (run.settings.weights != "none"),
         "teach": run.settings.teacher_epochs * rows * BACKWARD * teacher.computing,
     }
     taught = _taught(run)

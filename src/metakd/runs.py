@@ -193,13 +193,12 @@ class Run:
 
     @cached_property
     def data_fingerprint(self) -> str:
-        return self.data.fingerprint()
+        return self.data.fingerprint
 
     @cached_property
     def weigh_fingerprint(self) -> str:
-        return fingerprint(
-            "weigh", self.data_fingerprint, self._values(WEIGH_SETTINGS), self._base_digest, self.precision
-        )
+        sources = [self.data_fingerprint, self.data.labels, self._base_digest, self.precision]
+        return fingerprint("weigh", sources, self._values(WEIGH_SETTINGS))
 
     @cached_property
     def teach_fingerprint(self) -> str:
@@ -210,7 +209,7 @@ class Run:
     def distill_fingerprint(self, method: str, domain: str | None) -> str:
         """Of the student of `domain`, or of the shared start of all (None)."""
         needs = METHODS[method].needs
-        sources = [self.data_fingerprint, self._base_digest, self._student_digest, self.precision]
+        sources = [self.data_fingerprint, self.data.labels, self._base_digest, self._student_digest, self.precision]
         sources += [self.weigh_fingerprint] if "instance_weights" in needs else []
         sources += [self.teach_fingerprint] if "teacher" in needs else []
         return fingerprint("distill", method, domain, sources, self._values(DISTILL_SETTINGS))

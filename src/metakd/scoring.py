@@ -162,7 +162,10 @@ def _without_leaks(
 
 
 def _predictions(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Predictions:
-    assert classifier.labels == labels
+    if classifier.labels != labels:
+        raise InputError(
+            f"the model knows the classes {classifier.labels}, the data has {labels}: it was made of others"
+        )
     return Predictions(_truth(examples, labels), classifier.probabilities(examples).argmax(-1).numpy())
 
 
