@@ -120,7 +120,15 @@ def _as_dict(found: Estimate) -> dict[str, Any]:
 def markdown(results: Mapping[str, Any]) -> str:
     """The table and the verdict of an experiment."""
     domains, against = list(results["examples"]), results["against"]
-    header = ["", *domains, "average", "95 % interval", "± seeds", f"{results['reference']} minus it", "p (Holm)"]
+    header = [
+        "",
+        *(domain.replace("|", "\\|") for domain in domains),
+        "average",
+        "95 % interval",
+        "± seeds",
+        f"{results['reference']} minus it",
+        "p (Holm)",
+    ]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for name, found in {**results["teachers"], **results["students"]}.items():
         low, high = found["interval"]
