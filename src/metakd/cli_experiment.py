@@ -20,7 +20,7 @@ app = typer.Typer()
 def experiment(
     given: dict[str, Any],
     name: Annotated[
-        str, typer.Argument(help="main, ablation, scarce, size or unseen; the docs say what each compares.")
+        str, typer.Argument(help="main, ablation, size, unseen, scarce-5, ...; docs/howto/compare.md has them.")
     ],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and tables; may be used again.")],
