@@ -55,19 +55,25 @@ def test_pairing_finds_what_lies_within_either_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "effect", "least", "most"),
-    [(1, 0.0, 0.03, 0.07), (3, 0.01, 0.02, 0.09), (3, 0.02, 0.03, 0.11), (5, 0.01, 0.02, 0.07)],
+    ("seeds", "effect", "rows", "least", "most"),
+    [
+        (1, 0.0, 300, 0.03, 0.07),
+        (5, 0.01, 300, 0.03, 0.07),
+        (3, 0.01, 300, 0.03, 0.07),
+        (3, 0.02, 700, 0.05, 0.09),
+        (2, 0.02, 700, 0.08, 0.13),
+    ],
 )
-def test_intervals_hold_what_they_promise(seeds: int, effect: float, least: float, most: float) -> None:
+def test_intervals_hold_what_they_promise(seeds: int, effect: float, rows: int, least: float, most: float) -> None:
     """Of 1,000 draws with effects of examples and of seeds around 0, intervals of 95 % miss about 50.
 
-    With three seeds that differ much they miss more, as the docs say; never next to none.
+    With two or three seeds that differ much they miss more (106 and 74 here), as the docs say.
     """
     draw = np.random.default_rng(0)
     missed = 0
     for _ in range(1000):
         common = draw.normal(0, effect, (seeds, 1))
-        values = {d: common + draw.normal(0, 0.3, (1, 300)) + draw.normal(0, 0.2, (seeds, 300)) for d in "abcd"}
+        values = {d: common + draw.normal(0, 0.3, (1, rows)) + draw.normal(0, 0.2, (seeds, rows)) for d in "abcd"}
         found = estimate(values)
         missed += not found.low <= 0 <= found.high
     assert least <= missed / 1000 <= most

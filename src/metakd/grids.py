@@ -37,7 +37,7 @@ def plain(settings: Settings) -> dict[str, Any]:
 
 
 def main(settings: Settings) -> list[Variant]:
-    """Meta-KD, the paper's baselines and the rivals."""
+    """Meta-KD, baselines of the paper and rivals on labels alone."""
     tinybert = plain(settings)
     own = settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
     together = {"shared_epochs": settings.shared_epochs + own, "match_epochs": 0, "predict_epochs": 0}
