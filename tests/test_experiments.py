@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from conftest import as_row, toy_examples, write_rows
+from metakd import grids
 from metakd.batching import updates_a_pass
+from metakd.cells import Cell
 from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.domains import load_dataset
 from metakd.encoders import load_encoder
 from metakd.errors import InputError
-from metakd.experiments import Cell, Rows, experiment
+from metakd.experiments import Rows, experiment
 from metakd.grids import EXPERIMENTS, Variant
 from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
@@ -70,6 +72,34 @@ def test_main_scores_every_variant_and_teacher_and_goes_on_where_it_stopped(
     assert again["students"] == found["students"]
 
 
+def test_the_best_trial_on_dev_of_each_line_is_what_main_takes(
+    quick: Settings, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = [{"shared_epochs": passes, "shared_learning_rate": rate} for passes, rate in ((1, 1e-9), (2, 5e-3))]
+    monkeypatch.setattr(grids, "TRIALS", trials)
+    data = load_dataset(toy_data)
+    tuned = experiment("tune", data, quick, tmp_path, seeds=[0], only=["meta_kd", "shared"])
+    assert tuned["split"] == "dev"
+    assert list(tuned["students"]) == [
+        f"{line}, {t}" for line in ("meta_kd", "shared") for t in ("1 at 1e-09", "2 at 0.005")
+    ]
+    means = {name: found["mean"] for name, found in tuned["students"].items() if name.startswith("meta_kd")}
+    assert tuned["best"]["meta_kd"]["trial"] == max(means, key=means.__getitem__)
+    best = tuned["best"]["shared"]
+    passes = 1 if "1 at" in best["trial"] else 2
+    assert best["changes"]["shared_epochs"] == passes + 1  # that which the others make on their own domain
+    with pytest.raises(InputError, match="no trial of meta_teacher_kd"):
+        experiment("main", data, quick, tmp_path, seeds=[0], tuned=tmp_path / "tune.json")
+    with pytest.raises(InputError, match="only = 'mine'"):
+        experiment("main", data, quick, tmp_path, seeds=[0], only=["mine"])
+    found = experiment("main", data, quick, tmp_path, seeds=[0], only=["meta_kd"], tuned=tmp_path / "tune.json")
+    assert found["split"] == "test"
+    row = lines(tmp_path)[-1]
+    assert (row["variant"], row["split"]) == ("meta_kd", "test")
+    assert row["settings"]["shared_learning_rate"] == tuned["best"]["meta_kd"]["changes"]["shared_learning_rate"]
+    assert len(list(tmp_path.glob("meta_teacher-*"))) == 1
+
+
 def test_a_torn_row_is_made_anew_and_rows_of_another_machine_are_taken_over(
     quick: Settings, toy_data: Path, tmp_path: Path
 ) -> None:
@@ -103,7 +133,7 @@ def test_what_cannot_be_compared_is_refused_in_one_message(quick: Settings, tmp_
     data = load_dataset(tmp_path)
     with pytest.raises(InputError) as caught:
         experiment("main", data, quick, tmp_path / "out", seeds=[1, 1], reference="best")
-    for part in ("seeds: name at least one", "reference = 'best'", "two scored rows a domain", "kitchen"):
+    for part in ("seeds: name at least one", "reference = 'best'", "two rows of dev a domain", "kitchen"):
         assert part in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -114,7 +144,7 @@ def test_scarce_labels_are_of_one_domain_or_of_all(quick: Settings, toy_data: Pa
 
     def cell(experiment: str, name: str, seed: int = 0) -> Cell:
         variant = next(v for v in EXPERIMENTS[experiment](quick) if v.name == name)
-        return Cell.of(variant, seed, quick, data, tmp_path)
+        return Cell.of(variant, seed, "test", quick, data, tmp_path)
 
     def rows(experiment: str, name: str) -> list[list[int]]:
         runs = [run for run, _ in cell(experiment, name).parts]
@@ -140,7 +170,7 @@ def test_every_student_makes_as_many_updates(
     of_all = updates_a_pass(len(data.train), settings.batch_size)
     own = settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
     for variant in EXPERIMENTS["main"](settings):
-        cell = Cell.of(variant, 0, settings, data, tmp_path)
+        cell = Cell.of(variant, 0, "test", settings, data, tmp_path)
         for run, domains in cell.parts:
             shared = of_all if variant.scope == "all" else batches[domains[0]]
             for domain in domains:
@@ -171,7 +201,7 @@ def test_the_teacher_of_an_unseen_domain_has_learnt_from_the_others_alone(
         *("meta teacher", "mixture teacher")
     }
     variant = next(v for v in EXPERIMENTS["unseen"](quick) if v.scope == "unseen")
-    for run, own in Cell.of(variant, 0, quick, data, tmp_path).parts:
+    for run, own in Cell.of(variant, 0, "test", quick, data, tmp_path).parts:
         assert run.school is not None
         assert run.taught_domains == [d for d in data.domains if d not in own]
         assert not any(e.domain in own for rows in run.school.data.splits.values() for e in rows)
@@ -193,7 +223,7 @@ def test_what_is_known_is_not_trained_again(quick: Settings, toy_data: Path, tmp
     data = load_dataset(toy_data)
     settings = quick.model_copy(update={"student": "layers=3"})
     experiment("size", data, settings, tmp_path, seeds=[0], reference="3 layers")
-    cell = Cell.of(EXPERIMENTS["ablation"](settings)[0], 0, settings, data, tmp_path)
+    cell = Cell.of(EXPERIMENTS["ablation"](settings)[0], 0, "test", settings, data, tmp_path)
     rows = Rows(tmp_path / "rows.jsonl")
     assert cell.students in rows.found
     assert [row["variant"] for row in cell.rows(set(rows.found), ())] == ["meta teacher"]
@@ -235,11 +265,12 @@ def test_an_experiment_from_the_command_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "there are main, ablation, size, unseen, scarce-5"),
+        (("nothing",), "there are main, tune, ablation, size, unseen, scarce-5"),
         (("main", "--seed", "1"), "--seeds 0,1,2"),
         (("main", "--seeds", "a"), "--seeds a: expected numbers"),
         (("main", "--cut", "60/40"), "that make 100"),
         (("main", "--cut", "100/0/0"), "nothing to score on"),
+        (("main", "--tuned", "nowhere.json"), "--tuned nowhere.json: not what `metakd experiment tune` writes"),
         (("main", "--merge", "nowhere.jsonl"), "--merge nowhere.jsonl: cannot be read"),
     ],
 )

@@ -30,6 +30,7 @@ FLOORS = [
     ["distillation"],
     ["pipeline", "planning"],
     ["comparison", "grids"],
+    ["cells"],
     ["experiments"],
     ["cli_options"],
     ["cli_data", "cli_experiment"],

@@ -20,14 +20,16 @@ app = typer.Typer()
 def experiment(
     given: dict[str, Any],
     name: Annotated[
-        str, typer.Argument(help="main, ablation, size, unseen, scarce-5, ...; docs/howto/compare.md has them.")
+        str, typer.Argument(help="main, tune, ablation, size, unseen, scarce-5, ...; docs/howto/compare.md has them.")
     ],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and tables; may be used again.")],
     config: Config = None,
     seeds: Annotated[str, typer.Option(help="Seeds of teachers and students: '0,1,2'.")] = "0,1,2",
     cut: Annotated[str, typer.Option(help="Cut all rows anew: percent for train/dev/test, such as '60/0/40'.")] = "",
+    only: Annotated[str, typer.Option(help="Lines of the experiment, if not all: 'meta_kd,single_kd'.")] = "",
     reference: Annotated[str | None, typer.Option(help="Variant that the others are held against.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="tune.json, whose best trial each line takes.")] = None,
     merge: Annotated[list[Path] | None, typer.Option(help="rows.jsonl of another machine; may be repeated.")] = None,
 ) -> None:
     """Compare methods, parts or sizes over several seeds; goes on where it was stopped."""
@@ -48,7 +50,15 @@ def experiment(
     found = found.cut_anew(*shares[1:]) if shares else found
     for message in found.notices:
         notice(message)
-    results = run_experiment(name, found, settings, output, seeds=numbers, reference=reference, merge=merge or [])
+    lines = [line.strip() for line in only.split(",") if line.strip()]
+    asked: dict[str, Any] = {
+        "seeds": numbers,
+        "only": lines,
+        "reference": reference,
+        "tuned": tuned,
+        "merge": merge or [],
+    }
+    results = run_experiment(name, found, settings, output, **asked)
     stdout.print(markdown(results), soft_wrap=True)
     stdout.print(f"report: {output / f'{name}.md'} and {name}.json", soft_wrap=True)
 

@@ -145,6 +145,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{domain} {count}" for domain, count in results["examples"].items())
     told = f"Accuracy in percent on {results['split']} of {results['data']} ({counts} examples); seeds "
     told += f"{', '.join(map(str, results['seeds']))}. {results['verdict']}"
+    if "best" in results:
+        told += f" Best trials: {'; '.join(found['trial'] for found in results['best'].values())}."
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + told + "\n"
 
 

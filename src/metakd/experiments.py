@@ -3,139 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import zip_longest
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metakd.artifacts import environment, fingerprint, write_json, write_text
-from metakd.batching import updates_a_pass
+from metakd.artifacts import write_json, write_text
+from metakd.cells import Cell
 from metakd.comparison import Values, compare, markdown, summary
 from metakd.config import Settings
-from metakd.distillation import alone, distill_all, forget
-from metakd.domains import MultiDomainDataset, folder_name, of_domain
+from metakd.distillation import alone
+from metakd.domains import MultiDomainDataset, folder_name
 from metakd.errors import InputError
 from metakd.grids import EXPERIMENTS, Variant
-from metakd.inference import Classifier
-from metakd.methods import METHODS
-from metakd.pipeline import teach, weigh
 from metakd.progress import console, notice
-from metakd.runs import Run, check_models
-from metakd.scoring import check_scorable, right_answers
+from metakd.runs import check_models
 
 ROWS_FILE = "rows.jsonl"
 STUDENTS = ("students", "shared_student-*")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One variant with one seed: a run whose students are those of all domains, or a run for each domain's student."""
-
-    variant: Variant
-    seed: int
-    parts: list[tuple[Run, list[str]]]  # with the domains that it makes students of
-
-    @classmethod
-    def of(cls, variant: Variant, seed: int, settings: Settings, data: MultiDomainDataset, folder: Path) -> Cell:
-        always = {"seed": seed, "rival": False, "keep_cache": True, "allow_weak_teacher": True}
-
-        def run(part: MultiDomainDataset, school: Run | None = None, **more: Any) -> Run:
-            changed = settings.model_dump() | variant.changes | always | more
-            return Run(folder, Settings.build(changed, f"variant {variant.name!r}"), part, True, school)
-
-        def by_itself(domain: str) -> Run:
-            """With as many updates on its own domain's text as others make on all."""
-            own = left.only(domain)
-            of_all, of_own = (updates_a_pass(len(part.train), settings.batch_size) for part in (left, own))
-            return run(own, shared_epochs=math.ceil(settings.shared_epochs * of_all / of_own))
-
-        left = data.thinned(variant.percent, seed)
-        if variant.scope == "all":
-            return cls(variant, seed, [(run(left), data.domains)])
-        own = {
-            "alone": by_itself,
-            "rare": lambda domain: run(data.thinned(variant.percent, seed, domain)),
-            "unseen": lambda domain: run(left, run(left.without(domain))),
-        }[variant.scope]
-        return cls(variant, seed, [(own(domain), [domain]) for domain in data.domains])
-
-    @property
-    def settings(self) -> Settings:
-        return self.parts[0][0].settings
-
-    @cached_property
-    def students(self) -> str:
-        """The key of its students' row: all that they depend on."""
-        method = self.settings.method
-        return fingerprint([run.distill_fingerprint(method, domain) for run, own in self.parts for domain in own])
-
-    @cached_property
-    def teachers(self) -> str | None:
-        """The key of its teachers' row, if the variant names one: the teachers, and what they are scored on."""
-        if not self.variant.teacher:
-            return None
-        return fingerprint([(run.teach_fingerprint, run.data_fingerprint, own) for run, own in self.parts])
-
-    @property
-    def keys(self) -> set[str]:
-        return {self.students} | ({self.teachers} if self.teachers else set())
-
-    @property
-    def caches(self) -> set[Path]:
-        """What its teachers say, where it is worth keeping for the next cell: once the whole text at most."""
-        return {run.cache_folder for run, _ in self.parts} if self.variant.scope in ("all", "alone") else set()
-
-    def rows(self, known: Collection[str], kept: Collection[Path]) -> Iterator[dict[str, Any]]:
-        """Train what is missing and score it: the teachers first, so that their row is there whatever comes.
-
-        Rows of `known` keys are left out; `kept` are caches that the next cell reads as well.
-        """
-        started = time.monotonic()
-        if "teacher" in METHODS[self.settings.method].needs:
-            for run, _ in self.parts:
-                for learning in [run.school, run] if run.school else [run]:
-                    if learning.settings.weights != "none":
-                        weigh(learning)
-                teach(run.school or run)
-        if self.teachers and self.teachers not in known:
-            folders = {domain: run.teacher_folder for run, own in self.parts for domain in own}
-            yield self._row(self.teachers, self.variant.teacher, folders, started)
-        if self.students in known:
-            return
-        folders = {}
-        for run, own in self.parts:
-            folders |= dict(zip(own, distill_all(run, own, [self.settings.method]), strict=True))
-            if run.cache_folder not in kept:
-                forget(run)
-        yield self._row(self.students, self.variant.name, folders, started)
-
-    def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
-        domains, loaded = {}, dict[Path, Classifier]()
-        for run, own in self.parts:
-            split = check_scorable(run)
-            for domain in own:
-                folder = folders[domain]
-                loaded = loaded if folder in loaded else {folder: Classifier.load(folder)}
-                rights = right_answers(of_domain(run.data.splits[split], domain), run.data.labels, loaded[folder])
-                domains[domain] = "".join(map(str, rights.astype(int)))
-        return {
-            "key": key,
-            "variant": name,
-            "seed": self.seed,
-            "split": split,
-            "right": domains,
-            "seconds": round(time.monotonic() - started, 1),
-            "settings": self.settings.model_dump(mode="json") | {"precision": self.parts[0][0].precision},
-            "environment": environment(),
-        }
 
 
 class Rows:
@@ -192,17 +84,22 @@ def experiment(
     folder: Path,
     *,
     seeds: Sequence[int] = (0, 1, 2),
+    only: Sequence[str] = (),
     reference: str | None = None,
+    tuned: Path | None = None,
     merge: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Run every cell of the experiment that `folder` (or a file of `merge`) has no row of, and compare them.
 
-    `reference` is the variant that all others are held against (by default the first). Writes NAME.json and NAME.md.
+    `only` names lines of the experiment, if not all are wanted; `reference` is the one that all others are held
+    against (by default the first); `tuned` is what `tune` wrote, whose best trial each line of `main` then takes.
+    Writes NAME.json and NAME.md.
     """
-    variants = _variants(name, settings, data, seeds, reference)
-    cells = [Cell.of(variant, seed, settings, data, folder) for seed in seeds for variant in variants]
+    variants = _variants(name, settings, data, only, _read_best(tuned) if tuned else {})
+    split = "dev" if name == "tune" else data.scored_split or "test"
+    _check(name, variants, data, split, seeds, reference)
+    cells = [Cell.of(variant, seed, split, settings, data, folder) for seed in seeds for variant in variants]
     for run in [cell.parts[0][0] for cell in cells]:
-        check_scorable(run)
         check_models(run.settings)
         _ = run.stages
     with alone(folder / "experiment.lock", "runs an experiment here"):
@@ -241,46 +138,84 @@ def _remove(folder: Path, *patterns: str) -> None:
 
 
 def _variants(
-    name: str, settings: Settings, data: MultiDomainDataset, seeds: Sequence[int], reference: str | None
+    name: str, settings: Settings, data: MultiDomainDataset, only: Sequence[str], best: Mapping[str, dict[str, Any]]
 ) -> list[Variant]:
-    """The experiment's variants; one InputError for all that cannot be run as it was asked for."""
+    """Those of the experiment that are asked for, with what `tune` found best of each."""
     if name not in EXPERIMENTS:
         raise InputError(f"experiment {name!r}: there are {', '.join(EXPERIMENTS)}")
     variants = EXPERIMENTS[name](settings)
+    lines = list(dict.fromkeys(v.trial_of or v.name for v in variants))
+    faults = [f"only = {line!r}: the experiment has {', '.join(lines)}" for line in only if line not in lines]
+    chosen = [v for v in variants if not only or (v.trial_of or v.name) in only]
+    untuned = [v.name for v in chosen if best and v.name not in best]
+    if untuned:
+        faults.append(f"tuned: no trial of {', '.join(untuned)}; run `tune` for them, or leave them out by --only")
+    if len(data.domains) < 2 and any(v.scope == "unseen" for v in variants):
+        faults.append(f"{data.name}: one domain only, so no teacher can have learnt from others")
+    if faults:
+        raise InputError.collect(f"experiment {name}", faults)
+    return [replace(v, changes=best.get(v.name, v.changes)) for v in chosen]
+
+
+def _check(
+    name: str, variants: Sequence[Variant], data: MultiDomainDataset, split: str, seeds: Sequence[int], against: Any
+) -> None:
+    """One InputError for all that keeps the variants from being compared."""
     faults = []
     if not seeds or len(set(seeds)) != len(seeds):
         faults.append("seeds: name at least one, and each once")
-    if reference is not None and reference not in {v.name for v in variants}:
-        faults.append(f"reference = {reference!r}: the experiment has {', '.join(v.name for v in variants)}")
-    held_out = data.splits.get(data.scored_split or "", [])
-    if len(data.domains) < 2 and any(v.scope == "unseen" for v in variants):
-        faults.append(f"{data.name}: one domain only, so no teacher can have learnt from others")
-    few = [domain for domain in data.domains if sum(e.domain == domain for e in held_out) < 2]
-    if held_out and few:
-        faults.append(f"{data.name}: intervals need two scored rows a domain; there are fewer of {', '.join(few)}")
+    if against is not None and against not in {v.name for v in variants}:
+        faults.append(f"reference = {against!r}: the experiment has {', '.join(v.name for v in variants)}")
+    scored = Counter(e.domain for e in data.splits.get(split, []))
+    few = [domain for domain in data.domains if scored[domain] < 2]
+    if not scored:
+        faults.append(f"{data.name}: nothing to score on; add {split}.jsonl, or rows for it by --cut")
+    elif few:
+        faults.append(f"{data.name}: intervals need two rows of {split} a domain; there are fewer of {', '.join(few)}")
     if faults:
         raise InputError.collect(f"experiment {name}", faults)
-    return variants
+
+
+def _read_best(path: Path) -> dict[str, dict[str, Any]]:
+    """The changes of each line's best trial, as `tune` wrote them."""
+    try:
+        best = json.loads(path.read_text(encoding="utf-8"))["best"]
+        return {line: dict(found["changes"]) for line, found in best.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise InputError(f"--tuned {path}: not what `metakd experiment tune` writes, with its best trials") from None
 
 
 def _results(name: str, cells: Sequence[Cell], rows: Rows, reference: str) -> dict[str, Any]:
     students: dict[str, list[dict[str, Any]]] = {}
-    teachers: dict[str, list[dict[str, Any]]] = {}
+    teachers: dict[str, dict[int, dict[str, Any]]] = {}
     for cell in cells:
         students.setdefault(cell.variant.name, []).append(rows.found[cell.students])
         if cell.teachers:
-            teachers.setdefault(cell.variant.teacher, []).append(rows.found[cell.teachers])
+            teachers.setdefault(cell.variant.teacher, {})[cell.seed] = rows.found[cell.teachers]
     first = students[reference][0]
+    used = chain(*students.values(), *(own.values() for own in teachers.values()))
     return {
         "experiment": name,
         "data": cells[0].parts[0][0].data.name,
         "split": first["split"],
         "examples": {domain: len(marks) for domain, marks in first["right"].items()},
         "seeds": [row["seed"] for row in students[reference]],
-        "made_with": _made_with([row for own in (*students.values(), *teachers.values()) for row in own]),
-        "teachers": {variant: summary(_values(own)) for variant, own in teachers.items()},
-        **compare(reference, {variant: _values(own) for variant, own in students.items()}),
+        "made_with": _made_with([*used]),
+        "teachers": {variant: summary(_values([*own.values()])) for variant, own in teachers.items()},
+        **(compared := compare(reference, {variant: _values(own) for variant, own in students.items()})),
+        **_best([cell.variant for cell in cells], compared["students"]),
     }
+
+
+def _best(variants: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Of trials, the best of each line, the first of equals; nothing where there are none."""
+    best: dict[str, Variant] = {}
+    for variant in variants:
+        known = best.get(variant.trial_of)
+        if variant.trial_of and (not known or students[variant.name]["mean"] > students[known.name]["mean"]):
+            best[variant.trial_of] = variant
+    found = {line: {"trial": v.name, "changes": v.changes} for line, v in best.items()}
+    return {"best": found} if found else {}
 
 
 def _made_with(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -25,9 +25,13 @@ class Variant:
     teacher: str = ""  # name of the line on which its teacher is scored, if it is
     scope: Scope = "all"
     percent: int = 100  # of the training texts that are left, drawn by seed within domain and label
+    trial_of: str = ""  # line of `main` that it is a trial of, if it is one
 
 
 META_KD: dict[str, Any] = {"method": "meta_kd"}
+TRIALS: list[dict[str, Any]] = [
+    {"shared_epochs": passes, "shared_learning_rate": rate} for passes in (1, 3) for rate in (1e-4, 2e-4)
+]
 NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none"}
 
 
@@ -51,6 +55,20 @@ def main(settings: Settings) -> list[Variant]:
         Variant("logit_kd", tinybert | NO_DOMAINS | one_stage, scope="alone"),
         Variant("fine_tuned", {"method": "fine_tuned"}),
         Variant("fine_tuned_shared", {"method": "fine_tuned_shared"}),
+    ]
+
+
+def tune(settings: Settings) -> list[Variant]:
+    """Every line of `main` with every one of TRIALS, to choose between on dev."""
+    return [
+        replace(
+            variant,
+            name=f"{variant.name}, {trial['shared_epochs']} at {trial['shared_learning_rate']:g}",
+            changes=trial | variant.changes,
+            trial_of=variant.name,
+        )
+        for trials in zip(*(main(settings.model_copy(update=trial)) for trial in TRIALS), strict=True)
+        for variant, trial in zip(trials, TRIALS, strict=True)
     ]
 
 
@@ -101,6 +119,7 @@ def scarce(settings: Settings, percent: int, scope: Scope) -> list[Variant]:
 
 EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {
     "main": main,
+    "tune": tune,
     "ablation": ablation,
     "size": size,
     "unseen": unseen,

@@ -1,0 +1,130 @@
+"""One variant of an experiment with one seed: the runs it is made of, what it depends on, the rows it gives."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from metakd.artifacts import environment, fingerprint
+from metakd.batching import updates_a_pass
+from metakd.config import Settings
+from metakd.distillation import distill_all, forget
+from metakd.domains import MultiDomainDataset, of_domain
+from metakd.grids import Variant
+from metakd.inference import Classifier
+from metakd.methods import METHODS
+from metakd.pipeline import teach, weigh
+from metakd.runs import Run
+from metakd.scoring import right_answers
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant with one seed: a run whose students are those of all domains, or a run for each domain's student."""
+
+    variant: Variant
+    seed: int
+    split: str  # that it is scored on
+    parts: list[tuple[Run, list[str]]]  # with the domains that it makes students of
+
+    @classmethod
+    def of(
+        cls, variant: Variant, seed: int, split: str, settings: Settings, data: MultiDomainDataset, folder: Path
+    ) -> Cell:
+        always = {"seed": seed, "rival": False, "keep_cache": True, "allow_weak_teacher": True}
+
+        def run(part: MultiDomainDataset, school: Run | None = None, **more: Any) -> Run:
+            changed = settings.model_dump() | variant.changes | always | more
+            return Run(folder, Settings.build(changed, f"variant {variant.name!r}"), part, True, school)
+
+        def by_itself(domain: str) -> Run:
+            """With as many updates on its own domain's text as others make on all."""
+            own = left.only(domain)
+            of_all, of_own = (updates_a_pass(len(part.train), settings.batch_size) for part in (left, own))
+            return run(own, shared_epochs=math.ceil(settings.shared_epochs * of_all / of_own))
+
+        left = data.thinned(variant.percent, seed)
+        if variant.scope == "all":
+            return cls(variant, seed, split, [(run(left), data.domains)])
+        own = {
+            "alone": by_itself,
+            "rare": lambda domain: run(data.thinned(variant.percent, seed, domain)),
+            "unseen": lambda domain: run(left, run(left.without(domain))),
+        }[variant.scope]
+        return cls(variant, seed, split, [(own(domain), [domain]) for domain in data.domains])
+
+    @property
+    def settings(self) -> Settings:
+        return self.parts[0][0].settings
+
+    @cached_property
+    def students(self) -> str:
+        """The key of its students' row: all that they depend on."""
+        method = self.settings.method
+        marks = [run.distill_fingerprint(method, domain) for run, own in self.parts for domain in own]
+        return fingerprint(marks, self.split)
+
+    @cached_property
+    def teachers(self) -> str | None:
+        """The key of its teachers' row, if the variant names one: the teachers, and what they are scored on."""
+        if not self.variant.teacher:
+            return None
+        marks = [(run.teach_fingerprint, run.data_fingerprint, own) for run, own in self.parts]
+        return fingerprint(marks, self.split)
+
+    @property
+    def keys(self) -> set[str]:
+        return {self.students} | ({self.teachers} if self.teachers else set())
+
+    @property
+    def caches(self) -> set[Path]:
+        """What its teachers say, where it is worth keeping for the next cell: once the whole text at most."""
+        return {run.cache_folder for run, _ in self.parts} if self.variant.scope in ("all", "alone") else set()
+
+    def rows(self, known: Collection[str], kept: Collection[Path]) -> Iterator[dict[str, Any]]:
+        """Train what is missing and score it: the teachers first, so that their row is there whatever comes.
+
+        Rows of `known` keys are left out; `kept` are caches that the next cell reads as well.
+        """
+        started = time.monotonic()
+        if "teacher" in METHODS[self.settings.method].needs:
+            for run, _ in self.parts:
+                for learning in [run.school, run] if run.school else [run]:
+                    if learning.settings.weights != "none":
+                        weigh(learning)
+                teach(run.school or run)
+        if self.teachers and self.teachers not in known:
+            folders = {domain: run.teacher_folder for run, own in self.parts for domain in own}
+            yield self._row(self.teachers, self.variant.teacher, folders, started)
+        if self.students in known:
+            return
+        folders = {}
+        for run, own in self.parts:
+            folders |= dict(zip(own, distill_all(run, own, [self.settings.method]), strict=True))
+            if run.cache_folder not in kept:
+                forget(run)
+        yield self._row(self.students, self.variant.name, folders, started)
+
+    def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
+        domains, loaded = {}, dict[Path, Classifier]()
+        for run, own in self.parts:
+            for domain in own:
+                folder = folders[domain]
+                loaded = loaded if folder in loaded else {folder: Classifier.load(folder)}
+                rights = right_answers(of_domain(run.data.splits[self.split], domain), run.data.labels, loaded[folder])
+                domains[domain] = "".join(map(str, rights.astype(int)))
+        return {
+            "key": key,
+            "variant": name,
+            "seed": self.seed,
+            "split": self.split,
+            "right": domains,
+            "seconds": round(time.monotonic() - started, 1),
+            "settings": self.settings.model_dump(mode="json") | {"precision": self.parts[0][0].precision},
+            "environment": environment(),
+        }
