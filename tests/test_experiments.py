@@ -52,10 +52,10 @@ def test_main_scores_every_variant_and_teacher_and_goes_on_where_it_stopped(
     data = load_dataset(toy_data)
     found = experiment("main", data, quick, tmp_path, seeds=[0])
     assert list(found["students"]) == [v.name for v in EXPERIMENTS["main"](quick)]
-    assert list(found["teachers"]) == ["meta teacher", "mixture teacher", "single teachers"]
+    assert list(found["teachers"]) == ["meta teacher", "mixture teacher", "single teachers", "multi-task teacher"]
     assert found["examples"] == {"books": 12, "kitchen": 12}
     rows = lines(tmp_path)
-    assert len(rows) == len({row["key"] for row in rows}) == 8 + 3
+    assert len(rows) == len({row["key"] for row in rows}) == 10 + 4
     by_name = {row["variant"]: row for row in rows}
     share = sum(map(int, by_name["meta_kd"]["right"]["books"])) / 12
     assert found["students"]["meta_kd"]["domains"]["books"] == pytest.approx(share)
@@ -172,7 +172,7 @@ def test_every_student_makes_as_many_updates(
     for variant in EXPERIMENTS["main"](settings):
         cell = Cell.of(variant, 0, "test", settings, data, tmp_path)
         for run, domains in cell.parts:
-            shared = of_all if variant.scope == "all" else batches[domains[0]]
+            shared = of_all if variant.scope in ("all", "several") else batches[domains[0]]
             for domain in domains:
                 setup_updates = batches[domain], shared
                 made = _updates(run, variant, *setup_updates)
@@ -202,9 +202,9 @@ def test_the_teacher_of_an_unseen_domain_has_learnt_from_the_others_alone(
     }
     variant = next(v for v in EXPERIMENTS["unseen"](quick) if v.scope == "unseen")
     for run, own in Cell.of(variant, 0, "test", quick, data, tmp_path).parts:
-        assert run.school is not None
+        (school,) = run.schools
         assert run.taught_domains == [d for d in data.domains if d not in own]
-        assert not any(e.domain in own for rows in run.school.data.splits.values() for e in rows)
+        assert not any(e.domain in own for rows in school.data.splits.values() for e in rows)
         places = run.features(run.data.train, run.tokenizer).column("domains").tolist()
         assert places == [-1 if e.domain in own else 0 for e in run.data.train]
         assert run.teacher_folder.is_dir()

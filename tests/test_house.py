@@ -26,7 +26,7 @@ FLOORS = [
     ["methods"],
     ["engine", "evaluation"],
     ["inference", "runs", "results"],
-    ["checks", "scoring"],
+    ["checks", "scoring", "teachers"],
     ["distillation"],
     ["pipeline", "planning"],
     ["comparison", "grids"],

@@ -38,9 +38,9 @@ class Cell:
     ) -> Cell:
         always = {"seed": seed, "rival": False, "keep_cache": True, "allow_weak_teacher": True}
 
-        def run(part: MultiDomainDataset, school: Run | None = None, **more: Any) -> Run:
+        def run(part: MultiDomainDataset, *schools: Run, **more: Any) -> Run:
             changed = settings.model_dump() | variant.changes | always | more
-            return Run(folder, Settings.build(changed, f"variant {variant.name!r}"), part, True, school)
+            return Run(folder, Settings.build(changed, f"variant {variant.name!r}"), part, True, schools)
 
         def by_itself(domain: str) -> Run:
             """With as many updates on its own domain's text as others make on all."""
@@ -49,8 +49,9 @@ class Cell:
             return run(own, shared_epochs=math.ceil(settings.shared_epochs * of_all / of_own))
 
         left = data.thinned(variant.percent, seed)
-        if variant.scope == "all":
-            return cls(variant, seed, split, [(run(left), data.domains)])
+        if variant.scope in ("all", "several"):
+            schools = [run(left.only(domain)) for domain in data.domains] if variant.scope == "several" else []
+            return cls(variant, seed, split, [(run(left, *schools), data.domains)])
         own = {
             "alone": by_itself,
             "rare": lambda domain: run(data.thinned(variant.percent, seed, domain)),
@@ -94,10 +95,11 @@ class Cell:
         started = time.monotonic()
         if "teacher" in METHODS[self.settings.method].needs:
             for run, _ in self.parts:
-                for learning in [run.school, run] if run.school else [run]:
+                for learning in (*run.schools, run):
                     if learning.settings.weights != "none":
                         weigh(learning)
-                teach(run.school or run)
+                for school in run.teachers:
+                    teach(school)
         if self.teachers and self.teachers not in known:
             folders = {domain: run.teacher_folder for run, own in self.parts for domain in own}
             yield self._row(self.teachers, self.variant.teacher, folders, started)

@@ -18,7 +18,7 @@ from metakd.errors import CheckError, InputError
 from metakd.evaluation import domain_probe
 from metakd.examples import Example
 from metakd.hardware import device
-from metakd.meta_teacher import NO_LAYERS, MetaTeacher
+from metakd.meta_teacher import NO_LAYERS, MetaTeacher, own_head
 from metakd.progress import notice
 from metakd.prototypes import effective_share, expertise_weights
 from metakd.runs import Run, is_done
@@ -36,22 +36,28 @@ def check_reloaded(
     examples = dev or train
     saved = load_classifier(folder).to(device())
     theirs = engine.predict(saved, run.features(examples, load_tokenizer(folder)), Collator(tokenizer.pad_token_id))
-    ours = engine.predict(model, run.features(examples, tokenizer), Collator(tokenizer.pad_token_id))
+    features = run.features(examples, tokenizer)
+    ours = engine.predict(model, features, Collator(tokenizer.pad_token_id))
     difference = (ours - theirs).abs().max().item()
     if not difference <= SAME_PROBABILITY:
         raise CheckError(f"{folder}: reloaded, its probabilities differ by {difference:.2g} from what was saved")
-    truth = torch.tensor([run.data.labels.index(e.label) for e in examples])
+    said = own_head(ours, features.column("domains"), ours.shape[1] // len(run.data.labels))
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]
     return {
         "split": "dev" if dev else "train",
         "examples": len(examples),
-        "accuracy": (ours.argmax(-1) == truth).float().mean().item(),
+        "accuracy": (said.argmax(-1) == features.column("labels")).float().mean().item(),
         "commonest_class": commonest / len(examples),
     }
 
 
 def check_teacher(run: Run) -> None:
-    """Raise InputError where there is no meta-teacher, or one hardly better than always saying the commonest class."""
+    """Raise InputError where a meta-teacher is missing, or hardly better than always saying the commonest class."""
+    for school in run.teachers:
+        _check_teacher(school)
+
+
+def _check_teacher(run: Run) -> None:
     manifest = read_manifest(run.teacher_folder)
     if manifest is None or not is_done(run.teacher_folder, run.teach_fingerprint):
         remedy = f"run `metakd teach --output {run.folder}` first"

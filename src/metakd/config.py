@@ -59,6 +59,9 @@ class Settings(BaseModel):
         "false", "Kind of the domain loss L_dom.", "false"
     )
     gamma1: float = setting(0.5, "Coefficient of L_dom.", "0.5", ge=0)
+    heads: Literal["one", "domain"] = setting(
+        "one", "Class heads of the teacher: one for all domains, or one for each (multi-task).", "one"
+    )
     teacher_epochs: int = setting(3, "Passes of the meta-teacher over all domains.", "3", ge=1)
     teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the meta-teacher.", "2e-5", gt=0)
     allow_weak_teacher: bool = setting(

@@ -31,12 +31,13 @@ from metakd.encoders import (
 from metakd.errors import InputError
 from metakd.examples import Example
 from metakd.hardware import device
-from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
+from metakd.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup, Stage
 from metakd.progress import console, notice
 from metakd.runs import MODEL_FILES, Run, is_done
 from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
+from metakd.teachers import load_teacher
 
 EXTRAS_FILE = "extras.safetensors"  # projections and h of a shared start, for the stages that go on from it
 
@@ -100,15 +101,6 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
     return [run.student_folder(method, domain) for method in methods for domain in domains]
 
 
-def load_teacher(run: Run) -> MetaTeacher:
-    """The finished meta-teacher, frozen, with its domain head."""
-    folder = run.teacher_folder
-    encoder = load_encoder(folder, run.data.labels, whole=True)
-    teacher = MetaTeacher(encoder, len(run.taught_domains), run.settings.domain_loss, run.settings.gamma1)
-    teacher.load_head(folder)
-    return freeze(teacher).to(device())
-
-
 # --- The teacher's memory -----------------------------------------------------------------------------------------
 
 
@@ -136,14 +128,16 @@ def _memory(run: Run, lessons: Sequence[Lesson]) -> TeacherCache:
 def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> TeacherCache:
     """Let the teacher speak once, unless a whole cache of this teacher, these texts and these layers is there."""
     folder, budget, facts = run.cache_folder, run.cache_budget, dict[str, Any]()
-    weights = digest_files(run.teacher_folder, MODEL_FILES)
+    weights = [digest_files(school.teacher_folder, MODEL_FILES) for school in run.teachers]
     mark = fingerprint("remember", FORMAT, weights, run.settings.max_length, run.precision, run.data_fingerprint)
     found = TeacherCache.find(folder, mark)
     if found is not None:  # what is made anew holds what was there as well
         layers, learnt_from = layers.joined(found.layers), learnt_from | found.ids
     examples = [e for e in run.data.train if e.id in learnt_from]
     features = run.features(examples, run.tokenizer)
-    sizes = layer_bytes(features.lengths, load_config(run.teacher_folder).hidden_size, layers, run.precision)
+    sizes = layer_bytes(
+        features.lengths, load_config(run.teachers[0].teacher_folder).hidden_size, layers, run.precision
+    )
     fitting = fits(sizes, budget)
     if layers:
         console.print(
@@ -252,7 +246,7 @@ def _set_up(run: Run, kind: type[Method], lesson: Lesson, start: Lesson | None) 
         from_teacher = teacher is not None and settings.student_init == "teacher"
         source = teacher.encoder if teacher and from_teacher else load_encoder(resolve(settings.base), data.labels)
         layers = map_layers(num_layers, source.config.num_hidden_layers, settings.layer_map)
-        student, tokenizer = students.cut_student(source, layers), run.tokenizer
+        student, tokenizer = students.cut_student(source, layers, data.labels), run.tokenizer
     set_dropout(student, settings.dropout, settings.attention_dropout)
     same_tokens = num_layers is not None or same_tokenizer(tokenizer, run.tokenizer)
     updates = [updates_a_pass(len(examples), settings.batch_size) for examples in (lesson.examples, data.train)]

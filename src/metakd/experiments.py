@@ -24,7 +24,7 @@ from metakd.domains import MultiDomainDataset, folder_name
 from metakd.errors import InputError
 from metakd.grids import EXPERIMENTS, Variant
 from metakd.progress import console, notice
-from metakd.runs import check_models
+from metakd.students import check_models
 
 ROWS_FILE = "rows.jsonl"
 STUDENTS = ("students", "shared_student-*")

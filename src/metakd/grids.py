@@ -11,9 +11,9 @@ from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.encoders import load_config
 
-# One teacher for all domains; or for each domain's student another one, which knows that domain alone, or of that
-# domain no more than the percentage, or nothing of that domain.
-Scope = Literal["all", "alone", "rare", "unseen"]
+# One teacher for all domains; or one for each domain, all of which teach every student; or for each domain's student
+# another one, which knows that domain alone, or of that domain no more than the percentage, or nothing of that domain.
+Scope = Literal["all", "several", "alone", "rare", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Variant:
 
 META_KD: dict[str, Any] = {"method": "meta_kd"}
 TRIALS: list[dict[str, Any]] = [
-    {"shared_epochs": passes, "shared_learning_rate": rate} for passes in (1, 3) for rate in (1e-4, 2e-4)
+    {"shared_epochs": passes, "shared_learning_rate": rate} for passes in (2, 5) for rate in (2e-4, 4e-4)
 ]
 NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none"}
 
@@ -52,6 +52,8 @@ def main(settings: Settings) -> list[Variant]:
         Variant("shared", META_KD | together),
         Variant("mix_kd", tinybert | NO_DOMAINS, "mixture teacher"),
         Variant("single_kd", tinybert | NO_DOMAINS, "single teachers", scope="alone"),
+        Variant("mtl_kd", tinybert | NO_DOMAINS | {"heads": "domain"}, "multi-task teacher"),
+        Variant("multi_teacher", tinybert | NO_DOMAINS | one_stage, scope="several"),
         Variant("logit_kd", tinybert | NO_DOMAINS | one_stage, scope="alone"),
         Variant("fine_tuned", {"method": "fine_tuned"}),
         Variant("fine_tuned_shared", {"method": "fine_tuned_shared"}),

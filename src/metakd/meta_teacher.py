@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -74,13 +74,37 @@ class TransferableRepresentation(nn.Module):
         return torch.tanh(self.dense(pooled))
 
 
-class MetaTeacher(nn.Module):
-    """Encoder with class head, h, and the domain classifier on h; L_T is `forward`."""
+def class_names(labels: Sequence[str], domains: Sequence[str]) -> list[str]:
+    """Those of a class head for each domain, side by side."""
+    return [f"{domain}: {label}" for domain in domains for label in labels]
 
-    def __init__(self, encoder: PreTrainedModel, num_domains: int, domain_loss: str, gamma1: float) -> None:
+
+def own_head(
+    values: Tensor,  # (B, heads · M)
+    domains: Tensor,  # (B,) int; −1 for a domain never seen, which gets the mean of the heads
+    heads: int,
+) -> Tensor:  # (B, M)
+    """What the class head of each example's own domain says, where heads of several domains lie side by side."""
+    if heads == 1:
+        return values
+    by_head = values.unflatten(1, (heads, -1))  # (B, K, M)
+    known = by_head[torch.arange(len(values)), domains.clamp(min=0)]
+    return torch.where((domains == UNKNOWN_DOMAIN)[:, None], by_head.mean(1), known)
+
+
+class MetaTeacher(nn.Module):
+    """Encoder with class head (or `heads` of them, one for each domain), h, and the domain classifier on h.
+
+    L_T is `forward`.
+    """
+
+    def __init__(
+        self, encoder: PreTrainedModel, num_domains: int, domain_loss: str, gamma1: float, heads: int = 1
+    ) -> None:
         super().__init__()
         width = encoder.config.hidden_size
         self.encoder = encoder
+        self.heads = heads
         self.transferable = TransferableRepresentation(width, num_domains, domain_loss not in BLIND_KINDS)
         self.domain_classifier = nn.Linear(width, num_domains)
         self.domain_loss = domain_loss if num_domains > 1 else "none"
@@ -94,7 +118,7 @@ class MetaTeacher(nn.Module):
         """What the teacher says of a batch; attention needs `attention.record_factors` first."""
         outputs = forward(self.encoder, batch, factors=bool(layers.attention), prefix=prefix)
         return TeacherOutputs(
-            logits=outputs.logits,
+            logits=own_head(outputs.logits, batch["domains"], self.heads),
             representation=self.transferable(outputs.pooled, batch["domains"]),
             hidden_states={layer: outputs.hidden_states[layer] for layer in layers.hidden},
             attention_factors={layer: outputs.attention_factors[layer - 1] for layer in layers.attention},

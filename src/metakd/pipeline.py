@@ -79,9 +79,10 @@ def teach(run: Run) -> Path:
     )
     with step_folder(folder, "teach", mark, facts) as partial:
         set_seed(settings.seed)
-        encoder = load_encoder(resolve(settings.base), data.labels)
+        encoder = load_encoder(resolve(settings.base), run.teacher_labels)
         set_dropout(encoder, settings.dropout, settings.attention_dropout)
-        teacher = MetaTeacher(encoder, len(data.domains), settings.domain_loss, settings.gamma1)
+        heads = len(run.teacher_labels) // len(data.labels)
+        teacher = MetaTeacher(encoder, len(data.domains), settings.domain_loss, settings.gamma1, heads)
         facts |= {"precision": run.precision}
         facts["log"] = engine.fit(teacher, features, Collator(run.tokenizer.pad_token_id), plan)
         teacher.save(partial)

@@ -19,21 +19,21 @@ from metakd.batching import Encoded, encode, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.domains import MultiDomainDataset, folder_name, load_dataset
-from metakd.encoders import blank_encoder, check_length, load_config, load_tokenizer, map_layers, same_tokenizer
+from metakd.encoders import blank_encoder, load_tokenizer, same_tokenizer
 from metakd.errors import InputError, noting
 from metakd.examples import Example
 from metakd.hardware import Precision, native_precision
-from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher
+from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
 from metakd.methods import METHODS
 from metakd.methods.base import Setup, Stage
-from metakd.students import layers_to_cut
+from metakd.students import check_models, layers_to_cut
 
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "weights.jsonl"
 MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*")
 OPTIMISATION = ("seed", "batch_size", "warmup", "weight_decay", "dropout", "attention_dropout")
 WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
-TEACH_SETTINGS = ("domain_loss", "gamma1", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
+TEACH_SETTINGS = ("domain_loss", "gamma1", "heads", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
 DISTILL_SETTINGS = (
     *("base", "student", "student_init", "max_length", "terms", "stages", "shared_epochs", "shared_learning_rate"),
     *("match_epochs", "match_learning_rate"),
@@ -50,7 +50,7 @@ class Run:
     settings: Settings
     data: MultiDomainDataset
     by_content: bool = False  # folders are named after what their content depends on, so that runs can share them
-    school: Run | None = None  # the run whose meta-teacher teaches here, if it is not this run's own
+    schools: tuple[Run, ...] = ()  # runs whose meta-teachers teach here, if it is not this run's own
 
     @classmethod
     def assemble(cls, folder: str | Path, settings: Settings, data: Any) -> Run:
@@ -94,9 +94,21 @@ class Run:
             return {method: METHODS[method].build(setup).stages() for method in {*self.methods, "fine_tuned"}}
 
     @property
+    def teachers(self) -> tuple[Run, ...]:
+        """The runs whose meta-teachers teach here."""
+        return self.schools or (self,)
+
+    @property
     def taught_domains(self) -> list[str]:
-        """Those that the meta-teacher knows."""
-        return self.school.data.domains if self.school else self.data.domains
+        """Those that its teachers know."""
+        return sorted({domain for run in self.teachers for domain in run.data.domains})
+
+    @property
+    def teacher_labels(self) -> list[str]:
+        """Classes of its meta-teacher: those of the data, or side by side those of each domain."""
+        if self.settings.heads == "one":
+            return self.data.labels
+        return class_names(self.data.labels, self.data.domains)
 
     @property
     def methods(self) -> list[str]:
@@ -202,8 +214,9 @@ class Run:
 
     @cached_property
     def teach_fingerprint(self) -> str:
-        if self.school is not None:
-            return self.school.teach_fingerprint
+        if self.schools:
+            marks = [run.teach_fingerprint for run in self.schools]
+            return marks[0] if len(marks) == 1 else fingerprint("several", marks)
         return fingerprint("teach", self.weigh_fingerprint, self._values(TEACH_SETTINGS))
 
     def distill_fingerprint(self, method: str, domain: str | None) -> str:
@@ -253,21 +266,6 @@ class Run:
         with (self.weights_folder / WEIGHTS_FILE).open(encoding="utf-8") as lines:
             weights = {row["id"]: row["weight"] for row in map(json.loads, lines)}
         return [weights[e.id] for e in examples]
-
-
-def check_models(settings: Settings) -> None:
-    """Find base and student; InputError where one is nowhere, too deep or too short, or the layer map does not fit."""
-    base = load_config(resolve(settings.base))
-    check_length(base, settings.max_length)
-    num_layers = layers_to_cut(settings.student)
-    if num_layers is None:
-        student = load_config(resolve(settings.student))
-        check_length(student, settings.max_length)
-        num_layers = student.num_hidden_layers
-    elif not 1 <= num_layers <= base.num_hidden_layers:
-        limit = base.num_hidden_layers
-        raise InputError(f"student = {settings.student!r}: the base has {limit} layers; choose 1 to {limit}")
-    map_layers(num_layers, base.num_hidden_layers, settings.layer_map)
 
 
 def is_done(folder: Path, expected: str) -> bool:

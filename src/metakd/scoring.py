@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from metakd.artifacts import environment, read_manifest, write_json, write_text
 from metakd.domains import folder_name, leaks, of_domain
@@ -15,6 +16,7 @@ from metakd.errors import InputError
 from metakd.evaluation import Predictions, TfidfRival, accuracy_of_kept, latency, score
 from metakd.examples import Example, read_examples
 from metakd.inference import Classifier
+from metakd.meta_teacher import UNKNOWN_DOMAIN, class_names, own_head
 from metakd.progress import Progress, notice
 from metakd.results import markdown_table
 from metakd.runs import Run, read_run
@@ -162,11 +164,20 @@ def _without_leaks(
 
 
 def _predictions(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Predictions:
-    if classifier.labels != labels:
-        raise InputError(
-            f"the model knows the classes {classifier.labels}, the data has {labels}: it was made of others"
-        )
-    return Predictions(_truth(examples, labels), classifier.probabilities(examples).argmax(-1).numpy())
+    heads = _heads(classifier.labels, labels)
+    places = torch.tensor([heads.index(e.domain) if e.domain in heads else UNKNOWN_DOMAIN for e in examples])
+    said = own_head(classifier.probabilities(examples), places, len(heads))
+    return Predictions(_truth(examples, labels), said.argmax(-1).numpy())
+
+
+def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
+    """Domains that have a class head of their own in a model of these classes; one nameless head serves all."""
+    if classes == labels:
+        return [""]
+    domains = [name.removesuffix(f": {labels[0]}") for name in classes[:: len(labels)]]
+    if classes != class_names(labels, domains):
+        raise InputError(f"the model knows the classes {classes}, the data has {labels}: it was made of others")
+    return domains
 
 
 def right_answers(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Any:

@@ -7,9 +7,12 @@ import re
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from metakd.checkpoints import resolve
+from metakd.config import Settings
+from metakd.encoders import check_length, load_config, map_layers
 from metakd.errors import InputError
 
 CUT = re.compile(r"layers=(\d+)")
@@ -25,10 +28,15 @@ def layers_to_cut(spec: str) -> int | None:
     return None
 
 
-def cut_student(source: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
-    """A new model with the weights of `source`: its embeddings, the given layers (1 is the first), its classifier."""
+def cut_student(source: PreTrainedModel, layers: Sequence[int], labels: Sequence[str] | None = None) -> PreTrainedModel:
+    """A new model with the weights of `source`: its embeddings, the given layers (1 is the first), its classifier.
+
+    It knows the classes `labels`, by default those of `source`; of several class heads side by side it gets the mean.
+    """
     config = copy.deepcopy(source.config)
     config.num_hidden_layers = len(layers)
+    if labels is not None:
+        config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
     student = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     weights = source.state_dict()
     path = _layer_path(source)
@@ -39,7 +47,11 @@ def cut_student(source: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMod
         index, _, rest = name.removeprefix(path).partition(".")
         return f"{path}{layers[int(index)] - 1}.{rest}"
 
-    student.load_state_dict({name: weights[source_name(name)] for name in student.state_dict()})
+    def value(name: str, shape: torch.Size) -> Tensor:
+        found = weights[source_name(name)]
+        return found if found.shape == shape else found.view(-1, *shape).mean(0)
+
+    student.load_state_dict({name: value(name, own.shape) for name, own in student.state_dict().items()})
     return student
 
 
@@ -53,3 +65,18 @@ def _layer_path(model: PreTrainedModel) -> str | None:
 
 def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def check_models(settings: Settings) -> None:
+    """Find base and student; InputError where one is nowhere, too deep or too short, or the layer map does not fit."""
+    base = load_config(resolve(settings.base))
+    check_length(base, settings.max_length)
+    num_layers = layers_to_cut(settings.student)
+    if num_layers is None:
+        student = load_config(resolve(settings.student))
+        check_length(student, settings.max_length)
+        num_layers = student.num_hidden_layers
+    elif not 1 <= num_layers <= base.num_hidden_layers:
+        limit = base.num_hidden_layers
+        raise InputError(f"student = {settings.student!r}: the base has {limit} layers; choose 1 to {limit}")
+    map_layers(num_layers, base.num_hidden_layers, settings.layer_map)
