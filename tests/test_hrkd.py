@@ -88,6 +88,18 @@ def test_graph_attention_by_hand() -> None:
     torch.testing.assert_close(found, torch.tensor([[1.7007], [-0.8729]]), atol=1e-4, rtol=0)
 
 
+def test_only_the_skip_connection_tells_domains_apart() -> None:
+    """W = (1), a = (1, 1), nodes 1 and 2: scores 2 and 3 for the one, 3 and 4 for the other, which is one softmax.
+
+    So both see the same mean 1 · 0.2689 + 2 · 0.7311 = 1.7311, and only what they are themselves, 1 and 2, differs.
+    """
+    graph = GraphAttention(1, 1, 1).eval()
+    for parameter in graph.parameters():
+        torch.nn.init.ones_(parameter)
+    found = graph(torch.tensor([[1.0], [2.0]]), BOTH)
+    torch.testing.assert_close(found, torch.tensor([[2.7311], [3.7311]]), atol=1e-4, rtol=0)
+
+
 def test_domains_with_one_prototype_have_equal_ratios() -> None:
     relations = DomainRelations(num_layers=0, num_domains=2, width=3).eval()
     ratios = relations(torch.tensor([1.0, -2.0, 3.0]).expand(1, 2, 3), BOTH)

@@ -74,8 +74,8 @@ class GraphAttention(nn.Module):
     """One layer of graph attention between domains that all see each other (Veličković et al., ICLR 2018).
 
     n'_d = ELU(W n_d + Σ_e softmax_e(LeakyReLU(a · [W n_d ‖ W n_e])) · W n_e), its heads side by side. The first W n_d
-    is a skip connection. Without it, as in the authors' release, two such layers give all domains one and the same
-    rating: where LeakyReLU is straight, the part of W n_d cancels in the softmax, and everyone sees the same mean.
+    is a skip connection, which is ours. Without it, as in the authors' release, two such layers rate all domains alike:
+    where LeakyReLU is straight, the part of W n_d cancels in the softmax, and every domain sees the same mean.
     """
 
     def __init__(self, width: int, heads: int, width_of_head: int) -> None:
@@ -121,8 +121,9 @@ class HRKD:
     """L_S = Σ_d [Σ_m r_d^m · L_d^m + L_pred,d / K]: L_d^m is what MetaKD matches at layer m, its mean over domain d.
 
     L^0 = L_emb, L^m = L_hid + L_att; neither λ nor L_tkd. So it is in the shared stage, whose batches hold every
-    domain; a domain's own stages have one domain, whose ratio would be 1, and match without weights. Nothing but
-    this loss teaches the graphs: they lean to the domains whose loss is least.
+    domain; a domain's own stages have one domain, whose ratio would be 1, and match without weights. There class heads
+    part as well, of which the paper has one a domain from the start. Nothing but this loss teaches the graphs: they
+    lean to the domains whose loss is least.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher", "all_domains"})
