@@ -92,9 +92,27 @@ def test_every_example_comes_once_an_epoch_in_a_repeatable_order(lengths: list[i
     assert list(LengthBatches(lengths, size, seed)) == first
 
 
-def test_epochs_differ_and_batches_are_of_like_length() -> None:
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 3)), min_size=1, max_size=80), st.integers(1, 20))
+def test_with_groups_every_batch_has_its_share_of_each(rows: list[tuple[int, int]], size: int) -> None:
+    """Every row once, as many batches as without, none above the size; of each group floor or ceil of its share."""
+    lengths, groups = zip(*rows, strict=True)
+    sampler = LengthBatches(lengths, size, 0, groups)
+    first = list(sampler)
+    assert sorted(i for batch in first for i in batch) == list(range(len(rows)))
+    assert len(first) == len(sampler) == len(LengthBatches(lengths, size, 0))
+    assert max(map(len, first)) <= size
+    assert max(map(len, first)) - min(map(len, first)) <= 1
+    for group in set(groups):
+        held = [sum(groups[i] == group for i in batch) for batch in first]
+        assert min(held) == groups.count(group) // len(first)
+        assert max(held) - min(held) <= 1
+    assert list(LengthBatches(lengths, size, 0, groups)) == first
+
+
+@pytest.mark.parametrize("groups", [None, [0, 0, 0, 1] * 64])
+def test_epochs_differ_and_batches_are_of_like_length(groups: list[int] | None) -> None:
     lengths = torch.randint(1, 100, (256,)).tolist()
-    sampler = LengthBatches(lengths, 16, seed=0)
+    sampler = LengthBatches(lengths, 16, 0, groups)
     first = list(sampler)
     sampler.set_epoch(1)
     assert list(sampler) != first

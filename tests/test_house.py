@@ -23,6 +23,7 @@ FLOORS = [
     ["teacher_cache"],
     ["methods.base"],
     ["methods.fine_tuned", "methods.fine_tuned_shared", "methods.meta_kd"],
+    ["methods.hrkd"],
     ["methods"],
     ["engine", "evaluation"],
     ["inference", "runs", "results"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,12 +138,19 @@ def updates_a_pass(num_examples: int, batch_size: int) -> int:
 
 
 class LengthBatches(Sampler[list[int]]):
-    """Batches of texts of like length, in an order that depends on seed and epoch alone, so that resuming is exact."""
+    """Batches of texts of like length, in an order that depends on seed and epoch alone, so that resuming is exact.
 
-    def __init__(self, lengths: Sequence[int] | Array, batch_size: int, seed: int) -> None:
+    With `groups`, one a text, each batch holds every group in the proportions of the data: of a group that has at
+    least as many texts as there are batches, none is without.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int] | Array, batch_size: int, seed: int, groups: Sequence[int] | Array | None = None
+    ) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
+        self.groups = groups
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -155,13 +162,38 @@ class LengthBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        batches = self._mixed(order) if self.groups is None else self._proportional(order, self.groups)
+        for index in torch.randperm(len(batches), generator=generator).tolist():
+            yield batches[index]
+
+    def _mixed(self, order: list[int]) -> list[list[int]]:
+        """Batches as chance mixes them: pools of `order`, each sorted by length and cut."""
         pool = self.batch_size * POOL
         batches = []
         for start in range(0, len(order), pool):
             part = sorted(order[start : start + pool], key=lambda i: self.lengths[i])
             batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
-        for index in torch.randperm(len(batches), generator=generator).tolist():
-            yield batches[index]
+        return batches
+
+    def _proportional(self, order: list[int], groups: Sequence[int] | Array) -> list[list[int]]:
+        """Each group dealt evenly over all batches; what is left over goes on where that of the group before ended.
+
+        So two batches differ by one text at most, of each group and in all.
+        """
+        batches: list[list[int]] = [[] for _ in range(len(self))]
+        begin = 0
+        for group in np.unique(groups):
+            rows = [i for i in order if groups[i] == group]
+            each, left_over = divmod(len(rows), len(batches))
+            sizes = [each + ((j - begin) % len(batches) < left_over) for j in range(len(batches))]
+            begin += left_over
+            drawn = iter(rows)
+            for start in range(0, len(batches), POOL):
+                pool = sizes[start : start + POOL]
+                part = iter(sorted(islice(drawn, sum(pool)), key=lambda i: self.lengths[i]))
+                for batch, size in zip(batches[start:], pool, strict=False):
+                    batch += islice(part, size)
+        return batches
 
 
 def ordered_batches(lengths: Array, batch_size: int) -> Iterator[list[int]]:

@@ -224,7 +224,8 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
         for stage in stages:
             learner.enter(stage)
             named, place = f"{title}: {stage.name}", checkpoints / stage.name
-            plan = engine.Plan(named, stage.epochs, stage.learning_rate, place, run.settings, run.precision)
+            how = stage.epochs, stage.learning_rate, place, run.settings, run.precision
+            plan = engine.Plan(named, *how, all_domains="all_domains" in kind.needs)
             facts["log"][stage.name] = engine.fit(learner, features, collator, plan)
         record_factors(student, False)
         student.save_pretrained(partial)

@@ -46,6 +46,7 @@ class Plan:
     folder: Path
     settings: Settings
     precision: Precision = "float32"
+    all_domains: bool = False  # whether each batch is to hold text of every domain
 
 
 class _Trainer(Trainer):
@@ -141,7 +142,7 @@ def fit(learner: Learner, features: Encoded, collator: Collator, plan: Plan) -> 
     with Progress(plan.name, updates * plan.epochs) as progress, tokens:
         trainer = _Trainer(
             name=plan.name,
-            batches=LengthBatches(features.lengths, settings.batch_size, settings.seed),
+            batches=_batches(features, plan),
             model=learner,
             args=arguments,
             train_dataset=features,
@@ -151,6 +152,13 @@ def fit(learner: Learner, features: Encoded, collator: Collator, plan: Plan) -> 
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=_last_whole_checkpoint(plan.folder))
     return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _batches(features: Encoded, plan: Plan) -> LengthBatches:
+    """Of like length; with text of every domain in each where the plan wants that and there are several."""
+    several = plan.all_domains and len(features.column("domains").unique()) > 1
+    groups = features.column("domains").numpy() if several else None
+    return LengthBatches(features.lengths, plan.settings.batch_size, plan.settings.seed, groups)
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:

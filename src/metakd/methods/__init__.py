@@ -3,10 +3,12 @@
 from metakd.methods.base import Method
 from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.fine_tuned_shared import FineTunedShared
+from metakd.methods.hrkd import HRKD
 from metakd.methods.meta_kd import MetaKD
 
 METHODS: dict[str, type[Method]] = {
     "meta_kd": MetaKD,
+    "hrkd": HRKD,
     "fine_tuned": FineTuned,
     "fine_tuned_shared": FineTunedShared,
 }

@@ -15,7 +15,7 @@ from metakd.encoders import EncoderOutputs
 from metakd.losses import LossTerms
 from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, TeacherOutputs
 
-Need = Literal["teacher", "instance_weights"]
+Need = Literal["teacher", "instance_weights", "all_domains"]  # the last: text of every domain in each batch
 
 
 @dataclass(frozen=True)

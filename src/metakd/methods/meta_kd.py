@@ -93,6 +93,17 @@ class MetaKD:
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         assert teacher is not None
         trust = None if self.settings.expertise == "none" else self._trust(batch, teacher)
+        return {
+            name: Term(
+                losses.sum_layers(self.by_layer(name, student, batch, teacher)),
+                coefficient=self.settings.gamma2 if name == "feature" else 1.0,
+                weights=trust,
+            )
+            for name in stage.terms
+        }
+
+    def by_layer(self, name: str, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
+        """The term as losses of (B,), unweighted: one for each mapped layer, or a single one."""
         compute = {
             "embedding": self._embedding,
             "hidden": self._hidden,
@@ -100,14 +111,7 @@ class MetaKD:
             "prediction": self._prediction,
             "feature": self._feature,
         }
-        return {
-            name: Term(
-                compute[name](student, batch, teacher),
-                coefficient=self.settings.gamma2 if name == "feature" else 1.0,
-                weights=trust,
-            )
-            for name in stage.terms
-        }
+        return compute[name](student, batch, teacher)
 
     def _trust(self, batch: Batch, teacher: TeacherOutputs) -> Tensor:
         hard = self.settings.expertise == "hard"
@@ -116,42 +120,36 @@ class MetaKD:
     def _project(self, name: str, states: Tensor) -> Tensor:
         return self.projections[name](states) if name in self.projections else states
 
-    def _embedding(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
+    def _embedding(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
         ours = self._project("layers", student.hidden_states[0])
-        return losses.hidden_state_loss(ours, teacher.hidden_states[0], batch["attention_mask"])
+        return [losses.hidden_state_loss(ours, teacher.hidden_states[0], batch["attention_mask"])]
 
-    def _hidden(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
-        return losses.sum_layers(
-            [
-                losses.hidden_state_loss(
-                    self._project("layers", ours), teacher.hidden_states[layer], batch["attention_mask"]
-                )
-                for ours, layer in zip(student.hidden_states[1:], self.layers, strict=True)
-            ]
-        )
+    def _hidden(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
+        return [
+            losses.hidden_state_loss(
+                self._project("layers", ours), teacher.hidden_states[layer], batch["attention_mask"]
+            )
+            for ours, layer in zip(student.hidden_states[1:], self.layers, strict=True)
+        ]
 
-    def _attention(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
+    def _attention(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
         mask = batch["attention_mask"]
         if self.raw_scores:
-            return losses.sum_layers(
-                [
-                    losses.attention_score_loss(raw_scores(ours), raw_scores(teacher.attention_factors[layer]), mask)
-                    for ours, layer in zip(student.attention_factors, self.layers, strict=True)
-                ]
-            )
-        return losses.sum_layers(
-            [
-                losses.relation_loss(ours, teacher.hidden_states[layer], mask)
-                for ours, layer in zip(student.hidden_states[1:], self.layers, strict=True)
+            return [
+                losses.attention_score_loss(raw_scores(ours), raw_scores(teacher.attention_factors[layer]), mask)
+                for ours, layer in zip(student.attention_factors, self.layers, strict=True)
             ]
-        )
+        return [
+            losses.relation_loss(ours, teacher.hidden_states[layer], mask)
+            for ours, layer in zip(student.hidden_states[1:], self.layers, strict=True)
+        ]
 
-    def _prediction(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
-        return losses.prediction_loss(student.logits, teacher.logits, self.settings.temperature)
+    def _prediction(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
+        return [losses.prediction_loss(student.logits, teacher.logits, self.settings.temperature)]
 
-    def _feature(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> Tensor:
+    def _feature(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
         ours = self._project("feature", self.transferable(student.pooled, batch["domains"]))
-        return losses.transferable_knowledge_loss(ours, teacher.representation)
+        return [losses.transferable_knowledge_loss(ours, teacher.representation)]
 
 
 def _usable_terms(setup: Setup) -> tuple[str, ...]:
