@@ -26,6 +26,7 @@ from metakd.errors import InputError
 from metakd.grids import EXPERIMENTS, Variant
 from metakd.inference import Classifier
 from metakd.methods import METHODS
+from metakd.methods.base import has_teacher
 from metakd.pipeline import teach, weigh
 from metakd.progress import console, notice
 from metakd.runs import Run, check_models
@@ -99,7 +100,7 @@ class Cell:
         Rows of `known` keys are left out; `kept` are caches that the next cell reads as well.
         """
         started = time.monotonic()
-        if "teacher" in METHODS[self.settings.method].needs:
+        if has_teacher(METHODS[self.settings.method]):
             for run, _ in self.parts:
                 for learning in [run.school, run] if run.school else [run]:
                     if learning.settings.weights != "none":
