@@ -22,7 +22,7 @@ FLOORS = [
     ["meta_teacher", "students"],
     ["teacher_cache"],
     ["methods.base"],
-    ["methods.fine_tuned", "methods.fine_tuned_shared", "methods.meta_kd"],
+    ["methods.fine_tuned", "methods.fine_tuned_shared", "methods.meta_kd", "methods.metadistil"],
     ["methods"],
     ["engine", "evaluation"],
     ["inference", "runs", "results"],

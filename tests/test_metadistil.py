@@ -238,6 +238,10 @@ def test_a_whole_run_by_its_name(
 ) -> None:
     """A student for each domain; none has met a question; teachers begin as the meta-teacher, and move; no cache."""
     base = ("--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "run", *TINY_FLAGS)
+    code, out, err = metakd("run", *base, "--method", "metadistil", "--dry-run")
+    assert code == 0, err
+    assert "distill (metadistil)" in out
+    assert "ask the teacher" not in out
     code, _, err = metakd("weigh", *base, "--method", "metadistil")
     assert code == 0, err
     code, _, err = metakd("teach", "--output", tmp_path / "run")

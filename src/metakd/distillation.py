@@ -266,6 +266,7 @@ def _set_up(run: Run, kind: type[Method], lesson: Lesson, start: Lesson | None) 
         student, tokenizer = students.cut_student(source, layers), run.tokenizer
     set_dropout(student, settings.dropout, settings.attention_dropout)
     same_tokens = num_layers is not None or same_tokenizer(tokenizer, run.tokenizer)
-    own, of_all = (updates_a_pass(len(rows), settings.batch_size) for rows in (lesson.examples, data.train))
+    sizes = len(lesson.examples) + len(lesson.quiz), len(data.train)
+    own, of_all = (updates_a_pass(size, settings.batch_size) for size in sizes)
     known, is_cut = len(run.taught_domains), num_layers is not None
     return Setup(settings, student, is_cut, teacher, same_tokens, known, own, of_all, run.precision), tokenizer

@@ -1,7 +1,13 @@
 """MetaDistil: a teacher that learns to teach from how its student does in a quiz [Zhou, Xu and McAuley, ACL 2022].
 
-arXiv 2106.04570; sections in brackets are that paper's. θ are the student's weights, φ the teacher's, η the stage's
-learning rate, μ the teacher's. The teacher starts as the meta-teacher, anew for every student, and is not saved.
+arXiv 2106.04570. θ are the student's weights, φ the teacher's, η the stage's learning rate, μ the teacher's. Before
+each update of the student, on the batch that it is about to learn from:
+
+    θ'(φ) = θ − η ∇θ L_S(θ, φ)          the pilot update, which is thrown away
+    φ ← φ − μ ∇φ L_quiz(θ'(φ))          what the teacher learns from it
+    θ ← AdamW on L_S(θ, φ)              the real update, by the teacher that has learnt
+
+The teacher starts as the meta-teacher, anew for every student and for the shared start, and is not saved.
 """
 
 from __future__ import annotations
@@ -69,7 +75,7 @@ class MetaDistil:
         }
 
     def before_update(self, student: PreTrainedModel, batch: Batch, quiz: Batch, stage: Stage) -> Tensor:
-        """φ ← φ − μ ∇φ L_quiz(θ'(φ)), by AdamW; the student stays as it is. Gives L_quiz [3.2]."""
+        """φ ← φ − μ ∇φ L_quiz(θ'(φ)), by AdamW; the student stays as it is. Gives L_quiz."""
         asked = self.quiz_loss(student, batch, quiz, stage)
         for weight, gradient in zip(self.learning, self.meta_gradient(asked), strict=True):
             weight.grad = gradient
@@ -88,7 +94,7 @@ class MetaDistil:
         return losses.cross_entropy(answers.logits, quiz["labels"]).mean()
 
     def pilot(self, student: PreTrainedModel, batch: Batch, stage: Stage) -> dict[str, Tensor]:
-        """The pilot update θ'(φ) = θ − η ∇θ L_S(θ, φ), by name, as a function of φ [3.3].
+        """The pilot update θ'(φ) = θ − η ∇θ L_S(θ, φ), by name, as a function of φ.
 
         One plain step down the gradient, where the real update is AdamW's. Attention is written out in it, as fused
         attention has no second derivative.
