@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,6 +194,15 @@ class LengthBatches(Sampler[list[int]]):
                 for batch, size in zip(batches[start:], pool, strict=False):
                     batch += islice(part, size)
         return batches
+
+
+def endless_batches(features: Encoded, collator: Collator, batch_size: int, seed: int) -> Iterator[Batch]:
+    """One pass over `features` after another, each in an order of its own."""
+    batches = LengthBatches(features.lengths, batch_size, seed)
+    for epoch in count():
+        batches.set_epoch(epoch)
+        for indices in batches:
+            yield collator([features[i] for i in indices])
 
 
 def ordered_batches(lengths: Array, batch_size: int) -> Iterator[list[int]]:

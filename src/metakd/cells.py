@@ -18,6 +18,7 @@ from metakd.domains import MultiDomainDataset, of_domain
 from metakd.grids import Variant
 from metakd.inference import Classifier
 from metakd.methods import METHODS
+from metakd.methods.base import has_teacher
 from metakd.pipeline import teach, weigh
 from metakd.runs import Run
 from metakd.scoring import right_answers
@@ -93,7 +94,7 @@ class Cell:
         Rows of `known` keys are left out; `kept` are caches that the next cell reads as well.
         """
         started = time.monotonic()
-        if "teacher" in METHODS[self.settings.method].needs:
+        if has_teacher(METHODS[self.settings.method]):
             for run, _ in self.parts:
                 for learning in (*run.schools, run):
                     if learning.settings.weights != "none":

@@ -16,10 +16,10 @@ from transformers import set_seed
 from metakd import engine, students
 from metakd.artifacts import MANIFEST, digest_files, fingerprint, step_folder
 from metakd.attention import record_factors
-from metakd.batching import Collator, updates_a_pass
+from metakd.batching import Collator, Encoded, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.checks import check_reloaded, check_teacher, trust
-from metakd.domains import of_domain
+from metakd.domains import hold_out, of_domain
 from metakd.encoders import (
     load_config,
     load_encoder,
@@ -33,7 +33,7 @@ from metakd.examples import Example
 from metakd.hardware import device
 from metakd.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.methods import METHODS
-from metakd.methods.base import Method, Setup, Stage
+from metakd.methods.base import Method, Setup, Stage, has_teacher
 from metakd.progress import console, notice
 from metakd.runs import MODEL_FILES, Run, is_done
 from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
@@ -51,15 +51,18 @@ class Lesson:
     folder: Path
     mark: str
     examples: list[Example]
+    quiz: list[Example]  # of the training examples, those that a method with a held-out split is not to learn from
     held_out: list[Example]
 
     @classmethod
     def of(cls, run: Run, method: str, domain: str | None) -> Lesson:
-        train, dev = run.data.train, run.data.splits.get("dev", [])
+        train, quiz, dev = run.data.train, list[Example](), run.data.splits.get("dev", [])
+        if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start knows none of it
+            train, quiz = hold_out(train, run.settings.seed)
         if domain is not None:
-            train, dev = of_domain(train, domain), of_domain(dev, domain)
+            train, quiz, dev = (of_domain(part, domain) for part in (train, quiz, dev))
         folder = run.student_folder(method, domain) if domain else run.shared_folder(method)
-        return cls(method, domain, folder, run.distill_fingerprint(method, domain), train, dev)
+        return cls(method, domain, folder, run.distill_fingerprint(method, domain), train, quiz, dev)
 
     @classmethod
     def shared_by(cls, run: Run, method: str) -> Lesson | None:
@@ -89,6 +92,8 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
         if missing and start is not None and not is_done(start.folder, start.mark):
             missing.insert(0, start)
         lessons += missing
+    if any(has_teacher(METHODS[lesson.method]) for lesson in lessons):
+        check_teacher(run)
     taught = [lesson for lesson in lessons if "teacher" in METHODS[lesson.method].needs]
     cache = _memory(run, taught) if taught else None
     for lesson in taught:
@@ -117,7 +122,6 @@ def layers_to_keep(stages: Sequence[Stage]) -> TeacherLayers:
 
 def _memory(run: Run, lessons: Sequence[Lesson]) -> TeacherCache:
     """What the teacher says of all that `lessons` learn from; a second process waits, and finds it made."""
-    check_teacher(run)
     learnt_from = {e.id for lesson in lessons for e in lesson.examples}
     stages = {(lesson.method, lesson.domain is None): lesson.own(run.stages[lesson.method]) for lesson in lessons}
     layers = layers_to_keep([stage for group in stages.values() for stage in group])
@@ -195,28 +199,25 @@ def _distill(run: Run, lesson: Lesson, cache: TeacherCache | None) -> None:
 
 
 def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Path) -> None:
-    kind, examples = METHODS[lesson.method], lesson.examples
+    kind = METHODS[lesson.method]
     facts: dict[str, Any] = {"method": lesson.method, "precision": run.precision, "log": {}}
     set_seed(run.settings.seed)
     start = Lesson.shared_by(run, lesson.method) if lesson.domain else None
     setup, tokenizer = _set_up(run, kind, lesson, start)
     with step_folder(lesson.folder, "distill", lesson.mark, facts) as partial:
-        features = run.features(examples, tokenizer)
-        if "instance_weights" in kind.needs:
-            features = features.with_columns(instance_weights=run.instance_weights(examples))
         method, student, teacher = kind.build(setup), setup.student, setup.teacher
         stages = lesson.own(method.stages())
+        features = _features(run, lesson, tokenizer, cache)
         if cache is not None:
-            features = features.with_columns(**{engine.CACHE_ROW: cache.rows([e.id for e in examples])})
-            rows = features.column(engine.CACHE_ROW)
             if "instance_weights" in kind.needs and run.settings.expertise != "none":
-                facts["expertise"] = trust(run, examples, cache)
-            if all(cache.holds(rows, stage.layers) for stage in stages):
-                teacher = None
-            elif not setup.student_is_cut:  # a live teacher reads its own tokens, as it did for the cache
-                features = features.with_teacher_tokens(run.features(examples, run.tokenizer))
+                facts["expertise"] = trust(run, lesson.examples, cache)
+            rows = features.column(engine.CACHE_ROW)
+            teacher = None if all(cache.holds(rows, stage.layers) for stage in stages) else teacher
+        if teacher is not None and not setup.student_is_cut:  # live, it reads its own tokens, as it did for the cache
+            features = features.with_teacher_tokens(run.features(lesson.examples, run.tokenizer))
         del setup  # and with it a teacher that is needed no more
         learner = engine.Distillation(student, method, teacher, cache).to(device())
+        quiz = engine.Quiz(run.features(lesson.quiz, tokenizer), learner.before_update) if lesson.quiz else None
         if start is not None:
             learner.extras.load_state_dict(load_file(start.folder / EXTRAS_FILE))
         collator = Collator(tokenizer.pad_token_id, run.tokenizer.pad_token_id)
@@ -226,19 +227,29 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
             named, place = f"{title}: {stage.name}", checkpoints / stage.name
             how = stage.epochs, stage.learning_rate, place, run.settings, run.precision
             plan = engine.Plan(named, *how, all_domains="all_domains" in kind.needs)
-            facts["log"][stage.name] = engine.fit(learner, features, collator, plan)
+            facts["log"][stage.name] = engine.fit(learner, features, collator, plan, quiz)
         record_factors(student, False)
         student.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         if lesson.domain is None:
             save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
-        facts["check"] = check_reloaded(run, partial, student, tokenizer, examples, lesson.held_out)
+        facts["check"] = check_reloaded(run, partial, student, tokenizer, lesson.examples, lesson.held_out)
+
+
+def _features(run: Run, lesson: Lesson, tokenizer: Any, cache: TeacherCache | None) -> Encoded:
+    """What the student learns from, as tokens, with what else its method needs of each example."""
+    features = run.features(lesson.examples, tokenizer)
+    if "instance_weights" in METHODS[lesson.method].needs:
+        features = features.with_columns(instance_weights=run.instance_weights(lesson.examples))
+    if cache is not None:
+        features = features.with_columns(**{engine.CACHE_ROW: cache.rows([e.id for e in lesson.examples])})
+    return features
 
 
 def _set_up(run: Run, kind: type[Method], lesson: Lesson, start: Lesson | None) -> tuple[Setup, Any]:
     """Teacher and student as `kind` needs them, the student begun from `start` if there is one, and its tokenizer."""
     settings, data = run.settings, run.data
-    teacher = load_teacher(run) if "teacher" in kind.needs else None
+    teacher = load_teacher(run) if has_teacher(kind) else None
     num_layers = students.layers_to_cut(settings.student)
     if start is not None or num_layers is None:
         folder = start.folder if start else resolve(settings.student)
@@ -250,6 +261,7 @@ def _set_up(run: Run, kind: type[Method], lesson: Lesson, start: Lesson | None) 
         student, tokenizer = students.cut_student(source, layers, data.labels), run.tokenizer
     set_dropout(student, settings.dropout, settings.attention_dropout)
     same_tokens = num_layers is not None or same_tokenizer(tokenizer, run.tokenizer)
-    updates = [updates_a_pass(len(examples), settings.batch_size) for examples in (lesson.examples, data.train)]
-    setup = Setup(settings, student, num_layers is not None, teacher, same_tokens, len(run.taught_domains), *updates)
-    return setup, tokenizer
+    sizes = len(lesson.examples) + len(lesson.quiz), len(data.train)
+    own, of_all = (updates_a_pass(size, settings.batch_size) for size in sizes)
+    known, is_cut = len(run.taught_domains), num_layers is not None
+    return Setup(settings, student, is_cut, teacher, same_tokens, known, own, of_all, run.precision), tokenizer

@@ -19,6 +19,7 @@ from metakd.sources import SPLITS, open_source
 Text = tuple[str, str | None]
 Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
 LEAST_TO_CUT = 10  # texts of a domain and label, of which one goes to dev and one to test
+HELD_OUT = 10  # percent of the training texts that a quiz is made of
 LONGEST_NAME = 200  # of a folder, percent-encoded; file systems end at 255
 
 
@@ -160,6 +161,21 @@ def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test:
         split_of |= dict.fromkeys(members, "train")
         split_of |= dict.fromkeys(members[:tuned], "dev") | dict.fromkeys(members[tuned : tuned + scored], "test")
     return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
+
+
+def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
+    """What is left to learn from, and HELD_OUT percent of the texts of each domain and label, drawn by seed.
+
+    Of fewer than 100 / HELD_OUT texts nothing is held out; InputError names the domains that would have no quiz.
+    """
+    cut = cut_into_splits(train, seed, dev=HELD_OUT, test=0)
+    bare = sorted({e.domain for e in train} - {e.domain for e in cut["dev"]})
+    if bare:
+        raise InputError(
+            f"train, domain {', '.join(map(repr, bare))}: no label has {100 // HELD_OUT} texts, so none can be held "
+            "out for a quiz; give more rows, or choose a --method that needs no held-out split"
+        )
+    return cut["train"], cut["dev"]
 
 
 def _text_of(example: Example) -> Text:

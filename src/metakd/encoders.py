@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -49,8 +49,11 @@ def mean_over_real_tokens(
     return (last_hidden_state * kept).sum(1) / kept.sum(1).clamp(min=1)
 
 
-def forward(model: PreTrainedModel, batch: Batch, *, factors: bool = False, prefix: str = "") -> EncoderOutputs:
-    """Run `model` on the batch's keys that begin with `prefix`; `factors` needs `attention.record_factors` first."""
+def forward(model: Callable[..., Any], batch: Batch, *, factors: bool = False, prefix: str = "") -> EncoderOutputs:
+    """Run `model` on the batch's keys that begin with `prefix`; `factors` needs `attention.record_factors` first.
+
+    `model` is a sequence classifier, or what calls one with weights that are not its own.
+    """
     inputs = {name: batch[prefix + name] for name in MODEL_INPUTS if prefix + name in batch}
     outputs = model(**inputs, output_hidden_states=True, output_attentions=factors)
     return EncoderOutputs(

@@ -6,11 +6,12 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -19,7 +20,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from metakd import losses
 from metakd.attention import record_factors
-from metakd.batching import TEACHER_TOKENS, Batch, Collator, Encoded, LengthBatches, ordered_batches, updates_a_pass
+from metakd.batching import Batch, Collator, Encoded, LengthBatches, endless_batches, ordered_batches, updates_a_pass
 from metakd.config import Settings
 from metakd.embeddings import only_rows_in_use
 from metakd.encoders import EncoderOutputs, forward
@@ -27,7 +28,7 @@ from metakd.errors import InputError
 from metakd.hardware import Precision, autocast
 from metakd.losses import LossTerms
 from metakd.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, assert_frozen
-from metakd.methods.base import Method, Stage
+from metakd.methods.base import Method, Quizzed, Stage
 from metakd.progress import Progress
 from metakd.teacher_cache import TeacherCache
 
@@ -49,13 +50,25 @@ class Plan:
     all_domains: bool = False  # whether each batch is to hold text of every domain
 
 
-class _Trainer(Trainer):
-    """Trainer with our batches and our one place of reduction."""
+@dataclass(frozen=True)
+class Quiz:
+    """Held-out examples, and what is done with some before each update: ask(batch to come, quiz) -> its loss."""
 
-    def __init__(self, *, name: str, batches: LengthBatches, **rest: Any) -> None:
+    features: Encoded
+    ask: Callable[[Batch, Batch], Tensor]
+
+
+class _Trainer(Trainer):
+    """Trainer with our batches, our one place of reduction, and a quiz before each update where there is one."""
+
+    def __init__(self, *, name: str, batches: LengthBatches, quiz: Quiz | None, **rest: Any) -> None:
         super().__init__(**rest)
         self._name = name
         self._batches = batches
+        self._quiz = quiz
+        if quiz is not None:
+            size = self._batches.batch_size
+            self._questions = endless_batches(quiz.features, self.data_collator, size, self._batches.seed)
         self._sums: dict[str, float] = {}
         self._steps = 0
 
@@ -64,6 +77,9 @@ class _Trainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *_: Any, **__: Any) -> Tensor:
+        if self._quiz is not None:
+            asked = self._quiz.ask(inputs, self._prepare_inputs(next(self._questions)))
+            self._sums["quiz"] = self._sums.get("quiz", 0.0) + asked.item()
         terms: LossTerms = model(**inputs)
         for name, term in terms.items():
             if not term.values.isfinite().all():
@@ -85,15 +101,16 @@ class _Trainer(Trainer):
 class _Ticks(TrainerCallback):
     """Moves the progress bar with the updates, and keeps a checkpoint at an epoch's end if it saves enough work."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, keep: bool) -> None:
         self.progress = progress
+        self.keep = keep
         self.saved = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.update(state.global_step, state.max_steps)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        control.should_save = time.monotonic() - self.saved >= CHECKPOINT_SECONDS
+        control.should_save = self.keep and time.monotonic() - self.saved >= CHECKPOINT_SECONDS
         if control.should_save:
             self.saved = time.monotonic()
 
@@ -109,17 +126,41 @@ class Learner(Protocol):
     def __call__(self, **batch: Tensor) -> LossTerms: ...
 
 
-def fit(learner: Learner, features: Encoded, collator: Collator, plan: Plan) -> list[dict[str, float]]:
-    """Train `learner` and return the log.
+def fit(
+    learner: Learner, features: Encoded, collator: Collator, plan: Plan, quiz: Quiz | None = None
+) -> list[dict[str, float]]:
+    """Train `learner` and return the log; what a quiz takes away from the examples costs it no updates.
 
     Checkpoints are kept in `plan.folder` at the end of epochs, where CHECKPOINT_SECONDS of work or more have gone by
-    since the last one; training goes on from the last whole one.
+    since the last one; training goes on from the last whole one. With a quiz none is kept, as who asks it learns too.
     """
     settings = plan.settings
-    updates = updates_a_pass(len(features), settings.batch_size)
+    texts = [features, quiz.features] if quiz else [features]
+    updates = updates_a_pass(sum(map(len, texts)), settings.batch_size)
+    used = [collator.pad_ids["input_ids"], *np.concatenate([part.token_ids for part in texts])]
+    tokens = only_rows_in_use(learner.backbone, used)
+    with Progress(plan.name, updates * plan.epochs) as progress, tokens:
+        trainer = _Trainer(
+            name=plan.name,
+            batches=_batches(features, plan),
+            quiz=quiz,
+            model=learner,
+            args=_arguments(plan, updates),
+            train_dataset=features,
+            data_collator=collator,
+            callbacks=[_Ticks(progress, keep=quiz is None)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(plan.folder))
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _arguments(plan: Plan, updates: int) -> TrainingArguments:
+    """What Trainer is told of a plan whose passes are of so many updates."""
+    settings = plan.settings
     arguments = TrainingArguments(
         output_dir=str(plan.folder),
-        num_train_epochs=plan.epochs,
+        max_steps=updates * plan.epochs,
         learning_rate=plan.learning_rate,
         warmup_steps=round(settings.warmup * updates * plan.epochs),
         weight_decay=settings.weight_decay,
@@ -138,20 +179,7 @@ def fit(learner: Learner, features: Encoded, collator: Collator, plan: Plan) -> 
     )
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value an example
-    tokens = only_rows_in_use(learner.backbone, [*features.token_ids, collator.pad_ids["input_ids"]])
-    with Progress(plan.name, updates * plan.epochs) as progress, tokens:
-        trainer = _Trainer(
-            name=plan.name,
-            batches=_batches(features, plan),
-            model=learner,
-            args=arguments,
-            train_dataset=features,
-            data_collator=collator,
-            callbacks=[_Ticks(progress)],
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(plan.folder))
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
+    return arguments
 
 
 def _batches(features: Encoded, plan: Plan) -> LengthBatches:
@@ -172,7 +200,7 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
 
 
 class Distillation(nn.Module):
-    """Student and the method's trainable modules; the frozen teacher stays outside of what is trained and saved.
+    """Student and the method's trainable modules; the teacher stays outside of what is trained with them and saved.
 
     What the teacher says is read from `cache` where that holds it, and asked of `teacher` else; each may be None.
     """
@@ -205,15 +233,20 @@ class Distillation(nn.Module):
 
     @torch.no_grad()
     def taught(self, batch: Batch) -> TeacherOutputs | None:
-        """What the frozen teacher says of a batch."""
+        """What the teacher says of a batch; it is frozen, unless the method has it learn."""
         layers = self.stage.layers
         if self._cache is not None and self._cache.holds(batch[CACHE_ROW], layers):
             return self._cache.read(batch[CACHE_ROW], layers)
         if self.teacher is None:
             return None
-        assert_frozen(self.teacher)
-        other_tokens = any(name.startswith(TEACHER_TOKENS) for name in batch)
-        return self.teacher.outputs(batch, layers, prefix=TEACHER_TOKENS if other_tokens else "")
+        if "live_teacher" not in self.method.needs:
+            assert_frozen(self.teacher)
+        return self.teacher.outputs(batch, layers)
+
+    def before_update(self, batch: Batch, quiz: Batch) -> Tensor:
+        """What the method does with a quiz before the student learns from `batch`; the loss of it."""
+        assert isinstance(self.method, Quizzed)
+        return self.method.before_update(self.student, batch, quiz, self.stage)
 
     def forward(self, **batch: Tensor) -> LossTerms:
         taught = self.taught(batch)

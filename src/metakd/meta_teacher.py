@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from metakd import losses
-from metakd.batching import Batch
+from metakd.batching import TEACHER_TOKENS, Batch
 from metakd.encoders import forward
 from metakd.losses import LossTerms, Term
 
@@ -114,8 +114,12 @@ class MetaTeacher(nn.Module):
     def backbone(self) -> PreTrainedModel:
         return self.encoder
 
-    def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS, prefix: str = "") -> TeacherOutputs:
-        """What the teacher says of a batch; attention needs `attention.record_factors` first."""
+    def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:
+        """What the teacher says of a batch, read in its own tokens where the batch has them beside the student's.
+
+        Attention needs `attention.record_factors` first.
+        """
+        prefix = TEACHER_TOKENS if any(name.startswith(TEACHER_TOKENS) for name in batch) else ""
         outputs = forward(self.encoder, batch, factors=bool(layers.attention), prefix=prefix)
         return TeacherOutputs(
             logits=own_head(outputs.logits, batch["domains"], self.heads),

@@ -25,6 +25,7 @@ from metakd.students import count_parameters, cut_student, layers_to_cut
 from metakd.teacher_cache import fits, layer_bytes
 
 BACKWARD = 3  # a forward and a backward pass cost about as much as three forward passes
+QUIZ = 3  # a pilot update, a quiz and the gradient through both cost about as much as three updates
 CHECKPOINT_COPIES = 3 * 2  # weights and two moments of the optimizer, two checkpoints at a time
 
 
@@ -99,7 +100,9 @@ def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, f
         live = (1 - share) * sum(stage.epochs for stage in taught if stage.layers)
         work["ask the teacher"] = (1 + live) * rows * teacher.computing
     for method in run.methods:
-        work[f"distill ({method})"] = sum(stage.epochs for stage in run.stages[method]) * rows * learning
+        quizzed = "held_out_split" in METHODS[method].needs
+        each = learning * (1 + QUIZ * quizzed) + (1 + BACKWARD) * teacher.computing * quizzed
+        work[f"distill ({method})"] = sum(stage.epochs for stage in run.stages[method]) * rows * each
     return work
 
 

@@ -18,14 +18,14 @@ from metakd.artifacts import digest_files, fingerprint, free_disk, read_manifest
 from metakd.batching import Encoded, encode, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.config import Settings
-from metakd.domains import MultiDomainDataset, folder_name, load_dataset
+from metakd.domains import MultiDomainDataset, folder_name, hold_out, load_dataset
 from metakd.encoders import blank_encoder, load_tokenizer, same_tokenizer
 from metakd.errors import InputError, noting
 from metakd.examples import Example
 from metakd.hardware import Precision, native_precision
 from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
 from metakd.methods import METHODS
-from metakd.methods.base import Setup, Stage
+from metakd.methods.base import Setup, Stage, check_needs, has_teacher
 from metakd.students import check_models, layers_to_cut
 
 RUN_FILE = "run.json"
@@ -79,6 +79,10 @@ class Run:
 
         How many epochs a student really gets, its method says when it is built for that student's examples.
         """
+        for method in self.methods:
+            check_needs(method, METHODS[method])
+            if "held_out_split" in METHODS[method].needs:
+                hold_out(self.data.train, self.settings.seed)
         settings, labels, num_domains = self.settings, self.data.labels, len(self.taught_domains)
         num_layers = layers_to_cut(settings.student)
         folder = resolve(settings.base if num_layers else settings.student)
@@ -89,8 +93,8 @@ class Run:
             head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
             rows = len(self.data.train)
             sizes = math.ceil(rows / len(self.data.domains)), rows
-            updates = [updates_a_pass(n, settings.batch_size) for n in sizes]
-            setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, *updates)
+            own, of_all = (updates_a_pass(n, settings.batch_size) for n in sizes)
+            setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, own, of_all)
             return {method: METHODS[method].build(setup).stages() for method in {*self.methods, "fine_tuned"}}
 
     @property
@@ -224,7 +228,7 @@ class Run:
         needs = METHODS[method].needs
         sources = [self.data_fingerprint, self.data.labels, self._base_digest, self._student_digest, self.precision]
         sources += [self.weigh_fingerprint] if "instance_weights" in needs else []
-        sources += [self.teach_fingerprint] if "teacher" in needs else []
+        sources += [self.teach_fingerprint] if has_teacher(METHODS[method]) else []
         return fingerprint("distill", method, domain, sources, self._values(DISTILL_SETTINGS))
 
     @cached_property

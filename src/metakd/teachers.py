@@ -39,14 +39,14 @@ class Council(MetaTeacher):
         self.encoder.load_state_dict(mean)
         self.members = nn.ModuleList(members)
 
-    def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS, prefix: str = "") -> TeacherOutputs:
+    def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:
         """Logits are the logarithm of the mean probability, h is the mean of theirs, as of a domain they never saw."""
         if layers:
             raise InputError(
                 "several teachers have no layers in common; learn from what they predict: --terms prediction"
             )
         strange = batch | {"domains": torch.full_like(batch["domains"], UNKNOWN_DOMAIN)}
-        said = [cast(MetaTeacher, member).outputs(strange, prefix=prefix) for member in self.members]
+        said = [cast(MetaTeacher, member).outputs(strange) for member in self.members]
         logits = torch.stack([outputs.logits.float().log_softmax(-1) for outputs in said])
         h = torch.stack([outputs.representation for outputs in said])
         return TeacherOutputs(logits.logsumexp(0) - math.log(len(said)), h.mean(0), {}, {})

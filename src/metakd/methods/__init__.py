@@ -5,10 +5,12 @@ from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.fine_tuned_shared import FineTunedShared
 from metakd.methods.hrkd import HRKD
 from metakd.methods.meta_kd import MetaKD
+from metakd.methods.metadistil import MetaDistil
 
 METHODS: dict[str, type[Method]] = {
     "meta_kd": MetaKD,
     "hrkd": HRKD,
+    "metadistil": MetaDistil,
     "fine_tuned": FineTuned,
     "fine_tuned_shared": FineTunedShared,
 }

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from metakd.batching import Batch
 from metakd.config import Settings
 from metakd.encoders import EncoderOutputs
+from metakd.errors import InputError
+from metakd.hardware import Precision
 from metakd.losses import LossTerms
 from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, TeacherOutputs
 
-Need = Literal["teacher", "instance_weights", "all_domains"]  # the last: text of every domain in each batch
+Need = Literal[
+    "teacher",  # frozen, and read from the cache where that holds it
+    "live_teacher",  # one that learns
+    "instance_weights",
+    "all_domains",  # text of every domain in each batch, while several are learnt from
+    "foreign_text",  # a domain's own stages read all domains' text, with `transfer`
+    "held_out_split",  # training examples that nobody learns from
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a method may build itself from. `teacher` is None unless the method needs it."""
+    """All that a method may build itself from. `teacher` is None unless the method needs it, remembered or live."""
 
     settings: Settings
     student: PreTrainedModel
@@ -42,6 +51,7 @@ class Setup:
     num_domains: int
     updates: int  # in one pass over the student's own examples
     updates_of_all: int  # in one pass over all domains' examples
+    precision: Precision = "float32"  # of the matrix products that a method computes by itself
 
 
 class Method(Protocol):
@@ -63,3 +73,28 @@ class Method(Protocol):
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         """Named terms of one value an example; `losses.reduce` weights and averages them."""
         ...
+
+
+@runtime_checkable
+class Quizzed(Method, Protocol):
+    """A method with a `held_out_split`: before each update it sees how the student does on some of that."""
+
+    def before_update(self, student: PreTrainedModel, batch: Batch, quiz: Batch, stage: Stage) -> Tensor:
+        """Called with the batch that the student is about to learn from, not in autocast; gives the quiz's loss."""
+        ...
+
+
+def has_teacher(kind: type[Method]) -> bool:
+    """Whether the method learns from a meta-teacher, one that is remembered or one that is live."""
+    return bool(kind.needs & {"teacher", "live_teacher"})
+
+
+def check_needs(name: str, kind: type[Method]) -> None:
+    """Raise InputError for needs that the pipeline cannot meet together."""
+    if kind.needs >= {"teacher", "live_teacher"}:
+        raise InputError(
+            f"method {name!r} needs both 'teacher' and 'live_teacher': what is remembered of a teacher is no longer "
+            "what it says once it has learnt; keep one of the two"
+        )
+    if "held_out_split" in kind.needs and not hasattr(kind, "before_update"):
+        raise InputError(f"method {name!r} needs 'held_out_split', but has no before_update to be given it")
