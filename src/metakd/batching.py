@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, count, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -152,6 +152,12 @@ class LengthBatches(Sampler[list[int]]):
         self.seed = seed
         self.groups = groups
         self.epoch = 0
+
+    @classmethod
+    def of(cls, features: Encoded, batch_size: int, seed: int, all_domains: bool) -> Self:
+        """Those of `features`; with `all_domains`, text of every domain in each, where there are several."""
+        domains = features.column("domains").numpy() if all_domains else np.zeros(1)
+        return cls(features.lengths, batch_size, seed, domains if len(np.unique(domains)) > 1 else None)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
@@ -35,6 +36,7 @@ from metakd.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup, Stage, has_teacher
 from metakd.progress import console, notice
+from metakd.prototypes import transfer_weights
 from metakd.runs import MODEL_FILES, Run, is_done
 from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 from metakd.teachers import load_teacher
@@ -60,7 +62,8 @@ class Lesson:
         if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start knows none of it
             train, quiz = hold_out(train, run.settings.seed)
         if domain is not None:
-            train, quiz, dev = (of_domain(part, domain) for part in (train, quiz, dev))
+            quiz, dev = of_domain(quiz, domain), of_domain(dev, domain)
+            train = train if "foreign_text" in METHODS[method].needs else of_domain(train, domain)
         folder = run.student_folder(method, domain) if domain else run.shared_folder(method)
         return cls(method, domain, folder, run.distill_fingerprint(method, domain), train, quiz, dev)
 
@@ -243,6 +246,10 @@ def _features(run: Run, lesson: Lesson, tokenizer: Any, cache: TeacherCache | No
         features = features.with_columns(instance_weights=run.instance_weights(lesson.examples))
     if cache is not None:
         features = features.with_columns(**{engine.CACHE_ROW: cache.rows([e.id for e in lesson.examples])})
+    if cache is not None and lesson.domain is not None and "foreign_text" in METHODS[lesson.method].needs:
+        own = torch.tensor([e.domain == lesson.domain for e in lesson.examples])
+        h = cache.read(features.column(engine.CACHE_ROW), NO_LAYERS).representation
+        features = features.with_columns(transfer=transfer_weights(h, features.column("labels"), own).numpy())
     return features
 
 

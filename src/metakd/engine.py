@@ -142,7 +142,7 @@ def fit(
     with Progress(plan.name, updates * plan.epochs) as progress, tokens:
         trainer = _Trainer(
             name=plan.name,
-            batches=_batches(features, plan),
+            batches=LengthBatches.of(features, settings.batch_size, settings.seed, plan.all_domains),
             quiz=quiz,
             model=learner,
             args=_arguments(plan, updates),
@@ -180,13 +180,6 @@ def _arguments(plan: Plan, updates: int) -> TrainingArguments:
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value an example
     return arguments
-
-
-def _batches(features: Encoded, plan: Plan) -> LengthBatches:
-    """Of like length; with text of every domain in each where the plan wants that and there are several."""
-    several = plan.all_domains and len(features.column("domains").unique()) > 1
-    groups = features.column("domains").numpy() if several else None
-    return LengthBatches(features.lengths, plan.settings.batch_size, plan.settings.seed, groups)
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:

@@ -41,7 +41,7 @@ def plain(settings: Settings) -> dict[str, Any]:
 
 
 def main(settings: Settings) -> list[Variant]:
-    """Meta-KD, baselines of the paper and rivals on labels alone."""
+    """Meta-KD, metakd's own, two neighbours, baselines of the paper, and rivals on labels alone."""
     tinybert = plain(settings)
     own = settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
     together = {"shared_epochs": settings.shared_epochs + own, "match_epochs": 0, "predict_epochs": 0}
@@ -50,6 +50,9 @@ def main(settings: Settings) -> list[Variant]:
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("meta_teacher_kd", tinybert),
         Variant("shared", META_KD | together),
+        Variant("cross_domain", {"method": "cross_domain"}),
+        Variant("hrkd", {"method": "hrkd"}),
+        Variant("metadistil", {"method": "metadistil"}),
         Variant("mix_kd", tinybert | NO_DOMAINS, "mixture teacher"),
         Variant("single_kd", tinybert | NO_DOMAINS, "single teachers", scope="alone"),
         Variant("mtl_kd", tinybert | NO_DOMAINS | {"heads": "domain"}, "multi-task teacher"),

@@ -102,7 +102,9 @@ def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, f
     for method in run.methods:
         quizzed = "held_out_split" in METHODS[method].needs
         each = learning * (1 + QUIZ * quizzed) + (1 + BACKWARD) * teacher.computing * quizzed
-        work[f"distill ({method})"] = sum(stage.epochs for stage in run.stages[method]) * rows * each
+        passes = len(run.data.domains) if "foreign_text" in METHODS[method].needs else 1
+        epochs = sum(stage.epochs * (1 if stage.shared else passes) for stage in run.stages[method])
+        work[f"distill ({method})"] = epochs * rows * each
     return work
 
 

@@ -95,6 +95,25 @@ def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
     return weights / mean if mean > 0 else torch.ones_like(weights)
 
 
+def transfer_weights(
+    representations: Tensor,  # (N, H), h of every example
+    labels: Tensor,  # (N,) int
+    own: Tensor,  # (N,) bool: the examples of the domain that is to gain by the others
+) -> Tensor:  # (N,)
+    """How far each example transfers to one domain: 1 for its own, at most that for others', 0 for a class it lacks.
+
+    Others' examples count as their h resembles the domain's prototype of their class, relative to how its own
+    examples of that class resemble it on average: w_i = clamp(cos(p^m, h_i) / mean_own cos(p^m, h), 0, 1), m = y_i.
+    """
+    weights = own.float()
+    for label in labels[own].unique():
+        of_class = labels == label
+        likeness = F.cosine_similarity(representations[of_class], representations[of_class & own].mean(0), dim=-1)
+        usual = likeness[own[of_class]].mean().clamp(min=1e-6)
+        weights[of_class] = torch.where(own[of_class], 1.0, (likeness / usual).clamp(0, 1))
+    return weights
+
+
 def effective_share(weights: Tensor) -> float:
     """(Σ w)² / (N Σ w²) of (N,) weights: 1 where every example counts alike, 1/N where one alone does."""
     w = weights.double()

@@ -1,6 +1,7 @@
 """The methods by name. A new one is a file beside this and a line here."""
 
 from metakd.methods.base import Method
+from metakd.methods.cross_domain import CrossDomain
 from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.fine_tuned_shared import FineTunedShared
 from metakd.methods.hrkd import HRKD
@@ -9,6 +10,7 @@ from metakd.methods.metadistil import MetaDistil
 
 METHODS: dict[str, type[Method]] = {
     "meta_kd": MetaKD,
+    "cross_domain": CrossDomain,
     "hrkd": HRKD,
     "metadistil": MetaDistil,
     "fine_tuned": FineTuned,
