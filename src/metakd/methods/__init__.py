@@ -8,7 +8,7 @@ from metakd.methods.metadistil import MetaDistil
 
 METHODS: dict[str, type[Method]] = {
     "meta_kd": MetaKD,
-    "metadistil": MetaDistil,
     "fine_tuned": FineTuned,
     "fine_tuned_shared": FineTunedShared,
+    "metadistil": MetaDistil,
 }
