@@ -8,8 +8,8 @@ HEAD = """# Settings
 
 Every setting is a flag (`--gamma2 0.5`), a key of the YAML file given by `--config` (`gamma2: 0.5`) and a field of
 `metakd.Settings`. Flags go before the file, the file before the defaults. "Paper" is the value in Pan et al. (ACL 2021)
-or in the training scripts of its authors; `examples/paper.yaml` holds them as a file. This page is made of the code by
-`docs/settings_table.py`.
+or in the training scripts of its authors; `examples/paper-amazon.yaml` holds them as a file. This page is made of the
+code by `docs/settings_table.py`.
 
 | setting | default | paper | what it is |
 |---|---|---|---|"""

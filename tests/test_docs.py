@@ -28,9 +28,21 @@ def test_the_settings_page_is_up_to_date() -> None:
     assert made.stdout == (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
-def test_the_papers_settings_are_settings() -> None:
-    settings = Settings.build(read_settings_file(ROOT / "examples" / "paper.yaml"))
+@pytest.mark.parametrize("setting", ["amazon", "multinli"])
+def test_the_papers_settings_can_be_planned(
+    metakd: Callable[..., Any], checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, setting: str
+) -> None:
+    """A student narrower than its teacher, with another number of heads, stands for the paper's two models."""
+    config = ROOT / "examples" / f"paper-{setting}.yaml"
+    settings = Settings.build(read_settings_file(config))
+    assert (settings.base, settings.student) == ("bert-base-uncased", "huawei-noah/TinyBERT_General_4L_312D")
     assert (settings.shared_epochs, settings.match_epochs, settings.predict_epochs) == (0, 10, 3)
+    models = ("--base", checkpoint(), "--student", checkpoint(hidden_size=8, num_hidden_layers=2), "--max-length", "16")
+    where = ("--data", toy_data, "--output", tmp_path / "run")
+    code, out, err = metakd("run", "--dry-run", "--config", config, *where, *models)
+    assert code == 0, err
+    assert "distill (meta_kd)" in out
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_method_is_added_in_one_file_as_the_docs_show(
