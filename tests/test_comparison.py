@@ -109,6 +109,7 @@ def test_the_table_has_a_line_a_model() -> None:
     wrong = {"books": np.array([[0, 1, 0, 1]]), "kitchen": np.array([[0, 0, 0, 1]])}
     results = compare("ours", {"ours": right, "other": wrong}) | {
         "teachers": {},
+        "checks": {},
         "examples": {"books": 4, "kitchen": 4},
         "split": "test",
         "data": "reviews",

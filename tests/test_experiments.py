@@ -59,8 +59,16 @@ def test_main_scores_every_variant_and_teacher_and_goes_on_where_it_stopped(
     by_name = {row["variant"]: row for row in rows}
     share = sum(map(int, by_name["meta_kd"]["right"]["books"])) / 12
     assert found["students"]["meta_kd"]["domains"]["books"] == pytest.approx(share)
+    checks = found["checks"]["meta_kd"]
+    probed = ["domain by chance", "domain read off E(x)", "domain read off h"]
+    assert list(checks) == [*probed, "effective share of t", "effective share of λ"]
+    assert all(0 < value <= 1 for value in checks.values())
+    assert "effective share of t" not in found["checks"]["mix_kd"]  # which weighs nothing
+    assert "single_kd" not in found["checks"]  # several teachers
     assert by_name["single_kd"]["settings"]["shared_epochs"] == 2  # two domains: as many updates on one's own text
-    assert "| meta teacher |" in (tmp_path / "main.md").read_text(encoding="utf-8")
+    page = (tmp_path / "main.md").read_text(encoding="utf-8")
+    assert "| meta teacher |" in page
+    assert "| domain read off h |" in page
     left = {path.name.partition("-")[0].removesuffix(".lock") for path in tmp_path.iterdir()}
     assert left == {"rows.jsonl", "main.json", "main.md", "instance_weights", "meta_teacher"} | {
         *("teacher_cache", "experiment")  # their locks

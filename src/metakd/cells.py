@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from metakd.artifacts import environment, fingerprint
+from metakd.artifacts import environment, fingerprint, read_manifest
 from metakd.batching import updates_a_pass
 from metakd.config import Settings
 from metakd.distillation import distill_all, forget
@@ -22,6 +22,8 @@ from metakd.methods.base import has_teacher
 from metakd.pipeline import teach, weigh
 from metakd.runs import Run
 from metakd.scoring import right_answers
+
+PROBES = {"chance": "domain by chance", "pooled": "domain read off E(x)", "representation": "domain read off h"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,19 @@ class Cell:
             folders |= dict(zip(own, distill_all(run, own, [self.settings.method]), strict=True))
             if run.cache_folder not in kept:
                 forget(run)
-        yield self._row(self.students, self.variant.name, folders, started)
+        yield self._row(self.students, self.variant.name, folders, started) | {"checks": self._checks(folders.values())}
+
+    def _checks(self, students: Iterable[Path]) -> dict[str, float]:
+        """What the weights t and λ and the domain loss came to, where one teacher has taught all: names -> values."""
+        (run, _), *others = self.parts
+        if others or len(run.teachers) > 1 or "teacher" not in METHODS[self.settings.method].needs:
+            return {}
+        teacher, weights = read_manifest(run.teacher_folder), read_manifest(run.weights_folder)
+        trust = [m["expertise"]["effective_share"] for m in map(read_manifest, students) if m and "expertise" in m]
+        found = {PROBES[name]: value for name, value in (teacher or {}).get("domain_probe", {}).items()}
+        found["effective share of t"] = weights["weights"]["effective_share"] if weights else None
+        found["effective share of λ"] = sum(trust) / len(trust) if trust else None
+        return {name: value for name, value in found.items() if value is not None}
 
     def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
         domains, loaded = {}, dict[Path, Classifier]()

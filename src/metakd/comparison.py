@@ -147,7 +147,19 @@ def markdown(results: Mapping[str, Any]) -> str:
     told += f"{', '.join(map(str, results['seeds']))}. {results['verdict']}"
     if "best" in results:
         told += f" Best trials: {'; '.join(found['trial'] for found in results['best'].values())}."
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + told + "\n"
+    return _table(lines) + "\n" + told + "\n" + _checks(results["checks"])
+
+
+def _checks(checks: Mapping[str, Mapping[str, float]]) -> str:
+    """What weights and domain loss came to, where it is known: shares between 0 and 1."""
+    names = list(dict.fromkeys(name for found in checks.values() for name in found))
+    lines = [["", *names], ["---", *["---:"] * len(names)]]
+    lines += [[v, *(f"{own[n]:.3f}" if n in own else "" for n in names)] for v, own in checks.items()]
+    return "\n" + _table(lines) if names else ""
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def _difference(found: Mapping[str, Any] | None) -> list[str]:

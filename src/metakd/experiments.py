@@ -203,8 +203,15 @@ def _results(name: str, cells: Sequence[Cell], rows: Rows, reference: str) -> di
         "made_with": _made_with([*used]),
         "teachers": {variant: summary(_values([*own.values()])) for variant, own in teachers.items()},
         **(compared := compare(reference, {variant: _values(own) for variant, own in students.items()})),
+        "checks": {variant: found for variant, own in students.items() if (found := _mean_checks(own))},
         **_best([cell.variant for cell in cells], compared["students"]),
     }
+
+
+def _mean_checks(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The mean over seeds of what weights and domain loss came to."""
+    found = [row.get("checks", {}) for row in rows]
+    return {name: float(np.mean([own[name] for own in found])) for name in found[0] if all(name in f for f in found)}
 
 
 def _best(variants: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
