@@ -264,8 +264,10 @@ def test_an_experiment_from_the_command_line(
 ) -> None:
     common = ("--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "out", "--allow-weak-teacher")
     quick = ("--max-length", "16", "--teacher-epochs", "1", "--seeds", "0", "--cut", "60/0/40")
-    code, out, err = metakd("experiment", "size", *common, *quick)
+    code, out, err = metakd("experiment", "size", *common, *quick, "--split", "test", "--reference", "2 layers")
     assert code == 0, err
+    assert (tmp_path / "out" / "size-on-test-against-2 layers.md").is_file()
+    assert "size-on-test-against-2 layers.md" in out
     assert "| 4 layers |" in out
     assert "cell 1 of 4" in err
 
@@ -279,6 +281,7 @@ def test_an_experiment_from_the_command_line(
         (("main", "--cut", "60/40"), "that make 100"),
         (("main", "--cut", "100/0/0"), "nothing to score on"),
         (("main", "--tuned", "nowhere.json"), "--tuned nowhere.json: not what `metakd experiment tune` writes"),
+        (("main", "--split", "train"), "split = 'train': dev, to choose by, or test, to report"),
         (("main", "--merge", "nowhere.jsonl"), "--merge nowhere.jsonl: cannot be read"),
     ],
 )

@@ -28,6 +28,7 @@ def experiment(
     seeds: Annotated[str, typer.Option(help="Seeds of teachers and students: '0,1,2'.")] = "0,1,2",
     cut: Annotated[str, typer.Option(help="Cut all rows anew: percent for train/dev/test, such as '60/0/40'.")] = "",
     only: Annotated[str, typer.Option(help="Lines of the experiment, if not all: 'meta_kd,single_kd'.")] = "",
+    split: Annotated[str | None, typer.Option(help="What is scored: 'dev' to choose by, 'test' to report.")] = None,
     reference: Annotated[str | None, typer.Option(help="Variant that the others are held against.")] = None,
     tuned: Annotated[Path | None, typer.Option(help="tune.json, whose best trial each line takes.")] = None,
     merge: Annotated[list[Path] | None, typer.Option(help="rows.jsonl of another machine; may be repeated.")] = None,
@@ -45,6 +46,7 @@ def experiment(
     from metakd.comparison import markdown
     from metakd.domains import load_dataset
     from metakd.experiments import experiment as run_experiment
+    from metakd.experiments import report_name
 
     found = load_dataset(data, settings.seed, **settings.reading())
     found = found.cut_anew(*shares[1:]) if shares else found
@@ -54,13 +56,15 @@ def experiment(
     asked: dict[str, Any] = {
         "seeds": numbers,
         "only": lines,
+        "split": split,
         "reference": reference,
         "tuned": tuned,
         "merge": merge or [],
     }
     results = run_experiment(name, found, settings, output, **asked)
+    stem = report_name(name, split, reference)
     stdout.print(markdown(results), soft_wrap=True)
-    stdout.print(f"report: {output / f'{name}.md'} and {name}.json", soft_wrap=True)
+    stdout.print(f"report: {output / f'{stem}.md'} and {stem}.json", soft_wrap=True)
 
 
 def _numbers(text: str, separator: str, flag: str, example: str) -> list[int]:

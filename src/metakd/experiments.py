@@ -85,20 +85,22 @@ def experiment(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     only: Sequence[str] = (),
+    split: str | None = None,
     reference: str | None = None,
     tuned: Path | None = None,
     merge: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Run every cell of the experiment that `folder` (or a file of `merge`) has no row of, and compare them.
 
-    `only` names lines of the experiment, if not all are wanted; `reference` is the one that all others are held
-    against (by default the first); `tuned` is what `tune` wrote, whose best trial each line of `main` then takes.
-    Writes NAME.json and NAME.md.
+    `only` names lines of the experiment, if not all are wanted; `split` is what they are scored on (by default test,
+    or dev where there is none, and for `tune`); `reference` is the line that all others are held against (by default
+    the first); `tuned` is what `tune` wrote, whose best trial each line of `main` then takes. Writes NAME.json and
+    NAME.md; a split or a reference that was asked for is part of that name.
     """
     variants = _variants(name, settings, data, only, _read_best(tuned) if tuned else {})
-    split = "dev" if name == "tune" else data.scored_split or "test"
-    _check(name, variants, data, split, seeds, reference)
-    cells = [Cell.of(variant, seed, split, settings, data, folder) for seed in seeds for variant in variants]
+    scored = split or ("dev" if name == "tune" else data.scored_split or "test")
+    _check(name, variants, data, scored, seeds, reference)
+    cells = [Cell.of(variant, seed, scored, settings, data, folder) for seed in seeds for variant in variants]
     for run in [cell.parts[0][0] for cell in cells]:
         check_models(run.settings)
         _ = run.stages
@@ -109,10 +111,15 @@ def experiment(
         _run(cells, rows)
         _remove(folder, "teacher_cache-*", "checkpoints", *STUDENTS)
         results = _results(name, cells, rows, reference or variants[0].name)
-        stem = f"{name}-against-{folder_name(reference)}" if reference else name
+        stem = report_name(name, split, reference)
         write_json(folder / f"{stem}.json", results)
         write_text(folder / f"{stem}.md", markdown(results))
     return results
+
+
+def report_name(name: str, split: str | None, reference: str | None) -> str:
+    """Of the two files that an experiment writes, without their suffixes."""
+    return name + (f"-on-{split}" if split else "") + (f"-against-{folder_name(reference)}" if reference else "")
 
 
 def _run(cells: Sequence[Cell], rows: Rows) -> None:
@@ -168,7 +175,9 @@ def _check(
         faults.append(f"reference = {against!r}: the experiment has {', '.join(v.name for v in variants)}")
     scored = Counter(e.domain for e in data.splits.get(split, []))
     few = [domain for domain in data.domains if scored[domain] < 2]
-    if not scored:
+    if split not in ("dev", "test"):
+        faults.append(f"split = {split!r}: dev, to choose by, or test, to report")
+    elif not scored:
         faults.append(f"{data.name}: nothing to score on; add {split}.jsonl, or rows for it by --cut")
     elif few:
         faults.append(f"{data.name}: intervals need two rows of {split} a domain; there are fewer of {', '.join(few)}")
