@@ -23,6 +23,7 @@ from metakd.pipeline import teach, weigh
 from metakd.runs import Run
 from metakd.scoring import right_answers
 
+HELD_OUT = ("dev", "test")
 PROBES = {"chance": "domain by chance", "pooled": "domain read off E(x)", "representation": "domain read off h"}
 
 
@@ -32,13 +33,10 @@ class Cell:
 
     variant: Variant
     seed: int
-    split: str  # that it is scored on
     parts: list[tuple[Run, list[str]]]  # with the domains that it makes students of
 
     @classmethod
-    def of(
-        cls, variant: Variant, seed: int, split: str, settings: Settings, data: MultiDomainDataset, folder: Path
-    ) -> Cell:
+    def of(cls, variant: Variant, seed: int, settings: Settings, data: MultiDomainDataset, folder: Path) -> Cell:
         always = {"seed": seed, "rival": False, "keep_cache": True, "allow_weak_teacher": True}
 
         def run(part: MultiDomainDataset, *schools: Run, **more: Any) -> Run:
@@ -54,13 +52,13 @@ class Cell:
         left = data.thinned(variant.percent, seed)
         if variant.scope in ("all", "several"):
             schools = [run(left.only(domain)) for domain in data.domains] if variant.scope == "several" else []
-            return cls(variant, seed, split, [(run(left, *schools), data.domains)])
+            return cls(variant, seed, [(run(left, *schools), data.domains)])
         own = {
             "alone": by_itself,
             "rare": lambda domain: run(data.thinned(variant.percent, seed, domain)),
             "unseen": lambda domain: run(left, run(left.without(domain))),
         }[variant.scope]
-        return cls(variant, seed, split, [(own(domain), [domain]) for domain in data.domains])
+        return cls(variant, seed, [(own(domain), [domain]) for domain in data.domains])
 
     @property
     def settings(self) -> Settings:
@@ -70,16 +68,14 @@ class Cell:
     def students(self) -> str:
         """The key of its students' row: all that they depend on."""
         method = self.settings.method
-        marks = [run.distill_fingerprint(method, domain) for run, own in self.parts for domain in own]
-        return fingerprint(marks, self.split)
+        return fingerprint([run.distill_fingerprint(method, domain) for run, own in self.parts for domain in own])
 
     @cached_property
     def teachers(self) -> str | None:
         """The key of its teachers' row, if the variant names one: the teachers, and what they are scored on."""
         if not self.variant.teacher:
             return None
-        marks = [(run.teach_fingerprint, run.data_fingerprint, own) for run, own in self.parts]
-        return fingerprint(marks, self.split)
+        return fingerprint([(run.teach_fingerprint, run.data_fingerprint, own) for run, own in self.parts])
 
     @property
     def keys(self) -> set[str]:
@@ -128,19 +124,22 @@ class Cell:
         return {name: value for name, value in found.items() if value is not None}
 
     def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
-        domains, loaded = {}, dict[Path, Classifier]()
+        """What the models in `folders` get right of dev and of test: to choose by, and to report."""
+        right: dict[str, dict[str, str]] = {split: {} for split in HELD_OUT if self.parts[0][0].data.splits.get(split)}
+        loaded = dict[Path, Classifier]()
         for run, own in self.parts:
             for domain in own:
                 folder = folders[domain]
                 loaded = loaded if folder in loaded else {folder: Classifier.load(folder)}
-                rights = right_answers(of_domain(run.data.splits[self.split], domain), run.data.labels, loaded[folder])
-                domains[domain] = "".join(map(str, rights.astype(int)))
+                for split, domains in right.items():
+                    examples = of_domain(run.data.splits[split], domain)
+                    marks = right_answers(examples, run.data.labels, loaded[folder])
+                    domains[domain] = "".join(map(str, marks.astype(int)))
         return {
             "key": key,
             "variant": name,
             "seed": self.seed,
-            "split": self.split,
-            "right": domains,
+            "right": right,
             "seconds": round(time.monotonic() - started, 1),
             "settings": self.settings.model_dump(mode="json") | {"precision": self.parts[0][0].precision},
             "environment": environment(),

@@ -66,9 +66,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             row = json.loads(line)
-            if any(set(marks) - {"0", "1"} for marks in row["right"].values()):
+            if any(set(marks) - {"0", "1"} for domains in row["right"].values() for marks in domains.values()):
                 raise ValueError("not marks")
-            rows.append(row | {name: row[name] for name in ("key", "variant", "seed", "split", "environment")})
+            rows.append(row | {name: row[name] for name in ("key", "variant", "seed", "environment")})
         except (ValueError, TypeError, KeyError, AttributeError):
             raise InputError(f"{path}, line {number}: not the row of a cell; remove it, or the file") from None
     return rows
@@ -100,7 +100,7 @@ def experiment(
     variants = _variants(name, settings, data, only, _read_best(tuned) if tuned else {})
     scored = split or ("dev" if name == "tune" else data.scored_split or "test")
     _check(name, variants, data, scored, seeds, reference)
-    cells = [Cell.of(variant, seed, scored, settings, data, folder) for seed in seeds for variant in variants]
+    cells = [Cell.of(variant, seed, settings, data, folder) for seed in seeds for variant in variants]
     for run in [cell.parts[0][0] for cell in cells]:
         check_models(run.settings)
         _ = run.stages
@@ -110,7 +110,7 @@ def experiment(
             rows.merge(path, set[str]().union(*(cell.keys for cell in cells)))
         _run(cells, rows)
         _remove(folder, "teacher_cache-*", "checkpoints", *STUDENTS)
-        results = _results(name, cells, rows, reference or variants[0].name)
+        results = _results(name, cells, rows, scored, reference or variants[0].name)
         stem = report_name(name, split, reference)
         write_json(folder / f"{stem}.json", results)
         write_text(folder / f"{stem}.md", markdown(results))
@@ -194,7 +194,7 @@ def _read_best(path: Path) -> dict[str, dict[str, Any]]:
         raise InputError(f"--tuned {path}: not what `metakd experiment tune` writes, with its best trials") from None
 
 
-def _results(name: str, cells: Sequence[Cell], rows: Rows, reference: str) -> dict[str, Any]:
+def _results(name: str, cells: Sequence[Cell], rows: Rows, split: str, reference: str) -> dict[str, Any]:
     students: dict[str, list[dict[str, Any]]] = {}
     teachers: dict[str, dict[int, dict[str, Any]]] = {}
     for cell in cells:
@@ -206,12 +206,12 @@ def _results(name: str, cells: Sequence[Cell], rows: Rows, reference: str) -> di
     return {
         "experiment": name,
         "data": cells[0].parts[0][0].data.name,
-        "split": first["split"],
-        "examples": {domain: len(marks) for domain, marks in first["right"].items()},
+        "split": split,
+        "examples": {domain: len(marks) for domain, marks in first["right"][split].items()},
         "seeds": [row["seed"] for row in students[reference]],
         "made_with": _made_with([*used]),
-        "teachers": {variant: summary(_values([*own.values()])) for variant, own in teachers.items()},
-        **(compared := compare(reference, {variant: _values(own) for variant, own in students.items()})),
+        "teachers": {variant: summary(_values([*own.values()], split)) for variant, own in teachers.items()},
+        **(compared := compare(reference, {variant: _values(own, split) for variant, own in students.items()})),
         "checks": {variant: found for variant, own in students.items() if (found := _mean_checks(own))},
         **_best([cell.variant for cell in cells], compared["students"]),
     }
@@ -242,6 +242,7 @@ def _made_with(rows: Sequence[dict[str, Any]]) -> list[str]:
     return sorted(found)
 
 
-def _values(rows: Sequence[dict[str, Any]]) -> Values:
+def _values(rows: Sequence[dict[str, Any]], split: str) -> Values:
     """What was right of each domain, (seeds, examples)."""
-    return {d: np.array([[int(mark) for mark in row["right"][d]] for row in rows]) for d in rows[0]["right"]}
+    marks = [row["right"][split] for row in rows]
+    return {d: np.array([[int(mark) for mark in own[d]] for own in marks]) for d in marks[0]}
