@@ -9,7 +9,7 @@ demo: install  ## four small models of the reviews that come with metakd, and a 
 	$(BIN)/metakd demo --resume --output runs/demo
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical
 
 lint: install
 	$(BIN)/ruff check .

@@ -80,7 +80,7 @@ SETTINGS = [
     (RUN + " --alpha 2", "alpha = '2': Input should be less than or equal to 1"),
     (RUN + " --seed one", "seed = 'one'"),
     (RUN + " --alpha 2 --gamma1 -1", "2 faults"),
-    (RUN + " --method magic", "there are meta_kd, fine_tuned"),
+    (RUN + " --method magic", "there are meta_kd, cross_domain"),
     (RUN + " --student layers=9", "the base has 4 layers; choose 1 to 4"),
     (RUN + " --student layers=0", "choose 1 to 4"),
     (RUN + " --student nobody/nothing", "nobody/nothing: not found"),
@@ -185,7 +185,7 @@ def test_faults_of_data_model_and_method_come_in_one_message(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_rows(Path("in") / "train.jsonl", [ROWS[0], {**ROWS[1], "text": ""}])
-    for message in ("there are meta_kd, fine_tuned", "row 2, text: is empty", "the base has 4 layers; choose 1 to 4"):
+    for message in ("there are meta_kd, cross_domain", "row 2, text: is empty", "the base has 4 layers; choose 1 to 4"):
         assert_refused(metakd, RUN + " --method magic --student layers=9", places, message)
 
 

@@ -39,9 +39,7 @@ def experiment(
         raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
     settings = Settings.build(values | given)
     numbers = _numbers(seeds, ",", "--seeds", "0,1,2")
-    shares = _numbers(cut, "/", "--cut", "60/0/40") if cut else []
-    if shares and (len(shares) != 3 or sum(shares) != 100):
-        raise InputError(f"--cut {cut}: expected percent for train, dev and test that make 100, such as 60/0/40")
+    shares = _shares(cut)
     load_library()
     from metakd.comparison import markdown
     from metakd.domains import load_dataset
@@ -65,6 +63,13 @@ def experiment(
     stem = report_name(name, split, reference)
     stdout.print(markdown(results), soft_wrap=True)
     stdout.print(f"report: {output / f'{stem}.md'} and {stem}.json", soft_wrap=True)
+
+
+def _shares(cut: str) -> list[int]:
+    shares = _numbers(cut, "/", "--cut", "60/0/40") if cut else []
+    if shares and (len(shares) != 3 or sum(shares) != 100):
+        raise InputError(f"--cut {cut}: expected percent for train, dev and test that make 100, such as 60/0/40")
+    return shares
 
 
 def _numbers(text: str, separator: str, flag: str, example: str) -> list[int]:
