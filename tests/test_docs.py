@@ -14,6 +14,7 @@ import pytest
 
 from conftest import FAST
 from metakd import Settings, methods
+from metakd.comparison import markdown
 from metakd.config import read_settings_file
 from metakd.domains import load_dataset, of_domain
 from metakd.evaluation import TfidfRival
@@ -103,6 +104,15 @@ def test_the_tables_of_performance_are_those_of_the_committed_results() -> None:
     for name in ("speed", "weighing", "kernels"):
         results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
         assert runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))["table"](results) in page
+
+
+def test_the_figures_of_the_evidence_are_those_of_the_committed_rows() -> None:
+    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    folder = ROOT / "benchmarks" / "results" / "evidence"
+    assert markdown(json.loads((folder / "main.json").read_text(encoding="utf-8"))) in page
+    for row in map(json.loads, (folder / "looks.jsonl").read_text(encoding="utf-8").splitlines()):
+        rights = [marks.count("1") / len(marks) for marks in row["right"]["dev"].values()]
+        assert f"| {100 * sum(rights) / len(rights):.1f} |" in page
 
 
 DEMO = ROOT / "src" / "metakd" / "demo_data"

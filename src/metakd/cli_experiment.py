@@ -50,10 +50,9 @@ def experiment(
     found = found.cut_anew(*shares[1:]) if shares else found
     for message in found.notices:
         notice(message)
-    lines = [line.strip() for line in only.split(",") if line.strip()]
     asked: dict[str, Any] = {
         "seeds": numbers,
-        "only": lines,
+        "only": [line.strip() for line in only.split(",") if line.strip()],
         "split": split,
         "reference": reference,
         "tuned": tuned,
