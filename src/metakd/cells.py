@@ -23,7 +23,7 @@ from metakd.pipeline import teach, weigh
 from metakd.runs import Run
 from metakd.scoring import right_answers
 
-HELD_OUT = ("dev", "test")
+SCORED = ("dev", "test")
 PROBES = {"chance": "domain by chance", "pooled": "domain read off E(x)", "representation": "domain read off h"}
 
 
@@ -125,7 +125,7 @@ class Cell:
 
     def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
         """What the models in `folders` get right of dev and of test: to choose by, and to report."""
-        right: dict[str, dict[str, str]] = {split: {} for split in HELD_OUT if self.parts[0][0].data.splits.get(split)}
+        right: dict[str, dict[str, str]] = {split: {} for split in SCORED if self.parts[0][0].data.splits.get(split)}
         loaded = dict[Path, Classifier]()
         for run, own in self.parts:
             for domain in own:
