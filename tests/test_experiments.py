@@ -202,6 +202,20 @@ def _updates(run: Run, variant: Variant, own: int, of_all: int) -> int:
     return sum(stage.epochs * (of_all if stage.shared else own) for stage in stages)
 
 
+def test_trials_of_a_line_differ_and_lines_do_not_fall_together(
+    quick: Settings, toy_data: Path, tmp_path: Path
+) -> None:
+    """Also of students who learn from one domain's text alone, and whatever the teachers' heads are."""
+    data = load_dataset(toy_data)
+    trials = [Cell.of(variant, 0, quick, data, tmp_path) for variant in EXPERIMENTS["tune"](quick)]
+    assert len({cell.students for cell in trials}) == len(trials)
+    alone = next(cell for cell in trials if cell.variant.name == "single_kd, 5 at 0.0002")
+    assert alone.settings.shared_epochs == 5 * 2  # two domains of equal size
+    headed = quick.model_copy(update={"heads": "domain"})
+    lines = [Cell.of(variant, 0, headed, data, tmp_path) for variant in EXPERIMENTS["main"](headed)]
+    assert len({cell.students for cell in lines}) == len(lines)
+
+
 def test_the_teacher_of_an_unseen_domain_has_learnt_from_the_others_alone(
     quick: Settings, toy_data: Path, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ class Cell:
             """With as many updates on its own domain's text as others make on all."""
             own = left.only(domain)
             of_all, of_own = (updates_a_pass(len(part.train), settings.batch_size) for part in (left, own))
-            return run(own, shared_epochs=math.ceil(settings.shared_epochs * of_all / of_own))
+            return run(own, shared_epochs=math.ceil(run(own).settings.shared_epochs * of_all / of_own))
 
         left = data.thinned(variant.percent, seed)
         if variant.scope in ("all", "several"):

@@ -32,7 +32,7 @@ META_KD: dict[str, Any] = {"method": "meta_kd"}
 TRIALS: list[dict[str, Any]] = [
     {"shared_epochs": passes, "shared_learning_rate": rate} for passes in (2, 5) for rate in (2e-4, 4e-4)
 ]
-NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none"}
+NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none", "heads": "one"}
 
 
 def plain(settings: Settings) -> dict[str, Any]:
