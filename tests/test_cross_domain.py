@@ -12,8 +12,13 @@ from conftest import FAST
 from metakd.config import Settings
 from metakd.distillation import Lesson
 from metakd.domains import load_dataset
+from metakd.encoders import forward
+from metakd.engine import Distillation
+from metakd.methods.cross_domain import CrossDomain
+from metakd.methods.meta_kd import MetaKD
 from metakd.prototypes import transfer_weights
 from metakd.runs import Run
+from test_meta_kd import batch_of, setup_of
 
 
 def test_others_count_as_their_h_resembles_the_prototype_of_their_class() -> None:
@@ -37,6 +42,22 @@ def test_only_a_domains_own_stages_read_others_text(
     assert {e.id for e in Lesson.of(run, "cross_domain", "books").examples} == everything
     assert {e.domain for e in Lesson.of(run, "meta_kd", "books").examples} == {"books"}
     assert {e.domain for e in Lesson.of(run, "cross_domain", "books").held_out} == {"books"}
+
+
+def test_what_transfers_weighs_every_term_of_own_stages_beside_trust(checkpoint: Callable[..., Path]) -> None:
+    setup, batch = setup_of(checkpoint(), shared_epochs=1), batch_of(checkpoint())
+    batch["transfer"] = torch.tensor([1.0, 0.0, 0.5, 1.0])
+    method, plain = CrossDomain.build(setup), MetaKD.build(setup)
+    learner = Distillation(setup.student, method, setup.teacher, None).eval()
+    for stage in method.stages():
+        learner.enter(stage)
+        taught, student = learner.taught(batch), forward(setup.student, batch, factors=bool(stage.layers.attention))
+        expected = plain.loss(student, batch, taught, stage)
+        for name, term in method.loss(student, batch, taught, stage).items():
+            assert term.weights is not None
+            trust = expected[name].weights
+            assert trust is not None
+            torch.testing.assert_close(term.weights, trust if stage.shared else trust * batch["transfer"])
 
 
 def test_a_whole_run(

@@ -95,9 +95,15 @@ def test_the_best_trial_on_dev_of_each_line_is_what_main_takes(
     assert tuned["best"]["meta_kd"]["trial"] == max(means, key=means.__getitem__)
     best = tuned["best"]["shared"]
     passes = 1 if "1 at" in best["trial"] else 2
-    assert best["changes"]["shared_epochs"] == passes + 1  # that which the others make on their own domain
+    assert best["settings"] == trials[passes - 1]
     with pytest.raises(InputError, match="no trial of meta_teacher_kd"):
         experiment("main", data, quick, tmp_path, seeds=[0], tuned=tmp_path / "tune.json")
+    with pytest.raises(InputError, match="tuned on other data"):
+        experiment("main", data.only("books"), quick, tmp_path, seeds=[0], tuned=tmp_path / "tune.json")
+    with pytest.raises(InputError, match="chosen on dev"):
+        experiment("main", data, quick, tmp_path, seeds=[0], split="dev", tuned=tmp_path / "tune.json")
+    with pytest.raises(InputError, match="for main and scarce"):
+        experiment("ablation", data, quick, tmp_path, seeds=[0], tuned=tmp_path / "tune.json")
     with pytest.raises(InputError, match="only = 'mine'"):
         experiment("main", data, quick, tmp_path, seeds=[0], only=["mine"])
     found = experiment("main", data, quick, tmp_path, seeds=[0], only=["meta_kd"], tuned=tmp_path / "tune.json")
@@ -164,6 +170,9 @@ def test_scarce_labels_are_of_one_domain_or_of_all(quick: Settings, toy_data: Pa
     few = rows("scarce-all-5", "meta_kd")[0]
     assert all(0 < n <= 0.1 * size for n, size in zip(few, sizes, strict=True))
     assert rows("scarce-5", "meta_kd") == rows("scarce-5", "fine_tuned") == [[few[0], sizes[1]], [sizes[0], few[1]]]
+    assert rows("scarce-5", "multi_teacher") == rows("scarce-5", "meta_kd")
+    schools = cell("scarce-5", "multi_teacher").parts[0][0].schools
+    assert [len(school.data.train) for school in schools] == [few[0], sizes[1]]
     assert rows("scarce-5", "single_kd") == [[few[0], 0], [0, few[1]]]
     assert rows("main", "meta_kd") == [sizes]
     assert len({cell("scarce-all-5", "fine_tuned", seed).students for seed in (0, 1)}) == 2
@@ -296,7 +305,7 @@ def test_an_experiment_from_the_command_line(
         (("main", "--seeds", "a"), "--seeds a: expected numbers"),
         (("main", "--cut", "60/40"), "that make 100"),
         (("main", "--cut", "100/0/0"), "nothing to score on"),
-        (("main", "--tuned", "nowhere.json"), "--tuned nowhere.json: not what `metakd experiment tune` writes"),
+        (("main", "--tuned", "nowhere.json"), "--tuned nowhere.json: cannot be read"),
         (("main", "--split", "train"), "split = 'train': dev, to choose by, or test, to report"),
         (("main", "--merge", "nowhere.jsonl"), "--merge nowhere.jsonl: cannot be read"),
     ],

@@ -32,6 +32,14 @@ def test_each_example_hears_the_head_of_its_own_domain() -> None:
     assert own_head(values, torch.tensor([0, 2, -1]), heads=1) is values
 
 
+def test_a_teacher_of_several_heads_is_scored_as_it_teaches() -> None:
+    """Of a domain it never saw, by the mean of its heads' logits, whichever head is loudest: (0 + 9, 3 + 8) / 2."""
+    logits = torch.tensor([[0.0, 3, 9, 8]])
+    unseen = torch.tensor([-1])
+    scored = own_head(logits.softmax(-1).log(), unseen, 2)
+    assert own_head(logits, unseen, 2).argmax(-1).item() == scored.argmax(-1).item() == 1
+
+
 def test_a_student_of_several_heads_starts_from_their_mean(checkpoint: Callable[..., Path]) -> None:
     source = load_encoder(checkpoint(), ["x: a", "x: b", "y: a", "y: b"])
     student = cut_student(source, [2, 4], LABELS)

@@ -49,13 +49,19 @@ class Cell:
             of_all, of_own = (updates_a_pass(len(part.train), settings.batch_size) for part in (left, own))
             return run(own, shared_epochs=math.ceil(run(own).settings.shared_epochs * of_all / of_own))
 
+        def by_all(part: MultiDomainDataset) -> Run:
+            """Taught by a teacher of each domain."""
+            return run(part, *(run(part.only(domain)) for domain in part.domains))
+
         left = data.thinned(variant.percent, seed)
-        if variant.scope in ("all", "several"):
-            schools = [run(left.only(domain)) for domain in data.domains] if variant.scope == "several" else []
-            return cls(variant, seed, [(run(left, *schools), data.domains)])
+        if variant.scope == "all":
+            return cls(variant, seed, [(run(left), data.domains)])
+        if variant.scope == "several":
+            return cls(variant, seed, [(by_all(left), data.domains)])
         own = {
             "alone": by_itself,
             "rare": lambda domain: run(data.thinned(variant.percent, seed, domain)),
+            "several, rare": lambda domain: by_all(data.thinned(variant.percent, seed, domain)),
             "unseen": lambda domain: run(left, run(left.without(domain))),
         }[variant.scope]
         return cls(variant, seed, [(own(domain), [domain]) for domain in data.domains])

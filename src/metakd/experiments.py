@@ -8,7 +8,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from metakd.config import Settings
 from metakd.distillation import alone
 from metakd.domains import MultiDomainDataset, folder_name
 from metakd.errors import InputError
-from metakd.grids import EXPERIMENTS, Variant
+from metakd.grids import EXPERIMENTS, Variant, tried
 from metakd.progress import console, notice
 from metakd.students import check_models
 
@@ -97,8 +96,9 @@ def experiment(
     the first); `tuned` is what `tune` wrote, whose best trial each line of `main` then takes. Writes NAME.json and
     NAME.md; a split or a reference that was asked for is part of that name.
     """
-    variants = _variants(name, settings, data, only, _read_best(tuned) if tuned else {})
     scored = split or ("dev" if name == "tune" else data.scored_split or "test")
+    best = _read_best(tuned, name, data, scored) if tuned else None
+    variants = _variants(name, settings, data, only, best)
     _check(name, variants, data, scored, seeds, reference)
     cells = [Cell.of(variant, seed, settings, data, folder) for seed in seeds for variant in variants]
     for run in [cell.parts[0][0] for cell in cells]:
@@ -110,7 +110,7 @@ def experiment(
             rows.merge(path, set[str]().union(*(cell.keys for cell in cells)))
         _run(cells, rows)
         _remove(folder, "teacher_cache-*", "checkpoints", *STUDENTS)
-        results = _results(name, cells, rows, scored, reference or variants[0].name)
+        results = _results(name, data, cells, rows, scored, reference or variants[0].name)
         stem = report_name(name, split, reference)
         write_json(folder / f"{stem}.json", results)
         write_text(folder / f"{stem}.md", markdown(results))
@@ -145,7 +145,11 @@ def _remove(folder: Path, *patterns: str) -> None:
 
 
 def _variants(
-    name: str, settings: Settings, data: MultiDomainDataset, only: Sequence[str], best: Mapping[str, dict[str, Any]]
+    name: str,
+    settings: Settings,
+    data: MultiDomainDataset,
+    only: Sequence[str],
+    best: Mapping[str, dict[str, Any]] | None,
 ) -> list[Variant]:
     """Those of the experiment that are asked for, with what `tune` found best of each."""
     if name not in EXPERIMENTS:
@@ -154,14 +158,16 @@ def _variants(
     lines = list(dict.fromkeys(v.trial_of or v.name for v in variants))
     faults = [f"only = {line!r}: the experiment has {', '.join(lines)}" for line in only if line not in lines]
     chosen = [v for v in variants if not only or (v.trial_of or v.name) in only]
-    untuned = [v.name for v in chosen if best and v.name not in best]
+    untuned = [v.name for v in chosen if best is not None and v.name not in best]
     if untuned:
         faults.append(f"tuned: no trial of {', '.join(untuned)}; run `tune` for them, or leave them out by --only")
     if len(data.domains) < 2 and any(v.scope == "unseen" for v in variants):
         faults.append(f"{data.name}: one domain only, so no teacher can have learnt from others")
     if faults:
         raise InputError.collect(f"experiment {name}", faults)
-    return [replace(v, changes=best.get(v.name, v.changes)) for v in chosen]
+    if best is None:
+        return chosen
+    return [next(w for w in tried(EXPERIMENTS[name], settings, best[v.name]) if w.name == v.name) for v in chosen]
 
 
 def _check(
@@ -185,16 +191,28 @@ def _check(
         raise InputError.collect(f"experiment {name}", faults)
 
 
-def _read_best(path: Path) -> dict[str, dict[str, Any]]:
-    """The changes of each line's best trial, as `tune` wrote them."""
+def _read_best(path: Path, name: str, data: MultiDomainDataset, split: str) -> dict[str, dict[str, Any]]:
+    """What each line's best trial sets, as `tune` wrote it; InputError where it is not for this experiment."""
+    if name != "main" and not name.startswith("scarce"):
+        raise InputError("--tuned: for main and scarce-...; give other experiments their settings by flags or --config")
     try:
-        best = json.loads(path.read_text(encoding="utf-8"))["best"]
-        return {line: dict(found["changes"]) for line, found in best.items()}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        best = {line: dict(trial["settings"]) for line, trial in found["best"].items()}
+        made_on = found["data_fingerprint"], found["split"]
+    except OSError as error:
+        raise InputError(f"--tuned {path}: cannot be read ({error.strerror})") from None
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise InputError(f"--tuned {path}: not what `metakd experiment tune` writes, with its best trials") from None
+    if made_on[0] != data.fingerprint:
+        raise InputError(f"--tuned {path}: tuned on other data, or cut otherwise; repeat --data and --cut of `tune`")
+    if made_on[1] == split:
+        raise InputError(f"--tuned {path}: chosen on {split}, which cannot be reported on too; cut a split for each")
+    return best
 
 
-def _results(name: str, cells: Sequence[Cell], rows: Rows, split: str, reference: str) -> dict[str, Any]:
+def _results(
+    name: str, data: MultiDomainDataset, cells: Sequence[Cell], rows: Rows, split: str, reference: str
+) -> dict[str, Any]:
     students: dict[str, list[dict[str, Any]]] = {}
     teachers: dict[str, dict[int, dict[str, Any]]] = {}
     for cell in cells:
@@ -205,8 +223,9 @@ def _results(name: str, cells: Sequence[Cell], rows: Rows, split: str, reference
     used = chain(*students.values(), *(own.values() for own in teachers.values()))
     return {
         "experiment": name,
-        "data": cells[0].parts[0][0].data.name,
+        "data": data.name,
         "split": split,
+        "data_fingerprint": data.fingerprint,
         "examples": {domain: len(marks) for domain, marks in first["right"][split].items()},
         "seeds": [row["seed"] for row in students[reference]],
         "made_with": _made_with([*used]),
@@ -230,7 +249,7 @@ def _best(variants: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]
         known = best.get(variant.trial_of)
         if variant.trial_of and (not known or students[variant.name]["mean"] > students[known.name]["mean"]):
             best[variant.trial_of] = variant
-    found = {line: {"trial": v.name, "changes": v.changes} for line, v in best.items()}
+    found = {line: {"trial": v.name, "settings": dict(v.trial)} for line, v in best.items()}
     return {"best": found} if found else {}
 
 

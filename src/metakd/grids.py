@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from metakd.encoders import load_config
 
 # One teacher for all domains; or one for each domain, all of which teach every student; or for each domain's student
 # another one, which knows that domain alone, or of that domain no more than the percentage, or nothing of that domain.
-Scope = Literal["all", "several", "alone", "rare", "unseen"]
+Scope = Literal["all", "several", "alone", "rare", "several, rare", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Variant:
     scope: Scope = "all"
     percent: int = 100  # of the training texts that are left, drawn by seed within domain and label
     trial_of: str = ""  # line of `main` that it is a trial of, if it is one
+    trial: Mapping[str, Any] = field(default_factory=dict)  # what that trial sets, before the line's own changes
 
 
 META_KD: dict[str, Any] = {"method": "meta_kd"}
@@ -63,17 +64,22 @@ def main(settings: Settings) -> list[Variant]:
     ]
 
 
+def tried(line: Callable[[Settings], list[Variant]], settings: Settings, trial: Mapping[str, Any]) -> list[Variant]:
+    """The variants of an experiment as they are with a trial's settings."""
+    found = line(settings.model_copy(update=dict(trial)))
+    return [replace(variant, changes={**trial, **variant.changes}, trial=trial) for variant in found]
+
+
 def tune(settings: Settings) -> list[Variant]:
     """Every line of `main` with every one of TRIALS, to choose between on dev."""
     return [
         replace(
             variant,
-            name=f"{variant.name}, {trial['shared_epochs']} at {trial['shared_learning_rate']:g}",
-            changes=trial | variant.changes,
+            name=f"{variant.name}, {variant.trial['shared_epochs']} at {variant.trial['shared_learning_rate']:g}",
             trial_of=variant.name,
         )
-        for trials in zip(*(main(settings.model_copy(update=trial)) for trial in TRIALS), strict=True)
-        for variant, trial in zip(trials, TRIALS, strict=True)
+        for trials in zip(*(tried(main, settings, trial) for trial in TRIALS), strict=True)
+        for variant in trials
     ]
 
 
@@ -119,7 +125,8 @@ def unseen(settings: Settings) -> list[Variant]:
 
 def scarce(settings: Settings, percent: int, scope: Scope) -> list[Variant]:
     """`main` where `percent` of the texts of all domains are left, or (scope 'rare') of the student's domain alone."""
-    return [replace(v, percent=percent, scope=scope if v.scope == "all" else v.scope) for v in main(settings)]
+    scopes: dict[Scope, Scope] = {"all": "rare", "several": "several, rare"} if scope == "rare" else {}
+    return [replace(v, percent=percent, scope=scopes.get(v.scope, v.scope)) for v in main(settings)]
 
 
 EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {
