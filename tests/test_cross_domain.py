@@ -21,16 +21,30 @@ from metakd.runs import Run
 from test_meta_kd import batch_of, setup_of
 
 
-def test_others_count_as_their_h_resembles_the_prototype_of_their_class() -> None:
-    """Own examples point east and north of it, so their prototype is north-east, 45° from each of them."""
-    h = torch.tensor([[1.0, 0], [0, 1], [1, 1], [0, -1], [2, 0], [5, 5]])
-    labels = torch.tensor([0, 0, 0, 0, 0, 1])
-    own = torch.tensor([True, True, False, False, False, False])
-    weights = transfer_weights(h, labels, own)
-    # as near as the own ones: 1; nearer: no more than 1; opposite: 0; of a class that the domain lacks: 0
-    assert weights.tolist() == pytest.approx([1, 1, 1, 0, 1, 0])
-    slanted = transfer_weights(torch.tensor([[1.0, 0], [1, 3**0.5]]), torch.tensor([0, 0]), torch.tensor([True, False]))
-    assert slanted.tolist() == pytest.approx([1, 0.5])  # cos 60°, of an own mean of 1
+def test_others_count_as_their_place_among_their_own_resembles_the_prototype_of_their_class() -> None:
+    """Home: class 0 lies to the east of the domain's middle and class 1 to the west; abroad, all of it far away.
+
+    Home's class 0 is (1, 1), (1, −1) about the middle (0, 0): prototype (1, 0), each other example 90° away, so that
+    nothing resembles what is left when one is left out and any likeness at all counts in full.
+    """
+    far = torch.tensor([100.0, 50.0])
+    east, west = [[2.0, 0.5], [2.0, -0.5]], [[-2.0, 0.5], [-2.0, -0.5]]
+    abroad = [[2.0, 0.0], [2.0, 4.0], [-2.0, 0.0], [-2.0, -4.0]]
+    h = torch.tensor([*east, *west, *abroad])
+    h[4:] += far
+    labels, domains = torch.tensor([0, 0, 1, 1, 0, 0, 1, 1]), torch.tensor([0] * 4 + [1] * 4)
+    weights = transfer_weights(h, labels, domains, home=0)
+    # the abroad's middle is `far` itself; its class 0 lies at (2, 0) and (2, 4) from it, prototype (2, 2)
+    usual = 3.75 / 4.25  # cosine between (2, 0.5) and (2, −0.5)
+    slanted = 2 / 20**0.5 / usual
+    assert weights.tolist() == pytest.approx([1, 1, 1, 1, 1, slanted, 1, slanted], abs=1e-5)
+
+
+def test_a_class_that_home_lacks_and_what_points_the_other_way_do_not_transfer() -> None:
+    h = torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0], [0, 5]])
+    labels, domains = torch.tensor([0, 1, 1, 0, 2]), torch.tensor([0, 0, 1, 1, 1])
+    weights = transfer_weights(h, labels, domains, home=0)
+    assert weights.tolist() == [1, 1, 0, 0, 0]
 
 
 def test_only_a_domains_own_stages_read_others_text(

@@ -97,16 +97,22 @@ def test_the_best_trial_on_dev_of_each_line_is_what_main_takes(
     passes = 1 if "1 at" in best["trial"] else 2
     assert best["settings"] == trials[passes - 1]
     with pytest.raises(InputError, match="no trial of meta_teacher_kd"):
-        experiment("main", data, quick, tmp_path, seeds=[0], tuned=tmp_path / "tune.json")
+        experiment("main", data, quick, tmp_path, seeds=[0], tuned=tmp_path / "tune-only-meta_kd+shared.json")
     with pytest.raises(InputError, match="tuned on other data"):
-        experiment("main", data.only("books"), quick, tmp_path, seeds=[0], tuned=tmp_path / "tune.json")
+        experiment(
+            "main", data.only("books"), quick, tmp_path, seeds=[0], tuned=tmp_path / "tune-only-meta_kd+shared.json"
+        )
     with pytest.raises(InputError, match="chosen on dev"):
-        experiment("main", data, quick, tmp_path, seeds=[0], split="dev", tuned=tmp_path / "tune.json")
+        experiment(
+            "main", data, quick, tmp_path, seeds=[0], split="dev", tuned=tmp_path / "tune-only-meta_kd+shared.json"
+        )
     with pytest.raises(InputError, match="for main and scarce"):
-        experiment("ablation", data, quick, tmp_path, seeds=[0], tuned=tmp_path / "tune.json")
+        experiment("ablation", data, quick, tmp_path, seeds=[0], tuned=tmp_path / "tune-only-meta_kd+shared.json")
     with pytest.raises(InputError, match="only = 'mine'"):
         experiment("main", data, quick, tmp_path, seeds=[0], only=["mine"])
-    found = experiment("main", data, quick, tmp_path, seeds=[0], only=["meta_kd"], tuned=tmp_path / "tune.json")
+    found = experiment(
+        "main", data, quick, tmp_path, seeds=[0], only=["meta_kd"], tuned=tmp_path / "tune-only-meta_kd+shared.json"
+    )
     assert found["split"] == "test"
     assert len(lines(tmp_path)) == 4 + 1  # the trials and their teacher: main had nothing to train
     (row,) = [row for row in lines(tmp_path) if row["variant"] == tuned["best"]["meta_kd"]["trial"]]
@@ -230,7 +236,7 @@ def test_the_teacher_of_an_unseen_domain_has_learnt_from_the_others_alone(
 ) -> None:
     data = load_dataset(toy_data)
     found = experiment("unseen", data, quick, tmp_path, seeds=[0])
-    assert set(found["teachers"]) == {"meta teacher, domain unseen", "mixture teacher, domain unseen"} | {
+    assert set(found["teachers"]) == {"meta teacher (domain unseen)", "mixture teacher (domain unseen)"} | {
         *("meta teacher", "mixture teacher")
     }
     variant = next(v for v in EXPERIMENTS["unseen"](quick) if v.scope == "unseen")
@@ -307,6 +313,8 @@ def test_an_experiment_from_the_command_line(
         (("main", "--cut", "100/0/0"), "nothing to score on"),
         (("main", "--tuned", "nowhere.json"), "--tuned nowhere.json: cannot be read"),
         (("main", "--split", "train"), "split = 'train': dev, to choose by, or test, to report"),
+        (("main", "--shared-epochs", "0"), "hrkd: method = 'hrkd' cannot be used"),
+        (("main", "--shared-epochs", "0"), "or leave that line out by --only"),
         (("main", "--merge", "nowhere.jsonl"), "--merge nowhere.jsonl: cannot be read"),
     ],
 )

@@ -97,6 +97,16 @@ def test_the_teacher_learns_what_helps_the_student_and_the_student_waits(
     assert not any(weight.grad is not None for model in (student, teacher) for weight in model.parameters())
 
 
+def test_the_teacher_moves_however_small_the_students_rate(checkpoint: Callable[..., Path]) -> None:
+    """AdamW's first step is μ for each weight, up or down, though the meta-gradient is of the order of 1e-9 here."""
+    setup = setup_of(checkpoint(), shared_learning_rate=1e-7)
+    assert setup.teacher is not None
+    method, before = MetaDistil.build(setup), setup.teacher.encoder.classifier.weight.detach().clone()
+    method.before_update(setup.student, batch_of(checkpoint(), 1), batch_of(checkpoint(), 2), method.stages()[0])
+    moved = (setup.teacher.encoder.classifier.weight - before).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, metadistil.TEACHER_LEARNING_RATE), rtol=0.1, atol=0)
+
+
 def test_bfloat16_gives_nearly_the_gradient_of_float32(checkpoint: Callable[..., Path]) -> None:
     gradients = []
     for precision in ("float32", "bfloat16"):
@@ -177,9 +187,12 @@ def test_a_domain_too_small_for_a_quiz_is_refused_before_anything_is_trained(
     few = [e for e in rows if e.domain == "books"] + [e for e in rows if e.domain == "kitchen"][:12]
     for split, part in {"train": few, "test": rows[:8]}.items():
         write_rows(tmp_path / f"{split}.jsonl", [as_row(e) for e in part])
-    with pytest.raises(InputError, match="domain 'kitchen': no label has 10 texts"):
+    with pytest.raises(InputError, match="domain 'kitchen': a quiz needs two labels with 10 texts"):
         open_run(tmp_path / "run", tmp_path, checkpoint(), method="metadistil")
     open_run(tmp_path / "run", tmp_path, checkpoint(), method="meta_kd")
+    one_label = [e for e in rows if e.domain == "books" or e.label == "positive" or e.id == "t-3"]
+    with pytest.raises(InputError, match="domain 'kitchen': a quiz needs two labels"):
+        hold_out(one_label, seed=0)
 
 
 def test_stages_are_those_of_the_rival_with_a_shared_start(checkpoint: Callable[..., Path]) -> None:

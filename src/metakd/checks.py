@@ -20,7 +20,7 @@ from metakd.examples import Example
 from metakd.hardware import device
 from metakd.meta_teacher import NO_LAYERS, MetaTeacher, own_head
 from metakd.progress import notice
-from metakd.prototypes import effective_share, expertise_weights
+from metakd.prototypes import effective_share, expertise_weights, transfer_weights
 from metakd.runs import Run, is_done
 from metakd.teacher_cache import TeacherCache
 
@@ -89,6 +89,19 @@ def trust(run: Run, examples: list[Example], cache: TeacherCache) -> dict[str, A
     instance = torch.tensor(run.instance_weights(examples))
     logits = cache.read(rows, NO_LAYERS).logits
     return spread(expertise_weights(instance, logits, labels, run.settings.expertise == "hard"), "expertise weights")
+
+
+def transfer(
+    run: Run, examples: list[Example], domain: str, cache: TeacherCache
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """How far each example transfers to `domain`, (N,), and how the other domains' weights are distributed."""
+    h = cache.read(torch.tensor(cache.rows([e.id for e in examples])), NO_LAYERS).representation
+    labels = torch.tensor([run.data.labels.index(e.label) for e in examples])
+    domains = torch.tensor([run.data.domains.index(e.domain) for e in examples])
+    home = run.data.domains.index(domain)
+    weights = transfer_weights(h, labels, domains, home)
+    others = weights[domains != home]
+    return weights, spread(others, "transfer weights of other domains' text") if len(others) else {}
 
 
 def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, float | None]:

@@ -59,7 +59,7 @@ def experiment(
         "merge": merge or [],
     }
     results = run_experiment(name, found, settings, output, **asked)
-    stem = report_name(name, split, reference)
+    stem = report_name(name, asked["only"], split, reference, tuned)
     stdout.print(markdown(results), soft_wrap=True)
     stdout.print(f"report: {output / f'{stem}.md'} and {stem}.json", soft_wrap=True)
 

@@ -147,6 +147,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     told += f"{', '.join(map(str, results['seeds']))}. {results['verdict']}"
     if "best" in results:
         told += f" Best trials: {'; '.join(found['trial'] for found in results['best'].values())}."
+    if "tuned" in results:
+        told += " Each line with the settings of its best trial."
     return _table(lines) + "\n" + told + "\n" + _checks(results["checks"])
 
 
@@ -155,7 +157,7 @@ def _checks(checks: Mapping[str, Mapping[str, float]]) -> str:
     names = list(dict.fromkeys(name for found in checks.values() for name in found))
     lines = [["", *names], ["---", *["---:"] * len(names)]]
     lines += [[v, *(f"{own[n]:.3f}" if n in own else "" for n in names)] for v, own in checks.items()]
-    return "\n" + _table(lines) if names else ""
+    return f"\nWhat weights and domain loss came to, as shares of 1:\n\n{_table(lines)}" if names else ""
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:

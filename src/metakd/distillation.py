@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
@@ -19,7 +18,7 @@ from metakd.artifacts import MANIFEST, digest_files, fingerprint, step_folder
 from metakd.attention import record_factors
 from metakd.batching import Collator, Encoded, updates_a_pass
 from metakd.checkpoints import resolve
-from metakd.checks import check_reloaded, check_teacher, trust
+from metakd.checks import check_reloaded, check_teacher, transfer, trust
 from metakd.domains import hold_out, of_domain
 from metakd.encoders import (
     load_config,
@@ -36,7 +35,6 @@ from metakd.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup, Stage, has_teacher
 from metakd.progress import console, notice
-from metakd.prototypes import transfer_weights
 from metakd.runs import MODEL_FILES, Run, is_done
 from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 from metakd.teachers import load_teacher
@@ -210,7 +208,7 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
     with step_folder(lesson.folder, "distill", lesson.mark, facts) as partial:
         method, student, teacher = kind.build(setup), setup.student, setup.teacher
         stages = lesson.own(method.stages())
-        features = _features(run, lesson, tokenizer, cache)
+        features = _features(run, lesson, tokenizer, cache, facts)
         if cache is not None:
             if "instance_weights" in kind.needs and run.settings.expertise != "none":
                 facts["expertise"] = trust(run, lesson.examples, cache)
@@ -239,7 +237,7 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
         facts["check"] = check_reloaded(run, partial, student, tokenizer, lesson.examples, lesson.held_out)
 
 
-def _features(run: Run, lesson: Lesson, tokenizer: Any, cache: TeacherCache | None) -> Encoded:
+def _features(run: Run, lesson: Lesson, tokenizer: Any, cache: TeacherCache | None, facts: dict[str, Any]) -> Encoded:
     """What the student learns from, as tokens, with what else its method needs of each example."""
     features = run.features(lesson.examples, tokenizer)
     if "instance_weights" in METHODS[lesson.method].needs:
@@ -247,9 +245,8 @@ def _features(run: Run, lesson: Lesson, tokenizer: Any, cache: TeacherCache | No
     if cache is not None:
         features = features.with_columns(**{engine.CACHE_ROW: cache.rows([e.id for e in lesson.examples])})
     if cache is not None and lesson.domain is not None and "foreign_text" in METHODS[lesson.method].needs:
-        own = torch.tensor([e.domain == lesson.domain for e in lesson.examples])
-        h = cache.read(features.column(engine.CACHE_ROW), NO_LAYERS).representation
-        features = features.with_columns(transfer=transfer_weights(h, features.column("labels"), own).numpy())
+        weights, facts["transfer"] = transfer(run, lesson.examples, lesson.domain, cache)
+        features = features.with_columns(transfer=weights.numpy())
     return features
 
 

@@ -166,14 +166,15 @@ def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test:
 def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
     """What is left to learn from, and HELD_OUT percent of the texts of each domain and label, drawn by seed.
 
-    Of fewer than 100 / HELD_OUT texts nothing is held out; InputError names the domains that would have no quiz.
+    Of fewer than 100 / HELD_OUT texts nothing is held out; InputError names domains whose quiz would have one label.
     """
     cut = cut_into_splits(train, seed, dev=HELD_OUT, test=0)
-    bare = sorted({e.domain for e in train} - {e.domain for e in cut["dev"]})
+    there, asked = _counts(train), _counts(cut["dev"])
+    bare = [domain for domain in sorted(there) if len(asked[domain]) < min(2, len(there[domain]))]
     if bare:
         raise InputError(
-            f"train, domain {', '.join(map(repr, bare))}: no label has {100 // HELD_OUT} texts, so none can be held "
-            "out for a quiz; give more rows, or choose a --method that needs no held-out split"
+            f"train, domain {', '.join(map(repr, bare))}: a quiz needs two labels with {100 // HELD_OUT} texts each to "
+            "hold some out; give more rows, or choose a --method that needs no held-out split"
         )
     return cut["train"], cut["dev"]
 

@@ -19,7 +19,7 @@ from metakd.cells import Cell
 from metakd.comparison import Values, compare, markdown, summary
 from metakd.config import Settings
 from metakd.distillation import alone
-from metakd.domains import MultiDomainDataset, folder_name
+from metakd.domains import LONGEST_NAME, MultiDomainDataset, folder_name
 from metakd.errors import InputError
 from metakd.grids import EXPERIMENTS, Variant, tried
 from metakd.progress import console, notice
@@ -94,16 +94,14 @@ def experiment(
     `only` names lines of the experiment, if not all are wanted; `split` is what they are scored on (by default test,
     or dev where there is none, and for `tune`); `reference` is the line that all others are held against (by default
     the first); `tuned` is what `tune` wrote, whose best trial each line of `main` then takes. Writes NAME.json and
-    NAME.md; a split or a reference that was asked for is part of that name.
+    NAME.md, named by `report_name`.
     """
     scored = split or ("dev" if name == "tune" else data.scored_split or "test")
     best = _read_best(tuned, name, data, scored) if tuned else None
     variants = _variants(name, settings, data, only, best)
     _check(name, variants, data, scored, seeds, reference)
     cells = [Cell.of(variant, seed, settings, data, folder) for seed in seeds for variant in variants]
-    for run in [cell.parts[0][0] for cell in cells]:
-        check_models(run.settings)
-        _ = run.stages
+    _check_methods(name, cells)
     with alone(folder / "experiment.lock", "runs an experiment here"):
         rows = Rows(folder / ROWS_FILE)
         for path in merge:
@@ -111,15 +109,31 @@ def experiment(
         _run(cells, rows)
         _remove(folder, "teacher_cache-*", "checkpoints", *STUDENTS)
         results = _results(name, data, cells, rows, scored, reference or variants[0].name)
-        stem = report_name(name, split, reference)
+        results |= {"tuned": {variant.name: dict(variant.trial) for variant in variants}} if tuned else {}
+        stem = report_name(name, only, split, reference, tuned)
         write_json(folder / f"{stem}.json", results)
         write_text(folder / f"{stem}.md", markdown(results))
     return results
 
 
-def report_name(name: str, split: str | None, reference: str | None) -> str:
-    """Of the two files that an experiment writes, without their suffixes."""
-    return name + (f"-on-{split}" if split else "") + (f"-against-{folder_name(reference)}" if reference else "")
+def report_name(
+    name: str,
+    only: Sequence[str] = (),
+    split: str | None = None,
+    reference: str | None = None,
+    tuned: Path | None = None,
+) -> str:
+    """Of the two files that an experiment writes, without their suffixes: what was asked for is part of it."""
+    parts = [name]
+    if only:
+        parts.append("only-" + "+".join(map(folder_name, only)))
+    if tuned:
+        parts.append("tuned")
+    if split:
+        parts.append(f"on-{split}")
+    if reference:
+        parts.append(f"against-{folder_name(reference)}")
+    return "-".join(parts)[:LONGEST_NAME]
 
 
 def _run(cells: Sequence[Cell], rows: Rows) -> None:
@@ -189,6 +203,20 @@ def _check(
         faults.append(f"{data.name}: intervals need two rows of {split} a domain; there are fewer of {', '.join(few)}")
     if faults:
         raise InputError.collect(f"experiment {name}", faults)
+
+
+def _check_methods(name: str, cells: Sequence[Cell]) -> None:
+    """One InputError that names every line whose method, models or data cannot be had."""
+    faults: dict[str, None] = {}
+    for cell in cells:
+        for run, _ in cell.parts:
+            try:
+                check_models(run.settings)
+                _stages = run.stages
+            except InputError as error:
+                faults[f"{cell.variant.name}: {error}; or leave that line out by --only"] = None
+    if faults:
+        raise InputError.collect(f"experiment {name}", [*faults])
 
 
 def _read_best(path: Path, name: str, data: MultiDomainDataset, split: str) -> dict[str, dict[str, Any]]:

@@ -115,8 +115,8 @@ def unseen(settings: Settings) -> list[Variant]:
     """Students of a domain whose labels their teacher has never seen, beside those whose teacher has."""
     mixture = plain(settings) | NO_DOMAINS
     return [
-        Variant("meta_kd, domain unseen", META_KD, "meta teacher, domain unseen", scope="unseen"),
-        Variant("mix_kd, domain unseen", mixture, "mixture teacher, domain unseen", scope="unseen"),
+        Variant("meta_kd (domain unseen)", META_KD, "meta teacher (domain unseen)", scope="unseen"),
+        Variant("mix_kd (domain unseen)", mixture, "mixture teacher (domain unseen)", scope="unseen"),
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("mix_kd", mixture, "mixture teacher"),
         Variant("fine_tuned", {"method": "fine_tuned"}),

@@ -98,19 +98,28 @@ def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
 def transfer_weights(
     representations: Tensor,  # (N, H), h of every example
     labels: Tensor,  # (N,) int
-    own: Tensor,  # (N,) bool: the examples of the domain that is to gain by the others
+    domains: Tensor,  # (N,) int
+    home: int,  # the domain that is to gain by the others
 ) -> Tensor:  # (N,)
     """How far each example transfers to one domain: 1 for its own, at most that for others', 0 for a class it lacks.
 
-    Others' examples count as their h resembles the domain's prototype of their class, relative to how its own
-    examples of that class resemble it on average: w_i = clamp(cos(p^m, h_i) / mean_own cos(p^m, h), 0, 1), m = y_i.
+    Others' examples count as their place among their own domain's resembles that of the home's of their class,
+    relative to how the home's resemble each other: with c_i = h_i − (mean of its domain's prototypes of the classes),
+    and p^m the mean of c over the home's class m = y_i, w_i = clamp(cos(p^m, c_i) / mean_home cos(p^m − own, c), 0, 1).
+    Only what differs within a domain is compared, since h carries e_z, which tells domains apart. An h that nothing has
+    trained is a random projection of E(x), which nearly keeps angles.
     """
+    known = prototypes(representations, labels, domains, int(labels.max()) + 1, int(domains.max()) + 1)
+    centres = known.vectors.sum(1) / (known.counts > 0).sum(1, keepdim=True).clamp(min=1)
+    centred, own = representations - centres[domains], domains == home
     weights = own.float()
     for label in labels[own].unique():
         of_class = labels == label
-        likeness = F.cosine_similarity(representations[of_class], representations[of_class & own].mean(0), dim=-1)
-        usual = likeness[own[of_class]].mean().clamp(min=1e-6)
-        weights[of_class] = torch.where(own[of_class], 1.0, (likeness / usual).clamp(0, 1))
+        here = centred[own & of_class]
+        likeness = F.cosine_similarity(centred[of_class], here.mean(0), dim=-1)
+        others = (here.sum(0) - here) / max(len(here) - 1, 1)
+        usual = F.cosine_similarity(others, here, dim=-1).mean() if len(here) > 1 else torch.tensor(1.0)
+        weights[of_class] = torch.where(own[of_class], 1.0, (likeness / usual.clamp(min=1e-6)).clamp(0, 1))
     return weights
 
 

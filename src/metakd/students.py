@@ -49,7 +49,9 @@ def cut_student(source: PreTrainedModel, layers: Sequence[int], labels: Sequence
 
     def value(name: str, shape: torch.Size) -> Tensor:
         found = weights[source_name(name)]
-        return found if found.shape == shape else found.view(-1, *shape).mean(0)
+        if labels is None or found.shape == shape or len(found) != source.config.num_labels:
+            return found
+        return found.view(-1, *shape).mean(0)
 
     student.load_state_dict({name: value(name, own.shape) for name, own in student.state_dict().items()})
     return student

@@ -8,6 +8,10 @@ each update of the student, on the batch that it is about to learn from:
     θ ← AdamW on L_S(θ, φ)              the real update, by the teacher that has learnt
 
 The teacher starts as the meta-teacher, anew for every student and for the shared start, and is not saved.
+
+Other than in the authors' script: the temperature is the setting's, 1 by default; no layers are matched beside the
+predictions (their PKD term); the quiz is one batch; AdamW's ε is smaller. The meta-gradient is η times a loss's
+gradient, so that PyTorch's 1e-8 would swallow it and leave the teacher where it was.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from metakd.methods.base import Need, Setup, Stage
 SOFT_SHARE = 0.5  # of the teacher's soft targets in the loss; the rest is the labels'
 TEACHER_LEARNING_RATE = 1e-5  # μ, of AdamW without weight decay
 LARGEST_NORM = 1.0  # to which the teacher's gradient is clipped
+SMALLEST_GRADIENT = 1e-15  # ε of the teacher's AdamW; ours
 
 
 class MetaDistil:
@@ -46,7 +51,7 @@ class MetaDistil:
         self.precision = precision
         self.teacher = teacher
         self.learning = list(teacher.encoder.requires_grad_(True).parameters())  # φ: all but the head for domains
-        self.optimizer = AdamW(self.learning, TEACHER_LEARNING_RATE, weight_decay=0.0)
+        self.optimizer = AdamW(self.learning, TEACHER_LEARNING_RATE, eps=SMALLEST_GRADIENT, weight_decay=0.0)
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
