@@ -24,7 +24,7 @@ from metakd.examples import Example
 
 
 def predictions(truth: list[int], predicted: list[int]) -> Predictions:
-    return Predictions(np.array(truth), np.array(predicted))
+    return Predictions(np.array(truth), np.array(predicted), np.ones(len(truth)))
 
 
 def test_accuracy_and_macro_f1_by_hand() -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from metakd.answers import right_answers
 from metakd.artifacts import environment, fingerprint, read_manifest
 from metakd.batching import updates_a_pass
 from metakd.config import Settings
@@ -21,7 +22,6 @@ from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
 from metakd.pipeline import teach, weigh
 from metakd.runs import Run
-from metakd.scoring import right_answers
 
 SCORED = ("dev", "test")
 PROBES = {"chance": "domain by chance", "pooled": "domain read off E(x)", "representation": "domain read off h"}

@@ -26,6 +26,7 @@ from metakd.teacher_cache import TeacherCache
 
 TEACHER_MARGIN = 0.05  # what a teacher's accuracy has to be above that of the commonest class
 NEARLY_ALL = 0.995  # effective share of weights that might as well not be there
+BINS = 20  # of the histogram of weights
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
 
 
@@ -79,7 +80,12 @@ def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
     if share > NEARLY_ALL:
         notice(f"{name} hardly differ between examples (effective share {share:.4f}): expect nothing of them")
     quantiles = np.quantile(weights.numpy(), [0, 0.25, 0.5, 0.75, 1])
-    return {"quantiles": [round(q, 4) for q in quantiles.tolist()], "effective_share": round(share, 4)}
+    counts, edges = np.histogram(weights.numpy(), BINS)
+    return {
+        "quantiles": [round(q, 4) for q in quantiles.tolist()],
+        "effective_share": round(share, 4),
+        "histogram": {"counts": counts.tolist(), "edges": [round(edge, 4) for edge in edges.tolist()]},
+    }
 
 
 def trust(run: Run, examples: list[Example], cache: TeacherCache) -> dict[str, Any]:

@@ -28,10 +28,11 @@ LATENCY_WARMUP = 10
 
 @dataclass(frozen=True)
 class Predictions:
-    """True and predicted classes of one model on one domain."""
+    """True and predicted classes of one model on one domain, and how sure it was of those that it chose."""
 
     truth: Ints  # (N,)
     predicted: Ints  # (N,)
+    confidence: Floats  # (N,), the probability of the predicted class
 
 
 def confusion(predictions: Predictions, num_labels: int) -> Ints:
@@ -134,6 +135,10 @@ class TfidfRival:
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
         return [str(label) for label in self.pipeline.predict([self._text(example) for example in examples])]
+
+    def confidence(self, examples: Sequence[Example]) -> Floats:
+        """The probability of the predicted class: (N,)."""
+        return np.asarray(self.pipeline.predict_proba([self._text(example) for example in examples])).max(-1)
 
     def predict_one(self, example: Example) -> str:
         return self.predict([example])[0]

@@ -251,6 +251,11 @@ def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) 
 
 def telling_terms(sample: Sequence[Example]) -> dict[str, list[str]]:
     """For each domain the words whose mean TF-IDF is furthest above that of the other domains."""
+    return {domain: [word for word, _ in own] for domain, own in strongest_terms(sample, TERMS).items()}
+
+
+def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tuple[str, float]]]:
+    """For each domain `count` words, with how far their mean TF-IDF is above that of the other domains."""
     text = require("sklearn.feature_extraction.text", "train")
     domains = sorted({example.domain for example in sample})
     if len(domains) < 2:
@@ -265,6 +270,6 @@ def telling_terms(sample: Sequence[Example]) -> dict[str, list[str]]:
     found = {}
     for domain in domains:
         inside, outside = (np.asarray(vectors[mask].mean(axis=0)).ravel() for mask in (own == domain, own != domain))
-        best = np.argsort(outside - inside, kind="stable")[:TERMS]
-        found[domain] = [str(words[i]) for i in best if inside[i] > outside[i]]
+        best = np.argsort(outside - inside, kind="stable")[:count]
+        found[domain] = [(str(words[i]), float(inside[i] - outside[i])) for i in best if inside[i] > outside[i]]
     return found

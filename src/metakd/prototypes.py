@@ -83,6 +83,13 @@ def _scores(
     return scores, has_home | has_foreign
 
 
+def domain_similarity(known: Prototypes) -> Tensor:
+    """How alike two domains are: the mean over the classes that both have of cos(p_k^m, p_k'^m): (K, K)."""
+    unit, there = F.normalize(known.vectors, dim=-1), (known.counts > 0).float()
+    cosines = torch.einsum("kmh,jmh->kj", unit, unit)  # vectors of absent classes are 0
+    return cosines / (there @ there.T).clamp(min=1)
+
+
 def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
     """t as used in losses: never negative (that would maximise the loss); by default divided by its mean.
 

@@ -30,6 +30,8 @@ from metakd.students import check_models, layers_to_cut
 
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "weights.jsonl"
+PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE = "predictions.jsonl", "corpus.json", "report.html"
+SCORE_FILES = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE)
 MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*")
 OPTIMISATION = ("seed", "batch_size", "warmup", "weight_decay", "dropout", "attention_dropout")
 WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
@@ -144,7 +146,7 @@ class Run:
         passing = (self.cache_folder, self.folder / ".teacher_cache.partial", self.folder / "checkpoints")
         for folder in (self.weights_folder, self.teacher_folder, *shared, *fleets, *passing):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in ("results.json", "results.md", RUN_FILE):
+        for file in (*SCORE_FILES, RUN_FILE):
             (self.folder / file).unlink(missing_ok=True)
         return self
 

@@ -8,25 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from metakd.answers import Answers, ask_models, ask_tfidf
 from metakd.artifacts import environment, read_manifest, write_json, write_text
+from metakd.corpus import describe
 from metakd.domains import folder_name, leaks, of_domain
 from metakd.errors import InputError
-from metakd.evaluation import Predictions, TfidfRival, accuracy_of_kept, latency, score
+from metakd.evaluation import Predictions, accuracy_of_kept, score
 from metakd.examples import Example, read_examples
-from metakd.inference import Classifier
-from metakd.meta_teacher import UNKNOWN_DOMAIN, class_names, own_head
-from metakd.progress import Progress, notice
+from metakd.progress import notice
 from metakd.results import markdown_table
-from metakd.runs import Run, read_run
-from metakd.students import count_parameters
-
-SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
+from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, Run, read_run
 
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Score teacher, students and rivals on test (or dev), and write results.json and results.md."""
+    """Score teacher, students and rivals on test (or dev), and write what was found into the run's folder."""
     started = time.perf_counter()
     split = check_scorable(run)
     if split == "dev":
@@ -43,10 +39,13 @@ def evaluate(run: Run) -> dict[str, Any]:
                 raise InputError(message)
             notice(f"{message}. Scores go on without it")
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
-    scored = score_models(fleets, run.description(), examples, leaked)
-    scored["tfidf"] = _score_tfidf(run, examples, leaked)
+    answers = ask_models(fleets, run.data.labels, examples)
+    answers.add("tfidf", ask_tfidf(run.data.train, run.data.labels, examples))
+    scored = score_models(answers, run.description(), examples, leaked)
+    answers.write(run.folder / PREDICTIONS_FILE, examples, run.data.labels)
     results = _results(scored, split, run.description()) | {"leaked_rows": len(leaked)}
     results["seconds"] = _seconds(run.folder) | {"evaluate": round(time.perf_counter() - started, 1)}
+    write_json(run.folder / CORPUS_FILE, describe(run, examples, fleets["student"]))
     write_json(run.folder / "results.json", results)
     write_text(run.folder / "results.md", markdown_table(results))
     return results
@@ -75,7 +74,8 @@ def evaluate_file(
     examples = read_examples(data, labelled=True, columns=columns, encoding=encoding)
     _check_fits(data, examples, described)
     domains = sorted({e.domain for e in examples})
-    results = _results(score_models(_fleets(folder, described, domains), described, examples), str(data), described)
+    answers = ask_models(_fleets(folder, described, domains), described["labels"], examples)
+    results = _results(score_models(answers, described, examples), str(data), described)
     write_json(output, results)
     return results
 
@@ -108,44 +108,21 @@ def _fleets(folder: Path, described: Mapping[str, Any], domains: Sequence[str]) 
 
 
 def score_models(
-    fleets: Mapping[str, Mapping[str, Path]],
-    described: Mapping[str, Any],
-    examples: Sequence[Example],
-    leaked: Collection[str] = (),
+    answers: Answers, described: Mapping[str, Any], examples: Sequence[Example], leaked: Collection[str] = ()
 ) -> dict[str, dict[str, Any]]:
     """For each kind of model: scores, sizes and latencies by domain and on average over the domains with students.
 
     `leaked` are ids of examples that the models have learnt from; the average is also given without them.
     """
     labels, settings = described["labels"], described["settings"]
-    averaged = set(fleets["student"]) or set(fleets["meta_teacher"])
+    averaged = set(answers.predictions.get("student", {})) or set(answers.predictions["meta_teacher"])
     scored = {}
-    with Progress("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
-        for name, fleet in fleets.items():
-            predictions, facts, loaded = {}, {}, dict[Path, Classifier]()
-            for domain, path in fleet.items():
-                loaded = loaded if path in loaded else {path: Classifier.load(path)}
-                own = of_domain(examples, domain)
-                predictions[domain] = _predictions(own, labels, loaded[path])
-                facts[domain] = _cost(path, loaded[path], own)
-                progress.advance(1)
-            if averaged <= set(predictions):
-                found = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
-                scored[name] = _joined(found, facts) | _without_leaks(found, predictions, averaged, examples, leaked)
+    for name, predictions in answers.predictions.items():
+        if averaged <= set(predictions):
+            found = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
+            found = _joined(found, answers.costs[name])
+            scored[name] = found | _without_leaks(found, predictions, averaged, examples, leaked)
     return scored
-
-
-def _score_tfidf(run: Run, examples: Sequence[Example], leaked: Collection[str]) -> dict[str, Any]:
-    predictions, facts = {}, {}
-    for domain in sorted({e.domain for e in examples}):
-        own = of_domain(examples, domain)
-        rival = TfidfRival(of_domain(run.data.train, domain))
-        places = [run.data.labels.index(label) for label in rival.predict(own)]
-        predictions[domain] = Predictions(_truth(own, run.data.labels), np.array(places))
-        facts[domain] = rival.size() | {"latency_ms": latency(rival.predict_one, own)}
-    settings = run.settings
-    found = score(predictions, set(predictions), len(run.data.labels), settings.bootstrap, settings.seed)
-    return _joined(found, facts) | _without_leaks(found, predictions, set(predictions), examples, leaked)
 
 
 def _without_leaks(
@@ -161,44 +138,6 @@ def _without_leaks(
     own = {domain: predictions[domain] for domain in averaged}
     kept = {domain: np.array([e.id not in leaked for e in of_domain(examples, domain)]) for domain in own}
     return {"average": found["average"] | {"accuracy_without_leaks": accuracy_of_kept(own, kept)}}
-
-
-def _predictions(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Predictions:
-    heads = _heads(classifier.labels, labels)
-    places = torch.tensor([heads.index(e.domain) if e.domain in heads else UNKNOWN_DOMAIN for e in examples])
-    logits = classifier.probabilities(examples).clamp(min=1e-30).log()  # but for a constant: as the teacher teaches
-    said = own_head(logits, places, len(heads))
-    return Predictions(_truth(examples, labels), said.argmax(-1).numpy())
-
-
-def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
-    """Domains that have a class head of their own in a model of these classes; one nameless head serves all."""
-    if classes == labels:
-        return [""]
-    domains = [name.removesuffix(f": {labels[0]}") for name in classes[:: len(labels)]]
-    if classes != class_names(labels, domains):
-        raise InputError(f"the model knows the classes {classes}, the data has {labels}: it was made of others")
-    return domains
-
-
-def right_answers(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Any:
-    """Which of the examples the classifier gets right: (N,) bool."""
-    found = _predictions(examples, labels, classifier)
-    return found.truth == found.predicted
-
-
-def _truth(examples: Sequence[Example], labels: list[str]) -> Any:
-    return np.array([labels.index(e.label) for e in examples])
-
-
-def _cost(path: Path, classifier: Classifier, examples: Sequence[Example]) -> dict[str, Any]:
-    """Parameters, bytes of weights, tokenizer and configuration, and CPU latency."""
-    files = [file for pattern in SHIPPED_FILES for file in path.glob(pattern) if file.name != "domain_head.safetensors"]
-    return {
-        "parameters": count_parameters(classifier.model),
-        "bytes": sum(file.stat().st_size for file in files),
-        "latency_ms": latency(lambda example: classifier.predict_examples([example]), examples),
-    }
 
 
 def _joined(scores: dict[str, Any], facts: dict[str, dict[str, Any]]) -> dict[str, Any]:

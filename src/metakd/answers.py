@@ -1,0 +1,119 @@
+"""What a run's models, and TF-IDF beside them, say of examples, how sure they are of it, and what it costs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from metakd.artifacts import write_text
+from metakd.domains import of_domain
+from metakd.errors import InputError
+from metakd.evaluation import Ints, Predictions, TfidfRival, latency
+from metakd.examples import Example
+from metakd.inference import Classifier
+from metakd.meta_teacher import UNKNOWN_DOMAIN, class_names, own_head
+from metakd.progress import Progress
+from metakd.students import count_parameters
+
+SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
+LONGEST_TEXT = 500  # characters of a text that are kept beside what was said of it
+
+Answer = tuple[Predictions, dict[str, Any]]  # with what it cost
+
+
+@dataclass(frozen=True)
+class Answers:
+    """For each kind of model, by domain: what it said, and what it costs (parameters, bytes, latency)."""
+
+    predictions: dict[str, dict[str, Predictions]] = field(default_factory=dict)
+    costs: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def add(self, name: str, found: Mapping[str, Answer]) -> None:
+        self.predictions[name] = {domain: said for domain, (said, _) in found.items()}
+        self.costs[name] = {domain: cost for domain, (_, cost) in found.items()}
+
+    def write(self, path: Path, examples: Sequence[Example], labels: Sequence[str]) -> None:
+        """A line for each example: the beginning of its text, its label, and each model's label and confidence."""
+        lines = []
+        for domain in sorted({e.domain for e in examples}):
+            asked = {name: found[domain] for name, found in self.predictions.items() if domain in found}
+            for place, e in enumerate(of_domain(examples, domain)):
+                said = {
+                    name: [labels[own.predicted[place]], round(float(own.confidence[place]), 4)]
+                    for name, own in asked.items()
+                }
+                texts = [text[:LONGEST_TEXT] for text in (e.text, e.text_pair) if text is not None]
+                row = {"id": e.id, "domain": domain, "label": e.label, "texts": texts, "models": said}
+                lines.append(json.dumps(row, ensure_ascii=False))
+        write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def ask_models(fleets: Mapping[str, Mapping[str, Path]], labels: list[str], examples: Sequence[Example]) -> Answers:
+    """Let each model of each fleet (domain -> folder) classify its domain's examples."""
+    answers = Answers()
+    with Progress("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
+        for name, fleet in fleets.items():
+            found, loaded = dict[str, Answer](), dict[Path, Classifier]()
+            for domain, path in fleet.items():
+                loaded = loaded if path in loaded else {path: Classifier.load(path)}
+                own = of_domain(examples, domain)
+                found[domain] = _predictions(own, labels, loaded[path]), _cost(path, loaded[path], own)
+                progress.advance(1)
+            answers.add(name, found)
+    return answers
+
+
+def ask_tfidf(train: Sequence[Example], labels: list[str], examples: Sequence[Example]) -> dict[str, Answer]:
+    """Each domain's examples, classified by TF-IDF on that domain's training examples."""
+    found = {}
+    for domain in sorted({e.domain for e in examples}):
+        own = of_domain(examples, domain)
+        rival = TfidfRival(of_domain(train, domain))
+        predicted = np.array([labels.index(label) for label in rival.predict(own)])
+        cost = rival.size() | {"latency_ms": latency(rival.predict_one, own)}
+        found[domain] = Predictions(_truth(own, labels), predicted, rival.confidence(own)), cost
+    return found
+
+
+def right_answers(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Any:
+    """Which of the examples the classifier gets right: (N,) bool."""
+    found = _predictions(examples, labels, classifier)
+    return found.truth == found.predicted
+
+
+def _predictions(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Predictions:
+    heads = _heads(classifier.labels, labels)
+    places = torch.tensor([heads.index(e.domain) if e.domain in heads else UNKNOWN_DOMAIN for e in examples])
+    logits = classifier.probabilities(examples).clamp(min=1e-30).log()  # but for a constant: as the teacher teaches
+    confidence, predicted = own_head(logits, places, len(heads)).softmax(-1).max(-1)
+    return Predictions(_truth(examples, labels), predicted.numpy(), confidence.double().numpy())
+
+
+def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
+    """Domains that have a class head of their own in a model of these classes; one nameless head serves all."""
+    if classes == labels:
+        return [""]
+    domains = [name.removesuffix(f": {labels[0]}") for name in classes[:: len(labels)]]
+    if classes != class_names(labels, domains):
+        raise InputError(f"the model knows the classes {classes}, the data has {labels}: it was made of others")
+    return domains
+
+
+def _truth(examples: Sequence[Example], labels: list[str]) -> Ints:
+    return np.array([labels.index(e.label) for e in examples])
+
+
+def _cost(path: Path, classifier: Classifier, examples: Sequence[Example]) -> dict[str, Any]:
+    """Parameters, bytes of weights, tokenizer and configuration, and CPU latency."""
+    files = [file for pattern in SHIPPED_FILES for file in path.glob(pattern) if file.name != "domain_head.safetensors"]
+    return {
+        "parameters": count_parameters(classifier.model),
+        "bytes": sum(file.stat().st_size for file in files),
+        "latency_ms": latency(lambda example: classifier.predict_examples([example]), examples),
+    }

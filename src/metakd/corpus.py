@@ -1,0 +1,119 @@
+"""What a run's data is about, and how its models see it: terms, terms that turn, domains that are alike, maps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import CountVectorizer
+
+from metakd.batching import encode
+from metakd.domains import of_domain
+from metakd.engine import embed
+from metakd.examples import Example
+from metakd.inference import Classifier
+from metakd.inspection import inspect_dataset, strongest_terms
+from metakd.overview import findings
+from metakd.prototypes import Prototypes, domain_similarity
+from metakd.runs import Run, is_done
+
+SAMPLE = 20_000  # training texts that terms are taken from, where there are more
+TERMS = 20
+LEAST_DEVIATIONS = 3.0  # from a domain's usual share of a label, before a word is said to lean
+MAPPED = 1_000  # scored examples in a map, where there are more
+
+
+def describe(run: Run, scored: Sequence[Example], students: Mapping[str, Path]) -> dict[str, Any]:
+    """All of it, for JSON; `students` are their folders by domain."""
+    draw = random.Random(run.settings.seed)
+    train = run.data.train if len(run.data.train) <= SAMPLE else draw.sample(run.data.train, SAMPLE)
+    shown = scored if len(scored) <= MAPPED else draw.sample(list(scored), MAPPED)
+    report = inspect_dataset(run.data)
+    return {
+        "rows": report["counts"],
+        "findings": findings(report),
+        "terms": strongest_terms(train, TERMS),
+        "turning": turning_terms(train, TERMS),
+        "similarity": _similarity(run),
+        "maps": _maps(run, shown, students),
+    }
+
+
+def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any]]:
+    """Words that speak for a label in one domain and against it in another, the surest first.
+
+    Of the n texts of a domain that have the word, x have the label, which a share p of the domain's texts has; it leans
+    to the label by z = (x − n p) / √(n p (1 − p)) standard deviations. Sure is what leans far on both sides.
+    """
+    domains, labels = (sorted({getattr(e, name) for e in examples}) for name in ("domain", "label"))
+    vectorizer = CountVectorizer(binary=True, min_df=min(5, len(examples)), max_features=50_000)
+    try:
+        present = vectorizer.fit_transform([f"{e.text} {e.text_pair or ''}" for e in examples])
+    except ValueError:  # no word of two letters in five texts
+        return []
+    words, found = vectorizer.get_feature_names_out(), []
+    for label in labels[1:] if len(labels) == 2 else labels:  # of two labels, one tells all
+        leans = np.stack([_leaning(present, examples, domain, label) for domain in domains])  # (K, words)
+        for word in np.flatnonzero((leans.max(0) >= LEAST_DEVIATIONS) & (leans.min(0) <= -LEAST_DEVIATIONS)):
+            own = leans[:, word]
+            found.append(
+                {
+                    "term": str(words[word]),
+                    "label": label,
+                    "for": {"domain": domains[own.argmax()], "deviations": round(float(own.max()), 1)},
+                    "against": {"domain": domains[own.argmin()], "deviations": round(float(own.min()), 1)},
+                }
+            )
+    return sorted(found, key=lambda turn: -min(turn["for"]["deviations"], -turn["against"]["deviations"]))[:count]
+
+
+def _leaning(present: Any, examples: Sequence[Example], domain: str, label: str) -> NDArray[np.float64]:
+    """z of every word for one domain and label: (words,)."""
+    inside = np.array([e.domain == domain for e in examples])
+    chosen = np.array([e.label == label for e in examples])[inside]
+    own, share = present[inside], chosen.mean()
+    n, x = (np.asarray(part.sum(0), dtype=float).ravel() for part in (own, own[chosen]))
+    spread = np.sqrt(n * share * (1 - share))
+    return np.divide(x - n * share, spread, out=np.zeros_like(n), where=spread > 0)
+
+
+def _similarity(run: Run) -> list[list[float]]:
+    """How alike domains are by their prototypes (K, K); empty where nothing was weighed."""
+    if run.settings.weights == "none" or not is_done(run.weights_folder, run.weigh_fingerprint):
+        return []
+    known = load_file(run.weights_folder / "prototypes.safetensors")
+    found = domain_similarity(Prototypes(known["vectors"], known["counts"]))
+    return [[round(value, 4) for value in row] for row in found.tolist()]
+
+
+def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -> dict[str, Any]:
+    """The examples' E(x) by the teacher, and by the students of their domains, each in its two main directions."""
+    by_domain = {domain: of_domain(examples, domain) for domain in students}
+    ordered = [e for own in by_domain.values() for e in own]
+    teacher = _embeddings(run, run.teacher_folder, ordered)
+    own = torch.cat([_embeddings(run, students[domain], rows) for domain, rows in by_domain.items() if rows])
+    return {
+        "ids": [e.id for e in ordered],
+        "meta_teacher": _main_directions(teacher),
+        "student": _main_directions(own),
+    }
+
+
+def _embeddings(run: Run, folder: Path, examples: Sequence[Example]) -> torch.Tensor:
+    classifier = Classifier.load(folder)
+    features = encode(classifier.tokenizer, examples, run.settings.max_length)
+    found = torch.zeros(len(examples), classifier.model.config.hidden_size)
+    return embed(classifier.model, features, classifier.collator, "look at the examples", "float32", found)
+
+
+def _main_directions(vectors: torch.Tensor) -> list[list[float]]:
+    """(N, H) -> (N, 2)."""
+    found = PCA(min(2, *vectors.shape), random_state=0).fit_transform(vectors.numpy())
+    return [[round(float(value), 3) for value in row] for row in np.pad(found, ((0, 0), (0, 2 - found.shape[1])))]

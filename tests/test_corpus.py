@@ -1,0 +1,73 @@
+"""What the data is about: words that tell domains and words that turn, domains that are alike, maps."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import TOPICS, toy_examples
+from metakd.corpus import turning_terms
+from metakd.examples import Example
+from metakd.inspection import strongest_terms
+from metakd.prototypes import Prototypes, domain_similarity
+
+
+def review(place: int, text: str, label: str, domain: str) -> Example:
+    return Example(str(place), text, None, label, domain)
+
+
+def test_a_word_that_praises_a_book_and_blames_a_kettle_turns() -> None:
+    """36 texts of each domain and label; 'long' stands in 25 good and 11 bad books, and the other way with kettles.
+
+    Books: n = 36, p = 1/2, so z = (25 − 18) / 3 = 7/3; only beyond 3 deviations a word counts, as 'quiet' (30, 6).
+    """
+    rows = []
+    for domain, good in (("books", 25), ("kettles", 11)):
+        for label, with_long in (("good", good), ("bad", 36 - good)):
+            with_quiet = {25: 30, 11: 6}[with_long]
+            for i in range(36):
+                words = ["plain", "long" * (i < with_long), "quiet" * (i < with_quiet)]
+                rows.append(review(len(rows), " ".join(words), label, domain))
+    (found,) = turning_terms(rows, 20)
+    assert found["term"] == "quiet"
+    assert found["label"] == "good"
+    assert found["for"] == {"domain": "books", "deviations": 4.0}
+    assert found["against"] == {"domain": "kettles", "deviations": -4.0}
+
+
+def test_texts_without_words_turn_nothing() -> None:
+    assert turning_terms([review(0, "!", "a", "x"), review(1, "?", "b", "y")], 5) == []
+
+
+def test_a_domains_strongest_terms_are_its_topics_with_falling_scores() -> None:
+    found = strongest_terms(toy_examples(64, 0, "t"), 3)
+    for domain, own in found.items():
+        assert {word for word, _ in own} <= set(TOPICS[domain])
+        assert [score for _, score in own] == sorted((score for _, score in own), reverse=True)
+
+
+def test_domains_are_alike_as_their_prototypes_of_the_classes_they_share() -> None:
+    """Class 0: at right angles; class 1: the same direction; the third domain has class 1 alone."""
+    vectors = torch.tensor([[[1.0, 0], [0, 2]], [[0, 3], [0, 1]], [[0, 0], [0, -1]]])
+    counts = torch.tensor([[1, 1], [1, 1], [0, 1]])
+    found = domain_similarity(Prototypes(vectors, counts))
+    assert found.flatten().tolist() == pytest.approx([1, 0.5, -1, 0.5, 1, -1, -1, -1, 1])
+
+
+def test_a_run_leaves_what_each_model_said_and_how_it_sees_the_examples(finished_run: Path) -> None:
+    rows = [json.loads(line) for line in (finished_run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    results = json.loads((finished_run / "results.json").read_text(encoding="utf-8"))
+    for model, average in results["average"].items():
+        by_domain = {
+            domain: [row["models"][model][0] == row["label"] for row in rows if row["domain"] == domain]
+            for domain in results["domains"]
+        }
+        mean = sum(sum(own) / len(own) for own in by_domain.values()) / len(by_domain)
+        assert mean == pytest.approx(average["accuracy"])
+        assert all(0.5 <= row["models"][model][1] <= 1 for row in rows)  # of two classes
+    corpus = json.loads((finished_run / "corpus.json").read_text(encoding="utf-8"))
+    assert sorted(corpus["maps"]["ids"]) == sorted(row["id"] for row in rows)
+    assert {len(point) for name in ("meta_teacher", "student") for point in corpus["maps"][name]} == {2}
+    assert corpus["similarity"][0][0] == pytest.approx(1)
+    assert corpus["rows"]["test"]["books"]
