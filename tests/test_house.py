@@ -34,8 +34,12 @@ FLOORS = [
     ["comparison", "grids"],
     ["cells"],
     ["experiments"],
+    ["report.facts"],
+    ["report.compare", "report.network", "report.pictures", "report.summary"],
+    ["report.page"],
+    ["report"],
     ["cli_options"],
-    ["cli_data", "cli_experiment"],
+    ["cli_data", "cli_experiment", "cli_report"],
     ["cli"],
     ["__main__"],
 ]

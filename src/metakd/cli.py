@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.logging import RichHandler
 
-from metakd import cli_data, cli_experiment
+from metakd import cli_data, cli_experiment, cli_report
 from metakd.cli_options import (
     DATA_HELP,
     Columns,
@@ -45,6 +45,7 @@ app = typer.Typer(
 
 app.add_typer(cli_data.app)
 app.add_typer(cli_experiment.app)
+app.add_typer(cli_report.app)
 
 
 @app.command()
@@ -99,7 +100,7 @@ def _run_all(assembled: Run, overwrite: bool) -> None:
 
     output = assembled.folder
     stdout.print(rich_table(run_all((assembled.clear() if overwrite else assembled).begin())))
-    stdout.print(f"students: {output / 'students'}\nreport:   {output / 'results.md'} and results.json", soft_wrap=True)
+    stdout.print(f"students: {output / 'students'}\nreport:   {cli_report.report_of(output)}", soft_wrap=True)
 
 
 @app.command()

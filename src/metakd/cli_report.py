@@ -1,0 +1,58 @@
+"""The subcommands that show what finished runs found."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metakd.cli_options import load_library
+from metakd.errors import InputError
+from metakd.progress import notice, stdout
+
+app = typer.Typer()
+
+
+class Format(StrEnum):
+    HTML = "html"
+    MARKDOWN = "markdown"
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
+    texts: Annotated[bool, typer.Option(help="Show examples and terms; --no-texts for customers' data.")] = True,
+    form: Annotated[Format, typer.Option("--format", help="A page, or Markdown on the terminal.")] = Format.HTML,
+) -> None:
+    """One page of what a run found, who taught whom and what it cost."""
+    load_library()
+    from metakd.report.facts import Findings
+    from metakd.report.page import markdown, write_report
+
+    if form is Format.MARKDOWN:
+        stdout.print(markdown(Findings.read(folder)), markup=False, highlight=False, soft_wrap=True)
+    else:
+        stdout.print(f"report: {write_report(folder, texts)}", soft_wrap=True)
+
+
+@app.command()
+def compare(folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="DIR...")]) -> None:
+    """Students of several runs side by side, with paired tests against those of the first."""
+    load_library()
+    from metakd.comparison import markdown
+    from metakd.report.compare import compare_runs
+
+    stdout.print(markdown(compare_runs(folders)), markup=False, highlight=False, soft_wrap=True)
+
+
+def report_of(folder: Path) -> str:
+    """Where the report of a run that has just ended lies; without the extra, the Markdown alone."""
+    from metakd.report.page import write_report
+
+    try:
+        return str(write_report(folder))
+    except InputError as error:
+        notice(f"no report.html: {error}")
+        return str(folder / "results.md")

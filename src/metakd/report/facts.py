@@ -1,0 +1,135 @@
+"""What the files of a finished run say, gathered and counted for its report; nothing is computed from models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metakd.artifacts import read_manifest
+from metakd.comparison import Values, compare
+from metakd.domains import folder_name
+from metakd.errors import InputError
+from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, read_run
+
+KINDS = {
+    "meta_teacher": "meta-teacher",
+    "student": "student",
+    "fine_tuned": "fine-tuned rival",
+    "tfidf": "TF-IDF rival",
+}
+SURE = 0.9  # confidence from which a teacher that contradicts a label casts doubt on the label
+SHOWN = 10  # examples of each kind under a model
+BINS = 10  # of confidence
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A run's folder, read: `rows` are the scored examples with what each kind of model said of them."""
+
+    folder: Path
+    run: Mapping[str, Any]
+    results: Mapping[str, Any]
+    corpus: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Findings:
+        """Raises InputError where the run is not finished."""
+        try:
+            results, corpus = (
+                json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.json", CORPUS_FILE)
+            )
+            with (folder / PREDICTIONS_FILE).open(encoding="utf-8") as lines:
+                rows = [json.loads(line) for line in lines]
+        except OSError as error:
+            raise InputError(
+                f"{error.filename}: cannot be read ({error.strerror}); `metakd evaluate {folder}` writes what a report "
+                "is drawn from"
+            ) from None
+        except ValueError as error:
+            raise InputError(f"{folder}: results are torn ({error}); `metakd evaluate {folder}` writes them") from None
+        return cls(folder, read_run(folder), results, corpus, rows)
+
+    def ordered(self) -> Findings:
+        """The same with its rows by domain and id, so that rows of two runs can be paired."""
+        return replace(self, rows=sorted(self.rows, key=lambda row: (row["domain"], row["id"])))
+
+    @property
+    def domains(self) -> list[str]:
+        return list(self.results["domains"])
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.run["labels"])
+
+    @property
+    def models(self) -> list[str]:
+        """The kinds of models that were scored on every domain."""
+        return [name for name in KINDS if name in self.results["average"]]
+
+    def manifest(self, *parts: str) -> Mapping[str, Any]:
+        """That of a step's folder; empty where the run has no such step."""
+        return read_manifest(self.folder.joinpath(*parts)) or {}
+
+    def student(self, domain: str) -> Mapping[str, Any]:
+        return self.manifest("students", folder_name(domain))
+
+    def of(self, model: str, domain: str) -> list[Mapping[str, Any]]:
+        """The scored examples of a domain that the model has classified."""
+        return [row for row in self.rows if row["domain"] == domain and model in row["models"]]
+
+    def rights(self, model: str) -> Values:
+        """What it got right, as a single seed: domain -> (1, N), for domains of two examples or more."""
+        found = {
+            domain: np.array([[row["models"][model][0] == row["label"] for row in self.of(model, domain)]])
+            for domain in self.domains
+        }
+        return {domain: own for domain, own in found.items() if own.shape[1] > 1}
+
+    @cached_property
+    def against(self) -> dict[str, Any]:
+        """The students' accuracy less that of each other kind, paired by example; nothing where too few were scored."""
+        rights = {name: self.rights(name) for name in self.models}
+        return dict(compare("student", rights)["against"]) if rights["student"] else {}
+
+    def confusion(self, model: str, domain: str) -> list[list[int]]:
+        """How often label i (row) was called j (column)."""
+        cells = [(row["label"], row["models"][model][0]) for row in self.of(model, domain)]
+        return [[cells.count((true, said)) for said in self.labels] for true in self.labels]
+
+    def calibration(self, model: str, domain: str) -> list[dict[str, float]]:
+        """By confidence, in tenths: how many examples, how sure the model was, and how often right."""
+        said = [(row["models"][model][1], row["models"][model][0] == row["label"]) for row in self.of(model, domain)]
+        found = []
+        for place in range(BINS):
+            own = [(sure, right) for sure, right in said if min(int(sure * BINS), BINS - 1) == place]
+            if own:
+                sure, right = np.mean(own, axis=0)
+                found.append({"examples": len(own), "confidence": float(sure), "accuracy": float(right)})
+        return found
+
+    def mistakes(self, model: str, domain: str) -> list[Mapping[str, Any]]:
+        """The most confident first."""
+        wrong = [row for row in self.of(model, domain) if row["models"][model][0] != row["label"]]
+        return sorted(wrong, key=lambda row: -row["models"][model][1])[:SHOWN]
+
+    def disagreements(self, model: str, domain: str) -> list[Mapping[str, Any]]:
+        """Where it says otherwise than the meta-teacher, the examples of which both are surest first."""
+        found = [row for row in self.of(model, domain) if row["models"][model][0] != row["models"]["meta_teacher"][0]]
+        return sorted(found, key=lambda row: -row["models"][model][1] * row["models"]["meta_teacher"][1])[:SHOWN]
+
+    @cached_property
+    def doubtful(self) -> list[Mapping[str, Any]]:
+        """Examples whose label the meta-teacher contradicts, SURE or surer: where to look for wrong labels."""
+        found = [
+            row
+            for row in self.rows
+            if row["models"]["meta_teacher"][0] != row["label"] and row["models"]["meta_teacher"][1] >= SURE
+        ]
+        return sorted(found, key=lambda row: -row["models"]["meta_teacher"][1])[: 2 * SHOWN]
