@@ -63,7 +63,8 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Pa
         archive.add(write_release(Path("raw"), 20), "sorted_data_acl")
     for split in ("train", "dev_matched"):
         write_rows(Path("multinli_1.0") / f"multinli_1.0_{split}.jsonl", multinli_rows())
-    shutil.copytree(finished_run, "runs/demo")
+    for name in ("demo", "demo-again"):
+        shutil.copytree(finished_run, Path("runs") / name)
     return tmp_path
 
 

@@ -48,10 +48,13 @@ _HOMES = {
 }
 
 
+LIGHT = ("Classifier", "load_dataset")  # say themselves what they need, if it is more
+
+
 def __getattr__(name: str) -> Any:
     """Import what needs torch only when it is asked for, so that the command line starts at once."""
     if name not in _HOMES:
         raise AttributeError(f"module 'metakd' has no attribute {name!r}")
-    for module in ("torch", "transformers", "accelerate", "sklearn") if name != "load_dataset" else ():
+    for module in ("torch", "transformers", "accelerate", "sklearn") if name not in LIGHT else ():
         require(module, "train")
     return getattr(import_module(f"metakd.{_HOMES[name]}"), name)

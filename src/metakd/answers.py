@@ -16,10 +16,11 @@ from metakd.domains import of_domain
 from metakd.errors import InputError
 from metakd.evaluation import Ints, Predictions, TfidfRival, latency
 from metakd.examples import Example
-from metakd.inference import Classifier
+from metakd.inference import Classifier, Model
 from metakd.meta_teacher import UNKNOWN_DOMAIN, class_names, own_head
 from metakd.progress import Progress
 from metakd.students import count_parameters
+from metakd.torch_model import TorchModel
 
 SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 LONGEST_TEXT = 500  # characters of a text that are kept beside what was said of it
@@ -59,11 +60,11 @@ def ask_models(fleets: Mapping[str, Mapping[str, Path]], labels: list[str], exam
     answers = Answers()
     with Progress("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
         for name, fleet in fleets.items():
-            found, loaded = dict[str, Answer](), dict[Path, Classifier]()
+            found, loaded = dict[str, Answer](), dict[Path, TorchModel]()
             for domain, path in fleet.items():
-                loaded = loaded if path in loaded else {path: Classifier.load(path)}
+                loaded = loaded if path in loaded else {path: TorchModel.load(path)}
                 own = of_domain(examples, domain)
-                found[domain] = _predictions(own, labels, loaded[path]), _cost(path, loaded[path], own)
+                found[domain] = predictions_of(own, labels, loaded[path]), _cost(path, loaded[path], own)
                 progress.advance(1)
             answers.add(name, found)
     return answers
@@ -81,16 +82,18 @@ def ask_tfidf(train: Sequence[Example], labels: list[str], examples: Sequence[Ex
     return found
 
 
-def right_answers(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Any:
-    """Which of the examples the classifier gets right: (N,) bool."""
-    found = _predictions(examples, labels, classifier)
+def right_answers(examples: Sequence[Example], labels: list[str], model: Model) -> Any:
+    """Which of the examples the model gets right: (N,) bool."""
+    found = predictions_of(examples, labels, model)
     return found.truth == found.predicted
 
 
-def _predictions(examples: Sequence[Example], labels: list[str], classifier: Classifier) -> Predictions:
-    heads = _heads(classifier.labels, labels)
+def predictions_of(examples: Sequence[Example], labels: list[str], model: Model) -> Predictions:
+    """What the model says of examples whose classes are `labels`, each by its own domain's class head if it has one."""
+    heads = _heads(model.labels, labels)
     places = torch.tensor([heads.index(e.domain) if e.domain in heads else UNKNOWN_DOMAIN for e in examples])
-    logits = classifier.probabilities(examples).clamp(min=1e-30).log()  # but for a constant: as the teacher teaches
+    said = torch.from_numpy(model.probabilities(examples))
+    logits = said.clamp(min=1e-30).log()  # but for a constant: as the teacher teaches
     confidence, predicted = own_head(logits, places, len(heads)).softmax(-1).max(-1)
     return Predictions(_truth(examples, labels), predicted.numpy(), confidence.double().numpy())
 
@@ -109,11 +112,11 @@ def _truth(examples: Sequence[Example], labels: list[str]) -> Ints:
     return np.array([labels.index(e.label) for e in examples])
 
 
-def _cost(path: Path, classifier: Classifier, examples: Sequence[Example]) -> dict[str, Any]:
+def _cost(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
     """Parameters, bytes of weights, tokenizer and configuration, and CPU latency."""
     files = [file for pattern in SHIPPED_FILES for file in path.glob(pattern) if file.name != "domain_head.safetensors"]
     return {
-        "parameters": count_parameters(classifier.model),
+        "parameters": count_parameters(model.network),
         "bytes": sum(file.stat().st_size for file in files),
-        "latency_ms": latency(lambda example: classifier.predict_examples([example]), examples),
+        "latency_ms": latency(lambda example: Classifier(model).predict_examples([example]), examples),
     }

@@ -17,11 +17,11 @@ from metakd.config import Settings
 from metakd.distillation import distill_all, forget
 from metakd.domains import MultiDomainDataset, of_domain
 from metakd.grids import Variant
-from metakd.inference import Classifier
 from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
 from metakd.pipeline import teach, weigh
 from metakd.runs import Run
+from metakd.torch_model import TorchModel
 
 SCORED = ("dev", "test")
 PROBES = {"chance": "domain by chance", "pooled": "domain read off E(x)", "representation": "domain read off h"}
@@ -132,11 +132,11 @@ class Cell:
     def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
         """What the models in `folders` get right of dev and of test: to choose by, and to report."""
         right: dict[str, dict[str, str]] = {split: {} for split in SCORED if self.parts[0][0].data.splits.get(split)}
-        loaded = dict[Path, Classifier]()
+        loaded = dict[Path, TorchModel]()
         for run, own in self.parts:
             for domain in own:
                 folder = folders[domain]
-                loaded = loaded if folder in loaded else {folder: Classifier.load(folder)}
+                loaded = loaded if folder in loaded else {folder: TorchModel.load(folder)}
                 for split, domains in right.items():
                     examples = of_domain(run.data.splits[split], domain)
                     marks = right_answers(examples, run.data.labels, loaded[folder])

@@ -18,11 +18,11 @@ from metakd.batching import encode
 from metakd.domains import of_domain
 from metakd.engine import embed
 from metakd.examples import Example
-from metakd.inference import Classifier
 from metakd.inspection import inspect_dataset, strongest_terms
 from metakd.overview import findings
 from metakd.prototypes import Prototypes, domain_similarity
 from metakd.runs import Run, is_done
+from metakd.torch_model import TorchModel
 
 SAMPLE = 20_000  # training texts that terms are taken from, where there are more
 TERMS = 20
@@ -107,10 +107,10 @@ def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -
 
 
 def _embeddings(run: Run, folder: Path, examples: Sequence[Example]) -> torch.Tensor:
-    classifier = Classifier.load(folder)
-    features = encode(classifier.tokenizer, examples, run.settings.max_length)
-    found = torch.zeros(len(examples), classifier.model.config.hidden_size)
-    return embed(classifier.model, features, classifier.collator, "look at the examples", "float32", found)
+    model = TorchModel.load(folder)
+    features = encode(model.tokenizer, examples, run.settings.max_length)
+    found = torch.zeros(len(examples), model.network.config.hidden_size)
+    return embed(model.network, features, model.collator, "look at the examples", "float32", found)
 
 
 def _main_directions(vectors: torch.Tensor) -> list[list[float]]:

@@ -162,12 +162,12 @@ def _signals() -> list[dict[str, Any]]:
     ]
 
 
-def _role(name: str) -> list[dict[str, Any]]:
+def _role() -> list[dict[str, Any]]:
     """Colours by what the node is to the current one."""
     return [
-        {"test": f"{name}.id === current", "value": ROLES["current"]},
-        {"test": f"indexof(chosen.ancestors, {name}.id) >= 0", "value": ROLES["ancestor"]},
-        {"test": f"indexof(chosen.descendants, {name}.id) >= 0", "value": ROLES["descendant"]},
+        {"test": "datum.id === current", "value": ROLES["current"]},
+        {"test": "indexof(chosen.ancestors, datum.id) >= 0", "value": ROLES["ancestor"]},
+        {"test": "indexof(chosen.descendants, datum.id) >= 0", "value": ROLES["descendant"]},
         {"value": ROLES["other"]},
     ]
 
@@ -208,7 +208,9 @@ def _node_marks() -> dict[str, Any]:
                 "y": {"scale": "down", "field": "y"},
                 "shape": [{"test": f"datum.kind === '{kind}'", "value": shape} for kind, shape in shapes.items()],
                 "size": {"signal": "datum.kind === 'teacher' ? 900 : 480"},
-                "fill": _role("datum"),
+                "fill": _role(),
+                "stroke": {"signal": "ink"},
+                "strokeWidth": {"signal": "datum.id === current ? 2 : 0"},
                 "cursor": {"value": "pointer"},
                 "tooltip": {"signal": "{title: datum.title, score: datum.told}"},
                 "description": {"signal": "datum.title + ', ' + datum.told"},

@@ -11,7 +11,8 @@ function look() {
   const words = { labelColor: ink, titleColor: ink };
   return {
     background: "transparent", view: { stroke: line },
-    axis: { ...words, gridColor: line, domainColor: line, tickColor: line }, legend: words, header: words,
+    axis: { ...words, gridColor: line, domainColor: line, tickColor: line }, legend: { ...words, symbolBaseFillColor: ink },
+    header: words,
     title: { color: ink }, range: { category: { scheme: dark.matches ? "set2" : "dark2" } },
   };
 }

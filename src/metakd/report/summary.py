@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from metakd.comparison import points
@@ -57,9 +58,10 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
     minutes = sum(findings.results["seconds"].values()) / 60
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     found = {
-        "Base": settings["base"],
+        "Base": _last(settings["base"]),
         "Student": f"{settings['student']}, taught by {settings['method']}",
-        "Data": f"{findings.run['data'] or 'tables in memory'}: " + ", ".join(f"{s} {n:,}" for s, n in rows.items()),
+        "Data": f"{_last(findings.run['data'] or 'tables in memory')}: "
+        + ", ".join(f"{split} {count:,}" for split, count in rows.items()),
         "Domains": ", ".join(findings.domains),
         "Labels": ", ".join(findings.labels),
         "Scored on": findings.results["split"],
@@ -68,6 +70,11 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         "Precision": settings["precision"],
         "Versions": f"Python {environment['python']}, {versions}",
         "Machine": f"{environment['processor']}, {environment['cores']} cores, {environment['system']}",
-        "Command": environment["command"],
+        "Command": findings.manifest("meta_teacher").get("environment", environment)["command"],
     }
     return [*found.items()]
+
+
+def _last(name: str) -> str:
+    """A path's last part, since a report is passed on; a hub's name whole."""
+    return Path(name).name if Path(name).exists() or name.startswith(("/", ".", "~")) else name
