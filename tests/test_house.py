@@ -31,7 +31,7 @@ FLOORS = [
     ["answers", "checks", "corpus", "teachers"],
     ["scoring"],
     ["distillation"],
-    ["pipeline", "planning"],
+    ["export", "pipeline", "planning"],
     ["comparison", "grids"],
     ["cells"],
     ["experiments"],
@@ -40,7 +40,7 @@ FLOORS = [
     ["report.page"],
     ["report"],
     ["cli_options"],
-    ["cli_data", "cli_experiment", "cli_report"],
+    ["cli_data", "cli_deploy", "cli_experiment", "cli_report"],
     ["cli"],
     ["__main__"],
 ]

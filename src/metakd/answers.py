@@ -112,11 +112,16 @@ def _truth(examples: Sequence[Example], labels: list[str]) -> Ints:
     return np.array([labels.index(e.label) for e in examples])
 
 
+def shipped_bytes(folder: Path) -> int:
+    """Of a model's weights, tokenizer and configuration."""
+    files = [file for pattern in SHIPPED_FILES for file in folder.glob(pattern)]
+    return sum(file.stat().st_size for file in files if file.name != "domain_head.safetensors")
+
+
 def _cost(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
-    """Parameters, bytes of weights, tokenizer and configuration, and CPU latency."""
-    files = [file for pattern in SHIPPED_FILES for file in path.glob(pattern) if file.name != "domain_head.safetensors"]
+    """Parameters, bytes, and CPU latency."""
     return {
         "parameters": count_parameters(model.network),
-        "bytes": sum(file.stat().st_size for file in files),
+        "bytes": shipped_bytes(path),
         "latency_ms": latency(lambda example: Classifier(model).predict_examples([example]), examples),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.logging import RichHandler
 
-from metakd import cli_data, cli_experiment, cli_report
+from metakd import cli_data, cli_deploy, cli_experiment, cli_report
 from metakd.cli_options import (
     DATA_HELP,
     Columns,
@@ -44,6 +43,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_data.app)
+app.add_typer(cli_deploy.app)
 app.add_typer(cli_experiment.app)
 app.add_typer(cli_report.app)
 
@@ -162,40 +162,13 @@ def evaluate(
     from metakd.runs import read_run
 
     if data is not None and output is not None:
-        _check_writable(output)
+        cli_deploy.check_writable(output)
         results = scoring.evaluate_file(folder, data, output, **reading(columns, encoding))
     else:
         read_run(folder)
         results = scoring.evaluate(_open(folder, None, None, {}))
     stdout.print(rich_table(results))
     stdout.print(f"scores: {output or folder / 'results.json'}")
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a student or teacher.")],
-    input: Annotated[Path, typer.Option(help="File with text, and optional text_pair and id.")],
-    output: Annotated[Path, typer.Option(help="JSONL file to write: id, label, probability.")],
-    columns: Columns = "",
-    encoding: Encoding = "utf-8",
-) -> None:
-    """Label the texts of a file, in order."""
-    _check_writable(output)
-    if not model.is_dir():
-        raise InputError(f"{model}: no such folder; students lie in RUN/students/DOMAIN")
-    load_library()
-    from metakd.artifacts import write_text
-    from metakd.examples import read_examples
-    from metakd.inference import Classifier
-
-    examples = read_examples(input, labelled=False, **reading(columns, encoding))
-    found = Classifier.load(model).predict_examples(examples)
-    lines = [
-        json.dumps({"id": e.id, "label": p.label, "probability": round(p.probability, 6)}, ensure_ascii=False)
-        for e, p in zip(examples, found, strict=True)
-    ]
-    write_text(output, "\n".join(lines) + "\n")
-    stdout.print(f"{len(lines)} predictions: {output}")
 
 
 @app.command()
@@ -247,12 +220,6 @@ def main() -> None:
         _fail(error, 2)
     except CheckError as error:
         _fail(error, 1)
-
-
-def _check_writable(output: Path) -> None:
-    """Refuse a file that cannot be written before the work for it is done."""
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: has to be a file in a folder that is there")
 
 
 def _fail(error: Exception, code: int) -> None:

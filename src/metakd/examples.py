@@ -38,28 +38,39 @@ def read_examples(
 ) -> list[Example]:
     """All rows of one file; raises one InputError with every fault. Without `labelled`, only `text` is required."""
     faults: list[str] = []
-    source = open_source(path, encoding)
-    if "" not in source.tables:
-        raise InputError(f"{path}: expected one file, found a folder")
-    examples = with_ids(source.tables[""], faults, labelled=labelled, columns=columns)
+    examples = with_ids(open_file(path, encoding), faults, labelled=labelled, columns=columns)
     if faults:
-        raise InputError.collect(source.name, faults)
+        raise InputError.collect(str(path), faults)
     return examples
+
+
+def open_file(path: Path, encoding: str = "utf-8") -> Table:
+    """The one table of a file; InputError for a folder."""
+    tables = open_source(path, encoding).tables
+    if "" not in tables:
+        raise InputError(f"{path}: expected one file, found a folder")
+    return tables[""]
 
 
 def with_ids(
     table: Table, faults: list[str], *, labelled: bool, columns: Mapping[str, str] | None = None
 ) -> list[Example]:
     """All sound rows of a table, each with an id of its own."""
-    seen: Counter[str] = Counter()
-    examples = [
-        example if example.id else replace(example, id=_content_id(example, seen))
-        for _, example in read_table(table, faults, labelled=labelled, columns=columns)
-    ]
-    for name, count in Counter(e.id for e in examples).items():
+    return list(stream_with_ids(table, faults, labelled=labelled, columns=columns))
+
+
+def stream_with_ids(
+    table: Table, faults: list[str], *, labelled: bool, columns: Mapping[str, str] | None = None
+) -> Iterator[Example]:
+    """The same, one after the other; ids that stand on several rows are among the faults once all have been read."""
+    seen, known = Counter[str](), Counter[str]()
+    for _, example in read_table(table, faults, labelled=labelled, columns=columns):
+        named = example if example.id else replace(example, id=_content_id(example, seen))
+        known[named.id] += 1
+        yield named
+    for name, count in known.items():
         if count > 1:
             faults.append(f"{table.name}: id {name!r} stands on {count} rows; make ids unique or leave them out")
-    return examples
 
 
 def read_table(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
@@ -11,8 +13,10 @@ from numpy.typing import NDArray
 
 from metakd.checkpoints import resolve
 from metakd.errors import InputError, require
-from metakd.examples import Example
+from metakd.examples import Example, open_file, stream_with_ids
+from metakd.progress import Progress
 
+CHUNK = 2048  # rows of a file that are read and labelled at a time
 Probabilities = NDArray[np.float32]  # (N, M), columns in the order of `labels`
 
 
@@ -69,3 +73,35 @@ class Classifier:
         labels, found = self.labels, self.model.probabilities(examples)
         best = found.argmax(-1) if len(found) else []
         return [Prediction(labels[i], float(own[i])) for i, own in zip(best, found, strict=True)]
+
+
+def label_file(
+    classifier: Classifier, source: Path, output: Path, *, columns: Mapping[str, str], encoding: str = "utf-8"
+) -> int:
+    """Write a line with id, label and probability for each row of a file, in order; returns how many there are.
+
+    Reads and writes CHUNK rows at a time, so the file may be larger than memory. Raises InputError with every fault,
+    and leaves no `output` then.
+    """
+    faults, kinds, count = list[str](), set[bool](), 0
+    partial = output.with_name(f".{output.name}.partial")
+    rows = stream_with_ids(open_file(source, encoding), faults, labelled=False, columns=columns)
+    try:
+        with partial.open("w", encoding="utf-8") as file, Progress("label texts", None) as progress:
+            while chunk := list(islice(rows, CHUNK)):
+                kinds |= {example.text_pair is not None for example in chunk}
+                if faults or len(kinds) > 1:
+                    continue  # nothing will come of it but the list of faults
+                for example, (label, probability) in zip(chunk, classifier.predict_examples(chunk), strict=True):
+                    row = {"id": example.id, "label": label, "probability": round(probability, 6)}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                count += len(chunk)
+                progress.advance(len(chunk))
+        if len(kinds) > 1:
+            faults.append("text_pair is missing on some rows and there on others; give it to all rows or to none")
+        if faults:
+            raise InputError.collect(str(source), faults)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count

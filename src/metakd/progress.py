@@ -26,9 +26,9 @@ def notice(message: str) -> None:
 
 
 class Progress:
-    """A bar named `name` of `total` updates; nothing but its name is printed where nobody watches."""
+    """A bar named `name` of `total` updates, if that is known; nothing but its name is printed where nobody watches."""
 
-    def __init__(self, name: str, total: int) -> None:
+    def __init__(self, name: str, total: int | None) -> None:
         self._bar = RichProgress(
             TextColumn("{task.description:<36}", markup=False),
             BarColumn(bar_width=30),

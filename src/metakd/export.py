@@ -1,0 +1,177 @@
+"""Students as ONNX files, in float32 or int8: checked against PyTorch, scored, timed, and shipped only if they hold."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from metakd.answers import predictions_of, shipped_bytes
+from metakd.artifacts import step_folder, write_text
+from metakd.domains import of_domain
+from metakd.errors import CheckError, InputError, require
+from metakd.evaluation import latency
+from metakd.examples import Example
+from metakd.inference import Classifier, Model
+from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, TOKENIZER_FILE, OnnxModel
+from metakd.progress import notice
+from metakd.runs import Run, is_done
+from metakd.scoring import check_scorable
+from metakd.torch_model import TorchModel
+
+CLOSE = 1e-4  # difference of float32 probabilities that rounding explains
+CHECKED = 64  # texts that PyTorch and ONNX Runtime are compared on
+
+
+class Measured(NamedTuple):
+    """A model on a domain's held-out examples."""
+
+    accuracy: float
+    bytes: int  # weights, tokenizer, configuration
+    milliseconds: float  # median of one text at a time, tokenising included
+
+
+class Exported(NamedTuple):
+    """One student in PyTorch and in ONNX Runtime."""
+
+    domain: str
+    examples: int
+    before: Measured
+    after: Measured
+
+
+def export(run: Run, output: Path, *, int8: bool, max_drop: float, force: bool) -> list[Exported]:
+    """Write a folder for each student of a finished run into `output`, each usable without torch.
+
+    Raises InputError where the run has no students, or where they cannot be shipped: they lose more than `max_drop` of
+    accuracy on average over domains, or one text takes longer than in PyTorch (unless `force`); CheckError where
+    float32 differs from PyTorch. Nothing is left in `output` then.
+    """
+    require("onnx", "onnx")
+    require("onnxscript", "onnx")
+    split, method = check_scorable(run), run.settings.method
+    folders = {domain: run.student_folder(method, domain) for domain in run.data.domains}
+    missing = [d for d, f in folders.items() if not is_done(f, run.distill_fingerprint(method, d))]
+    if missing:
+        raise InputError(f"{run.folder}: no finished student of {', '.join(missing)}; `metakd run --resume` trains it")
+    if output.exists():
+        raise InputError(f"{output} is there already; choose another --output")
+    facts: dict[str, Any] = {"int8": int8, "run": run.description()}
+    with step_folder(output, "export", "", facts) as partial:
+        found = [
+            _export(folder, domain, of_domain(run.data.splits[split], domain), run, partial, int8)
+            for domain, folder in folders.items()
+        ]
+        students = [own._asdict() | {"before": own.before._asdict(), "after": own.after._asdict()} for own in found]
+        facts |= {"split": split, "students": students}
+        _hold(found, max_drop, force)
+    return found
+
+
+def _export(folder: Path, domain: str, examples: list[Example], run: Run, output: Path, int8: bool) -> Exported:
+    before = TorchModel.load(folder)
+    place = output / folder.name
+    place.mkdir()
+    write_onnx(before, place / MODEL_FILE)
+    before.tokenizer.backend_tokenizer.save(str(place / TOKENIZER_FILE))
+    longest = min(before.tokenizer.model_max_length, run.settings.max_length)
+    description = {"labels": before.labels, "max_length": longest, "pad_token_id": before.tokenizer.pad_token_id}
+    write_text(place / DESCRIPTION_FILE, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    _check_same(before, OnnxModel.load(place), examples[:CHECKED], place)
+    if int8:
+        quantize(place / MODEL_FILE)
+    after = OnnxModel.load(place, torch.get_num_threads())
+    measured = [
+        Measured(_accuracy(model, examples, run.data.labels), size, _milliseconds(model, examples))
+        for model, size in ((before, shipped_bytes(folder)), (after, _size(place)))
+    ]
+    return Exported(domain, len(examples), *measured)
+
+
+def write_onnx(model: TorchModel, path: Path) -> None:
+    """The classifier as one ONNX file: int64 ids and masks of (batch, length), both free, to logits (batch, labels)."""
+    names = [name for name in model.tokenizer.model_input_names if name != "special_tokens_mask"]
+    example = dict(model.tokenizer(["one text", "and one more"], padding=True, return_tensors="pt"))
+    inputs = {name: example[name] for name in names}
+    free = {name: {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")} for name in names}
+    with quiet_exporter():
+        program = torch.onnx.export(
+            model.network,
+            kwargs=inputs,
+            input_names=names,
+            output_names=["logits"],
+            dynamic_shapes=free,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(path)
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Without the exporter's words on what other models would need."""
+    log, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
+    log.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    log.setLevel(level)
+
+
+def quantize(path: Path) -> None:
+    """Weights of matrix products and embeddings in int8, scales found anew for each input (dynamic quantisation)."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / path.name
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        quantize_dynamic(str(prepared), str(path), weight_type=QuantType.QInt8, per_channel=True)
+
+
+def _check_same(before: Model, after: Model, examples: Sequence[Example], place: Path) -> None:
+    difference = float(np.abs(before.probabilities(examples) - after.probabilities(examples)).max())
+    if not difference <= CLOSE:
+        raise CheckError(f"{place.name}: ONNX Runtime's probabilities differ from PyTorch's by {difference:.2g}")
+
+
+def _accuracy(model: Model, examples: Sequence[Example], labels: list[str]) -> float:
+    said = predictions_of(examples, labels, model)
+    return float((said.truth == said.predicted).mean())
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _milliseconds(model: Model, examples: Sequence[Example]) -> float:
+    """Median of one text at a time, tokenising included."""
+    return latency(lambda example: Classifier(model).predict_examples([example]), examples)["median"]
+
+
+def _hold(found: Sequence[Exported], max_drop: float, force: bool) -> None:
+    """InputError, or a notice where it is forced, for what ought not to be shipped."""
+    falls = {own.domain: own.before.accuracy - own.after.accuracy for own in found}
+    faults = [
+        f"{own.domain}: {own.after.milliseconds:.2f} ms a text, {own.before.milliseconds:.2f} in PyTorch"
+        for own in found
+        if own.after.milliseconds > own.before.milliseconds
+    ]
+    if (lost := float(np.mean([*falls.values()]))) > max_drop:
+        each = ", ".join(f"{domain} {100 * fall:.1f}" for domain, fall in falls.items())
+        allowed = f"--max-drop allows {100 * max_drop:.2f}"
+        faults.append(f"accuracy falls by {100 * lost:.2f} points on average ({each}); {allowed}")
+    if faults and not force:
+        raise InputError.collect("not exported; --force ships it nevertheless", faults)
+    for fault in faults:
+        notice(fault)
