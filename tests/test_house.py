@@ -19,7 +19,7 @@ FLOORS = [
     ["attention", "batching", "checkpoints"],
     ["doctor", "inspection"],
     ["embeddings", "encoders"],
-    ["meta_teacher", "students"],
+    ["meta_teacher", "students", "vocabulary"],
     ["teacher_cache"],
     ["methods.base"],
     ["methods.fine_tuned", "methods.fine_tuned_shared", "methods.meta_kd", "methods.metadistil"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,11 +15,19 @@ from metakd.progress import stdout
 app = typer.Typer()
 
 
+class Vocabulary(StrEnum):
+    KEEP = "keep"
+    DOMAIN = "domain"
+
+
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make, with one folder a student in it.")],
     int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits: a quarter of the size.")] = False,
+    vocabulary: Annotated[
+        Vocabulary, typer.Option(help="'domain' leaves out pieces that no training text of the domain needs.")
+    ] = Vocabulary.KEEP,
     max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost on average.", min=0, max=1)] = 0.005,
     force: Annotated[bool, typer.Option("--force", help="Export what loses more or is slower, too.")] = False,
 ) -> None:
@@ -34,7 +43,8 @@ def export(
     if begun["data"] is None:
         raise InputError(f"{folder} was begun with tables in memory: export it from Python")
     run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
-    found = export_run(run, output, int8=int8, max_drop=max_drop, force=force)
+    cut = vocabulary is Vocabulary.DOMAIN
+    found = export_run(run, output, int8=int8, cut=cut, max_drop=max_drop, force=force)
     table = Table(title=f"ONNX in {'int8' if int8 else 'float32'} beside PyTorch", caption="one text at a time")
     for column in ("domain", "accuracy", "before", "MB", "before", "ms", "before"):
         table.add_column(column, justify="left" if column == "domain" else "right")

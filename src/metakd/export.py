@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import logging
 import tempfile
@@ -21,11 +22,12 @@ from metakd.errors import CheckError, InputError, require
 from metakd.evaluation import latency
 from metakd.examples import Example
 from metakd.inference import Classifier, Model
-from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, TOKENIZER_FILE, OnnxModel
+from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, OnnxModel
 from metakd.progress import notice
 from metakd.runs import Run, is_done
 from metakd.scoring import check_scorable
 from metakd.torch_model import TorchModel
+from metakd.vocabulary import cut_embeddings, cut_tokenizer, needed_pieces
 
 CLOSE = 1e-4  # difference of float32 probabilities that rounding explains
 CHECKED = 64  # texts that PyTorch and ONNX Runtime are compared on
@@ -48,9 +50,12 @@ class Exported(NamedTuple):
     after: Measured
 
 
-def export(run: Run, output: Path, *, int8: bool, max_drop: float, force: bool) -> list[Exported]:
+def export(
+    run: Run, output: Path, *, int8: bool, cut: bool = False, max_drop: float = 0.005, force: bool = False
+) -> list[Exported]:
     """Write a folder for each student of a finished run into `output`, each usable without torch.
 
+    `int8` quantises weights; `cut` leaves out of each vocabulary what no training text of the domain needs.
     Raises InputError where the run has no students, or where they cannot be shipped: they lose more than `max_drop` of
     accuracy on average over domains, or one text takes longer than in PyTorch (unless `force`); CheckError where
     float32 differs from PyTorch. Nothing is left in `output` then.
@@ -64,28 +69,31 @@ def export(run: Run, output: Path, *, int8: bool, max_drop: float, force: bool) 
         raise InputError(f"{run.folder}: no finished student of {', '.join(missing)}; `metakd run --resume` trains it")
     if output.exists():
         raise InputError(f"{output} is there already; choose another --output")
-    facts: dict[str, Any] = {"int8": int8, "run": run.description()}
+    facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if cut else "keep", "run": run.description()}
     with step_folder(output, "export", "", facts) as partial:
         found = [
-            _export(folder, domain, of_domain(run.data.splits[split], domain), run, partial, int8)
+            _export(folder, domain, of_domain(run.data.splits[split], domain), run, partial, int8, cut)
             for domain, folder in folders.items()
         ]
         students = [own._asdict() | {"before": own.before._asdict(), "after": own.after._asdict()} for own in found]
         facts |= {"split": split, "students": students}
-        _hold(found, max_drop, force)
+        hold(found, max_drop, force)
     return found
 
 
-def _export(folder: Path, domain: str, examples: list[Example], run: Run, output: Path, int8: bool) -> Exported:
-    before = TorchModel.load(folder)
-    place = output / folder.name
+def _export(
+    folder: Path, domain: str, examples: list[Example], run: Run, output: Path, int8: bool, cut: bool
+) -> Exported:
+    place, before, shipped = output / folder.name, TorchModel.load(folder), TorchModel.load(folder)
+    if cut:
+        shipped = _cut(shipped, of_domain(run.data.train, domain), run.data.train)
     place.mkdir()
-    write_onnx(before, place / MODEL_FILE)
-    before.tokenizer.backend_tokenizer.save(str(place / TOKENIZER_FILE))
-    longest = min(before.tokenizer.model_max_length, run.settings.max_length)
-    description = {"labels": before.labels, "max_length": longest, "pad_token_id": before.tokenizer.pad_token_id}
+    shipped.tokenizer.save_pretrained(place)
+    write_onnx(shipped, place / MODEL_FILE)
+    longest = min(shipped.tokenizer.model_max_length, run.settings.max_length)
+    description = {"labels": shipped.labels, "max_length": longest, "pad_token_id": shipped.tokenizer.pad_token_id}
     write_text(place / DESCRIPTION_FILE, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
-    _check_same(before, OnnxModel.load(place), examples[:CHECKED], place)
+    _check_same(shipped, OnnxModel.load(place), examples[:CHECKED], place)
     if int8:
         quantize(place / MODEL_FILE)
     after = OnnxModel.load(place, torch.get_num_threads())
@@ -96,29 +104,48 @@ def _export(folder: Path, domain: str, examples: list[Example], run: Run, output
     return Exported(domain, len(examples), *measured)
 
 
+def _cut(model: TorchModel, own: Sequence[Example], every: Sequence[Example]) -> TorchModel:
+    """The same model with the pieces that its domain needs."""
+    kept = needed_pieces(model.tokenizer, own, every)
+    tokenizer = cut_tokenizer(model.tokenizer, kept)
+    cut_embeddings(model.network, kept, tokenizer.pad_token_id)
+    return TorchModel(model.network, tokenizer)
+
+
 def write_onnx(model: TorchModel, path: Path) -> None:
     """The classifier as one ONNX file: int64 ids and masks of (batch, length), both free, to logits (batch, labels)."""
-    names = [name for name in model.tokenizer.model_input_names if name != "special_tokens_mask"]
+    read = inspect.signature(model.network.forward).parameters
+    names = [name for name in model.tokenizer.model_input_names if name in read]
     example = dict(model.tokenizer(["one text", "and one more"], padding=True, return_tensors="pt"))
     inputs = {name: example[name] for name in names}
     free = {name: {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")} for name in names}
-    with quiet_exporter():
-        program = torch.onnx.export(
-            model.network,
-            kwargs=inputs,
-            input_names=names,
-            output_names=["logits"],
-            dynamic_shapes=free,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+    try:
+        with _quiet_exporter():
+            program = torch.onnx.export(
+                model.network,
+                kwargs=inputs,
+                input_names=names,
+                output_names=["logits"],
+                dynamic_shapes=free,
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        kind = model.network.config.model_type
+        raise InputError(f"a model of type {kind!r} cannot be exported to ONNX ({_first_cause(error)})") from None
     assert program is not None
     program.save(path)
 
 
+def _first_cause(error: BaseException) -> str:
+    """Of what first went wrong, which the exporter wraps several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextlib.contextmanager
-def quiet_exporter() -> Iterator[None]:
+def _quiet_exporter() -> Iterator[None]:
     """Without the exporter's words on what other models would need."""
     log, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
     log.setLevel(logging.ERROR)
@@ -159,7 +186,7 @@ def _milliseconds(model: Model, examples: Sequence[Example]) -> float:
     return latency(lambda example: Classifier(model).predict_examples([example]), examples)["median"]
 
 
-def _hold(found: Sequence[Exported], max_drop: float, force: bool) -> None:
+def hold(found: Sequence[Exported], max_drop: float, force: bool) -> None:
     """InputError, or a notice where it is forced, for what ought not to be shipped."""
     falls = {own.domain: own.before.accuracy - own.after.accuracy for own in found}
     faults = [
