@@ -18,7 +18,7 @@ FLOORS = [
     ["domains", "overview"],
     ["attention", "batching", "checkpoints"],
     ["doctor", "inspection"],
-    ["embeddings", "encoders"],
+    ["embeddings", "encoders", "windows"],
     ["meta_teacher", "students", "vocabulary"],
     ["teacher_cache"],
     ["methods.base"],

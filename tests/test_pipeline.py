@@ -14,9 +14,8 @@ from transformers import pipeline as hugging_face_pipeline
 import metakd
 from conftest import FAST, as_row, toy_examples, write_rows
 from metakd import CheckError, InputError, Run, Settings, checks, pipeline, scoring
-from metakd.artifacts import read_manifest
+from metakd.artifacts import is_done, read_manifest
 from metakd.examples import read_examples
-from metakd.runs import is_done
 
 TINY = {
     "precision": "float32",

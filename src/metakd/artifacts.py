@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from metakd.errors import InputError
 from metakd.hardware import processor_name
 
 MANIFEST = "manifest.json"
@@ -77,6 +78,19 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) else None
+
+
+def is_done(folder: Path, expected: str) -> bool:
+    """Whether a step's result is there; InputError where it was made with other settings or data."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return False
+    if manifest.get("fingerprint") == expected:
+        return True
+    raise InputError(
+        f"{folder} was made with other settings, data or base, or in another precision. Choose another --output, or "
+        "delete that folder to have it made anew"
+    )
 
 
 def free_disk(folder: Path) -> int:

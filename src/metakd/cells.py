@@ -45,9 +45,10 @@ class Cell:
 
         def by_itself(domain: str) -> Run:
             """With as many updates on its own domain's text as others make on all."""
-            own = left.only(domain)
-            of_all, of_own = (updates_a_pass(len(part.train), settings.batch_size) for part in (left, own))
-            return run(own, shared_epochs=math.ceil(run(own).settings.shared_epochs * of_all / of_own))
+            whole, own = run(left), run(left.only(domain))
+            texts = [part.with_windows(part.data.train) for part in (whole, own)]
+            of_all, of_own = (updates_a_pass(len(read), settings.batch_size) for read in texts)
+            return run(own.data, shared_epochs=math.ceil(own.settings.shared_epochs * of_all / of_own))
 
         def by_all(part: MultiDomainDataset) -> Run:
             """Taught by a teacher of each domain."""
@@ -81,7 +82,7 @@ class Cell:
         """The key of its teachers' row, if the variant names one: the teachers, and what they are scored on."""
         if not self.variant.teacher:
             return None
-        return fingerprint([(run.teach_fingerprint, run.data_fingerprint, own) for run, own in self.parts])
+        return fingerprint([(run.teach_fingerprint, run.data.fingerprint, own) for run, own in self.parts])
 
     @property
     def keys(self) -> set[str]:

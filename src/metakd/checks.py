@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from metakd import engine
-from metakd.artifacts import read_manifest
+from metakd.artifacts import is_done, read_manifest
 from metakd.batching import Collator
 from metakd.encoders import load_classifier, load_tokenizer
 from metakd.errors import CheckError, InputError
@@ -21,7 +21,7 @@ from metakd.hardware import device
 from metakd.meta_teacher import NO_LAYERS, MetaTeacher, own_head
 from metakd.progress import notice
 from metakd.prototypes import effective_share, expertise_weights, transfer_weights
-from metakd.runs import Run, is_done
+from metakd.runs import Run
 from metakd.teacher_cache import TeacherCache
 
 TEACHER_MARGIN = 0.05  # what a teacher's accuracy has to be above that of the commonest class

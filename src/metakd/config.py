@@ -85,6 +85,9 @@ class Settings(BaseModel):
         1, "Passes of the second stage, or of the joint one; 0 leaves every domain the shared start.", "3", ge=0
     )
     predict_learning_rate: float = setting(5e-5, "Peak learning rate of the second or joint stage.", "3e-5", gt=0)
+    windows: int = setting(
+        0, "Further windows of `max_length` tokens that taught students read of each longer training text.", "0", ge=0
+    )
     gamma2: float = setting(0.5, "Coefficient of L_tkd.", "0.5", ge=0)
     temperature: float = setting(1.0, "Temperature T of L_pred.", "1", gt=0)
     expertise: Literal["soft", "hard", "none"] = setting(

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 
+from metakd.artifacts import is_done
 from metakd.batching import encode
 from metakd.domains import of_domain
 from metakd.engine import embed
@@ -21,7 +22,7 @@ from metakd.examples import Example
 from metakd.inspection import inspect_dataset, strongest_terms
 from metakd.overview import findings
 from metakd.prototypes import Prototypes, domain_similarity
-from metakd.runs import Run, is_done
+from metakd.runs import Run
 from metakd.torch_model import TorchModel
 
 SAMPLE = 20_000  # training texts that terms are taken from, where there are more

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
 from metakd import engine, students
-from metakd.artifacts import MANIFEST, digest_files, fingerprint, step_folder
+from metakd.artifacts import MANIFEST, digest_files, fingerprint, is_done, step_folder
 from metakd.attention import record_factors
 from metakd.batching import Collator, Encoded, updates_a_pass
 from metakd.checkpoints import resolve
@@ -35,7 +35,7 @@ from metakd.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup, Stage, has_teacher
 from metakd.progress import console, notice
-from metakd.runs import MODEL_FILES, Run, is_done
+from metakd.runs import MODEL_FILES, Run
 from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 from metakd.teachers import load_teacher
 
@@ -59,6 +59,8 @@ class Lesson:
         train, quiz, dev = run.data.train, list[Example](), run.data.splits.get("dev", [])
         if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start knows none of it
             train, quiz = hold_out(train, run.settings.seed)
+        if "teacher" in METHODS[method].needs:
+            train = run.with_windows(train)
         if domain is not None:
             quiz, dev = of_domain(quiz, domain), of_domain(dev, domain)
             train = train if "foreign_text" in METHODS[method].needs else of_domain(train, domain)
@@ -134,11 +136,11 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
     """Let the teacher speak once, unless a whole cache of this teacher, these texts and these layers is there."""
     folder, budget, facts = run.cache_folder, run.cache_budget, dict[str, Any]()
     weights = [digest_files(school.teacher_folder, MODEL_FILES) for school in run.teachers]
-    mark = fingerprint("remember", FORMAT, weights, run.settings.max_length, run.precision, run.data_fingerprint)
+    mark = fingerprint("remember", FORMAT, weights, run.settings.max_length, run.precision, run.data.fingerprint)
     found = TeacherCache.find(folder, mark)
     if found is not None:  # what is made anew holds what was there as well
         layers, learnt_from = layers.joined(found.layers), learnt_from | found.ids
-    examples = [e for e in run.data.train if e.id in learnt_from]
+    examples = [e for e in run.with_windows(run.data.train) if e.id in learnt_from]
     features = run.features(examples, run.tokenizer)
     sizes = layer_bytes(
         features.lengths, load_config(run.teachers[0].teacher_folder).hidden_size, layers, run.precision
@@ -207,7 +209,7 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
     setup, tokenizer = _set_up(run, kind, lesson, start)
     with step_folder(lesson.folder, "distill", lesson.mark, facts) as partial:
         method, student, teacher = kind.build(setup), setup.student, setup.teacher
-        stages = lesson.own(method.stages())
+        stages = lesson.own(run.lengthened(lesson.method, method.stages()))
         features = _features(run, lesson, tokenizer, cache, facts)
         if cache is not None:
             if "instance_weights" in kind.needs and run.settings.expertise != "none":

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from metakd.answers import predictions_of, shipped_bytes
-from metakd.artifacts import step_folder, write_text
+from metakd.artifacts import is_done, step_folder, write_text
 from metakd.domains import of_domain
 from metakd.errors import CheckError, InputError, require
 from metakd.evaluation import latency
@@ -24,7 +24,7 @@ from metakd.examples import Example
 from metakd.inference import Classifier, Model
 from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, OnnxModel
 from metakd.progress import notice
-from metakd.runs import Run, is_done
+from metakd.runs import Run
 from metakd.scoring import check_scorable
 from metakd.torch_model import TorchModel
 from metakd.vocabulary import cut_embeddings, cut_tokenizer, needed_pieces

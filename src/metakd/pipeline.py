@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import set_seed
 
 from metakd import engine
-from metakd.artifacts import free_disk, step_folder
+from metakd.artifacts import free_disk, is_done, step_folder
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
 from metakd.checks import check_reloaded, probe, spread
@@ -22,7 +22,7 @@ from metakd.errors import InputError
 from metakd.hardware import device
 from metakd.meta_teacher import MetaTeacher
 from metakd.prototypes import instance_weights, prototype_scores, prototypes
-from metakd.runs import WEIGHTS_FILE, Run, is_done
+from metakd.runs import WEIGHTS_FILE, Run
 from metakd.scoring import check_scorable, evaluate
 
 __all__ = ["distill", "distill_all", "evaluate", "run_all", "teach", "weigh"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from metakd.artifacts import digest_files, fingerprint, free_disk, read_manifest, write_json
+from metakd.artifacts import digest_files, fingerprint, free_disk, is_done, write_json
 from metakd.batching import Encoded, encode, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.config import Settings
@@ -25,8 +25,9 @@ from metakd.examples import Example
 from metakd.hardware import Precision, native_precision
 from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
 from metakd.methods import METHODS
-from metakd.methods.base import Setup, Stage, check_needs, has_teacher
+from metakd.methods.base import Setup, Stage, check_needs, has_teacher, lengthened
 from metakd.students import check_models, layers_to_cut
+from metakd.windows import further_windows
 
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "weights.jsonl"
@@ -38,8 +39,8 @@ WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
 TEACH_SETTINGS = ("domain_loss", "gamma1", "heads", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
 DISTILL_SETTINGS = (
     *("base", "student", "student_init", "max_length", "terms", "stages", "shared_epochs", "shared_learning_rate"),
-    *("match_epochs", "match_learning_rate"),
-    *("predict_epochs", "predict_learning_rate", "gamma2", "temperature", "expertise", "attention", "layer_map"),
+    *("match_epochs", "match_learning_rate", "predict_epochs", "predict_learning_rate", "windows"),
+    *("gamma2", "temperature", "expertise", "attention", "layer_map"),
     *OPTIMISATION,
 )
 
@@ -97,7 +98,8 @@ class Run:
             sizes = math.ceil(rows / len(self.data.domains)), rows
             own, of_all = (updates_a_pass(n, settings.batch_size) for n in sizes)
             setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, own, of_all)
-            return {method: METHODS[method].build(setup).stages() for method in {*self.methods, "fine_tuned"}}
+            built = {method: METHODS[method].build(setup) for method in {*self.methods, "fine_tuned"}}
+        return {method: self.lengthened(method, found.stages()) for method, found in built.items()}
 
     @property
     def teachers(self) -> tuple[Run, ...]:
@@ -153,7 +155,7 @@ class Run:
     def description(self) -> dict[str, Any]:
         return {
             "data": self.data.place,
-            "data_fingerprint": self.data_fingerprint,
+            "data_fingerprint": self.data.fingerprint,
             "labels": self.data.labels,
             "domains": self.data.domains,
             "pairs": self.data.has_pairs,
@@ -210,12 +212,8 @@ class Run:
     # --- What each step depends on
 
     @cached_property
-    def data_fingerprint(self) -> str:
-        return self.data.fingerprint
-
-    @cached_property
     def weigh_fingerprint(self) -> str:
-        sources = [self.data_fingerprint, self.data.labels, self._base_digest, self.precision]
+        sources = [self.data.fingerprint, self.data.labels, self._base_digest, self.precision]
         return fingerprint("weigh", sources, self._values(WEIGH_SETTINGS))
 
     @cached_property
@@ -228,7 +226,7 @@ class Run:
     def distill_fingerprint(self, method: str, domain: str | None) -> str:
         """Of the student of `domain`, or of the shared start of all (None)."""
         needs = METHODS[method].needs
-        sources = [self.data_fingerprint, self.data.labels, self._base_digest, self._student_digest, self.precision]
+        sources = [self.data.fingerprint, self.data.labels, self._base_digest, self._student_digest, self.precision]
         sources += [self.weigh_fingerprint] if "instance_weights" in needs else []
         sources += [self.teach_fingerprint] if has_teacher(METHODS[method]) else []
         return fingerprint("distill", method, domain, sources, self._values(DISTILL_SETTINGS))
@@ -246,7 +244,22 @@ class Run:
         values = self.settings.model_dump(mode="json")
         return {name: values[name] for name in names}
 
-    # --- Texts as numbers
+    # --- Texts, and texts as numbers
+
+    @cached_property
+    def windows(self) -> dict[str, list[Example]]:
+        """Further windows of the training texts that are longer than what is read of them, by their ids."""
+        return further_windows(self.tokenizer, self.data.train, self.settings.max_length, self.settings.windows)
+
+    def with_windows(self, examples: Sequence[Example]) -> list[Example]:
+        """What students of a remembered teacher learn from, where others learn from these training `examples`."""
+        return [*examples, *(window for e in examples for window in self.windows.get(e.id, ()))]
+
+    def lengthened(self, method: str, stages: Sequence[Stage]) -> list[Stage]:
+        """The method's stages, with as many updates as those have that learn from windows too."""
+        if "teacher" in METHODS[method].needs:
+            return list(stages)
+        return lengthened(stages, len(self.data.train), len(self.with_windows(self.data.train)))
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -271,20 +284,8 @@ class Run:
             )
         with (self.weights_folder / WEIGHTS_FILE).open(encoding="utf-8") as lines:
             weights = {row["id"]: row["weight"] for row in map(json.loads, lines)}
+        weights |= {own.id: weights[name] for name, windows in self.windows.items() for own in windows}
         return [weights[e.id] for e in examples]
-
-
-def is_done(folder: Path, expected: str) -> bool:
-    """Whether a step's result is there; InputError where it was made with other settings or data."""
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return False
-    if manifest.get("fingerprint") == expected:
-        return True
-    raise InputError(
-        f"{folder} was made with other settings, data or base, or in another precision. Choose another --output, or "
-        "delete that folder to have it made anew"
-    )
 
 
 def read_run(folder: Path) -> dict[str, Any]:

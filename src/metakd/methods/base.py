@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
@@ -87,6 +88,11 @@ class Quizzed(Method, Protocol):
 def has_teacher(kind: type[Method]) -> bool:
     """Whether the method learns from a meta-teacher, one that is remembered or one that is live."""
     return bool(kind.needs & {"teacher", "live_teacher"})
+
+
+def lengthened(stages: Sequence[Stage], rows: int, taught: int) -> list[Stage]:
+    """The stages of students that learn from `rows` examples while others learn from `taught`: as many updates."""
+    return [replace(stage, epochs=math.ceil(stage.epochs * taught / rows)) for stage in stages]
 
 
 def check_needs(name: str, kind: type[Method]) -> None:

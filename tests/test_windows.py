@@ -1,0 +1,131 @@
+"""Long texts, read further: windows for taught students, and as many updates for all others."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import WORDS, as_row, toy_examples, write_rows
+from metakd import pipeline
+from metakd.artifacts import read_manifest
+from metakd.config import Settings
+from metakd.distillation import Lesson, distill_all
+from metakd.encoders import load_tokenizer
+from metakd.examples import Example
+from metakd.runs import Run
+from metakd.windows import further_windows
+
+Open = Callable[..., Run]
+
+
+def text_of(count: int) -> str:
+    """So many words, each of one token."""
+    return " ".join((["page", "blade", "good", "bad"] * count)[:count])
+
+
+def examples_of(*counts: int) -> list[Example]:
+    return [Example(f"r{i}", text_of(n), None, "positive", "books") for i, n in enumerate(counts)]
+
+
+def test_windows_go_on_where_reading_ended(checkpoint: Callable[..., Path]) -> None:
+    """Of 10 tokens two are special: 8 words are read of 21, the windows have 8 and 5; of 16 words there is one more."""
+    tokenizer = load_tokenizer(checkpoint(), 10)
+    found = further_windows(tokenizer, examples_of(21, 8, 16), 10, most=5)
+    words = text_of(21).split()
+    assert [w.text.split() for w in found["r0"]] == [words[8:16], words[16:21]]
+    assert [w.id for w in found["r0"]] == ["r0#1", "r0#2"]
+    assert [len(w.text.split()) for w in found["r2"]] == [8]
+    assert "r1" not in found
+    assert {(w.label, w.domain) for w in found["r0"]} == {("positive", "books")}
+
+
+def test_there_are_no_more_than_asked_and_no_crumbs(checkpoint: Callable[..., Path]) -> None:
+    """A rest of one word of 16 is less than an eighth of a window, one of two is not."""
+    tokenizer = load_tokenizer(checkpoint(), 18)
+    found = further_windows(tokenizer, examples_of(100, 17, 18), 18, most=2)
+    assert {name: len(windows) for name, windows in found.items()} == {"r0": 2, "r1": 0, "r2": 1}
+    assert further_windows(tokenizer, examples_of(100), 18, most=0) == {}
+
+
+def test_ids_of_windows_are_nobody_elses(checkpoint: Callable[..., Path]) -> None:
+    first, second = examples_of(12, 3)
+    taken = [first, Example("r0#1", second.text, None, "negative", "books")]
+    found = further_windows(load_tokenizer(checkpoint(), 10), taken, 10, most=1)
+    assert [w.id for w in found["r0"]] == ["r0#1#"]
+
+
+def test_pairs_have_none(checkpoint: Callable[..., Path]) -> None:
+    pair = Example("p", text_of(30), text_of(30), "positive", "books")
+    assert further_windows(load_tokenizer(checkpoint(), 10), [pair], 10, most=3) == {}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    text=st.lists(st.sampled_from([*WORDS, "unheard", "é", "日本", "!"]), max_size=60).map(" ".join),
+    most=st.integers(0, 4),
+)
+def test_windows_are_stretches_of_their_text_in_order(checkpoint: Callable[..., Path], text: str, most: int) -> None:
+    found = further_windows(load_tokenizer(checkpoint(), 10), [Example("a", text, None, "", "")], 10, most)
+    place = 0
+    for window in found.get("a", []):
+        place = text.index(window.text, place) + len(window.text)
+    assert len(found.get("a", [])) <= most
+
+
+@pytest.fixture
+def open_long(tmp_path: Path, checkpoint: Callable[..., Path]) -> Open:
+    """A run on texts of which every second one is long."""
+
+    def build(**more: Any) -> Run:
+        data = tmp_path / "long"
+        if not data.is_dir():
+            for split, count in (("train", 64), ("dev", 16), ("test", 16)):
+                rows = [as_row(e) for e in toy_examples(count, 0, split)]
+                for row in rows[::2]:
+                    row["text"] = f"{row['text']} {text_of(30)}"
+                write_rows(data / f"{split}.jsonl", rows)
+        small: dict[str, Any] = {
+            "teacher_epochs": 1,
+            "max_length": 16,
+            "student": "layers=2",
+            "allow_weak_teacher": True,
+        }
+        small |= {"precision": "float32", "batch_size": 8, "windows": 2}
+        return Run.assemble(tmp_path / "run", Settings.build({"base": str(checkpoint()), **small, **more}), data)
+
+    return build
+
+
+def test_taught_students_read_windows_and_others_make_as_many_updates(open_long: Open) -> None:
+    """32 of 64 texts are long, with two windows each: 128 for 64, so that other students pass twice."""
+    run, plain = open_long(), open_long(windows=0)
+    assert len(Lesson.of(run, "meta_kd", None).examples) == 128
+    assert len(Lesson.of(run, "meta_kd", "books").examples) == 32 + 64
+    assert len(Lesson.of(run, "fine_tuned", "books").examples) == 32
+    assert [s.epochs for s in run.stages["meta_kd"]] == [s.epochs for s in plain.stages["meta_kd"]]
+    (ours,), (theirs,) = run.stages["fine_tuned"], plain.stages["fine_tuned"]
+    assert ours.epochs == math.ceil(theirs.epochs * 128 / 64)
+    assert run.distill_fingerprint("meta_kd", None) != plain.distill_fingerprint("meta_kd", None)
+    assert run.teach_fingerprint == plain.teach_fingerprint
+
+
+def test_windows_have_the_weight_of_their_text_and_the_teacher_speaks_of_each(open_long: Open) -> None:
+    run = open_long(rival=False, keep_cache=True).begin()
+    pipeline.weigh(run)
+    pipeline.teach(run)
+    (student,) = distill_all(run, ["books"], ["meta_kd"])
+    lesson = Lesson.of(run, "meta_kd", "books")
+    weights = dict(zip([e.id for e in lesson.examples], run.instance_weights(lesson.examples), strict=True))
+    assert all(weights[name] == weights[name.partition("#")[0]] for name in weights)
+    spoken_of = json.loads((run.cache_folder / "ids.json").read_text(encoding="utf-8"))
+    assert len(set(spoken_of)) == 128
+    manifest = read_manifest(student)
+    assert manifest is not None
+    assert sum(manifest["expertise"]["histogram"]["counts"]) == len(lesson.examples) == 96
