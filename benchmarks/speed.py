@@ -38,13 +38,14 @@ from metakd.artifacts import environment, write_json
 from metakd.batching import Collator, Encoded, encode, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.encoders import load_encoder, load_tokenizer, map_layers, set_dropout
-from metakd.engine import CACHE_ROW, Distillation, Plan, fit, teach_all
+from metakd.engine import CACHE_ROW, Distillation, Plan, fit
 from metakd.hardware import Precision, device, native_precision
 from metakd.losses import prediction_loss
 from metakd.meta_teacher import MetaTeacher, freeze
 from metakd.methods.base import Setup
 from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.meta_kd import MetaKD
+from metakd.passes import teach_all
 from metakd.students import cut_student
 from metakd.teacher_cache import TeacherCache, fits, layer_bytes
 

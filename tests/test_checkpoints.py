@@ -8,6 +8,7 @@ import huggingface_hub
 import pytest
 
 from metakd import checkpoints
+from metakd.checkpoints import licence
 from metakd.errors import InputError
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -109,3 +110,21 @@ def test_an_unreachable_hub_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(InputError):
         checkpoints.resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"README.md": "---\nlicense: apache-2.0\n---\nA model."}, "apache-2.0"),
+        ({"README.md": "---\nlanguage: en\n---\n", "LICENSE": "CC0"}, "see LICENSE"),
+        ({"README.md": "---\nlicense: [\n---\n", "LICENSE.txt": "MIT"}, "see LICENSE.txt"),
+        ({"README.md": b"\xff\xfe", "config.json": "{}"}, None),
+        ({}, None),
+    ],
+)
+def test_a_licence_is_what_the_card_states_or_the_file_that_has_it(
+    tmp_path: Path, files: dict[str, str | bytes], found: str | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert licence(tmp_path) == found

@@ -5,12 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from conftest import TOPICS, toy_examples
+from metakd import corpus
+from metakd.artifacts import read_run
+from metakd.config import Settings
 from metakd.corpus import turning_terms
 from metakd.examples import Example
 from metakd.inspection import strongest_terms
 from metakd.prototypes import Prototypes, domain_similarity
+from metakd.runs import Run
+from metakd.teachers import load_teacher
 
 
 def review(place: int, text: str, label: str, domain: str) -> Example:
@@ -66,8 +72,23 @@ def test_a_run_leaves_what_each_model_said_and_how_it_sees_the_examples(finished
         mean = sum(sum(own) / len(own) for own in by_domain.values()) / len(by_domain)
         assert mean == pytest.approx(average["accuracy"])
         assert all(0.5 <= row["models"][model][1] <= 1 for row in rows)  # of two classes
-    corpus = json.loads((finished_run / "corpus.json").read_text(encoding="utf-8"))
-    assert sorted(corpus["maps"]["ids"]) == sorted(row["id"] for row in rows)
-    assert {len(point) for name in ("meta_teacher", "student") for point in corpus["maps"][name]} == {2}
-    assert corpus["similarity"][0][0] == pytest.approx(1)
-    assert corpus["rows"]["test"]["books"]
+    about = json.loads((finished_run / "corpus.json").read_text(encoding="utf-8"))
+    assert sorted(about["maps"]["ids"]) == sorted(row["id"] for row in rows)
+    assert about["maps"]["by_h"] == ["meta_teacher"]  # each student has moved its h on in a stage of its own
+    assert {len(point) for name in ("meta_teacher", "student") for point in about["maps"][name]} == {2}
+    assert about["similarity"][0][0] == pytest.approx(1)
+    assert about["rows"]["test"]["books"]
+
+
+def test_a_students_h_is_the_shared_starts_while_no_later_stage_moves_it(finished_run: Path) -> None:
+    described = read_run(finished_run)
+    run = Run.assemble(finished_run, Settings.build(described["settings"] | {"match_epochs": 0}), described["data"])
+    teacher = load_teacher(run)
+    width = teacher.encoder.config.hidden_size
+    found = corpus._kept_representation(run, width, teacher.transferable)
+    kept = load_file(finished_run / "shared_student" / "extras.safetensors")
+    assert found is not None
+    assert {f"transferable.{name}" for name in found.state_dict()} <= set(kept)
+    torch.testing.assert_close(found.dense.weight, kept["transferable.dense.weight"])
+    moved = Run.assemble(finished_run, Settings.build(described["settings"]), described["data"])
+    assert corpus._kept_representation(moved, width, teacher.transferable) is None

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from conftest import toy_examples
-from metakd import engine
+from metakd import engine, passes
 from metakd.batching import Collator, Encoded, encode
 from metakd.config import Settings
 from metakd.encoders import forward, load_encoder, load_tokenizer, set_dropout
@@ -110,9 +110,9 @@ def test_checkpoints_are_kept_where_they_save_enough_work(
 
 def test_predictions_and_vectors_keep_the_order_of_examples(checkpoint: Callable[..., Path]) -> None:
     model, features = load_encoder(checkpoint(), ["a", "b"]), features_of(checkpoint(), 70)
-    found = engine.predict(model, features, Collator(0))
+    found = passes.predict(model, features, Collator(0))
     torch.testing.assert_close(found.sum(1), torch.ones(70))
-    vectors = engine.embed(model, features, Collator(0), "test", "float32", torch.zeros(70, 16))
+    vectors = passes.embed(model, features, Collator(0), "test", "float32", torch.zeros(70, 16))
     for row in (0, 5, 69):
         alone = forward(model, Collator(0)([features[row]]))
         torch.testing.assert_close(found[row], alone.logits[0].softmax(-1))

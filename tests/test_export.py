@@ -18,12 +18,12 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 
 from conftest import WORDS, as_row, save_checkpoint, toy_examples, write_rows
 from metakd import Classifier, InputError, Settings, export
-from metakd.artifacts import read_manifest
+from metakd.artifacts import read_manifest, read_run
 from metakd.encoders import load_encoder
 from metakd.examples import Example
 from metakd.export import Exported, Measured, write_onnx
 from metakd.onnx_model import OnnxModel
-from metakd.runs import Run, read_run
+from metakd.runs import Run
 from metakd.torch_model import TorchModel
 from metakd.vocabulary import cut_embeddings, cut_tokenizer, needed_pieces
 

@@ -14,7 +14,7 @@ from transformers import pipeline as hugging_face_pipeline
 import metakd
 from conftest import FAST, as_row, toy_examples, write_rows
 from metakd import CheckError, InputError, Run, Settings, checks, pipeline, scoring
-from metakd.artifacts import is_done, read_manifest
+from metakd.artifacts import is_done, read_manifest, read_run
 from metakd.examples import read_examples
 
 TINY = {
@@ -202,7 +202,7 @@ def test_a_domains_scores_are_of_that_domain_alone(finished_run: Path, toy_data:
 def test_finished_steps_are_left_alone_and_other_settings_refused(finished_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(finished_run, folder)
-    described = metakd.runs.read_run(folder)
+    described = read_run(folder)
     data, settings = Path(described["data"]), described["settings"]
     run = Run.assemble(folder, Settings.build(settings), data).begin()
     before = (folder / "meta_teacher" / "manifest.json").stat().st_mtime_ns
@@ -301,7 +301,7 @@ def test_a_run_without_all_its_students_is_not_scored(finished_run: Path, tmp_pa
     folder = tmp_path / "copy"
     shutil.copytree(finished_run, folder)
     shutil.rmtree(folder / "students" / "kitchen")
-    described = metakd.runs.read_run(folder)
+    described = read_run(folder)
     run = Run.assemble(folder, Settings.build(described["settings"]), Path(described["data"]))
     with pytest.raises(InputError, match=r"student is missing for kitchen; `metakd run --resume"):
         scoring.evaluate(run)

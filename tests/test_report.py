@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from conftest import FAST, as_row, toy_examples, write_rows
+from metakd.answers import transfer_between
 from metakd.artifacts import write_json
 from metakd.errors import InputError
+from metakd.report import network
 from metakd.report.compare import compare_runs
 from metakd.report.facts import Findings
 from metakd.report.network import graph
@@ -186,10 +189,16 @@ def test_sixteen_domains_and_ten_thousand_examples_open_at_once(
     (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     results["domains"] = dict.fromkeys(names, results["domains"]["books"])
     run["domains"] = names
+    results["transfer"] = {a: {b: 0.9 - 0.02 * abs(i - j) for j, b in enumerate(names)} for i, a in enumerate(names)}
     corpus["similarity"] = [[1 - abs(i - j) / 16 for i in range(16)] for j in range(16)]
     corpus["terms"] = {name: [[f"term{i}", 0.01] for i in range(20)] for name in names}
     points = [[i % 37, i % 23] for i in range(1000)]
-    corpus["maps"] = {"ids": [str(i) for i in range(1000)], "meta_teacher": points, "student": points}
+    corpus["maps"] = {
+        "ids": [str(i) for i in range(1000)],
+        "by_h": ["student"],
+        "meta_teacher": points,
+        "student": points,
+    }
     for name, value in (("run.json", run), ("results.json", results), ("corpus.json", corpus)):
         write_json(folder / name, value)
     report = write_report(folder)
@@ -258,6 +267,73 @@ def test_the_graph_knows_who_was_built_from_whom(finished_run: Path) -> None:
     assert by_id["base"]["descendants"] == ["meta_teacher", "student:books", "student:kitchen"]
     (between,) = [edge for edge in edges if edge["kind"] != "built from"]
     assert {between["source"], between["target"]} == {"domain:books", "domain:kitchen"}
+
+
+def test_domains_are_joined_as_strongly_as_measured(finished_run: Path) -> None:
+    """Of 1.0 on its own, a's model keeps half on b; of 0.8, b's keeps all of a's 1.0: (0.5/0.8 + 1.0/1.0) / 2."""
+    findings = Findings.read(finished_run)
+    known = {
+        "a": {"a": 1.0, "b": 0.5, "c": 0.8},
+        "b": {"a": 1.0, "b": 0.8, "c": 0.8},
+        "c": {"a": 1.0, "b": 0.8, "c": 0.8},
+    }
+    found = network._transfer(known)
+    assert [(a, b, round(kept, 4)) for a, b, kept, _ in found] == [
+        ("a", "b", 0.8125),
+        ("a", "c", 1.0),
+        ("b", "c", 1.0),
+    ]
+    assert found[0][3] == "a on b 50.0 percent right, b on a 100.0"
+    measured = replace(findings, results=findings.results | {"transfer": known})
+    strengths = [edge["strength"] for edge in graph(measured)[1] if edge["kind"] != "built from"]
+    assert strengths == [0.0, 1.0, 1.0]
+    alike = replace(findings, results=findings.results | {"transfer": {}})
+    assert [edge["kind"][:6] for edge in graph(alike)[1] if edge["kind"] != "built from"] == ["alike:"]
+
+
+def test_what_passes_between_domains_is_what_the_rivals_get_right(finished_run: Path) -> None:
+    """12 test examples of each domain, so all are asked; the diagonal is the rival's own score."""
+    results = json.loads((finished_run / "results.json").read_text(encoding="utf-8"))
+    for domain, own in results["transfer"].items():
+        assert set(own) == {"books", "kitchen"}
+        assert own[domain] == pytest.approx(results["domains"][domain]["fine_tuned"]["accuracy"], abs=1e-4)
+    assert transfer_between(dict.fromkeys(map(str, range(20)), Path()), [], [], 0) == {}  # 10,000 / 380 < 30
+
+
+EXPERIMENTS = {
+    "main": {"meta_kd": 0.9, "single_kd": 0.88},
+    "scarce-5": {"meta_kd": 0.85, "single_kd": 0.7},
+    "scarce-all-20": {"meta_kd": 0.8},
+    "unseen": {"meta_kd": 0.9, "meta_kd (domain unseen)": 0.87},
+}
+
+
+@in_browser
+def test_experiments_are_drawn_where_they_have_run(
+    finished_run: Path, tmp_path: Path, metakd: Callable[..., Any], opened: Callable[..., Page]
+) -> None:
+    folder, experiments = tmp_path / "run", tmp_path / "experiments"
+    shutil.copytree(finished_run, folder)
+    for name, means in EXPERIMENTS.items():
+        students = {
+            method: {"mean": mean, "domains": {"books": mean, "kitchen": mean}} for method, mean in means.items()
+        }
+        write_json(experiments / f"{name}.json", {"students": students})
+    code, _, err = metakd("report", folder, "--experiments", experiments)
+    assert code == 0, err
+    page = opened(folder / "report.html")
+    assert page.locator("#scarce svg").count() == page.locator("#unseen svg").count() == 1
+    shown = page.locator("figure", has=page.locator("#scarce"))
+    shown.locator("summary").click()
+    lines = [row.inner_text().split("\t") for row in shown.locator("tbody tr").all()]
+    assert ["own domain's", "5", "single_kd", "70.0"] in lines
+    assert ["all domains'", "100", "meta_kd", "90.0"] in lines
+    (experiments / "main.json").write_text("[]", encoding="utf-8")
+    code, _, err = metakd("report", folder, "--experiments", experiments)
+    assert (code, "not what `metakd experiment main` writes" in err) == (2, True)
+    code, _, err = metakd("report", folder, "--experiments", tmp_path)
+    assert code == 2
+    assert "none of main, unseen" in err
 
 
 def test_runs_are_compared_on_the_same_examples(finished_run: Path, metakd: Callable[..., Any], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import toy_examples
-from metakd import distillation, engine, pipeline, teacher_cache
+from metakd import distillation, passes, pipeline, teacher_cache
 from metakd.artifacts import read_manifest
 from metakd.attention import raw_scores
 from metakd.batching import Collator, Encoded, encode
@@ -58,7 +58,7 @@ def write(
     precision: Precision = "float32",
 ) -> TeacherCache:
     folder.mkdir()
-    said = engine.teach_all(teacher, features, Collator(0), layers, precision)
+    said = passes.teach_all(teacher, features, Collator(0), layers, precision)
     fitting = fits(layer_bytes(features.lengths, 16, layers, precision), budget)
     TeacherCache.write(folder, [f"t-{i}" for i in range(len(features))], said, layers, fitting, precision)
     return TeacherCache(folder, layers)

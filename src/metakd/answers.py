@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from metakd.students import count_parameters
 from metakd.torch_model import TorchModel
 
 SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
+MOST_ASKED, LEAST_ASKED, QUESTIONS = 200, 30, 10_000  # examples of a domain that another's model is asked; of all
 LONGEST_TEXT = 500  # characters of a text that are kept beside what was said of it
 
 Answer = tuple[Predictions, dict[str, Any]]  # with what it cost
@@ -79,6 +81,30 @@ def ask_tfidf(train: Sequence[Example], labels: list[str], examples: Sequence[Ex
         predicted = np.array([labels.index(label) for label in rival.predict(own)])
         cost = rival.size() | {"latency_ms": latency(rival.predict_one, own)}
         found[domain] = Predictions(_truth(own, labels), predicted, rival.confidence(own)), cost
+    return found
+
+
+def transfer_between(
+    fleet: Mapping[str, Path], labels: list[str], examples: Sequence[Example], seed: int
+) -> dict[str, dict[str, float]]:
+    """Accuracy of each domain's model (outer key) on each domain's examples, up to MOST_ASKED of each, drawn by `seed`.
+
+    Empty where there are so many domains that fewer than LEAST_ASKED could be asked in reasonable time.
+    """
+    pairs = len(fleet) * (len(fleet) - 1)
+    each = min(MOST_ASKED, QUESTIONS // max(pairs, 1))
+    if not pairs or each < LEAST_ASKED:
+        return {}
+    draw = random.Random(seed)
+    asked = {domain: of_domain(examples, domain) for domain in fleet}
+    asked = {domain: own if len(own) <= each else draw.sample(own, each) for domain, own in asked.items()}
+    found = {}
+    with Progress("ask of other domains", len(fleet)) as progress:
+        for domain, path in fleet.items():
+            model = TorchModel.load(path)
+            marks = {other: right_answers(own, labels, model) for other, own in asked.items()}
+            found[domain] = {other: round(float(right.mean()), 4) for other, right in marks.items()}
+            progress.advance(1)
     return found
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from metakd.errors import InputError
 from metakd.hardware import processor_name
 
-MANIFEST = "manifest.json"
+MANIFEST, RUN_FILE = "manifest.json", "run.json"
 RECORDED_PACKAGES = ("metakd", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy")
 
 
@@ -91,6 +91,17 @@ def is_done(folder: Path, expected: str) -> bool:
         f"{folder} was made with other settings, data or base, or in another precision. Choose another --output, or "
         "delete that folder to have it made anew"
     )
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The description that `Run.begin` left in the folder."""
+    try:
+        described = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{folder}: no run here (no readable {RUN_FILE}); `metakd run` makes one") from None
+    if not isinstance(described, Mapping) or "settings" not in described:
+        raise InputError(f"{folder}/{RUN_FILE}: not the description of a run")
+    return dict(described)
 
 
 def free_disk(folder: Path) -> int:

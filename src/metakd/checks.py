@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from metakd import engine
+from metakd import passes
 from metakd.artifacts import is_done, read_manifest
 from metakd.batching import Collator
 from metakd.encoders import load_classifier, load_tokenizer
@@ -36,9 +36,9 @@ def check_reloaded(
     """Score the model and what was saved of it, on dev where there is one; CheckError where they differ."""
     examples = dev or train
     saved = load_classifier(folder).to(device())
-    theirs = engine.predict(saved, run.features(examples, load_tokenizer(folder)), Collator(tokenizer.pad_token_id))
+    theirs = passes.predict(saved, run.features(examples, load_tokenizer(folder)), Collator(tokenizer.pad_token_id))
     features = run.features(examples, tokenizer)
-    ours = engine.predict(model, features, Collator(tokenizer.pad_token_id))
+    ours = passes.predict(model, features, Collator(tokenizer.pad_token_id))
     difference = (ours - theirs).abs().max().item()
     if not difference <= SAME_PROBABILITY:
         raise CheckError(f"{folder}: reloaded, its probabilities differ by {difference:.2g} from what was saved")
@@ -115,7 +115,7 @@ def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, 
     features = run.features(examples, run.tokenizer)
     pooled = torch.zeros(len(features), teacher.encoder.config.hidden_size)
     collator = Collator(run.tokenizer.pad_token_id)
-    engine.embed(teacher.encoder, features, collator, "probe the domain", run.precision, pooled)
+    passes.embed(teacher.encoder, features, collator, "probe the domain", run.precision, pooled)
     domains = features.column("domains")
     with torch.no_grad():
         h = teacher.transferable.cpu()(pooled, domains)

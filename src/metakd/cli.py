@@ -158,8 +158,8 @@ def evaluate(
         raise InputError("--data and --output go together: the file to score on, and where its scores go")
     load_library()
     from metakd import scoring
+    from metakd.artifacts import read_run
     from metakd.results import rich_table
-    from metakd.runs import read_run
 
     if data is not None and output is not None:
         cli_deploy.check_writable(output)
@@ -186,7 +186,8 @@ def _assemble(output: Path, data: str | None, config: Path | None, given: dict[s
     """The run meant by the command line. Flags go before the config file, that before what the folder was begun
     with (unless it is made anew), that before the defaults."""
     load_library()
-    from metakd.runs import RUN_FILE, Run, read_run
+    from metakd.artifacts import RUN_FILE, read_run
+    from metakd.runs import Run
 
     begun = read_run(output) if (output / RUN_FILE).is_file() and not anew else None
     if data is None and begun is not None and begun["data"] is None:

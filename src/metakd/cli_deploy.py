@@ -35,9 +35,10 @@ def export(
     load_library()
     from rich.table import Table
 
+    from metakd.artifacts import read_run
     from metakd.config import Settings
     from metakd.export import export as export_run
-    from metakd.runs import Run, read_run
+    from metakd.runs import Run
 
     begun = read_run(folder)
     if begun["data"] is None:

@@ -24,6 +24,9 @@ class Format(StrEnum):
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
     texts: Annotated[bool, typer.Option(help="Show examples and terms; --no-texts for customers' data.")] = True,
+    experiments: Annotated[
+        Path | None, typer.Option(help="Folder of `metakd experiment`, to draw fewer labels and unseen domains too.")
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="A page, or Markdown on the terminal.")] = Format.HTML,
 ) -> None:
     """One page of what a run found, who taught whom and what it cost."""
@@ -34,7 +37,7 @@ def report(
     if form is Format.MARKDOWN:
         stdout.print(markdown(Findings.read(folder)), markup=False, highlight=False, soft_wrap=True)
     else:
-        stdout.print(f"report: {write_report(folder, texts)}", soft_wrap=True)
+        stdout.print(f"report: {write_report(folder, texts, experiments)}", soft_wrap=True)
 
 
 @app.command()

@@ -121,6 +121,9 @@ class Settings(BaseModel):
         "Gigabytes of disk for the teacher's layers while students learn; by default a quarter of what is free.",
         ge=0,
     )
+    track: Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"] = (
+        setting("tensorboard", "Where losses go while training: files in the run's folder, or a tracker.")
+    )
     keep_cache: bool = setting(False, "Keep what the teacher said when the run is done.")
 
     # Scores

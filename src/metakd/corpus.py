@@ -17,12 +17,14 @@ from sklearn.feature_extraction.text import CountVectorizer
 from metakd.artifacts import is_done
 from metakd.batching import encode
 from metakd.domains import of_domain
-from metakd.engine import embed
 from metakd.examples import Example
 from metakd.inspection import inspect_dataset, strongest_terms
+from metakd.meta_teacher import TransferableRepresentation
 from metakd.overview import findings
+from metakd.passes import embed
 from metakd.prototypes import Prototypes, domain_similarity
-from metakd.runs import Run
+from metakd.runs import EXTRAS_FILE, Run
+from metakd.teachers import load_teacher
 from metakd.torch_model import TorchModel
 
 SAMPLE = 20_000  # training texts that terms are taken from, where there are more
@@ -95,16 +97,40 @@ def _similarity(run: Run) -> list[list[float]]:
 
 
 def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -> dict[str, Any]:
-    """The examples' E(x) by the teacher, and by the students of their domains, each in its two main directions."""
+    """The examples' h by the teacher, and by the students of their domains, each in its two main directions.
+
+    A student whose h is not there, since none was learnt or it was not kept, is drawn by its E(x) (see `by_h`).
+    """
     by_domain = {domain: of_domain(examples, domain) for domain in students}
     ordered = [e for own in by_domain.values() for e in own]
-    teacher = _embeddings(run, run.teacher_folder, ordered)
-    own = torch.cat([_embeddings(run, students[domain], rows) for domain, rows in by_domain.items() if rows])
-    return {
-        "ids": [e.id for e in ordered],
-        "meta_teacher": _main_directions(teacher),
-        "student": _main_directions(own),
+    domains = torch.tensor([run.data.domains.index(e.domain) for e in ordered])
+    teacher = load_teacher(run).transferable.cpu()
+    embedded = {
+        "meta_teacher": _embeddings(run, run.teacher_folder, ordered),
+        "student": torch.cat([_embeddings(run, students[d], rows) for d, rows in by_domain.items() if rows]),
     }
+    readers = {"meta_teacher": teacher, "student": _kept_representation(run, len(embedded["student"][0]), teacher)}
+    with torch.no_grad():
+        seen = {name: reader(embedded[name], domains) for name, reader in readers.items() if reader is not None}
+    by_h = [*seen]
+    return {"ids": [e.id for e in ordered], "by_h": by_h} | {
+        name: _main_directions(vectors) for name, vectors in (embedded | seen).items()
+    }
+
+
+def _kept_representation(
+    run: Run, width: int, teacher: TransferableRepresentation
+) -> TransferableRepresentation | None:
+    """What makes h of a student's E(x): kept of the shared start, unless the stages after it have moved it on."""
+    place = run.shared_folder(run.settings.method) / EXTRAS_FILE
+    moved = any("feature" in stage.terms and not stage.shared for stage in run.stages[run.settings.method])
+    kept = load_file(place) if place.is_file() and not moved else {}
+    own = {name.removeprefix("transferable."): value for name, value in kept.items() if "transferable." in name}
+    if not own:
+        return None
+    found = TransferableRepresentation(width, len(run.data.domains), teacher.use_embedding)
+    found.load_state_dict(own)
+    return found
 
 
 def _embeddings(run: Run, folder: Path, examples: Sequence[Example]) -> torch.Tensor:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
-from metakd import engine, students
+from metakd import engine, passes, students
 from metakd.artifacts import MANIFEST, digest_files, fingerprint, is_done, step_folder
 from metakd.attention import record_factors
 from metakd.batching import Collator, Encoded, updates_a_pass
@@ -35,11 +35,10 @@ from metakd.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup, Stage, has_teacher
 from metakd.progress import console, notice
-from metakd.runs import MODEL_FILES, Run
+from metakd.runs import EXTRAS_FILE, MODEL_FILES, Run
 from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 from metakd.teachers import load_teacher
-
-EXTRAS_FILE = "extras.safetensors"  # projections and h of a shared start, for the stages that go on from it
+from metakd.tracking import LOGS_FOLDER
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
     spoken = layers if fitting.any() else NO_LAYERS
     with step_folder(folder, "remember", mark, facts) as partial:
         teacher = load_teacher(run)
-        said = engine.teach_all(teacher, features, Collator(run.tokenizer.pad_token_id), spoken, run.precision)
+        said = passes.teach_all(teacher, features, Collator(run.tokenizer.pad_token_id), spoken, run.precision)
         files = TeacherCache.write(partial, [e.id for e in examples], said, spoken, fitting, run.precision)
         facts |= {"layers": layers, "files": files}  # layers also where nothing fitted: they were thought of
     return TeacherCache(folder, layers)
@@ -229,7 +228,7 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
             learner.enter(stage)
             named, place = f"{title}: {stage.name}", checkpoints / stage.name
             how = stage.epochs, stage.learning_rate, place, run.settings, run.precision
-            plan = engine.Plan(named, *how, all_domains="all_domains" in kind.needs)
+            plan = engine.Plan(named, *how, "all_domains" in kind.needs, run.folder / LOGS_FOLDER)
             facts["log"][stage.name] = engine.fit(learner, features, collator, plan, quiz)
         record_factors(student, False)
         student.save_pretrained(partial)

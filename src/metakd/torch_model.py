@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from metakd.batching import Collator, encode
 from metakd.encoders import load_classifier, load_tokenizer, usable_length
-from metakd.engine import predict
 from metakd.examples import Example
+from metakd.passes import predict
 
 
 class TorchModel:

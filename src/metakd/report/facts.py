@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metakd.artifacts import read_manifest
+from metakd.artifacts import read_manifest, read_run
 from metakd.comparison import Values, compare
 from metakd.domains import folder_name
 from metakd.errors import InputError
-from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, read_run
+from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE
 
 KINDS = {
     "meta_teacher": "meta-teacher",
@@ -23,6 +24,7 @@ KINDS = {
     "fine_tuned": "fine-tuned rival",
     "tfidf": "TF-IDF rival",
 }
+DRAWN = ("main", "unseen", "scarce-5", "scarce-20", "scarce-all-5", "scarce-all-20")  # experiments with pictures
 SURE = 0.9  # confidence from which a teacher that contradicts a label casts doubt on the label
 SHOWN = 10  # examples of each kind under a model
 BINS = 10  # of confidence
@@ -37,10 +39,11 @@ class Findings:
     results: Mapping[str, Any]
     corpus: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
+    experiments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what they found, by name
 
     @classmethod
-    def read(cls, folder: Path) -> Findings:
-        """Raises InputError where the run is not finished."""
+    def read(cls, folder: Path, experiments: Path | None = None) -> Findings:
+        """A run, and a folder of experiments if there is one. Raises InputError where either is not finished."""
         try:
             results, corpus = (
                 json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.json", CORPUS_FILE)
@@ -54,7 +57,8 @@ class Findings:
             ) from None
         except ValueError as error:
             raise InputError(f"{folder}: results are torn ({error}); `metakd evaluate {folder}` writes them") from None
-        return cls(folder, read_run(folder), results, corpus, rows)
+        found = _read_experiments(experiments) if experiments else {}
+        return cls(folder, read_run(folder), results, corpus, rows, found)
 
     def ordered(self) -> Findings:
         """The same with its rows by domain and id, so that rows of two runs can be paired."""
@@ -133,3 +137,18 @@ class Findings:
             if row["models"]["meta_teacher"][0] != row["label"] and row["models"]["meta_teacher"][1] >= SURE
         ]
         return sorted(found, key=lambda row: -row["models"]["meta_teacher"][1])[: 2 * SHOWN]
+
+
+def _read_experiments(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Results of the experiments in DRAWN that a folder has; InputError where it has none of them."""
+    found = {}
+    for name in DRAWN:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                found[name] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+                found[name]["students"]
+            except (ValueError, LookupError, TypeError):
+                raise InputError(f"{folder / name}.json: not what `metakd experiment {name}` writes") from None
+    if not found:
+        raise InputError(f"--experiments {folder}: none of {', '.join(DRAWN)} has ended here")
+    return found

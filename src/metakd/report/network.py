@@ -7,11 +7,14 @@ time; the signals `current` (id of the chosen node) and `zoom` are the page's to
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from metakd.report.facts import Findings
 
 SIZE = 560  # width and height of the plane, in pixels
+Edge = tuple[str, str, float, str]  # between two domains: how strong, in words
 ROLES = {"current": "#3a3a3a", "ancestor": "#2f6fb7", "descendant": "#2e8b57", "other": "#9aa3ad"}
 
 
@@ -38,7 +41,7 @@ def graph(findings: Findings) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         node["ancestors"] = sorted(_reached(node["id"], [(b, a) for a, b in links]))
         node["descendants"] = sorted(_reached(node["id"], links))
     edges = [{"source": a, "target": b, "kind": "built from", "strength": 0.5} for a, b in links]
-    return nodes, edges + _likenesses(findings)
+    return nodes, edges + _between_domains(findings)
 
 
 def _node(name: str, kind: str, title: str, told: str, place: tuple[float, float]) -> dict[str, Any]:
@@ -72,23 +75,34 @@ def _reached(start: str, links: list[tuple[str, str]]) -> set[str]:
     return found
 
 
-def _likenesses(findings: Findings) -> list[dict[str, Any]]:
-    """Edges between domains, as strong as their prototypes are alike: 1 for the most alike pair, 0 for the least."""
-    known, domains = findings.corpus["similarity"], findings.domains
-    if len(known) != len(domains) or len(domains) < 2:
-        return []
-    pairs = [(i, j) for i in range(len(domains)) for j in range(i)]
-    values = [known[i][j] for i, j in pairs]
-    least, span = min(values), (max(values) - min(values)) or 1.0
+def _between_domains(findings: Findings) -> list[dict[str, Any]]:
+    """Edges as strong as what passes between two domains: 1 for the pair with the most, 0 for that with the least."""
+    measured = _transfer(findings.results.get("transfer", {}))
+    found = measured or _likeness(findings.corpus["similarity"], findings.domains)
+    values = [value for _, _, value, _ in found]
+    least, span = min(values, default=0.0), (max(values, default=0.0) - min(values, default=0.0)) or 1.0
     return [
-        {
-            "source": f"domain:{domains[i]}",
-            "target": f"domain:{domains[j]}",
-            "kind": f"alike: cosine {known[i][j]:.2f}",
-            "strength": (known[i][j] - least) / span,
-        }
-        for i, j in pairs
+        {"source": f"domain:{a}", "target": f"domain:{b}", "kind": told, "strength": (value - least) / span}
+        for a, b, value, told in found
     ]
+
+
+def _transfer(known: Mapping[str, Mapping[str, float]]) -> list[Edge]:
+    """As measured: what a model of one domain's labels alone keeps on the other of that domain's own, on average."""
+    found = []
+    for a, b in combinations(known, 2):
+        kept = (known[a][b] / (known[b][b] or 1) + known[b][a] / (known[a][a] or 1)) / 2
+        told = f"{a} on {b} {100 * known[a][b]:.1f} percent right, {b} on {a} {100 * known[b][a]:.1f}"
+        found.append((a, b, kept, told))
+    return found
+
+
+def _likeness(known: Sequence[Sequence[float]], domains: Sequence[str]) -> list[Edge]:
+    """Where nothing was measured: cosine of their prototypes, each class with the same of the other."""
+    if len(known) != len(domains):
+        return []
+    pairs = combinations(range(len(domains)), 2)
+    return [(domains[i], domains[j], known[i][j], f"alike: cosine {known[i][j]:.2f}") for i, j in pairs]
 
 
 def specification(findings: Findings) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from metakd.runs import REPORT_FILE
 PIECES = Path(__file__).parent
 
 
-def write_report(folder: Path, texts: bool = True) -> Path:
+def write_report(folder: Path, texts: bool = True, experiments: Path | None = None) -> Path:
     """Write report.html into a finished run's folder; without `texts` it holds no word of any example.
 
-    Raises InputError where the run is not finished, or where the extra `report` is not installed.
+    `experiments` is a folder of `metakd experiment`, whose pictures are drawn as well. Raises InputError where either
+    is not finished, or where the extra `report` is not installed.
     """
-    findings = Findings.read(folder)
+    findings = Findings.read(folder, experiments)
     page = render(findings, texts)
     write_text(folder / REPORT_FILE, page)
     return folder / REPORT_FILE

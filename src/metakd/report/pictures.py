@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+import numpy as np
 
 from metakd.report.facts import KINDS, Findings
 
@@ -33,6 +34,7 @@ def pictures(findings: Findings) -> list[Picture]:
     """All that the run has data for."""
     found = [_accuracy_against(findings, "latency", "milliseconds a text"), _accuracy_against(findings, "size", "MB")]
     found += [*_curves(findings), *_histograms(findings), *_maps(findings)]
+    found += [_transfer(findings), _scarce(findings), _unseen(findings)]
     return [picture for picture in found if picture.rows]
 
 
@@ -132,6 +134,7 @@ def _maps(findings: Findings) -> list[Picture]:
     maps, known = findings.corpus["maps"], {row["id"]: row for row in findings.rows}
     found = []
     for model, whose in (("meta_teacher", "the meta-teacher"), ("student", "each domain's student")):
+        what = "h" if model in maps["by_h"] else "E(x)"
         rows = [
             {"x": x, "y": y, "domain": known[name]["domain"], "label": known[name]["label"]}
             for name, (x, y) in zip(maps["ids"], maps[model], strict=True)
@@ -147,6 +150,75 @@ def _maps(findings: Findings) -> list[Picture]:
                 tooltip=["domain:N", "label:N"],
             )
         )
-        told = f"The scored examples by {whose}: E(x) in its two main directions. Classes should part, domains mix."
+        told = f"The scored examples by {whose}: {what} in its two main directions. Classes should part, domains mix."
         found.append(_picture(f"map-{model}", f"How {whose} sees the examples", told, chart, rows))
     return found
+
+
+def _transfer(findings: Findings) -> Picture:
+    """What a model that has learnt from the labels of one domain alone is worth on another."""
+    rows = [
+        {"learnt from": domain, "scored on": other, "accuracy": round(100 * share, 1)}
+        for domain, own in findings.results.get("transfer", {}).items()
+        for other, share in own.items()
+    ]
+    place = alt.Chart().encode(x=alt.X("scored on:N", axis=alt.Axis(labelAngle=-40)), y=alt.Y("learnt from:N"))
+    cells = place.mark_rect().encode(
+        color=alt.Color("accuracy:Q", scale=alt.Scale(scheme="blues"), legend=None),
+        tooltip=["learnt from:N", "scored on:N", "accuracy:Q"],
+    )
+    middle = float(np.mean([row["accuracy"] for row in rows])) if rows else 0.0
+    words = place.mark_text().encode(
+        text=alt.Text("accuracy:Q", format=".0f"),
+        color=alt.condition(alt.datum.accuracy > middle, alt.value("white"), alt.value("black")),
+    )
+    told = "Percent right of each domain's examples, by the fine-tuned rival of one domain, which has read no other."
+    return _picture("transfer", "What passes between domains", told, cells + words, rows)
+
+
+def _scarce(findings: Findings) -> Picture:
+    """Methods by how many labels are left, of the student's own domain or of all."""
+    scopes = {"own domain's": "scarce", "all domains'": "scarce-all"}
+    known = findings.experiments
+    rows = [
+        {"labels left": scope, "percent": percent, "method": method, "accuracy": round(100 * own["mean"], 1)}
+        for scope, name in scopes.items()
+        if {f"{name}-5", f"{name}-20"} & set(known)
+        for percent, experiment in ((5, f"{name}-5"), (20, f"{name}-20"), (100, "main"))
+        for method, own in known.get(experiment, {"students": {}})["students"].items()
+    ]
+    chart = (
+        alt.Chart()
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("percent:O", title="labels that are left, percent"),
+            y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy, percent"),
+            color=alt.Color("method:N"),
+            strokeDash=alt.StrokeDash("labels left:N"),
+            tooltip=["labels left:N", "percent:Q", "method:N", "accuracy:Q"],
+        )
+    )
+    told = "Mean accuracy over domains and seeds where few labels are left, of the student's own domain or of all."
+    return _picture("scarce", "Fewer labels", told, chart, rows)
+
+
+def _unseen(findings: Findings) -> Picture:
+    """Methods by domain, where the teacher has learnt from that domain and where it has not."""
+    rows = [
+        {"domain": domain, "method": method, "accuracy": round(100 * share, 1)}
+        for method, own in findings.experiments.get("unseen", {"students": {}})["students"].items()
+        for domain, share in own["domains"].items()
+    ]
+    chart = (
+        alt.Chart()
+        .mark_point(filled=True, size=90)
+        .encode(
+            x=alt.X("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy, percent"),
+            y=alt.Y("domain:N", title=None),
+            color=alt.Color("method:N"),
+            shape=alt.Shape("method:N"),
+            tooltip=["domain:N", "method:N", "accuracy:Q"],
+        )
+    )
+    told = "Students whose teacher has never seen their domain, beside those whose teacher has."
+    return _picture("unseen", "Domains that the teacher has not seen", told, chart, rows)

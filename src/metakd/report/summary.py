@@ -62,6 +62,7 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         "Student": f"{settings['student']}, taught by {settings['method']}",
         "Data": f"{_last(findings.run['data'] or 'tables in memory')}: "
         + ", ".join(f"{split} {count:,}" for split, count in rows.items()),
+        "Licences": ", ".join(f"{what}: {told or 'not stated'}" for what, told in findings.run["licences"].items()),
         "Domains": ", ".join(findings.domains),
         "Labels": ", ".join(findings.labels),
         "Scored on": findings.results["split"],
