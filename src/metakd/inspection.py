@@ -255,12 +255,18 @@ def telling_terms(sample: Sequence[Example]) -> dict[str, list[str]]:
 
 
 def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tuple[str, float]]]:
-    """For each domain `count` words, with how far their mean TF-IDF is above that of the other domains."""
+    """For each domain `count` words, with how far their mean TF-IDF is above that of the other domains.
+
+    A word that stands in more texts than the largest domain has belongs to none.
+    """
     text = require("sklearn.feature_extraction.text", "train")
     domains = sorted({example.domain for example in sample})
     if len(domains) < 2:
         return {}
-    vectorizer = text.TfidfVectorizer(sublinear_tf=True, max_features=50_000, min_df=min(2, len(sample)))
+    largest = max(Counter(example.domain for example in sample).values())
+    vectorizer = text.TfidfVectorizer(
+        sublinear_tf=True, max_features=50_000, min_df=min(2, len(sample)), max_df=max(2, largest)
+    )
     try:
         vectors = vectorizer.fit_transform([f"{e.text} {e.text_pair or ''}" for e in sample])
     except ValueError:  # no word of two letters stands twice

@@ -9,9 +9,10 @@ function look() {
   const style = getComputedStyle(document.documentElement);
   const ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
   const words = { labelColor: ink, titleColor: ink };
+  const place = window.innerWidth < 600 ? { orient: "bottom", columns: 3 } : {};
   return {
     background: "transparent", view: { stroke: line },
-    axis: { ...words, gridColor: line, domainColor: line, tickColor: line }, legend: { ...words, symbolBaseFillColor: ink },
+    axis: { ...words, gridColor: line, domainColor: line, tickColor: line }, legend: { ...words, ...place, symbolBaseFillColor: ink },
     header: words,
     title: { color: ink }, range: { category: { scheme: dark.matches ? "set2" : "dark2" } },
   };

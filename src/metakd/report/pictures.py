@@ -56,7 +56,7 @@ def _accuracy_against(findings: Findings, cost: str, unit: str) -> Picture:
         alt.Chart()
         .mark_point(filled=True, size=90)
         .encode(
-            x=alt.X(f"{unit}:Q", scale=alt.Scale(type="log"), title=unit),
+            x=alt.X(f"{unit}:Q", scale=alt.Scale(type="log", nice=False, padding=12), title=unit),
             y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy, percent"),
             color=alt.Color("model:N", title="model"),
             shape=alt.Shape("domain:N", title="domain"),
