@@ -9,7 +9,7 @@ function look() {
   const style = getComputedStyle(document.documentElement);
   const ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
   const words = { labelColor: ink, titleColor: ink };
-  const place = window.innerWidth < 600 ? { orient: "bottom", columns: 3 } : {};
+  const place = window.innerWidth < 600 ? { orient: "bottom", columns: 3, layout: { bottom: { direction: "vertical", anchor: "start" } } } : {};
   return {
     background: "transparent", view: { stroke: line },
     axis: { ...words, gridColor: line, domainColor: line, tickColor: line }, legend: { ...words, ...place, symbolBaseFillColor: ink },

@@ -57,7 +57,7 @@ def _accuracy_against(findings: Findings, cost: str, unit: str) -> Picture:
         .mark_point(filled=True, size=90)
         .encode(
             x=alt.X(f"{unit}:Q", scale=alt.Scale(type="log", nice=False, padding=12), title=unit),
-            y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy, percent"),
+            y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, padding=8), title="accuracy, percent"),
             color=alt.Color("model:N", title="model"),
             shape=alt.Shape("domain:N", title="domain"),
             tooltip=["model:N", "domain:N", f"{unit}:Q", "accuracy:Q"],
