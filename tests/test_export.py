@@ -13,19 +13,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer, BertForSequenceClassification
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from conftest import WORDS, as_row, save_checkpoint, toy_examples, write_rows
 from metakd import Classifier, InputError, Settings, export
 from metakd.artifacts import read_manifest, read_run
-from metakd.encoders import load_encoder
+from metakd.encoders import load_encoder, load_tokenizer
 from metakd.examples import Example
 from metakd.export import Exported, Measured, write_onnx
 from metakd.onnx_model import OnnxModel
 from metakd.runs import Run
 from metakd.torch_model import TorchModel
-from metakd.vocabulary import cut_embeddings, cut_tokenizer, needed_pieces
+from metakd.vocabulary import cut_embeddings, cut_tokenizer, nearest_kept, needed_pieces
 
 Command = Callable[..., Any]
 
@@ -37,7 +37,7 @@ def open_finished(folder: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both students in float32, with their vocabularies cut; a tiny model may well be slower by chance."""
+    """Both students in float32, with smaller tables; a tiny model may well be slower by chance."""
     output = tmp_path_factory.mktemp("exported") / "toy"
     export.export(open_finished(finished_run), output, int8=False, cut=True, force=True)
     return output
@@ -174,48 +174,62 @@ def test_a_torn_export_is_refused(exported: Path, metakd: Command, tmp_path: Pat
 # --- Vocabulary
 
 
-def vocabulary(folder: Path) -> tuple[Any, Any, list[int]]:
-    """A tokenizer of whole words, pieces and letters; the same without the words that nobody needs."""
-    letters = [*"abcdefghijklmnopqrstuvwxyz"]
-    words = [*WORDS, *letters, *(f"##{letter}" for letter in letters), "rare", "rarely", "##ly", "common"]
+def vocabulary(folder: Path) -> Any:
+    words = [*WORDS, *"abcdefghijklmnopqrstuvwxyz", "[unused0]", "rare", "rarely", "##ly", "common"]
     save_checkpoint(folder, words=list(dict.fromkeys(words)))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    own = [as_example("page rare"), as_example("lovely")]
-    others = [as_example("common common common common common rarely")]
-    return tokenizer, own, needed_pieces(tokenizer, own, others)
+    return AutoTokenizer.from_pretrained(folder)
 
 
 def as_example(text: str) -> Example:
     return Example("", text, None, "", "")
 
 
-@pytest.fixture
-def small_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metakd.vocabulary.FIRST", 0)
+def test_special_pieces_stay_then_used_ones_by_frequency_then_the_vocabularys_head(tmp_path: Path) -> None:
+    """Five special pieces; of the used ones 'rare' twice, 'lovely' once; then the first of the vocabulary's others."""
+    tokenizer = vocabulary(tmp_path)
+    texts = [as_example("rare rare"), as_example("lovely")]
+
+    def kept(rows: int) -> list[str]:
+        return list(tokenizer.convert_ids_to_tokens(needed_pieces(tokenizer, texts, rows)))
+
+    assert kept(0) == kept(5) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert kept(6)[5:] == ["rare"]
+    assert set(kept(7)[5:]) == {"rare", "lovely"}
+    (first,) = set(kept(8)) - set(kept(7))
+    assert first == WORDS[5]
+    assert "[unused0]" not in kept(10_000)
+    assert len(kept(10_000)) == len(tokenizer) - 1
 
 
-@pytest.mark.usefixtures("small_head")
-def test_pieces_stay_that_are_used_or_common_or_letters(tmp_path: Path) -> None:
-    tokenizer, _, kept = vocabulary(tmp_path)
-    left = set(tokenizer.convert_ids_to_tokens(kept))
-    assert {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "page", "rare", "common", "a", "##z"} <= left
-    assert not {"rarely", "##ly", "blade"} & left
-    cut = cut_tokenizer(tokenizer, kept)
-    assert cut.tokenize("rare page rarely") == ["rare", "page", "rare", "##l", "##y"]
-    assert cut.convert_ids_to_tokens(range(len(cut))) == list(tokenizer.convert_ids_to_tokens(kept))
+def test_a_piece_without_a_row_takes_that_of_the_nearest() -> None:
+    """By direction: (0, 9) points as (0, 1), and (−1, 0.1) rather as (−2, 1) than as (0, 1)."""
+    table = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 9.0], [-1.0, 0.1], [-2.0, 1.0]])
+    assert nearest_kept(table, [1, 4]).tolist() == [0, 0, 0, 1, 1]
+    assert nearest_kept(table, [0, 1, 2, 3, 4]).tolist() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.usefixtures("small_head")
-def test_embeddings_go_with_their_pieces_and_texts_of_known_pieces_get_the_same_answer(tmp_path: Path) -> None:
-    tokenizer, own, kept = vocabulary(tmp_path / "base")
+def test_texts_of_kept_pieces_get_the_same_answer_and_every_reader_the_same_ids(tmp_path: Path) -> None:
+    tokenizer, folder = vocabulary(tmp_path / "base"), tmp_path / "cut"
     network = load_encoder(tmp_path / "base", ["a", "b"])
-    model = TorchModel(network, tokenizer)
     tokenizer.model_max_length = 16
-    before = model.probabilities(own)
-    cut = cut_tokenizer(tokenizer, kept)
+    own = [as_example("page rare"), as_example("lovely")]
+    before = TorchModel(network, tokenizer).probabilities(own)
+    kept = needed_pieces(tokenizer, own, 9)
+    places = nearest_kept(network.get_input_embeddings().weight.detach(), kept)
+    tokenizer.save_pretrained(folder)
+    network.config.save_pretrained(folder)
+    cut_tokenizer(folder / "tokenizer.json", places)
+    cut = load_tokenizer(folder, 16)
     cut_embeddings(network, kept, cut.pad_token_id)
     np.testing.assert_allclose(TorchModel(network, cut).probabilities(own), before, atol=1e-6)
-    assert network.get_input_embeddings().num_embeddings == len(kept) == network.config.vocab_size
+    assert network.get_input_embeddings().num_embeddings == len(kept) == network.config.vocab_size == 9
+    text = "rarely a common blade"
+    expected = [int(places[id_]) for id_ in tokenizer(text)["input_ids"]]
+    raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    raw.no_truncation()
+    raw.no_padding()
+    assert cut(text)["input_ids"] == AutoTokenizer.from_pretrained(folder)(text)["input_ids"] == expected
+    assert raw.encode(text).ids == expected
 
 
 def test_three_readers_agree_on_any_text(exported: Path) -> None:
@@ -228,18 +242,28 @@ def test_three_readers_agree_on_any_text(exported: Path) -> None:
     def agree(text: str) -> None:
         expected = raw.encode(text).ids
         assert library(text)["input_ids"] == expected
-        assert ours.encode(text).ids == expected[:15] + expected[-1:] if len(expected) > 16 else expected
+        assert ours.encode(text).ids == (expected[:15] + expected[-1:] if len(expected) > 16 else expected)
 
     agree()
 
 
-def test_only_wordpiece_is_cut(checkpoint: Callable[..., Path]) -> None:
-    from tokenizers import models
-    from transformers import PreTrainedTokenizerFast
-
+def test_what_cannot_be_cut_is_refused(checkpoint: Callable[..., Path]) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
     with pytest.raises(InputError, match="a BPE tokenizer cannot be cut"):
-        needed_pieces(tokenizer, [], [])
+        needed_pieces(tokenizer, [])
+    network = load_encoder(checkpoint("mpnet"), ["a", "b"])
+    network.config.pad_token_id = 1
+    with pytest.raises(InputError, match="counts positions from its padding token"):
+        cut_embeddings(network, [0, 1, 2], pad_token_id=0)
+
+
+def test_the_loss_on_other_domains_text_is_measured(exported: Path) -> None:
+    manifest = read_manifest(exported)
+    assert manifest is not None
+    for own in manifest["students"]:
+        before, after = own["elsewhere"]
+        assert 0 <= after <= 1
+        assert before > 0.5
 
 
 # --- Files of any size

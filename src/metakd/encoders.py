@@ -28,6 +28,7 @@ from metakd.errors import InputError
 from metakd.progress import notice
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions begin after the padding token's id
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
 def usable_length(config: Any) -> int:
     """The tokens that the encoder has positions for, special ones included (RoBERTa and its kin reserve two)."""
     positions = getattr(config, "max_position_embeddings", None)
-    reserved = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
+    reserved = 2 if config.model_type in COUNT_FROM_PADDING else 0
     return sys.maxsize if positions is None else positions - reserved
 
 

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import json
 import logging
+import random
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,18 +19,20 @@ import torch
 from metakd.answers import predictions_of, shipped_bytes
 from metakd.artifacts import is_done, step_folder, write_text
 from metakd.domains import of_domain
+from metakd.encoders import load_tokenizer
 from metakd.errors import CheckError, InputError, require
 from metakd.evaluation import latency
 from metakd.examples import Example
 from metakd.inference import Classifier, Model
-from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, OnnxModel
+from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, TOKENIZER_FILE, OnnxModel
 from metakd.progress import notice
 from metakd.runs import Run
 from metakd.scoring import check_scorable
 from metakd.torch_model import TorchModel
-from metakd.vocabulary import cut_embeddings, cut_tokenizer, needed_pieces
+from metakd.vocabulary import cut_embeddings, cut_tokenizer, nearest_kept, needed_pieces
 
 CLOSE = 1e-4  # difference of float32 probabilities that rounding explains
+ELSEWHERE = 400  # texts of other domains that a student with a smaller table is scored on
 CHECKED = 64  # texts that PyTorch and ONNX Runtime are compared on
 
 
@@ -48,6 +51,7 @@ class Exported(NamedTuple):
     examples: int
     before: Measured
     after: Measured
+    elsewhere: tuple[float, float] | None = None  # accuracy on other domains' text, before and after a cut
 
 
 def export(
@@ -72,7 +76,7 @@ def export(
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if cut else "keep", "run": run.description()}
     with step_folder(output, "export", "", facts) as partial:
         found = [
-            _export(folder, domain, of_domain(run.data.splits[split], domain), run, partial, int8, cut)
+            _export(folder, domain, run.data.splits[split], run, partial, int8, cut)
             for domain, folder in folders.items()
         ]
         students = [own._asdict() | {"before": own.before._asdict(), "after": own.after._asdict()} for own in found]
@@ -82,13 +86,15 @@ def export(
 
 
 def _export(
-    folder: Path, domain: str, examples: list[Example], run: Run, output: Path, int8: bool, cut: bool
+    folder: Path, domain: str, scored: list[Example], run: Run, output: Path, int8: bool, cut: bool
 ) -> Exported:
+    examples, others = of_domain(scored, domain), [e for e in scored if e.domain != domain]
     place, before, shipped = output / folder.name, TorchModel.load(folder), TorchModel.load(folder)
-    if cut:
-        shipped = _cut(shipped, of_domain(run.data.train, domain), run.data.train)
     place.mkdir()
-    shipped.tokenizer.save_pretrained(place)
+    for part in (shipped.tokenizer, shipped.network.config):
+        part.save_pretrained(place)
+    if cut:
+        shipped = _cut(shipped, of_domain(run.data.train, domain), place)
     write_onnx(shipped, place / MODEL_FILE)
     longest = min(shipped.tokenizer.model_max_length, run.settings.max_length)
     description = {"labels": shipped.labels, "max_length": longest, "pad_token_id": shipped.tokenizer.pad_token_id}
@@ -97,18 +103,26 @@ def _export(
     if int8:
         quantize(place / MODEL_FILE)
     after = OnnxModel.load(place, torch.get_num_threads())
-    measured = [
+    sizes: list[tuple[Model, int]] = [(before, shipped_bytes(folder)), (after, _size(place))]
+    was, is_now = (
         Measured(_accuracy(model, examples, run.data.labels), size, _milliseconds(model, examples))
-        for model, size in ((before, shipped_bytes(folder)), (after, _size(place)))
-    ]
-    return Exported(domain, len(examples), *measured)
+        for model, size in sizes
+    )
+    elsewhere = None
+    if cut and others:
+        asked = random.Random(0).sample(others, min(len(others), ELSEWHERE))
+        elsewhere = _accuracy(before, asked, run.data.labels), _accuracy(after, asked, run.data.labels)
+    return Exported(domain, len(examples), was, is_now, elsewhere)
 
 
-def _cut(model: TorchModel, own: Sequence[Example], every: Sequence[Example]) -> TorchModel:
-    """The same model with the pieces that its domain needs."""
-    kept = needed_pieces(model.tokenizer, own, every)
-    tokenizer = cut_tokenizer(model.tokenizer, kept)
+def _cut(model: TorchModel, own: Sequence[Example], folder: Path) -> TorchModel:
+    """The same model with the rows that its domain needs; its tokenizer in `folder` is changed with it."""
+    kept = needed_pieces(model.tokenizer, own)
+    places = nearest_kept(model.network.get_input_embeddings().weight.detach(), kept)
+    cut_tokenizer(folder / TOKENIZER_FILE, places)
+    tokenizer = load_tokenizer(folder, model.tokenizer.model_max_length)
     cut_embeddings(model.network, kept, tokenizer.pad_token_id)
+    model.network.config.save_pretrained(folder)
     return TorchModel(model.network, tokenizer)
 
 
