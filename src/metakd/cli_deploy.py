@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from metakd.cli_options import Columns, Encoding, load_library, reading
+from metakd.cli_options import DATA_HELP, Columns, Config, Encoding, load_library, reading, with_settings
+from metakd.config import Settings, read_settings_file
 from metakd.errors import InputError
-from metakd.progress import stdout
+from metakd.progress import notice, stdout
 
 app = typer.Typer()
 
@@ -36,7 +37,6 @@ def export(
     from rich.table import Table
 
     from metakd.artifacts import read_run
-    from metakd.config import Settings
     from metakd.export import export as export_run
     from metakd.runs import Run
 
@@ -55,6 +55,51 @@ def export(
         table.add_row(own.domain, *(f"{factor * v:.{digits}f}" for pair, (factor, digits) in shown for v in pair))
     stdout.print(table)
     stdout.print(f"exported: {output}", soft_wrap=True)
+
+
+@app.command()
+@with_settings
+def fit(
+    given: dict[str, Any],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models; may be used again.")],
+    p95_ms: Annotated[
+        float | None, typer.Option(help="95th percentile of one text at a time, in ms.", min=1e-3)
+    ] = None,
+    max_mb: Annotated[float | None, typer.Option(help="Megabytes of all that is shipped.", min=1e-6)] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Of each domain, on dev.", min=0, max=1)] = None,
+    also: Annotated[list[str] | None, typer.Option(help="A checkpoint to try as student; may be repeated.")] = None,
+    most: Annotated[int, typer.Option(help="Students to train, the largest that fit.", min=1)] = 2,
+    config: Config = None,
+) -> None:
+    """The best small model for each domain that a budget allows, measured on this machine."""
+    if "student" in given:
+        raise InputError("--student: fit tries students of several sizes; add a checkpoint by --also")
+    settings = Settings.build((read_settings_file(config) if config else {}) | given)
+    load_library()
+    from rich.table import Table
+
+    from metakd.domains import load_dataset
+    from metakd.fit import Budget
+    from metakd.fit import fit as fit_models
+    from metakd.report.tradeoff import write_tradeoff
+
+    found = load_dataset(data, settings.seed, **settings.reading())
+    for message in found.notices:
+        notice(message)
+    result = fit_models(found, settings, output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most)
+    table = Table(title=f"The best that the budget allows, of {len(result['tried'])} that were tried")
+    for column in ("domain", "model", "dev", "test", "p95 ms", "MB"):
+        table.add_column(column, justify="left" if column in ("domain", "model") else "right")
+    for domain, own in result["delivered"].items():
+        scores = [f"{100 * own[name]:.1f}" if name in own else "" for name in ("accuracy", "test_accuracy")]
+        table.add_row(domain, own["name"], *scores, f"{own['p95']:.2f}", f"{own['bytes'] / 1e6:.1f}")
+    stdout.print(table)
+    stdout.print(f"models: {output}/DOMAIN, what was tried: {output / 'fit.json'}", soft_wrap=True)
+    try:
+        write_tradeoff(result, output / "fit.html")
+    except InputError as error:
+        notice(f"no fit.html: {error}")
 
 
 @app.command()

@@ -89,30 +89,48 @@ def _export(
     folder: Path, domain: str, scored: list[Example], run: Run, output: Path, int8: bool, cut: bool
 ) -> Exported:
     examples, others = of_domain(scored, domain), [e for e in scored if e.domain != domain]
-    place, before, shipped = output / folder.name, TorchModel.load(folder), TorchModel.load(folder)
-    place.mkdir()
-    for part in (shipped.tokenizer, shipped.network.config):
-        part.save_pretrained(place)
-    if cut:
-        shipped = _cut(shipped, of_domain(run.data.train, domain), place)
-    write_onnx(shipped, place / MODEL_FILE)
-    longest = min(shipped.tokenizer.model_max_length, run.settings.max_length)
-    description = {"labels": shipped.labels, "max_length": longest, "pad_token_id": shipped.tokenizer.pad_token_id}
-    write_text(place / DESCRIPTION_FILE, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
-    _check_same(shipped, OnnxModel.load(place), examples[:CHECKED], place)
-    if int8:
-        quantize(place / MODEL_FILE)
+    place, before = output / folder.name, TorchModel.load(folder)
+    own = of_domain(run.data.train, domain) if cut else None
+    ship(TorchModel.load(folder), place, examples, run.settings.max_length, int8=int8, own=own)
     after = OnnxModel.load(place, torch.get_num_threads())
-    sizes: list[tuple[Model, int]] = [(before, shipped_bytes(folder)), (after, _size(place))]
+    sizes: list[tuple[Model, int]] = [(before, shipped_bytes(folder)), (after, folder_bytes(place))]
     was, is_now = (
-        Measured(_accuracy(model, examples, run.data.labels), size, _milliseconds(model, examples))
+        Measured(accuracy(model, examples, run.data.labels), size, time_of(model, examples)["median"])
         for model, size in sizes
     )
     elsewhere = None
     if cut and others:
         asked = random.Random(0).sample(others, min(len(others), ELSEWHERE))
-        elsewhere = _accuracy(before, asked, run.data.labels), _accuracy(after, asked, run.data.labels)
+        elsewhere = accuracy(before, asked, run.data.labels), accuracy(after, asked, run.data.labels)
     return Exported(domain, len(examples), was, is_now, elsewhere)
+
+
+def ship(
+    model: TorchModel,
+    folder: Path,
+    examples: Sequence[Example],
+    max_length: int,
+    *,
+    int8: bool = False,
+    own: Sequence[Example] | None = None,
+) -> None:
+    """Write `folder`, which runs without torch: ONNX, tokenizer, configuration, labels; `model` is used up by it.
+
+    `own` are texts that the table of embeddings is cut to, if it is to be. Raises CheckError where ONNX Runtime in
+    float32 says otherwise of `examples` than PyTorch, InputError for what cannot be exported or cut.
+    """
+    folder.mkdir(parents=True)
+    for part in (model.tokenizer, model.network.config):
+        part.save_pretrained(folder)
+    if own is not None:
+        model = _cut(model, own, folder)
+    write_onnx(model, folder / MODEL_FILE)
+    longest = min(model.tokenizer.model_max_length, max_length)
+    description = {"labels": model.labels, "max_length": longest, "pad_token_id": model.tokenizer.pad_token_id}
+    write_text(folder / DESCRIPTION_FILE, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    _check_same(model, OnnxModel.load(folder), examples[:CHECKED], folder)
+    if int8:
+        quantize(folder / MODEL_FILE)
 
 
 def _cut(model: TorchModel, own: Sequence[Example], folder: Path) -> TorchModel:
@@ -186,18 +204,18 @@ def _check_same(before: Model, after: Model, examples: Sequence[Example], place:
         raise CheckError(f"{place.name}: ONNX Runtime's probabilities differ from PyTorch's by {difference:.2g}")
 
 
-def _accuracy(model: Model, examples: Sequence[Example], labels: list[str]) -> float:
+def accuracy(model: Model, examples: Sequence[Example], labels: list[str]) -> float:
     said = predictions_of(examples, labels, model)
     return float((said.truth == said.predicted).mean())
 
 
-def _size(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _milliseconds(model: Model, examples: Sequence[Example]) -> float:
-    """Median of one text at a time, tokenising included."""
-    return latency(lambda example: Classifier(model).predict_examples([example]), examples)["median"]
+def time_of(model: Model, examples: Sequence[Example]) -> dict[str, float]:
+    """Milliseconds of one text at a time, tokenising included: median and 95th percentile."""
+    return latency(lambda example: Classifier(model).predict_examples([example]), examples)
 
 
 def hold(found: Sequence[Exported], max_drop: float, force: bool) -> None:

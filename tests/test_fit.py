@@ -1,0 +1,114 @@
+"""A budget in, models out: measured before trained, delivered only if they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import FAST, as_row, toy_examples, write_rows
+from metakd import Classifier, fit
+from metakd.fit import Budget, Candidate
+
+Command = Callable[..., Any]
+
+
+def test_excess_says_which_demand_fails_and_by_how_much() -> None:
+    """5.5 ms where 5 are allowed, 12.25 MB of 12, 0.85 where 0.86 is demanded."""
+    budget = Budget(p95_ms=5, max_mb=12, min_accuracy=0.86)
+    assert budget.excess(5.5, 12.25e6, 0.85) == {
+        "p95 5.50 ms, 0.50 too slow": pytest.approx(0.1),
+        "12.25 MB, 0.25 too large": pytest.approx(1 / 48),
+        "accuracy 0.850, 0.010 too low": pytest.approx(1 / 86),
+    }
+    assert budget.excess(5, 12e6, 0.86) == budget.excess(5, 12e6) == {}
+    assert Budget().excess(1e9, 1e12, 0.0) == {}
+
+
+def test_the_most_accurate_is_delivered_then_the_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 0.9 in 9 MB, 0.9 in 5 MB, and 0.95 in 20 MB that is above the budget, the second."""
+    forms = []
+    for place, (score, size) in enumerate(((0.9, 9e6), (0.9, 5e6), (0.95, 20e6))):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        (folder / "model.json").write_text(json.dumps({"max_length": 16, "place": place}), encoding="utf-8")
+        forms.append(fit.Form("books", Candidate(f"layers={place}", True, False, 8, 2.0, 1.5, size), score, folder))
+    data = fit.MultiDomainDataset("toy", None, {"train": [], "dev": []}, ["a", "b"], ["books"])
+    found = fit._deliver(data, tmp_path / "out", Budget(max_mb=10), {}, forms)
+    assert found["delivered"]["books"]["student"] == "layers=1"
+    shipped = json.loads((tmp_path / "out" / "books" / "model.json").read_text(encoding="utf-8"))
+    assert shipped == {"max_length": 8, "place": 1}
+    with pytest.raises(fit.InputError, match=r"books: 5\.00 MB, 4\.00 too large \(layers=1"):
+        fit._deliver(data, tmp_path / "out", Budget(max_mb=1), {}, forms)
+
+
+@pytest.fixture(scope="module")
+def fast() -> list[str]:
+    flags = dict(zip(FAST[1::2], FAST[2::2], strict=True))
+    flags.pop("--student")
+    return [FAST[0], *(word for pair in flags.items() for word in pair)]
+
+
+def test_a_budget_becomes_models_and_the_same_again_costs_nothing(
+    metakd: Command, toy_data: Path, checkpoint: Callable[..., Path], tmp_path: Path, fast: list[str]
+) -> None:
+    command = ["fit", "--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "fit", *fast]
+    demands = ["--p95-ms", "500", "--max-mb", "50", "--min-accuracy", "0.7", "--most", "1"]
+    code, out, err = metakd(*command, *demands)
+    assert code == 0, err
+    assert "The best that the budget allows" in out
+    (one,) = Classifier.load(tmp_path / "fit" / "books").predict(["a lovely page"])
+    assert one.label == "positive"
+    found = json.loads((tmp_path / "fit" / "fit.json").read_text(encoding="utf-8"))
+    assert {own["student"] for own in found["candidates"]} == {f"layers={n}" for n in range(1, 5)}
+    assert {own["student"] for own in found["tried"]} == {"layers=4"}
+    assert set(found["delivered"]) == {"books", "kitchen"}
+    assert found["delivered"]["books"]["test_accuracy"] > 0.7
+    assert (tmp_path / "fit" / "fit.html").stat().st_size > 100_000
+
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "fit" / "work").rglob("manifest.json")}
+    code, _, err = metakd(*command, *demands)
+    assert code == 0, err
+    assert "measuring" not in err
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+    code, _, err = metakd(*command, "--max-mb", "0.0001")
+    assert code == 2
+    assert "no candidate meets the budget on this machine; the nearest, layers=" in err
+    assert "too large" in err
+    code, _, err = metakd(*command, "--min-accuracy", "1.0", "--p95-ms", "500", "--most", "1")
+    assert code in (0, 2)
+    assert ("too low" in err) == (code == 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--student", "layers=2"], "--student: fit tries students of several sizes"),
+        (["--p95-ms", "soon"], "p95"),
+        (["--also", "no/such"], "no/such"),
+        (["--min-accuracy", "86"], "min-accuracy"),
+    ],
+)
+def test_bad_demands_are_refused(
+    metakd: Command, toy_data: Path, checkpoint: Callable[..., Path], tmp_path: Path, more: list[str], told: str
+) -> None:
+    code, _, err = metakd("fit", "--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "fit", *more)
+    assert code == 2
+    assert told in err
+    assert "Traceback" not in err
+
+
+def test_without_dev_there_is_nothing_to_choose_by(
+    metakd: Command, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    for split in ("train", "test"):
+        write_rows(data / f"{split}.jsonl", [as_row(replace(e, id="")) for e in toy_examples(40, 0, split)])
+    code, _, err = metakd("fit", "--data", data, "--base", checkpoint(), "--output", tmp_path / "fit")
+    assert code == 2
+    assert "no dev split to choose by" in err
