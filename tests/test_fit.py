@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from conftest import FAST, as_row, toy_examples, write_rows
-from metakd import Classifier, fit
+from metakd import Classifier, Settings, fit
+from metakd.artifacts import read_run
 from metakd.fit import Budget, Candidate
+from metakd.runs import Run
 
 Command = Callable[..., Any]
 
@@ -29,19 +31,23 @@ def test_excess_says_which_demand_fails_and_by_how_much() -> None:
     assert Budget().excess(1e9, 1e12, 0.0) == {}
 
 
-def test_the_most_accurate_is_delivered_then_the_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tmp_path: Path) -> None:
     """Of 0.9 in 9 MB, 0.9 in 5 MB, and 0.95 in 20 MB that is above the budget, the second."""
+    described = read_run(finished_run)
+    run = Run.assemble(finished_run, Settings.build(described["settings"]), described["data"])
     forms = []
     for place, (score, size) in enumerate(((0.9, 9e6), (0.9, 5e6), (0.95, 20e6))):
         folder = tmp_path / str(place)
         folder.mkdir()
         (folder / "model.json").write_text(json.dumps({"max_length": 16, "place": place}), encoding="utf-8")
-        forms.append(fit.Form("books", Candidate(f"layers={place}", True, False, 8, 2.0, 1.5, size), score, folder))
+        candidate = Candidate(f"layers={place}", True, False, 8, 2.0, 1.5, size)
+        forms.append(fit.Form("books", candidate, score, folder, run))
     data = fit.MultiDomainDataset("toy", None, {"train": [], "dev": []}, ["a", "b"], ["books"])
     found = fit._deliver(data, tmp_path / "out", Budget(max_mb=10), {}, forms)
     assert found["delivered"]["books"]["student"] == "layers=1"
     shipped = json.loads((tmp_path / "out" / "books" / "model.json").read_text(encoding="utf-8"))
     assert shipped == {"max_length": 8, "place": 1}
+    assert "layers=1, int8, whole table, 8 tokens" in (tmp_path / "out" / "books" / "README.md").read_text("utf-8")
     with pytest.raises(fit.InputError, match=r"books: 5\.00 MB, 4\.00 too large \(layers=1"):
         fit._deliver(data, tmp_path / "out", Budget(max_mb=1), {}, forms)
 

@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "metakd"
 FLOORS = [
     ["errors", "progress", "hardware"],
     ["artifacts"],
+    ["cards"],
     ["losses"],
     ["prototypes"],
     ["readers"],

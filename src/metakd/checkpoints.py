@@ -53,6 +53,11 @@ def find_locally(name: str) -> Path | None:
     return _in_hub_cache(name) or _in_package(name)
 
 
+def public_name(name: str) -> str:
+    """A path's last part, for what is passed on; a hub's name whole."""
+    return Path(name).name if Path(name).exists() or name.startswith(("/", ".", "~")) else name
+
+
 def licence(folder: Path) -> str | None:
     """What the card of a checkpoint or data set (README.md) states as its licence, or else the file that has it."""
     from huggingface_hub import RepoCard

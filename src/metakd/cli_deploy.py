@@ -31,12 +31,15 @@ def export(
     ] = Vocabulary.KEEP,
     max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost on average.", min=0, max=1)] = 0.005,
     force: Annotated[bool, typer.Option("--force", help="Export what loses more or is slower, too.")] = False,
+    push_to_hub: Annotated[str, typer.Option(help="Upload them too, as NAME-DOMAIN: 'me/reviews'. Private.")] = "",
 ) -> None:
     """Students as ONNX: run without torch, checked against PyTorch, scored and timed."""
     load_library()
     from rich.table import Table
 
     from metakd.artifacts import read_run
+    from metakd.cards import push
+    from metakd.domains import folder_name
     from metakd.export import export as export_run
     from metakd.runs import Run
 
@@ -55,6 +58,9 @@ def export(
         table.add_row(own.domain, *(f"{factor * v:.{digits}f}" for pair, (factor, digits) in shown for v in pair))
     stdout.print(table)
     stdout.print(f"exported: {output}", soft_wrap=True)
+    if push_to_hub:
+        for address in push({own.domain: output / folder_name(own.domain) for own in found}, push_to_hub):
+            stdout.print(f"uploaded: {address}", soft_wrap=True)
 
 
 @app.command()

@@ -18,6 +18,8 @@ import torch
 
 from metakd.answers import predictions_of, shipped_bytes
 from metakd.artifacts import is_done, step_folder, write_text
+from metakd.cards import Card
+from metakd.checkpoints import public_name
 from metakd.domains import of_domain
 from metakd.encoders import load_tokenizer
 from metakd.errors import CheckError, InputError, require
@@ -82,6 +84,9 @@ def export(
         students = [own._asdict() | {"before": own.before._asdict(), "after": own.after._asdict()} for own in found]
         facts |= {"split": split, "students": students}
         hold(found, max_drop, force)
+        for own, folder in zip(found, folders.values(), strict=True):
+            form = f"{run.settings.student}, {'int8' if int8 else 'float32'}, {run.settings.max_length} tokens"
+            card_of(run, own.domain, form, own.after, split, own.examples, *_notes(own)).write(partial / folder.name)
     return found
 
 
@@ -142,6 +147,35 @@ def _cut(model: TorchModel, own: Sequence[Example], folder: Path) -> TorchModel:
     cut_embeddings(model.network, kept, tokenizer.pad_token_id)
     model.network.config.save_pretrained(folder)
     return TorchModel(model.network, tokenizer)
+
+
+def card_of(run: Run, domain: str, form: str, found: Measured, scored: str, examples: int, *notes: str) -> Card:
+    """The card of one domain's model of `run`, as `found` on so many `examples` of the split `scored`."""
+    described = run.description()
+    return Card(
+        domain=domain,
+        labels=run.data.labels,
+        base=public_name(run.settings.base),
+        method=run.settings.method,
+        form=form,
+        data=public_name(described["data"] or "tables in memory"),
+        split=scored,
+        examples=examples,
+        accuracy=found.accuracy,
+        megabytes=found.bytes / 1e6,
+        milliseconds=found.milliseconds,
+        licences=described["licences"],
+        notes=notes,
+    )
+
+
+def _notes(own: Exported) -> list[str]:
+    lost = 100 * (own.after.accuracy - own.before.accuracy)
+    found = [f"Beside the same model in PyTorch, before it was exported: {lost:+.1f} points of accuracy."]
+    if own.elsewhere:
+        was, is_now = (100 * share for share in own.elsewhere)
+        found.append(f"Its embeddings are cut to this domain. On texts of others: {is_now:.1f}, before {was:.1f}.")
+    return found
 
 
 def write_onnx(model: TorchModel, path: Path) -> None:

@@ -20,7 +20,7 @@ from metakd.domains import MultiDomainDataset, folder_name, of_domain
 from metakd.encoders import load_config, load_encoder, load_tokenizer, map_layers
 from metakd.errors import InputError, require
 from metakd.examples import Example
-from metakd.export import accuracy, folder_bytes, quantize, ship, time_of
+from metakd.export import Measured, accuracy, card_of, folder_bytes, quantize, ship, time_of
 from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, OnnxModel
 from metakd.pipeline import teach, weigh
 from metakd.progress import notice
@@ -181,6 +181,7 @@ class Form:
     candidate: Candidate  # its costs are those of this very model
     accuracy: float
     folder: Path
+    run: Run
 
 
 def _forms(
@@ -213,7 +214,7 @@ def _forms(
         for own_costs in (read_manifest(folder) or {})["measured"]:
             score = own_costs.pop("accuracy")
             costs = own_costs | {"bytes": folder_bytes(folder / "model")}
-            found.append(Form(domain, Candidate(student, int8, cut, **costs), score, folder / "model"))
+            found.append(Form(domain, Candidate(student, int8, cut, **costs), score, folder / "model", run))
     return found
 
 
@@ -231,6 +232,7 @@ def _deliver(
     delivered, faults = dict[str, Any](), []
     for domain in data.domains:
         own = [form for form in tried if form.domain == domain]
+        dev, test = (of_domain(data.splits.get(split, []), domain) for split in ("dev", "test"))
         meeting = [form for form in own if not _excess(budget, form)]
         if not meeting:
             best = min(own, key=lambda f: sum(_excess(budget, f).values()))
@@ -243,8 +245,11 @@ def _deliver(
             shutil.copytree(best.folder, partial, dirs_exist_ok=True)
             description = json.loads((partial / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             write_json(partial / DESCRIPTION_FILE, description | {"max_length": best.candidate.max_length})
-            if test := of_domain(data.splits.get("test", []), domain):
+            if test:
                 delivered[domain]["test_accuracy"] = accuracy(OnnxModel.load(partial), test, data.labels)
+            split, score = ("test", delivered[domain]["test_accuracy"]) if test else ("dev", best.accuracy)
+            cost = Measured(score, round(best.candidate.bytes), best.candidate.median)
+            card_of(best.run, domain, best.candidate.name, cost, split, len(test or dev)).write(partial)
     found = facts | {"tried": [_told(form) for form in tried], "delivered": delivered, "environment": environment()}
     write_json(output / FIT_FILE, found)
     if faults:

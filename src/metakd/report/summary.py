@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from metakd.checkpoints import public_name
 from metakd.comparison import points
 from metakd.report.facts import KINDS, Findings
 
@@ -58,9 +58,9 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
     minutes = sum(findings.results["seconds"].values()) / 60
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     found = {
-        "Base": _last(settings["base"]),
+        "Base": public_name(settings["base"]),
         "Student": f"{settings['student']}, taught by {settings['method']}",
-        "Data": f"{_last(findings.run['data'] or 'tables in memory')}: "
+        "Data": f"{public_name(findings.run['data'] or 'tables in memory')}: "
         + ", ".join(f"{split} {count:,}" for split, count in rows.items()),
         "Licences": ", ".join(f"{what}: {told or 'not stated'}" for what, told in findings.run["licences"].items()),
         "Domains": ", ".join(findings.domains),
@@ -74,8 +74,3 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         "Command": findings.manifest("meta_teacher").get("environment", environment)["command"],
     }
     return [*found.items()]
-
-
-def _last(name: str) -> str:
-    """A path's last part, since a report is passed on; a hub's name whole."""
-    return Path(name).name if Path(name).exists() or name.startswith(("/", ".", "~")) else name
