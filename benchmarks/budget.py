@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from metakd import Classifier, Settings
+from metakd import Settings
 from metakd.answers import shipped_bytes
 from metakd.artifacts import environment, write_json
 from metakd.distillation import distill_all
 from metakd.domains import MultiDomainDataset, load_dataset, of_domain
-from metakd.evaluation import latency
-from metakd.export import accuracy, folder_bytes, ship
+from metakd.export import accuracy, folder_bytes, ship, time_of
 from metakd.inference import Model
 from metakd.onnx_model import BATCH, OnnxModel
 from metakd.pipeline import teach, weigh
@@ -124,8 +123,7 @@ def _in_turn(models: list[Model], examples: Any, rounds: int) -> list[float]:
     for place in range(rounds):
         order = range(len(models)) if place % 2 else reversed(range(len(models)))
         for i in order:
-            classifier = Classifier(models[i])
-            found[i].append(latency(lambda example: classifier.predict_examples([example]), examples)["median"])
+            found[i].append(time_of(models[i], examples)["median"])
     return [round(float(np.median(own)), 3) for own in found]
 
 
