@@ -1,9 +1,9 @@
 """The kernels behind a student's epoch: matrix products, and attention fused or written out, by precision and length.
 
-    python benchmarks/kernels.py
+    python benchmarks/fused_attention.py
 
 Medians of 15 repetitions after two. Attention: 12 heads of width 32, 4096 tokens in all, forwards and backwards, with a
-mask. Products: those of a layer of width 384 on 4096 tokens. Writes benchmarks/results/kernels.json, whose table is in
+mask. Products: those of a layer of width 384 on 4096 tokens. Writes benchmarks/results/fused_attention.json, whose table is in
 docs/performance.md.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from metakd import attention
 from metakd.artifacts import environment, write_json
 
-RESULT = Path(__file__).parent / "results" / "kernels.json"
+RESULT = Path(__file__).parent / "results" / "fused_attention.json"
 TOKENS, HEADS, WIDTH, INNER = 4096, 12, 384, 1536
 LENGTHS = (32, 64, 96, 128, 192, 256, 512)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
