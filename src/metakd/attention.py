@@ -13,7 +13,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 ATTENTION = "metakd"
 FACTORS_ATTENTION = "metakd_factors"
-LONG = 384  # tokens: fused attention still loses at 256 and wins at 512 (benchmarks/kernels.py)
+LONG = 384  # tokens: fused attention still loses at 256 and wins at 512 (benchmarks/fused_attention.py)
 
 
 def attend(
