@@ -3,8 +3,8 @@
     python benchmarks/fused_attention.py
 
 Medians of 15 repetitions after two. Attention: 12 heads of width 32, 4096 tokens in all, forwards and backwards, with a
-mask. Products: those of a layer of width 384 on 4096 tokens. Writes benchmarks/results/fused_attention.json, whose table is in
-docs/performance.md.
+mask. Products: those of a layer of width 384 on 4096 tokens. Writes
+benchmarks/results/fused_attention.json, whose table is in docs/performance.md.
 """
 
 import time

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -113,6 +114,11 @@ def test_the_figures_of_the_evidence_are_those_of_the_committed_rows() -> None:
     for row in map(json.loads, (folder / "looks.jsonl").read_text(encoding="utf-8").splitlines()):
         rights = [marks.count("1") / len(marks) for marks in row["right"]["dev"].values()]
         assert f"| {100 * sum(rights) / len(rights):.1f} |" in page
+    for look in map(json.loads, (folder / "shared-looks.jsonl").read_text(encoding="utf-8").splitlines()):
+        assert f"| {look['dev']:.1f} | {look['agreement']:.1f} | {look['kl']:.3f} |" in page
+    right = json.loads((folder / "windows.jsonl").read_text(encoding="utf-8"))["right"]
+    dev, test = (mean(own.count("1") / len(own) for own in right[split].values()) for split in ("dev", "test"))
+    assert f"has {100 * dev:.1f} on dev and {100 * test:.1f} on test" in page
 
 
 DEMO = ROOT / "src" / "metakd" / "demo_data"
