@@ -48,15 +48,15 @@ def test_ours_is_for_encoders_with_a_key_for_each_query_head(kind: str, ours: bo
     config = AutoConfig.for_model(kind, vocab_size=9, pad_token_id=0, num_key_value_heads=1, **shape)
     model = AutoModelForSequenceClassification.from_config(config)
     before = model.config._attn_implementation
-    attention.record_factors(model, True)
+    attention.attend_here(model, "factors")
     assert attention.has_raw_scores(model) is ours
-    assert (model.config._attn_implementation == attention.FACTORS_ATTENTION) is ours
+    assert (model.config._attn_implementation == "metakd_factors") is ours
     assert ours or model.config._attn_implementation == before
 
 
-def test_without_gradients_attention_is_always_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_float32_attention_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention", lambda *_, **__: "fused")
-    x = torch.randn(1, 1, 2, 4, dtype=torch.bfloat16)
+    x = torch.randn(1, 1, 2, 4)
     assert attention.attend(x, x, x, None, 1.0) == "fused"
 
 

@@ -65,7 +65,7 @@ def test_what_transfers_weighs_every_term_of_own_stages_beside_trust(checkpoint:
     learner = Distillation(setup.student, method, setup.teacher, None).eval()
     for stage in method.stages():
         learner.enter(stage)
-        taught, student = learner.taught(batch), forward(setup.student, batch, factors=bool(stage.layers.attention))
+        taught, student = learner.taught(batch), forward(setup.student, batch, attentions=bool(stage.layers.attention))
         expected = plain.loss(student, batch, taught, stage)
         for name, term in method.loss(student, batch, taught, stage).items():
             assert term.weights is not None

@@ -38,16 +38,20 @@ def test_scores_are_raw_and_change_no_output(checkpoint: Callable[..., Path], ki
     model = encoders.load_encoder(folder, ["a", "b"]).eval()
     batch = drop_unused(model, batch_of(folder))
     plain = encoders.forward(model, batch)
-    assert plain.attention_factors == ()
-    attention.record_factors(model, True)
-    scored = encoders.forward(model, batch, factors=True)
-    torch.testing.assert_close(scored.logits, plain.logits)
+    assert plain.attentions == ()
+    attention.attend_here(model, "factors")
+    factored = encoders.forward(model, batch, attentions=True)
+    attention.attend_here(model, "scores")
+    scored = encoders.forward(model, batch, attentions=True)
+    for recorded in (factored, scored):
+        torch.testing.assert_close(recorded.logits, plain.logits)
     model.set_attn_implementation("eager")
     eager = model(**{k: v for k, v in batch.items() if k in encoders.MODEL_INPUTS}, output_attentions=True).attentions
     hidden = batch["attention_mask"][:, None, None, :] == 0
-    assert len(scored.attention_factors) == len(eager) == 4
-    for raw, softmaxed in zip(map(attention.raw_scores, scored.attention_factors), eager, strict=True):
+    assert len(scored.attentions) == len(eager) == 4
+    for raw, factors, softmaxed in zip(scored.attentions, factored.attentions, eager, strict=True):
         assert raw.shape == softmaxed.shape
+        torch.testing.assert_close(attention.raw_scores(factors), raw)
         torch.testing.assert_close(raw.masked_fill(hidden, -torch.inf).softmax(-1), softmaxed)
 
 
@@ -57,10 +61,10 @@ def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[
     folder = checkpoint(kind)
     model = encoders.load_encoder(folder, ["a", "b"]).train()
     encoders.set_dropout(model, 0.0, 0.5)
-    attention.record_factors(model, True)
+    attention.attend_here(model, "scores")
     batch = drop_unused(model, batch_of(folder))
-    one, two = (encoders.forward(model, batch, factors=True) for _ in range(2))
-    torch.testing.assert_close(one.attention_factors[0], two.attention_factors[0])
+    one, two = (encoders.forward(model, batch, attentions=True) for _ in range(2))
+    torch.testing.assert_close(one.attentions[0], two.attentions[0])
     assert not torch.equal(one.logits, two.logits)  # the dropout of attention itself is at work
     encoders.set_dropout(model, 0.0, 0.0)
     other = {**batch, "input_ids": torch.where(batch["attention_mask"] == 0, 7, batch["input_ids"])}

@@ -1,5 +1,6 @@
 """What a device can do is read off the machine, not assumed."""
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,25 @@ def test_autocast_is_off_in_float32() -> None:
         assert (x @ x).dtype == torch.float32
     with hardware.autocast("bfloat16"):
         assert (x @ x).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_memory_is_kept_inside_and_given_back_afterwards() -> None:
+    """Of 64 freed megabytes at least 32 are still resident inside (a second tensor takes them), and none afterwards."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 2**20
+
+    before = resident()
+    with hardware.memory_kept():
+        torch.ones(2**24)
+        inside = resident()
+    assert inside >= before + 32
+    assert resident() <= before + 32
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda *_: pytest.fail("nothing is to be asked of it"))
+    with hardware.memory_kept():
+        pass

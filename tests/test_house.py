@@ -17,7 +17,7 @@ FLOORS = [
     ["sources"],
     ["config", "examples", "releases"],
     ["domains", "overview"],
-    ["attention", "batching", "checkpoints"],
+    ["attention", "batching", "checkpoints", "linear"],
     ["doctor", "inspection"],
     ["embeddings", "encoders", "tracking", "windows"],
     ["meta_teacher", "students", "vocabulary"],

@@ -102,7 +102,8 @@ def test_attention_score_loss_averages_heads_and_real_pairs() -> None:
     student = torch.zeros(1, 2, 3, 3)
     student[0, 0, :2, :2] = 2.0
     student[0, :, 2, :] = student[0, :, :, 2] = 50.0
-    assert losses.attention_score_loss(student, torch.zeros(1, 2, 3, 3), torch.tensor([[1, 1, 0]])).item() == 2.0
+    found = losses.attention_score_loss(student, torch.zeros(1, 2, 3, 3), torch.tensor([[1, 1, 0]]))
+    assert found.item() == pytest.approx(2)
 
 
 def test_relation_loss_compares_cosines_of_tokens() -> None:
@@ -171,7 +172,7 @@ def test_matching_losses_of_bfloat16_are_summed_in_float32() -> None:
     student = torch.ones(1, 300, 2, dtype=torch.bfloat16)
     found = losses.hidden_state_loss(student, torch.zeros_like(student), torch.ones(1, 300))
     assert found.dtype == torch.float32
-    assert found.item() == pytest.approx(1)
+    assert found.item() == pytest.approx(1, rel=1e-3)  # each √2 is rounded to eight bits
 
 
 def test_sum_layers_adds_layers_and_keeps_examples_apart() -> None:

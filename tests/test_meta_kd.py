@@ -69,14 +69,12 @@ def test_student_layers_meet_the_mapped_teacher_layers(checkpoint: Callable[...,
     learner, batch = learner_of(setup_of(checkpoint())), batch_of(checkpoint())
     taught = learner.taught(batch)
     assert taught is not None
-    ours, mask = forward(learner.student, batch, factors=True), batch["attention_mask"]
+    ours, mask = forward(learner.student, batch, attentions=True), batch["attention_mask"]
     hidden = sum(
         losses.hidden_state_loss(ours.hidden_states[j], taught.hidden_states[i], mask) for j, i in ((1, 2), (2, 4))
     )
     attention = sum(
-        losses.attention_score_loss(
-            raw_scores(ours.attention_factors[j]), raw_scores(taught.attention_factors[i]), mask
-        )
+        losses.attention_score_loss(ours.attentions[j], raw_scores(taught.attention_factors[i]), mask)
         for j, i in ((0, 2), (1, 4))
     )
     terms = learner(**batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-ATTENTION = "metakd"
-FACTORS_ATTENTION = "metakd_factors"
+Record = Literal["nothing", "factors", "scores"]  # what an encoder leaves of its attention besides its output
 LONG = 384  # tokens: fused attention still loses at 256 and wins at 512 (benchmarks/fused_attention.py)
 
 
@@ -26,15 +25,24 @@ def attend(
 ) -> Tensor:  # (B, A, L, d)
     """softmax(scale · q·kᵀ)·v, by whichever kernel is the quicker one here.
 
-    PyTorch's fused attention, except for gradients of short texts in bfloat16 on a processor: there its backward pass
-    takes several times as long as the matrices written out (docs/performance.md).
+    PyTorch's fused attention, except for short texts in bfloat16 on a processor: there it takes twice as long as the
+    matrices written out, and its backward pass several times as long (docs/performance.md).
     """
     on_processor = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    if not (on_processor and query.requires_grad and query.shape[2] < LONG):
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
-    scores = (query * scale) @ key.transpose(-1, -2)
+    if on_processor and query.shape[2] < LONG:
+        return _look((query * scale) @ key.transpose(-1, -2), value, mask, dropout)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
+
+
+def _look(
+    scores: Tensor,  # (B, A, L, L)
+    value: Tensor,  # (B, A, L, d)
+    mask: Tensor | None,
+    dropout: float,
+) -> Tensor:  # (B, A, L, d)
+    """softmax(scores)·v."""
     if mask is not None and mask.dtype == torch.bool:  # finite, so that padding which may look nowhere is no NaN
-        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, torch.finfo(query.dtype).min)
+        mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, torch.finfo(scores.dtype).min)
     if mask is not None:
         scores = scores + mask
     return F.dropout(scores.softmax(-1), dropout) @ value
@@ -49,18 +57,29 @@ def _attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     *,
-    factors: bool,
+    record: Record,
     **_: Any,  # the library's interface passes what its other implementations need
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention's output (B, L, A, d), and with `factors` what raw scores are made of: (B, A, L, 2d)."""
+    """Attention's output (B, L, A, d), and the raw scores (B, A, L, L) or what they are made of (B, A, L, 2d)."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    output = attend(query, key, value, attention_mask, scale, dropout).transpose(1, 2).contiguous()
-    return output, torch.cat([query * scale, key], dim=-1) if factors else None
+    recorded: Tensor | None = None
+    if record == "scores":  # which a loss and attention itself then share
+        recorded = (query * scale) @ key.transpose(-1, -2)
+        output = _look(recorded, value, attention_mask, dropout)
+    else:
+        recorded = torch.cat([query * scale, key], dim=-1) if record == "factors" else None
+        output = attend(query, key, value, attention_mask, scale, dropout)
+    return output.transpose(1, 2).contiguous(), recorded
 
 
-for _name in (ATTENTION, FACTORS_ATTENTION):
-    AttentionInterface.register(_name, partial(_attention, factors=_name == FACTORS_ATTENTION))
-    AttentionMaskInterface.register(_name, sdpa_mask)  # without it, padding is attended silently
+def _name(record: Record) -> str:
+    """Under which the library knows our attention."""
+    return f"metakd_{record}"
+
+
+for _record in get_args(Record):
+    AttentionInterface.register(_name(_record), partial(_attention, record=_record))
+    AttentionMaskInterface.register(_name(_record), sdpa_mask)  # without it, padding is attended silently
 
 
 def raw_scores(factors: Tensor) -> Tensor:
@@ -81,7 +100,7 @@ def has_raw_scores(model: PreTrainedModel) -> bool:
     return fits and bool(getattr(model, "_supports_attention_backend", False))
 
 
-def record_factors(model: PreTrainedModel, wanted: bool) -> None:
-    """Let `model` attend by `attend`, with the factors of its raw scores as its attentions or without."""
+def attend_here(model: PreTrainedModel, record: Record = "nothing") -> None:
+    """Let `model` attend by what is in this file, and leave as its attentions what is to be recorded."""
     if has_raw_scores(model):
-        model.set_attn_implementation(FACTORS_ATTENTION if wanted else ATTENTION)
+        model.set_attn_implementation(_name(record))

@@ -15,7 +15,7 @@ from transformers import set_seed
 
 from metakd import engine, passes, students
 from metakd.artifacts import MANIFEST, digest_files, fingerprint, is_done, step_folder
-from metakd.attention import record_factors
+from metakd.attention import attend_here
 from metakd.batching import Collator, Encoded, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.checks import check_reloaded, check_teacher, transfer, trust
@@ -230,7 +230,7 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
             how = stage.epochs, stage.learning_rate, place, run.settings, run.precision
             plan = engine.Plan(named, *how, "all_domains" in kind.needs, run.folder / LOGS_FOLDER)
             facts["log"][stage.name] = engine.fit(learner, features, collator, plan, quiz)
-        record_factors(student, False)
+        attend_here(student)
         student.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         if lesson.domain is None:

@@ -22,9 +22,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from metakd.attention import record_factors
+from metakd.attention import attend_here
 from metakd.batching import Batch
 from metakd.errors import InputError
+from metakd.linear import quick_linear
 from metakd.progress import notice
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -37,7 +38,7 @@ class EncoderOutputs:
 
     logits: Tensor  # (B, M)
     hidden_states: tuple[Tensor, ...]  # S + 1 of (B, L, H): the embedding output, then every layer
-    attention_factors: tuple[Tensor, ...]  # S of (B, A, L, 2d): queries beside keys; empty unless asked for
+    attentions: tuple[Tensor, ...]  # S of what `attention.attend_here` had recorded; empty unless asked for
     pooled: Tensor  # (B, H): E(x)
 
 
@@ -50,17 +51,18 @@ def mean_over_real_tokens(
     return (last_hidden_state * kept).sum(1) / kept.sum(1).clamp(min=1)
 
 
-def forward(model: Callable[..., Any], batch: Batch, *, factors: bool = False, prefix: str = "") -> EncoderOutputs:
-    """Run `model` on the batch's keys that begin with `prefix`; `factors` needs `attention.record_factors` first.
+def forward(model: Callable[..., Any], batch: Batch, *, attentions: bool = False, prefix: str = "") -> EncoderOutputs:
+    """Run `model` on the batch's keys that begin with `prefix`; `attentions` needs `attention.attend_here` first.
 
     `model` is a sequence classifier, or what calls one with weights that are not its own.
     """
     inputs = {name: batch[prefix + name] for name in MODEL_INPUTS if prefix + name in batch}
-    outputs = model(**inputs, output_hidden_states=True, output_attentions=factors)
+    with quick_linear(model):
+        outputs = model(**inputs, output_hidden_states=True, output_attentions=attentions)
     return EncoderOutputs(
         logits=outputs.logits,
         hidden_states=outputs.hidden_states,
-        attention_factors=outputs.attentions if factors else (),
+        attentions=outputs.attentions if attentions else (),
         pooled=mean_over_real_tokens(outputs.hidden_states[-1], batch[prefix + "real_mask"]),
     )
 
@@ -131,7 +133,7 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     absent = [name for name in absent if whole or (name.startswith(encoder) and ".pooler." not in name)]
     if absent:
         raise InputError.collect(f"{folder}: weights that its {config.model_type} needs are missing", sorted(absent))
-    record_factors(model, False)
+    attend_here(model)
     return model
 
 

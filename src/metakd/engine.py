@@ -19,14 +19,14 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 from transformers.trainer_utils import get_last_checkpoint
 
 from metakd import losses
-from metakd.attention import record_factors
+from metakd.attention import attend_here
 from metakd.batching import Batch, Collator, Encoded, LengthBatches, endless_batches, updates_a_pass
 from metakd.config import Settings
 from metakd.domains import folder_name
 from metakd.embeddings import only_rows_in_use
 from metakd.encoders import forward
 from metakd.errors import InputError
-from metakd.hardware import Precision
+from metakd.hardware import Precision, memory_kept
 from metakd.losses import LossTerms
 from metakd.meta_teacher import MetaTeacher, TeacherOutputs, assert_frozen
 from metakd.methods.base import Method, Quizzed, Stage
@@ -141,7 +141,7 @@ def fit(
     updates = updates_a_pass(sum(map(len, texts)), settings.batch_size)
     used = [collator.pad_ids["input_ids"], *np.concatenate([part.token_ids for part in texts])]
     tokens = only_rows_in_use(learner.backbone, used)
-    with Progress(plan.name, updates * plan.epochs) as progress, tokens:
+    with Progress(plan.name, updates * plan.epochs) as progress, tokens, memory_kept():
         trainer = _Trainer(
             name=plan.name,
             batches=LengthBatches.of(features, settings.batch_size, settings.seed, plan.all_domains),
@@ -224,11 +224,12 @@ class Distillation(nn.Module):
         return self._teacher[0]
 
     def enter(self, stage: Stage) -> None:
-        """Compute the terms of `stage` from now on, with attention factors in both models or without."""
+        """Compute the terms of `stage` from now on, with what attention is matched by in both models or without."""
         self.stage = stage
-        for model in (self.student, self.teacher.encoder if self.teacher else None):
-            if model is not None:
-                record_factors(model, bool(stage.layers.attention))
+        matched = bool(stage.layers.attention)
+        attend_here(self.student, "scores" if matched else "nothing")
+        if self.teacher is not None:
+            attend_here(self.teacher.encoder, "factors" if matched else "nothing")
 
     @torch.no_grad()
     def taught(self, batch: Batch) -> TeacherOutputs | None:
@@ -249,5 +250,5 @@ class Distillation(nn.Module):
 
     def forward(self, **batch: Tensor) -> LossTerms:
         taught = self.taught(batch)
-        student = forward(self.student, batch, factors=bool(self.stage.layers.attention))
+        student = forward(self.student, batch, attentions=bool(self.stage.layers.attention))
         return self.method.loss(student, batch, taught, self.stage)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import platform
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16"]
 
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # options of glibc's mallopt
+_KEEP_ALL = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
+_AS_USUAL = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
+
 
 def processor_name() -> str:
     return _processor().get("model name") or platform.processor() or platform.machine()
+
+
+def processor_vendor() -> str:
+    """'GenuineIntel' or 'AuthenticAMD' for instance; empty where the system does not say."""
+    return _processor().get("vendor_id", "")
 
 
 def processor_has_bfloat16() -> bool:
@@ -42,6 +53,27 @@ def autocast(precision: Precision) -> AbstractContextManager[Any]:
     import torch
 
     return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextlib.contextmanager
+def memory_kept() -> Iterator[None]:
+    """Inside, what is freed stays with the process; afterwards it goes back to the system, where that is Linux's glibc.
+
+    Else tensors of megabytes are mapped anew for every operation, and their first touch can take as long as what is
+    computed.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    c_library = ctypes.CDLL(None)
+    for option, value in _KEEP_ALL.items():
+        c_library.mallopt(option, value)
+    try:
+        yield
+    finally:
+        for option, value in _AS_USUAL.items():
+            c_library.mallopt(option, value)
+        c_library.malloc_trim(0)
 
 
 def _processor() -> dict[str, str]:

@@ -117,15 +117,15 @@ class MetaTeacher(nn.Module):
     def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:
         """What the teacher says of a batch, read in its own tokens where the batch has them beside the student's.
 
-        Attention needs `attention.record_factors` first.
+        Attention needs `attention.attend_here` to record factors first.
         """
         prefix = TEACHER_TOKENS if any(name.startswith(TEACHER_TOKENS) for name in batch) else ""
-        outputs = forward(self.encoder, batch, factors=bool(layers.attention), prefix=prefix)
+        outputs = forward(self.encoder, batch, attentions=bool(layers.attention), prefix=prefix)
         return TeacherOutputs(
             logits=own_head(outputs.logits, batch["domains"], self.heads),
             representation=self.transferable(outputs.pooled, batch["domains"]),
             hidden_states={layer: outputs.hidden_states[layer] for layer in layers.hidden},
-            attention_factors={layer: outputs.attention_factors[layer - 1] for layer in layers.attention},
+            attention_factors={layer: outputs.attentions[layer - 1] for layer in layers.attention},
         )
 
     def forward(self, **batch: Tensor) -> LossTerms:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from metakd.attention import record_factors
+from metakd.attention import attend_here
 from metakd.batching import Batch, Collator, Encoded, ordered_batches
 from metakd.encoders import EncoderOutputs, forward
-from metakd.hardware import Precision, autocast
+from metakd.hardware import Precision, autocast, memory_kept
 from metakd.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, assert_frozen
 from metakd.progress import Progress
 
@@ -60,8 +60,8 @@ def teach_all(
 ) -> Iterator[tuple[list[int], Batch, TeacherOutputs]]:
     """What the frozen teacher says of every example, batch by batch from the shortest text to the longest."""
     assert_frozen(teacher)
-    record_factors(teacher.encoder, bool(layers.attention))
-    with Progress("remember what the teacher says", len(features)) as progress:
+    attend_here(teacher.encoder, "factors" if layers.attention else "nothing")
+    with Progress("remember what the teacher says", len(features)) as progress, memory_kept():
         for indices, batch in batches_in_order(teacher, features, collator):
             with torch.no_grad(), autocast(precision):
                 outputs = teacher.outputs(batch, layers)

@@ -36,7 +36,7 @@ class Stage:
     epochs: int
     learning_rate: float
     terms: tuple[str, ...]
-    layers: TeacherLayers = NO_LAYERS  # of the teacher; attention factors of the student go with its own
+    layers: TeacherLayers = NO_LAYERS  # of the teacher; the student's raw scores go with its attention
     shared: bool = False  # on all domains' text, once, by the one student from which each domain's own starts
 
 

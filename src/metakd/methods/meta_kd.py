@@ -136,8 +136,8 @@ class MetaKD:
         mask = batch["attention_mask"]
         if self.raw_scores:
             return [
-                losses.attention_score_loss(raw_scores(ours), raw_scores(teacher.attention_factors[layer]), mask)
-                for ours, layer in zip(student.attention_factors, self.layers, strict=True)
+                losses.attention_score_loss(ours, raw_scores(teacher.attention_factors[layer]), mask)
+                for ours, layer in zip(student.attentions, self.layers, strict=True)
             ]
         return [
             losses.relation_loss(ours, teacher.hidden_states[layer], mask)
