@@ -112,12 +112,14 @@ class Work:
             set_dropout(model, 0.0, 0.0)
         self.layers = map_layers(STUDENT_LAYERS, self.teacher.config.num_hidden_layers)
 
-    def padded(self) -> Clocked:
+    def padded(self, labelled: bool = False) -> Clocked:
         """Batches of texts padded to the full length, shuffled."""
         texts = Collator(self.tokenizer.pad_token_id)([*self.encoded])
-        names = ("input_ids", "attention_mask", "token_type_ids")
+        names: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
         missing = LENGTH - texts["input_ids"].shape[1]
         rows = [torch.nn.functional.pad(texts[name], (0, missing)) for name in names]
+        if labelled:
+            rows, names = [*rows, texts["labels"]], (*names, "labels")
         dataset = torch.utils.data.TensorDataset(*rows)
 
         def collate(batch: Any) -> dict[str, torch.Tensor]:
@@ -202,7 +204,8 @@ def run_plain(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
     return loader.figures()
 
 
-def run_textbrewer(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
+def run_textbrewer(work: Work, epochs: int, _: Precision, layers: bool = True, logits: bool = True) -> dict[str, Any]:
+    """Distillation by all terms, or by what `layers` or `logits` leave of them."""
     from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
 
     teacher, student = work.teacher.eval().to(DEVICE), work.student.train().to(DEVICE)
@@ -220,19 +223,19 @@ def run_textbrewer(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
     ]
 
     def adaptor(batch: Any, outputs: Any) -> dict[str, Any]:
-        return {
-            "logits": outputs.logits,
-            "hidden": outputs.hidden_states,
-            "attention": outputs.attentions,
-            "inputs_mask": batch["attention_mask"],
-        }
+        said = {"logits": outputs.logits} if logits else {}
+        if layers:
+            said |= {"hidden": outputs.hidden_states, "attention": outputs.attentions}
+        return said | {"inputs_mask": batch["attention_mask"]}
 
     loader = work.padded()
     with tempfile.TemporaryDirectory() as folder:
         training = TrainingConfig(output_dir=folder, device=DEVICE, ckpt_frequency=0)
         distiller = GeneralDistiller(
             training,
-            DistillationConfig(temperature=1, intermediate_matches=matches),
+            DistillationConfig(
+                temperature=1, kd_loss_weight=float(logits), intermediate_matches=matches if layers else None
+            ),
             teacher,
             student,
             adaptor,
@@ -240,7 +243,7 @@ def run_textbrewer(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
         )
         optimizer = torch.optim.AdamW(student.parameters(), lr=RATE)
         with distiller:
-            asked = {"output_hidden_states": True, "output_attentions": True}
+            asked = {"output_hidden_states": layers, "output_attentions": layers}
             distiller.train(optimizer, loader, num_epochs=epochs, max_grad_norm=1.0, **asked)
         return loader.figures()
 
