@@ -2,9 +2,10 @@
 
     python benchmarks/fused_attention.py
 
-Medians of 15 repetitions after two. Attention: 12 heads of width 32, 4096 tokens in all, forwards and backwards, with a
-mask. Products: those of a layer of width 384 on 4096 tokens. Writes
-benchmarks/results/fused_attention.json, whose table is in docs/performance.md.
+Medians of 15 repetitions after two, with memory kept as while students learn. Attention: 12 heads of width 32, 4096
+tokens in all, with a mask, forwards and backwards, or forwards alone. Products: those of a linear layer of width 384
+and 1536 on 4096 tokens, forwards and its weights' gradient, by torch's choice of library and by oneDNN. Writes
+benchmarks/results/fused_attention.json, whose tables are in docs/performance.md.
 """
 
 import time
@@ -16,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metakd import attention
+from metakd import attention, linear
 from metakd.artifacts import environment, write_json
+from metakd.hardware import memory_kept
 
 RESULT = Path(__file__).parent / "results" / "fused_attention.json"
 TOKENS, HEADS, WIDTH, INNER = 4096, 12, 384, 1536
 LENGTHS = (32, 64, 96, 128, 192, 256, 512)
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def milliseconds(step: Callable[[], Any], repetitions: int = 15) -> float:
@@ -34,8 +35,8 @@ def milliseconds(step: Callable[[], Any], repetitions: int = 15) -> float:
     return round(median(times[2:]), 2)
 
 
-def attend(length: int, dtype: torch.dtype, long: int) -> float:
-    """Forwards and backwards, written out for texts under `long` tokens."""
+def attend(length: int, dtype: torch.dtype, long: int, backwards: bool = True) -> float:
+    """Written out for texts under `long` tokens in bfloat16."""
     attention.LONG = long
     shape = TOKENS // length, length, HEADS, WIDTH // HEADS
     leaves = [torch.randn(shape, dtype=dtype, requires_grad=True) for _ in range(3)]
@@ -44,44 +45,56 @@ def attend(length: int, dtype: torch.dtype, long: int) -> float:
 
     def step() -> None:
         query, key, value = (leaf.transpose(1, 2) for leaf in leaves)
-        attention.attend(query, key, value, mask, 0.2).float().sum().backward()
+        with torch.set_grad_enabled(backwards):
+            output = attention.attend(query, key, value, mask, 0.2)
+        if backwards:
+            output.float().sum().backward()
 
     return milliseconds(step)
 
 
-def product(dtype: torch.dtype) -> float:
-    """Billions of operations a second of the largest product of a layer."""
+def products(dtype: torch.dtype, by: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:
+    """Billions of operations a second."""
     tokens, weights = torch.randn(TOKENS, WIDTH, dtype=dtype), torch.randn(INNER, WIDTH, dtype=dtype)
-
-    def step() -> Tensor:
-        return torch.nn.functional.linear(tokens, weights)
-
-    return round(2e-6 * TOKENS * WIDTH * INNER / milliseconds(step), 1)
+    gradient = torch.randn(TOKENS, INNER, dtype=dtype)
+    steps = {"forwards": lambda: by(tokens, weights), "weights' gradient": lambda: by(gradient.t(), tokens.t())}
+    return {name: round(2e-6 * TOKENS * WIDTH * INNER / milliseconds(step), 1) for name, step in steps.items()}
 
 
 def table(results: dict[str, Any]) -> str:
     """The rows of docs/performance.md."""
-    lines = ["| tokens | fused, bfloat16 | written out, bfloat16 | fused, float32 |", "|---:|---:|---:|---:|"]
+    columns = list(next(iter(results["attention_ms"].values())))
+    lines = ["| tokens | " + " | ".join(columns) + " |", "|---:|" + "---:|" * len(columns)]
     for length, found in results["attention_ms"].items():
-        cells = (found["fused, bfloat16"], found["written out, bfloat16"], found["fused, float32"])
-        lines.append(f"| {length} | " + " | ".join(f"{value:.1f}" for value in cells) + " |")
+        lines.append(f"| {length} | " + " | ".join(f"{found[name]:.1f}" for name in columns) + " |")
+    lines += ["", "| products | forwards | weights' gradient |", "|---|---:|---:|"]
+    for name, found in results["products_gflops"].items():
+        lines.append(f"| {name} | " + " | ".join(f"{value:.0f}" for value in found.values()) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
     torch.manual_seed(0)
-    by_length = {
-        length: {
-            "fused, bfloat16": attend(length, torch.bfloat16, 0),
-            "written out, bfloat16": attend(length, torch.bfloat16, max(LENGTHS) + 1),
-            "fused, float32": attend(length, torch.float32, 0),
+    always = max(LENGTHS) + 1
+    with memory_kept():
+        by_length = {
+            length: {
+                "fused, bfloat16": attend(length, torch.bfloat16, 0),
+                "written out, bfloat16": attend(length, torch.bfloat16, always),
+                "fused, float32": attend(length, torch.float32, 0),
+                "fused, bfloat16, forwards": attend(length, torch.bfloat16, 0, backwards=False),
+                "written out, bfloat16, forwards": attend(length, torch.bfloat16, always, backwards=False),
+            }
+            for length in LENGTHS
         }
-        for length in LENGTHS
-    }
-    products = {name: product(dtype) for name, dtype in PRECISIONS.items()}
-    results = {"attention_ms": by_length, "products_gflops": products, "environment": environment()}
+        by_library = {
+            "float32, torch's": products(torch.float32, torch.nn.functional.linear),
+            "float32, oneDNN's": products(torch.float32, linear.product),
+            "bfloat16, torch's": products(torch.bfloat16, torch.nn.functional.linear),
+        }
+    results = {"attention_ms": by_length, "products_gflops": by_library, "environment": environment()}
     write_json(RESULT, results)
-    print(table(results), products, sep="\n")
+    print(table(results))
 
 
 if __name__ == "__main__":

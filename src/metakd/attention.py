@@ -12,7 +12,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 Record = Literal["nothing", "factors", "scores"]  # what an encoder leaves of its attention besides its output
-LONG = 384  # tokens: fused attention still loses at 256 and wins at 512 (benchmarks/fused_attention.py)
+LONG = 384  # tokens: from here on matrices of length by length cost more memory than their speed is worth
 
 
 def attend(

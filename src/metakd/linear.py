@@ -20,7 +20,7 @@ def onednn_is_quicker() -> bool:
     return built and processor_vendor() == "AuthenticAMD"
 
 
-def _product(
+def product(
     x: Tensor,  # (..., I)
     weight: Tensor,  # (O, I)
     bias: Tensor | None = None,  # (O,)
@@ -30,12 +30,12 @@ def _product(
 
 
 class _Affine(torch.autograd.Function):
-    """`_product` with gradients of any order, which are products too."""
+    """`product` with gradients of any order, which are products too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
