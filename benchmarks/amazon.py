@@ -1,11 +1,12 @@
 """Meta-KD on Amazon reviews of four domains: teacher, students and rivals, several seeds.
 
     python benchmarks/amazon.py --data DIR [--seeds 0 1 2] [--config benchmarks/authors.yaml] [--work runs/amazon]
+        [--before FILE]
 
 DIR holds train.jsonl(.gz) and dev.jsonl(.gz), and no test, so that scores are on dev.
 Settings are the defaults, but for those of --config. Finished steps of an earlier call in --work are kept, so that a
 stopped benchmark goes on. Adds its seeds to benchmarks/results/amazon.json (amazon-authors.json for authors.yaml) and
-prints the table of all that are there.
+prints the table of all that are there. --before names an earlier result, with which each seed is compared.
 """
 
 import argparse
@@ -45,6 +46,18 @@ def over_seeds(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return summary
 
 
+def since(before: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Accuracy now less accuracy in an earlier result, by model and seed."""
+    seeds = [seed for seed in found if seed in before["seeds"]]
+    return {
+        model: {
+            seed: found[seed]["average"][model]["accuracy"] - before["seeds"][seed]["average"][model]["accuracy"]
+            for seed in seeds
+        }
+        for model in next(iter(found.values()))["average"]
+    }
+
+
 def table(summary: dict[str, dict[str, Any]]) -> str:
     domains = list(next(iter(summary.values()))["domains"])
     lines = [["model", *domains, "average", "± seeds", "parameters", "MB", "ms"]]
@@ -70,6 +83,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=Path("runs/amazon"))
     parser.add_argument("--config", type=Path)
+    parser.add_argument("--before", type=Path)
     arguments = parser.parse_args()
     values = read_settings_file(arguments.config) if arguments.config else {}
     result = RESULTS / (f"amazon-{arguments.config.stem}.json" if arguments.config else "amazon.json")
@@ -83,7 +97,12 @@ def main() -> None:
         raise SystemExit(f"{result} holds seeds of other data, settings or splits; move it away first")
     found = dict(sorted(found.items()))
     summary = over_seeds(found)
-    write_json(result, {"summary": summary, "seeds": found, "environment": environment()})
+    outcome: dict[str, Any] = {"summary": summary, "seeds": found, "environment": environment()}
+    if arguments.before:
+        before = json.loads(arguments.before.read_text(encoding="utf-8"))
+        outcome["before"] = {"commit": before["environment"]["commit"], "differences": since(before, found)}
+        print(json.dumps(outcome["before"], indent=2))
+    write_json(result, outcome)
     print(table(summary))
     print(json.dumps({seed: round(sum(r["seconds"].values()) / 60, 1) for seed, r in found.items()}), "minutes by seed")
 
