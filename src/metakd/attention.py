@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, eager_mask, sdpa_mask
 
+PLAIN = "metakd_plain"  # of an exported graph
 Record = Literal["nothing", "factors", "scores"]  # what an encoder leaves of its attention besides its output
 LONG = 384  # tokens: from here on matrices of length by length cost more memory than their speed is worth
 
@@ -82,6 +83,34 @@ for _record in get_args(Record):
     AttentionMaskInterface.register(_name(_record), sdpa_mask)  # without it, padding is attended silently
 
 
+def _plain_attention(
+    module: nn.Module,
+    query: Tensor,  # (B, A, L, d)
+    key: Tensor,  # (B, A, L, d)
+    value: Tensor,  # (B, A, L, d)
+    attention_mask: Tensor | None,  # what is added to scores
+    scaling: float | None = None,
+    **_: Any,  # the library's interface passes what its other implementations need
+) -> tuple[Tensor, None]:
+    """Matrix products and a softmax, (B, L, A, d): the fewest nodes that an exported graph can do with."""
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = scores if attention_mask is None else scores + attention_mask
+    return (scores.softmax(-1) @ value).transpose(1, 2), None
+
+
+def _plain_mask(**asked: Any) -> Tensor | None:
+    """What is added to scores, (B, 1, 1, L): the lowest number for padding; the library's, where more is asked for."""
+    mask = asked["attention_mask"]
+    if mask is None or asked["mask_function"] is not bidirectional_mask_function:
+        return eager_mask(**asked)
+    dtype = asked["dtype"]
+    return (1 - mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
+
+
+AttentionInterface.register(PLAIN, _plain_attention)
+AttentionMaskInterface.register(PLAIN, _plain_mask)
+
+
 def raw_scores(factors: Tensor) -> Tensor:
     """q·kᵀ·scaling before mask and softmax: (B, A, L, 2d) -> (B, A, L, L)."""
     queries, keys = factors.chunk(2, dim=-1)
@@ -104,3 +133,8 @@ def attend_here(model: PreTrainedModel, record: Record = "nothing") -> None:
     """Let `model` attend by what is in this file, and leave as its attentions what is to be recorded."""
     if has_raw_scores(model):
         model.set_attn_implementation(_name(record))
+
+
+def attend_plainly(model: PreTrainedModel) -> None:
+    """Let `model` attend by few, simple operations, as suits an exported graph."""
+    model.set_attn_implementation(PLAIN if has_raw_scores(model) else "eager")

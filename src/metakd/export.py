@@ -18,6 +18,7 @@ import torch
 
 from metakd.answers import predictions_of, shipped_bytes
 from metakd.artifacts import is_done, step_folder, write_text
+from metakd.attention import attend_plainly
 from metakd.cards import Card
 from metakd.checkpoints import public_name
 from metakd.domains import of_domain
@@ -26,6 +27,7 @@ from metakd.errors import CheckError, InputError, require
 from metakd.evaluation import latency
 from metakd.examples import Example
 from metakd.inference import Classifier, Model
+from metakd.onnx_graph import read_one_token, strip_notes
 from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, TOKENIZER_FILE, OnnxModel
 from metakd.progress import notice
 from metakd.runs import Run
@@ -185,7 +187,7 @@ def write_onnx(model: TorchModel, path: Path) -> None:
     example = dict(model.tokenizer(["one text", "and one more"], padding=True, return_tensors="pt"))
     inputs = {name: example[name] for name in names}
     free = {name: {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")} for name in names}
-    model.network.set_attn_implementation("eager")  # fewer nodes than what fused attention is taken apart into
+    attend_plainly(model.network)
     try:
         with _quiet_exporter():
             program = torch.onnx.export(
@@ -201,6 +203,9 @@ def write_onnx(model: TorchModel, path: Path) -> None:
         kind = model.network.config.model_type
         raise InputError(f"a model of type {kind!r} cannot be exported to ONNX ({_first_cause(error)})") from None
     assert program is not None
+    read_one_token(program.model)
+    strip_notes(program.model)
+    program.optimize()
     program.save(path)
 
 

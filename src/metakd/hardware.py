@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -24,6 +25,11 @@ def processor_name() -> str:
 def processor_vendor() -> str:
     """'GenuineIntel' or 'AuthenticAMD' for instance; empty where the system does not say."""
     return _processor().get("vendor_id", "")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; fewer than the machine has where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_has_bfloat16() -> bool:

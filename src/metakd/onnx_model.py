@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,50 +16,63 @@ from tokenizers import Encoding, Tokenizer
 
 from metakd.errors import InputError
 from metakd.examples import Example
+from metakd.hardware import usable_cores
 
 MODEL_FILE, TOKENIZER_FILE, DESCRIPTION_FILE = "model.onnx", "tokenizer.json", "model.json"
-BATCH = 32
+BATCH = 16  # texts; larger ones leave the processor's caches, and pad more
+SLOWER = ["SkipLayerNormFusion"]  # adding and normalising in one node takes longer than in two (docs/performance.md)
 
 
 class OnnxModel:
-    """`description` has the labels, the longest input in tokens, and the id of the padding token."""
+    """Few texts share the processor's cores within each product; many go to all cores side by side, a batch to each.
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer, description: dict[str, Any]
-    ) -> None:
-        self.session = session
+    `description` has the labels, the longest input in tokens, and the id of the padding token.
+    """
+
+    def __init__(self, path: Path, tokenizer: Tokenizer, description: dict[str, Any], threads: int) -> None:
+        self.path = path
+        self.threads = threads
+        self.session = _session(path, threads)
         self.tokenizer = tokenizer
         self.labels: list[str] = description["labels"]
         self.pad_id = int(description["pad_token_id"])
-        self.inputs = [entry.name for entry in session.get_inputs()]
+        self.inputs = [entry.name for entry in self.session.get_inputs()]
         tokenizer.enable_truncation(description["max_length"])
         tokenizer.no_padding()
 
     @classmethod
     def load(cls, folder: Path, threads: int = 0) -> Self:
-        """`threads` of one operator; 0 lets ONNX Runtime choose. Raises InputError for what `export` did not write."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        """`threads` to use, 0 for as many as there are cores. Raises InputError for what `export` did not write."""
         try:
             description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
-            session = onnxruntime.InferenceSession(folder / MODEL_FILE, options, providers=["CPUExecutionProvider"])
-            return cls(session, tokenizer, description)
+            return cls(folder / MODEL_FILE, tokenizer, description, threads or usable_cores())
         except Exception as error:  # tokenizers and ONNX Runtime raise their own, some of them plain Exception
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(f"{folder}: not a model that `metakd export` wrote ({reason})") from None
+
+    @cached_property
+    def session_of_one_thread(self) -> onnxruntime.InferenceSession:
+        return _session(self.path, 1)
 
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """(N, M), columns in the order of `labels`."""
         texts = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
         encoded = self.tokenizer.encode_batch_fast(texts)
-        found = np.zeros((len(examples), len(self.labels)), np.float32)
         order = np.argsort([len(encoding.ids) for encoding in encoded], kind="stable")
-        for start in range(0, len(order), BATCH):
-            places = order[start : start + BATCH]
-            (logits,) = self.session.run(None, self._batch([encoded[i] for i in places]))
+        batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        found = np.zeros((len(examples), len(self.labels)), np.float32)
+
+        def fill(session: onnxruntime.InferenceSession, places: NDArray[np.int64]) -> None:
+            (logits,) = session.run(None, self._batch([encoded[i] for i in places]))
             found[places] = _softmax(logits)
+
+        if self.threads == 1 or len(batches) < 2 * self.threads:
+            for places in batches:
+                fill(self.session, places)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(partial(fill, self.session_of_one_thread), batches))  # a list, so that errors are raised
         return found
 
     def _batch(self, encoded: Sequence[Encoding]) -> dict[str, NDArray[np.int64]]:
@@ -79,3 +94,10 @@ class OnnxModel:
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER)

@@ -1,0 +1,111 @@
+"""The exported graph does no work in vain, says the same, and tells nothing of the machine that exported it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+from transformers import AutoTokenizer
+
+from metakd.encoders import load_encoder
+from metakd.export import write_onnx
+from metakd.onnx_graph import read_one_token
+from metakd.torch_model import TorchModel
+
+
+def by_hand(*, also_whole: bool) -> ir.Model:
+    """(B, L, 2) · w + b, of which the first token is taken; the sum over all tokens is asked for too, or not."""
+    free = ["batch", "length", 2]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"]),
+        helper.make_node("Add", ["product", "b"], ["sum"]),
+        helper.make_node("Gather", ["sum", "zero"], ["first"], axis=1),
+    ]
+    outputs = [helper.make_tensor_value_info("first", TensorProto.FLOAT, ["batch", 2])]
+    if also_whole:
+        nodes.append(helper.make_node("ReduceSum", ["sum"], ["total"], keepdims=0))
+        outputs.append(helper.make_tensor_value_info("total", TensorProto.FLOAT, []))
+    constants = [
+        helper.make_tensor("w", TensorProto.FLOAT, [2, 2], [1, 2, 3, 4]),
+        helper.make_tensor("b", TensorProto.FLOAT, [2], [10, 20]),
+        helper.make_tensor("zero", TensorProto.INT64, [], [0]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "by_hand",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, free)],
+        outputs,
+        constants,
+        value_info=[helper.make_tensor_value_info(name, TensorProto.FLOAT, free) for name in ("product", "sum")],
+    )
+    return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
+
+
+def run(model: ir.Model, **inputs: Any) -> list[Any]:
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+    return list(session.run(None, inputs))
+
+
+def test_the_choice_of_a_token_moves_before_the_product() -> None:
+    """First tokens (1, 1) and (0, 1): 1 + 3 + 10, 2 + 4 + 20; 3 + 10, 4 + 20."""
+    model = by_hand(also_whole=False)
+    read_one_token(model)
+    assert [node.op_type for node in model.graph] == ["Slice", "MatMul", "Add", "Gather"]
+    (first,) = run(model, x=np.array([[[1, 1], [7, 7], [8, 8]], [[0, 1], [9, 9], [5, 5]]], np.float32))
+    assert first.tolist() == [[14, 26], [13, 24]]
+
+
+def test_what_others_need_whole_stays_whole() -> None:
+    """The sum over two tokens (1, 1), (0, 1): 14 + 26 + 13 + 24."""
+    model = by_hand(also_whole=True)
+    read_one_token(model)
+    assert [node.op_type for node in model.graph if node.op_type != "Slice"] == ["MatMul", "Add", "Gather", "ReduceSum"]
+    first, total = run(model, x=np.array([[[1, 1], [0, 1]]], np.float32))
+    assert first.tolist() == [[14, 26]]
+    assert total == 77
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers"),
+    [("bert", 1), ("bert", 3), ("distilbert", 3), ("roberta", 3), ("electra", 3), ("albert", 3), ("mpnet", 3)],
+)
+def test_the_last_layer_looks_at_one_token_and_says_the_same(
+    checkpoint: Callable[..., Path], tmp_path: Path, kind: str, layers: int
+) -> None:
+    """The products into the wide half of the feed-forward part, (B, L, 32) each, the last of them (B, 1, 32)."""
+    shape = {"n_layers": layers} if kind == "distilbert" else {"num_hidden_layers": layers}
+    folder = checkpoint(kind, **shape)
+    model = TorchModel(load_encoder(folder, ["a", "b", "c"]), AutoTokenizer.from_pretrained(folder))
+    inputs = model.tokenizer(["a lovely page", "the pan was very very dull"], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        expected = model.network(**inputs).logits.numpy()
+    write_onnx(model, tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx")
+    wide = [node.output[0] for node in graph.graph.node if node.op_type == "Gelu"]
+    assert len(wide) >= layers
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wide)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    given = {entry.name: inputs[entry.name].numpy() for entry in session.get_inputs()}
+    logits, *others = session.run(None, given)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    lengths = [found.shape[1] for found in others if found.ndim == 3]
+    assert lengths == [inputs["input_ids"].shape[1]] * (layers - 1) + [1]
+
+
+def test_a_model_tells_nothing_of_the_machine_that_exported_it(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    folder = checkpoint()
+    write_onnx(
+        TorchModel(load_encoder(folder, ["a", "b"]), AutoTokenizer.from_pretrained(folder)), tmp_path / "model.onnx"
+    )
+    written = (tmp_path / "model.onnx").read_bytes()
+    assert len(written) > 1000
+    for told in (b"site-packages", b".py", str(tmp_path).encode()):
+        assert told not in written
