@@ -80,7 +80,7 @@ def test_what_others_need_whole_stays_whole() -> None:
 def test_the_last_layer_looks_at_one_token_and_says_the_same(
     checkpoint: Callable[..., Path], tmp_path: Path, kind: str, layers: int
 ) -> None:
-    """The products into the wide half of the feed-forward part, (B, L, 32) each, the last of them (B, 1, 32)."""
+    """Attention of every query, (B, A, L, L), in all layers but the last: (B, A, 1, L)."""
     shape = {"n_layers": layers} if kind == "distilbert" else {"num_hidden_layers": layers}
     folder = checkpoint(kind, **shape)
     model = TorchModel(load_encoder(folder, ["a", "b", "c"]), AutoTokenizer.from_pretrained(folder))
@@ -89,15 +89,13 @@ def test_the_last_layer_looks_at_one_token_and_says_the_same(
         expected = model.network(**inputs).logits.numpy()
     write_onnx(model, tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx")
-    wide = [node.output[0] for node in graph.graph.node if node.op_type == "Gelu"]
-    assert len(wide) >= layers
-    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in wide)
+    attention = [node.output[0] for node in graph.graph.node if node.op_type == "Softmax"]
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in attention)
     session = onnxruntime.InferenceSession(graph.SerializeToString())
     given = {entry.name: inputs[entry.name].numpy() for entry in session.get_inputs()}
-    logits, *others = session.run(None, given)
+    logits, *found = session.run(None, given)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
-    lengths = [found.shape[1] for found in others if found.ndim == 3]
-    assert lengths == [inputs["input_ids"].shape[1]] * (layers - 1) + [1]
+    assert [own.shape[2] for own in found] == [inputs["input_ids"].shape[1]] * (layers - 1) + [1]
 
 
 def test_a_model_tells_nothing_of_the_machine_that_exported_it(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
