@@ -1,9 +1,11 @@
 """Exported students: the same answers by ONNX Runtime, without torch, refused where they would disappoint."""
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,13 @@ from transformers import AutoTokenizer, BertForSequenceClassification, PreTraine
 from conftest import WORDS, as_row, save_checkpoint, toy_examples, write_rows
 from metakd import Classifier, InputError, Settings, export
 from metakd.artifacts import read_manifest, read_run
+from metakd.checkpoints import ALL_MINILM, resolve
+from metakd.cli import DEMO_DATA
+from metakd.domains import load_dataset
 from metakd.encoders import load_encoder, load_tokenizer
 from metakd.examples import Example
 from metakd.export import Exported, Measured, write_onnx
-from metakd.onnx_model import OnnxModel
+from metakd.onnx_model import BATCH, OnnxModel, read_tokenizer
 from metakd.runs import Run
 from metakd.torch_model import TorchModel
 from metakd.vocabulary import cut_embeddings, cut_tokenizer, nearest_kept, needed_pieces
@@ -247,6 +252,32 @@ def test_three_readers_agree_on_any_text(exported: Path) -> None:
     agree()
 
 
+def test_three_readers_agree_on_ten_thousand_texts(tmp_path: Path) -> None:
+    """The real vocabulary, cut to the demo's books: reviews, and as many stretches of any characters as it takes."""
+    folder = resolve(ALL_MINILM.package)
+    tokenizer = load_tokenizer(folder, 128)
+    tokenizer.save_pretrained(tmp_path)
+    data = load_dataset(DEMO_DATA, 0)
+    reviews = [e.text for rows in data.splits.values() for e in rows]
+    draw = random.Random(0)
+    alphabets = [(32, 127), (32, 0x250), (0x250, 0x3000), (0x3000, 0xD800), (0x1F300, 0x1FAFF)]
+    strange = ("".join(chr(draw.randrange(*draw.choice(alphabets))) for _ in range(40)) for _ in iter(int, 1))
+    texts = list(islice(chain(reviews, strange), 10_000))
+    kept = needed_pieces(tokenizer, [e for e in data.train if e.domain == "books"])
+    places = torch.full((len(tokenizer),), 6_999)
+    places[kept] = torch.arange(len(kept))
+    cut_tokenizer(tmp_path / "tokenizer.json", places)
+    whole = tokenizer(texts, truncation=True, max_length=128)["input_ids"]
+    library = AutoTokenizer.from_pretrained(tmp_path)(texts, truncation=True, max_length=128)["input_ids"]
+    raw = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    raw.no_padding()
+    raw.enable_truncation(128)
+    ours = read_tokenizer(tmp_path, 128)
+    assert library == [[int(places[id_]) for id_ in own] for own in whole]
+    assert [own.ids for own in raw.encode_batch(texts)] == library
+    assert [own.ids for own in ours.encode_batch_fast(texts)] == library
+
+
 def test_what_cannot_be_cut_is_refused(checkpoint: Callable[..., Path]) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
     with pytest.raises(InputError, match="a BPE tokenizer cannot be cut"):
@@ -267,6 +298,24 @@ def test_the_loss_on_other_domains_text_is_measured(exported: Path) -> None:
 
 
 # --- Files of any size
+
+
+def test_many_texts_side_by_side_are_told_in_order(exported: Path) -> None:
+    """More batches than threads, of texts of all lengths, in float32: each text's answer is the one it gets alone."""
+    model = OnnxModel.load(exported / "books", 3)
+    examples = toy_examples(7 * BATCH + 3, 5, "n")
+    alone = np.concatenate([model.probabilities([e]) for e in examples])
+    assert "session_of_one_thread" not in vars(model)
+    np.testing.assert_allclose(model.probabilities(examples), alone, atol=1e-6)
+    assert "session_of_one_thread" in vars(model)
+    assert model.probabilities([]).shape == (0, 2)
+
+
+def test_what_fails_in_one_thread_is_raised(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = OnnxModel.load(exported / "books", 2)
+    monkeypatch.setattr(model, "pad_id", -1)  # no row of any table
+    with pytest.raises(Exception, match="idx=-1 must be within"):
+        model.probabilities([*toy_examples(5 * BATCH, 5, "n"), as_example("the " * 14)])
 
 
 def test_faults_late_in_a_file_leave_no_output(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,8 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(
     code, out, err = metakd(*command, *demands)
     assert code == 0, err
     assert "The best that the budget allows" in out
+    assert "measuring layers=3 (2 of 4)" in err
+    assert re.search(r"training layers=4 \(1 of 1\), about \d+\.\d minutes left", err)
     (one,) = Classifier.load(tmp_path / "fit" / "books").predict(["a lovely page"])
     assert one.label == "positive"
     found = json.loads((tmp_path / "fit" / "fit.json").read_text(encoding="utf-8"))
@@ -80,6 +83,7 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(
     code, _, err = metakd(*command, *demands)
     assert code == 0, err
     assert "measuring" not in err
+    assert "training" not in err
     assert {path: path.stat().st_mtime_ns for path in made} == made
 
     code, _, err = metakd(*command, "--max-mb", "0.0001")
@@ -89,6 +93,29 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(
     code, _, err = metakd(*command, "--min-accuracy", "1.0", "--p95-ms", "500", "--most", "1")
     assert code in (0, 2)
     assert ("too low" in err) == (code == 2)
+
+
+def test_what_a_stopped_fit_has_measured_is_not_measured_again(
+    metakd: Command, toy_data: Path, checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped while it measures the third of four students; the next call begins with that one."""
+    measure, seen = fit._measure, list[str]()
+
+    def stop_once(data: Any, settings: Settings, work: Path, student: str) -> list[Candidate]:
+        seen.append(student)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return measure(data, settings, work, student)
+
+    monkeypatch.setattr(fit, "_measure", stop_once)
+    command = ["fit", "--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "fit", "--max-length", "16"]
+    code, _, _ = metakd(*command, "--max-mb", "0.0001")
+    assert code == 130
+    assert seen == ["layers=4", "layers=3", "layers=2"]
+    code, _, err = metakd(*command, "--max-mb", "0.0001")
+    assert code == 2
+    assert "no candidate meets the budget" in err
+    assert seen[3:] == ["layers=2", "layers=1"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,16 @@ from metakd.errors import InputError
 from metakd.hardware import processor_name
 
 MANIFEST, RUN_FILE = "manifest.json", "run.json"
-RECORDED_PACKAGES = ("metakd", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy")
+RECORDED_PACKAGES = (
+    "metakd",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "scikit-learn",
+    "numpy",
+    "onnxruntime",
+)
 
 
 def write_text(path: Path, text: str) -> None:

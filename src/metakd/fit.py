@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -23,7 +23,8 @@ from metakd.examples import Example
 from metakd.export import Measured, accuracy, card_of, folder_bytes, quantize, ship, time_of
 from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, OnnxModel
 from metakd.pipeline import teach, weigh
-from metakd.progress import notice
+from metakd.planning import minutes
+from metakd.progress import console
 from metakd.runs import Run
 from metakd.students import cut_student, layers_to_cut
 from metakd.torch_model import TorchModel
@@ -107,7 +108,9 @@ def fit(
                 + "; ".join(budget.excess(nearest.p95, nearest.bytes))
             )
         chosen = list(dict.fromkeys(c.student for c in fitting))[:most]
-        tried = [own for student in chosen for own in _forms(data, settings, output / WORK_FOLDER, student, fitting)]
+        tried = list[Form]()
+        for student, run in _in_turn(data, settings, output / WORK_FOLDER, chosen):
+            tried += _forms(run, [c for c in fitting if c.student == student])
         for cache in (output / WORK_FOLDER).glob("teacher_cache-*"):
             shutil.rmtree(cache, ignore_errors=True)
         return _deliver(data, output, budget, facts, tried)
@@ -118,15 +121,15 @@ def fit(
 
 def _measured(data: MultiDomainDataset, settings: Settings, work: Path, also: Sequence[str]) -> list[Candidate]:
     """All candidates, the largest student first; what was measured before on this machine is read again."""
-    count = load_config(resolve(settings.base)).num_hidden_layers
-    students = [*also, *(f"layers={n}" for n in range(min(MOST_LAYERS, count), 0, -1))]
+    layers = load_config(resolve(settings.base)).num_hidden_layers
+    students = [*also, *(f"layers={n}" for n in range(min(MOST_LAYERS, layers), 0, -1))]
     found = []
-    for student in students:
+    for count, student in enumerate(students, 1):
         what = student, settings.base, settings.max_length, data.fingerprint, ROWS
         mark = fingerprint("measure", what, environment()["processor"], torch.get_num_threads())
         place = work / f"measured-{mark[:16]}.json"
         if not place.is_file():
-            notice(f"measuring {student}")
+            console.print(f"measuring {student} ({count} of {len(students)})")
             write_json(place, [asdict(c) for c in _measure(data, settings, work, student)])
         found += [Candidate(**own) for own in json.loads(place.read_text(encoding="utf-8"))]
     return found
@@ -184,24 +187,51 @@ class Form:
     run: Run
 
 
-def _forms(
-    data: MultiDomainDataset, settings: Settings, work: Path, student: str, fitting: Sequence[Candidate]
-) -> list[Form]:
-    """Train the student for every domain and export it in each form that fits; what is there already stays."""
-    changed = {"student": student, "layer_map": "auto", "rival": False, "keep_cache": True, "track": "none"}
-    run = Run(work, Settings.build(settings.model_dump() | changed), data, by_content=True)
-    wanted = [c for c in fitting if c.student == student]
+def _in_turn(
+    data: MultiDomainDataset, settings: Settings, work: Path, students: Sequence[str]
+) -> Iterator[tuple[str, Run]]:
+    """Each student with its run, and the minutes that it and those after it will take, which are said before it."""
+    changed = {"layer_map": "auto", "rival": False, "keep_cache": True, "track": "none"}
+    runs = [
+        Run(work, Settings.build(settings.model_dump() | changed | {"student": student}), data, by_content=True)
+        for student in students
+    ]
+    left = [_minutes_left(run) for run in runs]
+    for place, (student, run) in enumerate(zip(students, runs, strict=True)):
+        if left[place]["students"]:
+            teacher = 0.0 if is_done(run.teacher_folder, run.teach_fingerprint) else left[place]["teacher"]
+            about = teacher + sum(own["students"] for own in left[place:])
+            console.print(f"training {student} ({place + 1} of {len(runs)}), about {about:.1f} minutes left")
+        yield student, run
+
+
+def _minutes_left(run: Run) -> dict[str, float]:
+    """Of the teacher and of the students that are not there yet, about."""
+    method = run.settings.method
+    domains = run.data.domains
+    missing = [d for d in domains if not is_done(run.student_folder(method, d), run.distill_fingerprint(method, d))]
+    if not missing:
+        return {"teacher": 0.0, "students": 0.0}
+    needed = minutes(run)
+    teacher = sum(needed.pop(step, 0.0) for step in ("weigh", "teach"))
+    shared = is_done(run.shared_folder(method), run.distill_fingerprint(method, None))
+    return {"teacher": teacher, "students": sum(needed.values()) * (len(missing) / len(domains) if shared else 1.0)}
+
+
+def _forms(run: Run, wanted: Sequence[Candidate]) -> list[Form]:
+    """Train the run's student for every domain and export it in each form `wanted`; what is there already stays."""
+    data, settings = run.data, run.settings
     if run.settings.weights != "none":
         weigh(run)
     teach(run)
     students = distill_all(run, data.domains, [settings.method])
-    found = []
+    found = list[Form]()
     for (domain, trained), (int8, cut) in product(
         zip(data.domains, students, strict=True), dict.fromkeys((c.int8, c.cut) for c in wanted)
     ):
         lengths = [c.max_length for c in wanted if (c.int8, c.cut) == (int8, cut)]
         mark = fingerprint("form", run.distill_fingerprint(settings.method, domain), int8, cut, ROWS, lengths)
-        folder, facts = work / "forms" / mark[:16], dict[str, Any]()
+        folder, facts = run.folder / "forms" / mark[:16], dict[str, Any]()
         dev = of_domain(data.splits["dev"], domain)
         if not is_done(folder, mark):
             with step_folder(folder, "form", mark, facts) as partial:
@@ -214,7 +244,7 @@ def _forms(
         for own_costs in (read_manifest(folder) or {})["measured"]:
             score = own_costs.pop("accuracy")
             costs = own_costs | {"bytes": folder_bytes(folder / "model")}
-            found.append(Form(domain, Candidate(student, int8, cut, **costs), score, folder / "model", run))
+            found.append(Form(domain, Candidate(settings.student, int8, cut, **costs), score, folder / "model", run))
     return found
 
 

@@ -37,15 +37,13 @@ class OnnxModel:
         self.labels: list[str] = description["labels"]
         self.pad_id = int(description["pad_token_id"])
         self.inputs = [entry.name for entry in self.session.get_inputs()]
-        tokenizer.enable_truncation(description["max_length"])
-        tokenizer.no_padding()
 
     @classmethod
     def load(cls, folder: Path, threads: int = 0) -> Self:
         """`threads` to use, 0 for as many as there are cores. Raises InputError for what `export` did not write."""
         try:
             description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-            tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+            tokenizer = read_tokenizer(folder, description["max_length"])
             return cls(folder / MODEL_FILE, tokenizer, description, threads or usable_cores())
         except Exception as error:  # tokenizers and ONNX Runtime raise their own, some of them plain Exception
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -89,6 +87,14 @@ class OnnxModel:
             batch["attention_mask"][row, :length] = 1
             batch["token_type_ids"][row, :length] = encoding.type_ids
         return {name: batch[name] for name in self.inputs}
+
+
+def read_tokenizer(folder: Path, max_length: int) -> Tokenizer:
+    """Texts are cut to `max_length` tokens and not padded, whatever the file itself says of both."""
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    tokenizer.enable_truncation(max_length)
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

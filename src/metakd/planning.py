@@ -43,25 +43,16 @@ class Sizes:
 
 
 def print_plan(run: Run) -> None:
-    """Print the plan; times are scaled from one real training step of the base on real text."""
+    """Print the plan: steps with their minutes, sizes, disk."""
     settings, data = run.settings, run.data
-    base = load_encoder(resolve(settings.base), data.labels)
-    num_layers = layers_to_cut(settings.student)
-    if num_layers is None:
-        student_model = load_encoder(resolve(settings.student), data.labels)
-    else:
-        student_model = cut_student(base, map_layers(num_layers, base.config.num_hidden_layers, settings.layer_map))
+    base, student_model = _untrained(run)
     teacher, student = Sizes.of(base), Sizes.of(student_model)
-    second = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
-
-    kept, share = _cache_size(run)
-    work = _work(run, teacher, student, share)
     steps = Table(title=f"Plan of {run.folder}")
     steps.add_column("step")
     steps.add_column("minutes, about", justify="right")
-    for name, amount in work.items():
-        steps.add_row(name, f"{amount * second / 60:.1f}")
-    steps.add_row("all", f"{sum(work.values()) * second / 60:.1f}")
+    needed = minutes(run)
+    for name, amount in (needed | {"all": sum(needed.values())}).items():
+        steps.add_row(name, f"{amount:.1f}")
     stdout.print(_data_table(run), steps)
     fleets = 2 if settings.rival else 1
     models = 4 * (teacher.parameters + fleets * len(data.domains) * student.parameters)
@@ -70,8 +61,27 @@ def print_plan(run: Run) -> None:
         f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; "
         f"disk {models / 1e9:.2f} GB, and up to {checkpoints / 1e9:.2f} GB while training; products in {run.precision}"
     )
+    kept, share = _cache_size(run)
     if kept:
         stdout.print(f"while students learn, {kept / 1e9:.2f} GB of disk for {share:.0%} of the teacher's layers")
+
+
+def minutes(run: Run) -> dict[str, float]:
+    """Of each step, about: scaled from one real training step of the base on real text."""
+    base, student = _untrained(run)
+    teacher = Sizes.of(base)
+    second = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
+    work = _work(run, teacher, Sizes.of(student), _cache_size(run)[1])
+    return {name: amount * second / 60 for name, amount in work.items()}
+
+
+def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """The base and a student of its kind."""
+    labels, spec = run.data.labels, run.settings.student
+    base, layers = load_encoder(resolve(run.settings.base), labels), layers_to_cut(spec)
+    if layers is None:
+        return base, load_encoder(resolve(spec), labels)
+    return base, cut_student(base, map_layers(layers, base.config.num_hidden_layers, run.settings.layer_map))
 
 
 def _cache_size(run: Run) -> tuple[float, float]:
