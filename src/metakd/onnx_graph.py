@@ -64,10 +64,11 @@ def _axes_of_inputs(node: ir.Node, axis: int) -> dict[int, int]:
     shapes = [value.shape if value is not None else None for value in (*node.inputs, node.outputs[0])]
     if shapes[0] is None or shapes[-1] is None:
         return {}
-    own, rank = shapes[0], shapes[-1].rank()
+    own, given = shapes[0], shapes[-1]
+    rank = given.rank()
     if node.op_type in ONE_BY_ONE:
-        own_axes = {i: axis - rank + shape.rank() for i, shape in enumerate(shapes[:-1]) if shape is not None}
-        return {i: at for i, at in own_axes.items() if at >= 0 and shapes[i][at] != 1}
+        places = ((i, shape, axis - rank + shape.rank()) for i, shape in enumerate(shapes[:-1]) if shape is not None)
+        return {i: at for i, shape, at in places if at >= 0 and shape[at] != 1}
     if node.op_type in ALONG_LAST:
         along = node.attributes["axis"].as_int() if "axis" in node.attributes else -1
         return {0: axis} if along in (-1, rank - 1) and axis < rank - 1 else {}
@@ -76,8 +77,8 @@ def _axes_of_inputs(node: ir.Node, axis: int) -> dict[int, int]:
     if node.op_type == "Transpose":
         return {0: node.attributes["perm"].as_ints()[axis]}
     if node.op_type == "Reshape":
-        same = [str(one) for one in own[: axis + 1]] == [str(one) for one in shapes[-1][: axis + 1]]
-        return {0: axis} if same and all(isinstance(one, int) for one in shapes[-1][axis + 1 :]) else {}
+        same = [str(one) for one in own[: axis + 1]] == [str(one) for one in given[: axis + 1]]
+        return {0: axis} if same and all(isinstance(one, int) for one in given[axis + 1 :]) else {}
     return {}
 
 
@@ -123,6 +124,6 @@ def _keep_leading(graph: ir.Graph, node: ir.Node, axis: int) -> None:
 
     shape = node.outputs[0].shape
     assert shape is not None
-    wanted = [0] * (axis + 1) + [int(one) for one in shape[axis + 1 :]]
+    wanted = [0] * (axis + 1) + [one for one in shape[axis + 1 :] if isinstance(one, int)]
     node.replace_input_with(1, _constant(graph, f"shape_{'_'.join(map(str, wanted))}", wanted))
     node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
