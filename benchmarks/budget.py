@@ -47,7 +47,7 @@ LENGTH = 128
 FORMS = {  # int8 or not, the table cut or not
     "ONNX float32": (False, False),
     "ONNX int8": (True, False),
-    "ONNX int8, cut table": (True, True),
+    "ONNX int8, compact table": (True, True),
 }
 
 

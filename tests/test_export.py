@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from itertools import chain, islice
 from pathlib import Path
@@ -15,10 +16,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
-from transformers import AutoTokenizer, BertForSequenceClassification, PreTrainedTokenizerFast
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, BertForSequenceClassification
 
-from conftest import WORDS, as_row, save_checkpoint, toy_examples, write_rows
+from conftest import WORDS, as_row, toy_examples, write_rows
 from metakd import Classifier, InputError, Settings, export
 from metakd.artifacts import read_manifest, read_run
 from metakd.checkpoints import ALL_MINILM, resolve
@@ -30,7 +31,7 @@ from metakd.export import Exported, Measured, write_onnx
 from metakd.onnx_model import BATCH, OnnxModel, read_tokenizer
 from metakd.runs import Run
 from metakd.torch_model import TorchModel
-from metakd.vocabulary import cut_embeddings, cut_tokenizer, nearest_kept, needed_pieces
+from metakd.vocabulary import ROWS, CompactEmbedding, compact_bytes, counted, part_width
 
 Command = Callable[..., Any]
 
@@ -44,7 +45,9 @@ def open_finished(folder: Path) -> Run:
 def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both students in float32, with smaller tables; a tiny model may well be slower by chance."""
     output = tmp_path_factory.mktemp("exported") / "toy"
-    export.export(open_finished(finished_run), output, int8=False, cut=True, force=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metakd.export.ROWS", 10)  # of 27; there are as many words as there are other pieces
+        export.export(open_finished(finished_run), output, int8=False, cut=True, force=True)
     return output
 
 
@@ -179,62 +182,48 @@ def test_a_torn_export_is_refused(exported: Path, metakd: Command, tmp_path: Pat
 # --- Vocabulary
 
 
-def vocabulary(folder: Path) -> Any:
-    words = [*WORDS, *"abcdefghijklmnopqrstuvwxyz", "[unused0]", "rare", "rarely", "##ly", "common"]
-    save_checkpoint(folder, words=list(dict.fromkeys(words)))
-    return AutoTokenizer.from_pretrained(folder)
-
-
 def as_example(text: str) -> Example:
     return Example("", text, None, "", "")
 
 
-def test_special_pieces_stay_then_used_ones_by_frequency_then_the_vocabularys_head(tmp_path: Path) -> None:
-    """Five special pieces; of the used ones 'rare' twice, 'lovely' once; then the first of the vocabulary's others."""
-    tokenizer = vocabulary(tmp_path)
-    texts = [as_example("rare rare"), as_example("lovely")]
-
-    def kept(rows: int) -> list[str]:
-        return list(tokenizer.convert_ids_to_tokens(needed_pieces(tokenizer, texts, rows)))
-
-    assert kept(0) == kept(5) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    assert kept(6)[5:] == ["rare"]
-    assert set(kept(7)[5:]) == {"rare", "lovely"}
-    (first,) = set(kept(8)) - set(kept(7))
-    assert first == WORDS[5]
-    assert "[unused0]" not in kept(10_000)
-    assert len(kept(10_000)) == len(tokenizer) - 1
+def test_special_pieces_count_more_than_any_other(checkpoint: Callable[..., Path]) -> None:
+    """'the' three times, 'pan' once: the special ones four times."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint())
+    counts = counted(tokenizer, [as_example("the the pan"), as_example("the")])
+    names = {tokenizer.convert_ids_to_tokens(id_): count for id_, count in counts.items()}
+    assert names == {"the": 3, "pan": 1} | dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], 4)
 
 
-def test_a_piece_without_a_row_takes_that_of_the_nearest() -> None:
-    """By direction: (0, 9) points as (0, 1), and (−1, 0.1) rather as (−2, 1) than as (0, 1)."""
-    table = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 9.0], [-1.0, 0.1], [-2.0, 1.0]])
-    assert nearest_kept(table, [1, 4]).tolist() == [0, 0, 0, 1, 1]
-    assert nearest_kept(table, [0, 1, 2, 3, 4]).tolist() == [0, 1, 2, 3, 4]
+def test_frequent_pieces_keep_their_rows_and_others_share_the_mean() -> None:
+    """Pieces 0 and 3 are read most. One word for the others, seen alike: the mean of (2, 2) and (4, 6) is (3, 4)."""
+    table = torch.tensor([[1.0, 0.0], [2.0, 2.0], [4.0, 6.0], [0.0, 9.0]])
+    made = CompactEmbedding(table, Counter({0: 5, 3: 4}), rows=2, words=1)
+    found = made(torch.tensor([[0, 1], [2, 3]]))
+    torch.testing.assert_close(found, torch.tensor([[[1.0, 0.0], [3.0, 4.0]], [[3.0, 4.0], [0.0, 9.0]]]))
 
 
-def test_texts_of_kept_pieces_get_the_same_answer_and_every_reader_the_same_ids(tmp_path: Path) -> None:
-    tokenizer, folder = vocabulary(tmp_path / "base"), tmp_path / "cut"
-    network = load_encoder(tmp_path / "base", ["a", "b"])
-    tokenizer.model_max_length = 16
-    own = [as_example("page rare"), as_example("lovely")]
-    before = TorchModel(network, tokenizer).probabilities(own)
-    kept = needed_pieces(tokenizer, own, 9)
-    places = nearest_kept(network.get_input_embeddings().weight.detach(), kept)
-    tokenizer.save_pretrained(folder)
-    network.config.save_pretrained(folder)
-    cut_tokenizer(folder / "tokenizer.json", places)
-    cut = load_tokenizer(folder, 16)
-    cut_embeddings(network, kept, cut.pad_token_id)
-    np.testing.assert_allclose(TorchModel(network, cut).probabilities(own), before, atol=1e-6)
-    assert network.get_input_embeddings().num_embeddings == len(kept) == network.config.vocab_size == 9
-    text = "rarely a common blade"
-    expected = [int(places[id_]) for id_ in tokenizer(text)["input_ids"]]
-    raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    raw.no_truncation()
-    raw.no_padding()
-    assert cut(text)["input_ids"] == AutoTokenizer.from_pretrained(folder)(text)["input_ids"] == expected
-    assert raw.encode(text).ids == expected
+def test_as_many_words_as_pieces_lose_nothing() -> None:
+    table = torch.randn(40, 12)
+    made = CompactEmbedding(table, Counter({5: 2}), rows=7)
+    torch.testing.assert_close(made(torch.arange(40)[None])[0], table)
+
+
+def test_more_words_are_nearer_and_what_is_seen_more_is_nearest() -> None:
+    table, counts = torch.randn(500, 12), Counter(dict.fromkeys(range(100, 200), 400))
+
+    def missed(words: int) -> torch.Tensor:
+        return (CompactEmbedding(table, counts, rows=50, words=words)(torch.arange(500)[None])[0] - table).norm(dim=1)
+
+    few, many = missed(8), missed(64)
+    assert many.mean() < few.mean() < table.norm(dim=1).mean()
+    assert few[150:200].mean() < few[200:].mean()
+
+
+def test_the_bytes_of_a_compact_table_are_known_before_it_is_made() -> None:
+    made = CompactEmbedding(torch.randn(ROWS + 400, 12), Counter())
+    parts = (made.rows, made.places, made.codes, made.parts)
+    assert compact_bytes(ROWS + 400, 12, 4) == sum(part.numel() * part.element_size() for part in parts)
+    assert [part_width(width) for width in (384, 768, 16, 7)] == [6, 6, 4, 1]
 
 
 def test_three_readers_agree_on_any_text(exported: Path) -> None:
@@ -253,39 +242,24 @@ def test_three_readers_agree_on_any_text(exported: Path) -> None:
 
 
 def test_three_readers_agree_on_ten_thousand_texts(tmp_path: Path) -> None:
-    """The real vocabulary, cut to the demo's books: reviews, and as many stretches of any characters as it takes."""
+    """The real vocabulary: the demo's reviews, and as many stretches of any characters as it takes."""
     folder = resolve(ALL_MINILM.package)
     tokenizer = load_tokenizer(folder, 128)
     tokenizer.save_pretrained(tmp_path)
-    data = load_dataset(DEMO_DATA, 0)
-    reviews = [e.text for rows in data.splits.values() for e in rows]
+    export.shrink_json(tmp_path / "tokenizer.json")
+    reviews = [e.text for rows in load_dataset(DEMO_DATA, 0).splits.values() for e in rows]
     draw = random.Random(0)
     alphabets = [(32, 127), (32, 0x250), (0x250, 0x3000), (0x3000, 0xD800), (0x1F300, 0x1FAFF)]
     strange = ("".join(chr(draw.randrange(*draw.choice(alphabets))) for _ in range(40)) for _ in iter(int, 1))
     texts = list(islice(chain(reviews, strange), 10_000))
-    kept = needed_pieces(tokenizer, [e for e in data.train if e.domain == "books"])
-    places = torch.full((len(tokenizer),), 6_999)
-    places[kept] = torch.arange(len(kept))
-    cut_tokenizer(tmp_path / "tokenizer.json", places)
     whole = tokenizer(texts, truncation=True, max_length=128)["input_ids"]
-    library = AutoTokenizer.from_pretrained(tmp_path)(texts, truncation=True, max_length=128)["input_ids"]
     raw = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     raw.no_padding()
     raw.enable_truncation(128)
     ours = read_tokenizer(tmp_path, 128)
-    assert library == [[int(places[id_]) for id_ in own] for own in whole]
-    assert [own.ids for own in raw.encode_batch(texts)] == library
-    assert [own.ids for own in ours.encode_batch_fast(texts)] == library
-
-
-def test_what_cannot_be_cut_is_refused(checkpoint: Callable[..., Path]) -> None:
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
-    with pytest.raises(InputError, match="a BPE tokenizer cannot be cut"):
-        needed_pieces(tokenizer, [])
-    network = load_encoder(checkpoint("mpnet"), ["a", "b"])
-    network.config.pad_token_id = 1
-    with pytest.raises(InputError, match="counts positions from its padding token"):
-        cut_embeddings(network, [0, 1, 2], pad_token_id=0)
+    assert AutoTokenizer.from_pretrained(tmp_path)(texts, truncation=True, max_length=128)["input_ids"] == whole
+    assert [own.ids for own in raw.encode_batch(texts)] == whole
+    assert [own.ids for own in ours.encode_batch_fast(texts)] == whole
 
 
 def test_the_loss_on_other_domains_text_is_measured(exported: Path) -> None:

@@ -27,7 +27,8 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make, with one folder a student in it.")],
     int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits: a quarter of the size.")] = False,
     vocabulary: Annotated[
-        Vocabulary, typer.Option(help="'domain' leaves out pieces that no training text of the domain needs.")
+        Vocabulary,
+        typer.Option(help="'domain' keeps the embeddings that the domain reads most, and approximates others."),
     ] = Vocabulary.KEEP,
     max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost on average.", min=0, max=1)] = 0.005,
     force: Annotated[bool, typer.Option("--force", help="Export what loses more or is slower, too.")] = False,

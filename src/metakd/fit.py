@@ -28,7 +28,7 @@ from metakd.progress import console
 from metakd.runs import Run
 from metakd.students import cut_student, layers_to_cut
 from metakd.torch_model import TorchModel
-from metakd.vocabulary import ROWS
+from metakd.vocabulary import ROWS, compact_bytes
 
 MOST_LAYERS = 6  # of the students that are tried
 FIT_FILE, WORK_FOLDER = "fit.json", "work"
@@ -68,7 +68,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        precision, table = "int8" if self.int8 else "float32", f"{ROWS} rows" if self.cut else "whole table"
+        precision, table = "int8" if self.int8 else "float32", "compact table" if self.cut else "whole table"
         return f"{self.student}, {precision}, {table}, {self.max_length} tokens"
 
 
@@ -145,7 +145,8 @@ def _measure(data: MultiDomainDataset, settings: Settings, work: Path, student: 
         if int8:
             quantize(folder / MODEL_FILE)
         size = folder_bytes(folder)
-        saved = max(0, rows - ROWS) * width * (1 if int8 else 4)
+        item = 1 if int8 else 4
+        saved = rows * width * item - compact_bytes(rows, width, item) if rows > ROWS else 0
         for max_length in (settings.max_length, settings.max_length // 2):
             took = time_of(_loaded(folder, max_length), examples)
             for cut in (False, True) if saved else (False,):
