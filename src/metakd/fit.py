@@ -84,7 +84,7 @@ def fit(
     """Find the best model for each domain that the budget allows, and write it into `output`/DOMAIN.
 
     Students of 1 to MOST_LAYERS layers cut from the base, and the checkpoints `also`, in float32 and int8, with whole
-    and with cut tables, with texts of `max_length` tokens and of half of it, are timed untrained. Of those students
+    and with compact tables, with texts of `max_length` tokens and of half of it, are timed untrained. Of those students
     that fit in some form, the `most` largest are trained, and every form of them that fits is scored on dev. The most
     accurate is delivered; of equals the smallest, then the fastest. Goes on where it was stopped. fit.json has all
     that was found.
