@@ -1,6 +1,8 @@
 """What the data is about: words that tell domains and words that turn, domains that are alike, maps."""
 
 import json
+import math
+import random
 from pathlib import Path
 
 import pytest
@@ -24,22 +26,36 @@ def review(place: int, text: str, label: str, domain: str) -> Example:
 
 
 def test_a_word_that_praises_a_book_and_blames_a_kettle_turns() -> None:
-    """36 texts of each domain and label; 'long' stands in 25 good and 11 bad books, and the other way with kettles.
+    """36 texts of each domain and label; 'long' stands in 20 good and 16 bad books, and the other way with kettles.
 
-    Books: n = 36, p = 1/2, so z = (25 − 18) / 3 = 7/3; only beyond 3 deviations a word counts, as 'quiet' (30, 6).
+    Of 36 texts, half of them good, 20 or more are good by chance in Σ C(36, i) / 2^36, i = 20 … 36, of cases, 0.31;
+    2 domains make 2 · 0.31² = 0.19 of it, no turn. 'quiet' (30, 6) has 3.7e-5 and so 2.8e-9.
     """
     rows = []
-    for domain, good in (("books", 25), ("kettles", 11)):
+    for domain, good in (("books", 20), ("kettles", 16)):
         for label, with_long in (("good", good), ("bad", 36 - good)):
-            with_quiet = {25: 30, 11: 6}[with_long]
+            with_quiet = {20: 30, 16: 6}[with_long]
             for i in range(36):
                 words = ["plain", "long" * (i < with_long), "quiet" * (i < with_quiet)]
                 rows.append(review(len(rows), " ".join(words), label, domain))
     (found,) = turning_terms(rows, 20)
     assert found["term"] == "quiet"
     assert found["label"] == "good"
-    assert found["for"] == {"domain": "books", "deviations": 4.0}
-    assert found["against"] == {"domain": "kettles", "deviations": -4.0}
+    assert found["for"] == {"domain": "books", "texts": 36, "labelled": 30}
+    assert found["against"] == {"domain": "kettles", "texts": 36, "labelled": 6}
+    chance = sum(math.comb(36, i) for i in range(30, 37)) / 2**36
+    assert found["chance"] == pytest.approx(2 * chance**2)
+
+
+def test_words_of_16_domains_that_say_nothing_do_not_turn() -> None:
+    """4,000 words drawn by chance: 3 deviations either way, in one of 240 pairs of domains, some would have."""
+    draw = random.Random(0)
+    words = [f"w{i}" for i in range(4000)]
+    rows = [
+        review(i, " ".join(draw.sample(words, 400)), ("good", "bad")[i // 16 % 2], f"d{i % 16}")
+        for i in range(16 * 120)
+    ]
+    assert turning_terms(rows, 20) == []
 
 
 def test_texts_without_words_turn_nothing() -> None:

@@ -84,16 +84,19 @@ def ask_tfidf(train: Sequence[Example], labels: list[str], examples: Sequence[Ex
     return found
 
 
+def asked_of_each(domains: int) -> int:
+    """How many examples of a domain another's model is asked, so that all pairs take reasonable time; 0 for none."""
+    pairs = domains * (domains - 1)
+    each = min(MOST_ASKED, QUESTIONS // max(pairs, 1))
+    return each if pairs and each >= LEAST_ASKED else 0
+
+
 def transfer_between(
     fleet: Mapping[str, Path], labels: list[str], examples: Sequence[Example], seed: int
 ) -> dict[str, dict[str, float]]:
-    """Accuracy of each domain's model (outer key) on each domain's examples, up to MOST_ASKED of each, drawn by `seed`.
-
-    Empty where there are so many domains that fewer than LEAST_ASKED could be asked in reasonable time.
-    """
-    pairs = len(fleet) * (len(fleet) - 1)
-    each = min(MOST_ASKED, QUESTIONS // max(pairs, 1))
-    if not pairs or each < LEAST_ASKED:
+    """Accuracy of each domain's model (outer key) on each domain's examples, up to `asked_of_each`, drawn by `seed`."""
+    each = asked_of_each(len(fleet))
+    if not each:
         return {}
     draw = random.Random(seed)
     asked = {domain: of_domain(examples, domain) for domain in fleet}

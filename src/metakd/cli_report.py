@@ -44,8 +44,7 @@ def report(
 def compare(folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="DIR...")]) -> None:
     """Students of several runs side by side, with paired tests against those of the first."""
     load_library()
-    from metakd.comparison import markdown
-    from metakd.report.compare import compare_runs
+    from metakd.report.compare import compare_runs, markdown
 
     stdout.print(markdown(compare_runs(folders)), markup=False, highlight=False, soft_wrap=True)
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from metakd.results import escaped
+
 Values = Mapping[str, NDArray[Any]]  # domain -> (S, N_k): rights (0 or 1), or differences of two models' rights
 LEVEL = 0.95
 
@@ -122,11 +124,11 @@ def markdown(results: Mapping[str, Any]) -> str:
     domains, against = list(results["examples"]), results["against"]
     header = [
         "",
-        *(domain.replace("|", "\\|") for domain in domains),
+        *map(escaped, domains),
         "average",
         "95 % interval",
         "± seeds",
-        f"{results['reference']} minus it",
+        f"{escaped(results['reference'])} minus it",
         "p (Holm)",
     ]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
@@ -134,7 +136,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         low, high = found["interval"]
         lines.append(
             [
-                name,
+                escaped(name),
                 *(f"{100 * found['domains'][domain]:.1f}" for domain in domains),
                 f"{100 * found['mean']:.1f}",
                 f"{100 * low:.1f}-{100 * high:.1f}",
@@ -149,7 +151,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         told += f" Best trials: {'; '.join(found['trial'] for found in results['best'].values())}."
     if "tuned" in results:
         told += " Each line with the settings of its best trial."
-    return _table(lines) + "\n" + told + "\n" + _checks(results["checks"])
+    return table(lines) + "\n" + escaped(told) + "\n" + _checks(results["checks"])
 
 
 def _checks(checks: Mapping[str, Mapping[str, float]]) -> str:
@@ -157,10 +159,10 @@ def _checks(checks: Mapping[str, Mapping[str, float]]) -> str:
     names = list(dict.fromkeys(name for found in checks.values() for name in found))
     lines = [["", *names], ["---", *["---:"] * len(names)]]
     lines += [[v, *(f"{own[n]:.3f}" if n in own else "" for n in names)] for v, own in checks.items()]
-    return f"\nWhat weights and domain loss came to, as shares of 1:\n\n{_table(lines)}" if names else ""
+    return f"\nWhat weights and domain loss came to, as shares of 1:\n\n{table(lines)}" if names else ""
 
 
-def _table(lines: Sequence[Sequence[str]]) -> str:
+def table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -29,7 +30,7 @@ from metakd.torch_model import TorchModel
 
 SAMPLE = 20_000  # training texts that terms are taken from, where there are more
 TERMS = 20
-LEAST_DEVIATIONS = 3.0  # from a domain's usual share of a label, before a word is said to lean
+FALSE_TURNS = 0.05  # share of the words that are said to turn which may do so by chance
 MAPPED = 1_000  # scored examples in a map, where there are more
 
 
@@ -52,8 +53,10 @@ def describe(run: Run, scored: Sequence[Example], students: Mapping[str, Path]) 
 def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any]]:
     """Words that speak for a label in one domain and against it in another, the surest first.
 
-    Of the n texts of a domain that have the word, x have the label, which a share p of the domain's texts has; it leans
-    to the label by z = (x − n p) / √(n p (1 − p)) standard deviations. Sure is what leans far on both sides.
+    Of the n texts of a domain that have the word, x have the label, which a share p of the domain's texts has: the
+    binomial distribution gives the chance of so many, and of so few, were the word to say nothing. A word is as sure as
+    the less sure of its two sides, of chance c: among K domains K (K − 1) c² is that of any two such. Of the words that
+    are told, FALSE_TURNS may be there by chance (Benjamini and Hochberg, 1995).
     """
     domains, labels = (sorted({getattr(e, name) for e in examples}) for name in ("domain", "label"))
     vectorizer = CountVectorizer(binary=True, min_df=min(5, len(examples)), max_features=50_000)
@@ -61,30 +64,40 @@ def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any
         present = vectorizer.fit_transform([f"{e.text} {e.text_pair or ''}" for e in examples])
     except ValueError:  # no word of two letters in five texts
         return []
-    words, found = vectorizer.get_feature_names_out(), []
+    words, found, chances = vectorizer.get_feature_names_out(), [], list[float]()
     for label in labels[1:] if len(labels) == 2 else labels:  # of two labels, one tells all
-        leans = np.stack([_leaning(present, examples, domain, label) for domain in domains])  # (K, words)
-        for word in np.flatnonzero((leans.max(0) >= LEAST_DEVIATIONS) & (leans.min(0) <= -LEAST_DEVIATIONS)):
-            own = leans[:, word]
-            found.append(
-                {
-                    "term": str(words[word]),
-                    "label": label,
-                    "for": {"domain": domains[own.argmax()], "deviations": round(float(own.max()), 1)},
-                    "against": {"domain": domains[own.argmin()], "deviations": round(float(own.min()), 1)},
+        leans = [_leaning(present, examples, domain, label) for domain in domains]
+        many, few, texts, labelled = (np.stack(part) for part in zip(*leans, strict=True))  # (K, words)
+        chance = len(domains) * (len(domains) - 1) * np.maximum(many.min(0), few.min(0)) ** 2
+        chances += chance.tolist()
+        for word in np.flatnonzero(chance < FALSE_TURNS):
+            sides = {
+                side: {
+                    "domain": domains[place],
+                    "texts": int(texts[place, word]),
+                    "labelled": int(labelled[place, word]),
                 }
-            )
-    return sorted(found, key=lambda turn: -min(turn["for"]["deviations"], -turn["against"]["deviations"]))[:count]
+                for side, place in (("for", many[:, word].argmin()), ("against", few[:, word].argmin()))
+            }
+            found.append({"term": str(words[word]), "label": label, **sides, "chance": float(chance[word])})
+    bound = _bound(chances)
+    return sorted((turn for turn in found if turn["chance"] <= bound), key=lambda turn: turn["chance"])[:count]
 
 
-def _leaning(present: Any, examples: Sequence[Example], domain: str, label: str) -> NDArray[np.float64]:
-    """z of every word for one domain and label: (words,)."""
+def _leaning(present: Any, examples: Sequence[Example], domain: str, label: str) -> tuple[NDArray[Any], ...]:
+    """How likely each word is with so many texts of the label or more, with so few or fewer; n; x: each (words,)."""
     inside = np.array([e.domain == domain for e in examples])
     chosen = np.array([e.label == label for e in examples])[inside]
     own, share = present[inside], chosen.mean()
-    n, x = (np.asarray(part.sum(0), dtype=float).ravel() for part in (own, own[chosen]))
-    spread = np.sqrt(n * share * (1 - share))
-    return np.divide(x - n * share, spread, out=np.zeros_like(n), where=spread > 0)
+    n, x = (np.asarray(part.sum(0)).ravel() for part in (own, own[chosen]))
+    return stats.binom.sf(x - 1, n, share), stats.binom.cdf(x, n, share), n, x
+
+
+def _bound(chances: Sequence[float]) -> float:
+    """The largest of N chances that is at most FALSE_TURNS · its rank / N; 0 where none is."""
+    ordered = np.sort(chances)
+    kept = ordered[ordered <= FALSE_TURNS * np.arange(1, len(ordered) + 1) / len(ordered)]
+    return float(kept.max(initial=0.0))
 
 
 def _similarity(run: Run) -> list[list[float]]:

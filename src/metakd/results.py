@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,8 +38,15 @@ def _percent(value: float) -> str:
 
 def markdown_table(results: Mapping[str, Any]) -> str:
     header, body = rows(results)
+    header = [escaped(name) for name in header]
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + caption(results) + "\n"
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + escaped(caption(results)) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text that stays one cell of a Markdown table, and text, whatever is in it."""
+    flat = " ".join(text.split())
+    return html.escape(flat, quote=False).replace("|", "\\|")
 
 
 def rich_table(results: Mapping[str, Any]) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from metakd.answers import Answers, ask_models, ask_tfidf, transfer_between
+from metakd.answers import Answers, ask_models, ask_tfidf, asked_of_each, transfer_between
 from metakd.artifacts import environment, read_manifest, read_run, write_json, write_text
 from metakd.corpus import describe
 from metakd.domains import folder_name, leaks, of_domain
@@ -46,6 +46,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     results = _results(scored, split, run.description()) | {"leaked_rows": len(leaked)}
     if set(rivals := fleets.get("fine_tuned", {})) == set(run.data.domains):
         results["transfer"] = transfer_between(rivals, run.data.labels, examples, run.settings.seed)
+        results["transfer_examples"] = asked_of_each(len(rivals))
     results["seconds"] = _seconds(run.folder) | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / CORPUS_FILE, describe(run, examples, fleets["student"]))
     write_json(run.folder / "results.json", results)

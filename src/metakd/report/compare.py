@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metakd.comparison import compare, summary
+from metakd import comparison
+from metakd.comparison import compare, summary, table
 from metakd.errors import InputError
 from metakd.report.facts import Findings
+from metakd.results import escaped
 
 
 def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     if faults:
         raise InputError.collect("compare needs runs that were scored on the same examples", faults)
     in_order = {name: run.ordered() for name, run in runs.items()}
-    if not (rights := {name: run.rights("student") for name, run in in_order.items()})[first_name]:
+    if not (rights := {name: run.rights["student"] for name, run in in_order.items()})[first_name]:
         raise InputError("compare: intervals need two scored examples of a domain")
     return {
         "experiment": "compare",
@@ -37,10 +39,36 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
         "split": first.results["split"],
         "examples": {domain: own.shape[1] for domain, own in rights[first_name].items()},
         "seeds": sorted({run.run["settings"]["seed"] for run in runs.values()}),
-        "teachers": {f"{name}, meta-teacher": summary(run.rights("meta_teacher")) for name, run in in_order.items()},
+        "teachers": {f"{name}, meta-teacher": summary(run.rights["meta_teacher"]) for name, run in in_order.items()},
         **compare(first_name, rights),
         "checks": {},
+        "costs": {name: _costs(run) for name, run in runs.items()},
+        "settings": _differing({name: run.run["settings"] for name, run in runs.items()}),
     }
+
+
+def _costs(findings: Findings) -> dict[str, float]:
+    """Of a student on average, and of the whole run."""
+    student = findings.results["average"]["student"]
+    minutes = sum(findings.results["seconds"].values()) / 60
+    return {"MB": student["bytes"] / 1e6, "ms": student["latency_ms"]["median"], "minutes": minutes}
+
+
+def _differing(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Settings that are not the same in all runs: name -> run -> value."""
+    names = dict.fromkeys(name for own in settings.values() for name in own)
+    values = {name: {run: str(own.get(name)) for run, own in settings.items()} for name in names}
+    return {name: own for name, own in values.items() if len(set(own.values())) > 1}
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """Scores and tests, what a student costs, and what was set otherwise."""
+    names = list(found["costs"])
+    lines = [["", *map(escaped, names)], ["---", *["---:"] * len(names)]]
+    for cost, told in {"MB": "MB of a student", "ms": "ms for one text", "minutes": "minutes of work"}.items():
+        lines.append([told, *(f"{found['costs'][name][cost]:.1f}" for name in names)])
+    lines += [[f"`{key}`", *(escaped(own[name]) for name in names)] for key, own in found["settings"].items()]
+    return comparison.markdown(found) + "\nWhat they cost, and the settings that differ:\n\n" + table(lines)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metakd.artifacts import read_manifest, read_run
 from metakd.comparison import Values, compare
@@ -74,8 +76,9 @@ class Findings:
 
     @property
     def models(self) -> list[str]:
-        """The kinds of models that were scored on every domain."""
-        return [name for name in KINDS if name in self.results["average"]]
+        """The kinds of models that were scored on every domain; students without a teacher are their own rival."""
+        same = {"fine_tuned"} if self.run["settings"]["method"] == "fine_tuned" else set[str]()
+        return [name for name in KINDS if name in self.results["average"] and name not in same]
 
     def manifest(self, *parts: str) -> Mapping[str, Any]:
         """That of a step's folder; empty where the run has no such step."""
@@ -84,28 +87,38 @@ class Findings:
     def student(self, domain: str) -> Mapping[str, Any]:
         return self.manifest("students", folder_name(domain))
 
+    @cached_property
+    def by_domain(self) -> dict[str, list[Mapping[str, Any]]]:
+        """The scored examples of each domain."""
+        found: dict[str, list[Mapping[str, Any]]] = {domain: [] for domain in self.domains}
+        for row in self.rows:
+            found[row["domain"]].append(row)
+        return found
+
     def of(self, model: str, domain: str) -> list[Mapping[str, Any]]:
         """The scored examples of a domain that the model has classified."""
-        return [row for row in self.rows if row["domain"] == domain and model in row["models"]]
+        return [row for row in self.by_domain[domain] if model in row["models"]]
 
-    def rights(self, model: str) -> Values:
-        """What it got right, as a single seed: domain -> (1, N), for domains of two examples or more."""
-        found = {
-            domain: np.array([[row["models"][model][0] == row["label"] for row in self.of(model, domain)]])
-            for domain in self.domains
+    @cached_property
+    def rights(self) -> dict[str, Values]:
+        """What each kind of model got right, as a single seed: domain -> (1, N), for domains of two examples on."""
+        return {
+            model: {d: own for d in self.domains if (own := self._right(model, d)).size > 1} for model in self.models
         }
-        return {domain: own for domain, own in found.items() if own.shape[1] > 1}
+
+    def _right(self, model: str, domain: str) -> NDArray[np.bool_]:
+        """(1, N)"""
+        return np.array([[row["models"][model][0] == row["label"] for row in self.of(model, domain)]])
 
     @cached_property
     def against(self) -> dict[str, Any]:
         """The students' accuracy less that of each other kind, paired by example; nothing where too few were scored."""
-        rights = {name: self.rights(name) for name in self.models}
-        return dict(compare("student", rights)["against"]) if rights["student"] else {}
+        return dict(compare("student", self.rights)["against"]) if self.rights["student"] else {}
 
     def confusion(self, model: str, domain: str) -> list[list[int]]:
         """How often label i (row) was called j (column)."""
-        cells = [(row["label"], row["models"][model][0]) for row in self.of(model, domain)]
-        return [[cells.count((true, said)) for said in self.labels] for true in self.labels]
+        cells = Counter((row["label"], row["models"][model][0]) for row in self.of(model, domain))
+        return [[cells[true, said] for said in self.labels] for true in self.labels]
 
     def calibration(self, model: str, domain: str) -> list[dict[str, float]]:
         """By confidence, in tenths: how many examples, how sure the model was, and how often right."""
@@ -118,25 +131,45 @@ class Findings:
                 found.append({"examples": len(own), "confidence": float(sure), "accuracy": float(right)})
         return found
 
+    def calibration_error(self, model: str, domain: str) -> float:
+        """Expected calibration error: how far confidence and accuracy lie apart in a tenth, over all examples."""
+        tenths = self.calibration(model, domain)
+        apart = sum(own["examples"] * abs(own["confidence"] - own["accuracy"]) for own in tenths)
+        return float(apart / sum(own["examples"] for own in tenths))
+
     def mistakes(self, model: str, domain: str) -> list[Mapping[str, Any]]:
         """The most confident first."""
         wrong = [row for row in self.of(model, domain) if row["models"][model][0] != row["label"]]
-        return sorted(wrong, key=lambda row: -row["models"][model][1])[:SHOWN]
+        return sorted(wrong, key=lambda row: -row["models"][model][1])
 
     def disagreements(self, model: str, domain: str) -> list[Mapping[str, Any]]:
         """Where it says otherwise than the meta-teacher, the examples of which both are surest first."""
         found = [row for row in self.of(model, domain) if row["models"][model][0] != row["models"]["meta_teacher"][0]]
-        return sorted(found, key=lambda row: -row["models"][model][1] * row["models"]["meta_teacher"][1])[:SHOWN]
+        return sorted(found, key=lambda row: -row["models"][model][1] * row["models"]["meta_teacher"][1])
+
+    @cached_property
+    def sure(self) -> int:
+        """Of how many examples the meta-teacher is SURE or surer."""
+        return sum(row["models"]["meta_teacher"][1] >= SURE for row in self.rows)
 
     @cached_property
     def doubtful(self) -> list[Mapping[str, Any]]:
-        """Examples whose label the meta-teacher contradicts, SURE or surer: where to look for wrong labels."""
+        """Examples whose label the meta-teacher contradicts, SURE or surer: where to look for wrong labels.
+
+        First those that most other kinds of models contradict in the same way.
+        """
         found = [
             row
             for row in self.rows
             if row["models"]["meta_teacher"][0] != row["label"] and row["models"]["meta_teacher"][1] >= SURE
         ]
-        return sorted(found, key=lambda row: -row["models"]["meta_teacher"][1])[: 2 * SHOWN]
+        return sorted(found, key=lambda row: (-len(self.siding(row)), -row["models"]["meta_teacher"][1]))
+
+    def siding(self, row: Mapping[str, Any]) -> list[str]:
+        """The other kinds of models that say of an example what the meta-teacher says."""
+        said = row["models"]["meta_teacher"][0]
+        others = [name for name in self.models if name in row["models"] and name != "meta_teacher"]
+        return [KINDS[name] for name in others if row["models"][name][0] == said]
 
 
 def _read_experiments(folder: Path) -> dict[str, Mapping[str, Any]]:

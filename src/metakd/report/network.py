@@ -1,124 +1,41 @@
-"""Who taught whom: base, meta-teacher, domains and students as a graph that can be hovered, clicked, dragged, zoomed.
+"""The graph of a run as a picture that can be hovered, clicked, dragged, moved and zoomed.
 
-A Vega specification (https://vega.github.io/vega/docs/). Places are computed here, so that a graph looks the same every
-time; the signals `current` (id of the chosen node) and `zoom` are the page's to set.
+A Vega specification (https://vega.github.io/vega/docs/). Places are computed by `lineage`, so that a graph looks the
+same every time; `current` (id of the chosen node), `zoom`, `centre`, width and height are the page's to set.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
-from metakd.report.facts import Findings
-
-SIZE = 560  # width and height of the plane, in pixels
-Edge = tuple[str, str, float, str]  # between two domains: how strong, in words
-ROLES = {"current": "#3a3a3a", "ancestor": "#2f6fb7", "descendant": "#2e8b57", "other": "#9aa3ad"}
-
-
-def graph(findings: Findings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Nodes with their ancestors and descendants, and edges: from what something was built of, or between domains."""
-    domains, average = findings.domains, findings.results["average"]
-    base = str(findings.run["settings"]["base"]).rstrip("/").rsplit("/", 1)[-1]
-    nodes = [
-        _node("base", "base", base, f"pretrained encoder {base}", (-0.95, -0.75)),
-        _node("meta_teacher", "teacher", "meta-teacher", _score(average["meta_teacher"]), (0.0, 0.0)),
-    ]
-    links = [("base", "meta_teacher")]
-    for place, domain in enumerate(domains):
-        x, y = _direction(place, len(domains))
-        score = _score(findings.results["domains"][domain]["student"])
-        nodes.append(_node(f"domain:{domain}", "domain", domain, _counts(findings, domain), (0.55 * x, 0.55 * y)))
-        nodes.append(_node(f"student:{domain}", "student", f"{domain} student", score, (x, y)))
-        links += [
-            (f"domain:{domain}", "meta_teacher"),
-            (f"domain:{domain}", f"student:{domain}"),
-            ("meta_teacher", f"student:{domain}"),
-        ]
-    for node in nodes:
-        node["ancestors"] = sorted(_reached(node["id"], [(b, a) for a, b in links]))
-        node["descendants"] = sorted(_reached(node["id"], links))
-    edges = [{"source": a, "target": b, "kind": "built from", "strength": 0.5} for a, b in links]
-    return nodes, edges + _between_domains(findings)
+WIDTH, HEIGHT = 560, 560  # of the plane, in pixels, until the page sets them
+ROLES = {
+    "current": "var(--current)",
+    "ancestor": "var(--ancestor)",
+    "descendant": "var(--descendant)",
+    "other": "var(--other)",
+}
+ROOM = 20  # pixels of width that a node needs, if the titles of students are to be read too
+SHAPES = {"base": "square", "teacher": "diamond", "domain": "circle", "student": "triangle-up"}
 
 
-def _node(name: str, kind: str, title: str, told: str, place: tuple[float, float]) -> dict[str, Any]:
-    return {"id": name, "kind": kind, "title": title, "told": told, "x": place[0], "y": place[1]}
-
-
-def _direction(place: int, count: int) -> tuple[float, float]:
-    """Of one of `count` domains around the teacher; the corner of the base stays free."""
-    angle = math.radians(-90 + 300 * place / max(count, 1))
-    return math.cos(angle), math.sin(angle)
-
-
-def _score(scores: dict[str, Any]) -> str:
-    low, high = scores["accuracy_interval"]
-    return f"{100 * scores['accuracy']:.1f} percent right ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def _counts(findings: Findings, domain: str) -> str:
-    counts = {split: sum(own.get(domain, {}).values()) for split, own in findings.corpus["rows"].items()}
-    return ", ".join(f"{split} {count}" for split, count in counts.items())
-
-
-def _reached(start: str, links: list[tuple[str, str]]) -> set[str]:
-    """All that can be come to from `start` along links."""
-    found: set[str] = set()
-    ahead = [start]
-    while ahead:
-        here = ahead.pop()
-        ahead += [b for a, b in links if a == here and b not in found]
-        found |= {b for a, b in links if a == here}
-    return found
-
-
-def _between_domains(findings: Findings) -> list[dict[str, Any]]:
-    """Edges as strong as what passes between two domains: 1 for the pair with the most, 0 for that with the least."""
-    measured = _transfer(findings.results.get("transfer", {}))
-    found = measured or _likeness(findings.corpus["similarity"], findings.domains)
-    values = [value for _, _, value, _ in found]
-    least, span = min(values, default=0.0), (max(values, default=0.0) - min(values, default=0.0)) or 1.0
-    return [
-        {"source": f"domain:{a}", "target": f"domain:{b}", "kind": told, "strength": (value - least) / span}
-        for a, b, value, told in found
-    ]
-
-
-def _transfer(known: Mapping[str, Mapping[str, float]]) -> list[Edge]:
-    """As measured: what a model of one domain's labels alone keeps on the other of that domain's own, on average."""
-    found = []
-    for a, b in combinations(known, 2):
-        kept = (known[a][b] / (known[b][b] or 1) + known[b][a] / (known[a][a] or 1)) / 2
-        told = f"{a} on {b} {100 * known[a][b]:.1f} percent right, {b} on {a} {100 * known[b][a]:.1f}"
-        found.append((a, b, kept, told))
-    return found
-
-
-def _likeness(known: Sequence[Sequence[float]], domains: Sequence[str]) -> list[Edge]:
-    """Where nothing was measured: cosine of their prototypes, each class with the same of the other."""
-    if len(known) != len(domains):
-        return []
-    pairs = combinations(range(len(domains)), 2)
-    return [(domains[i], domains[j], known[i][j], f"alike: cosine {known[i][j]:.2f}") for i, j in pairs]
-
-
-def specification(findings: Findings) -> dict[str, Any]:
+def specification(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The whole picture, data included."""
-    nodes, edges = graph(findings)
     return {
         "$schema": "https://vega.github.io/schema/vega/v6.json",
         "description": "The base, the meta-teacher, the domains and their students, and who was built from whom.",
-        "width": SIZE,
-        "height": SIZE,
-        "padding": 4,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "padding": 0,
         "autosize": "none",
         "signals": _signals(),
-        "data": [{"name": "nodes", "values": nodes, "on": [_DRAGGED]}, {"name": "edges", "values": edges, **_ENDS}],
-        "scales": [_scale("across", "width"), _scale("down", "height")],
-        "marks": [_edge_marks(), _node_marks(), _title_marks()],
+        "data": [
+            {"name": "nodes", "values": list(nodes), "on": [_DRAGGED]},
+            {"name": "edges", "values": [edge for edge in edges if edge["drawn"]], **_ENDS},
+        ],
+        "scales": [_scale("across", "width", "x"), _scale("down", "height", "y")],
+        "marks": [_edge_marks(), _node_marks(), *_title_marks()],
     }
 
 
@@ -130,27 +47,34 @@ _ENDS = {
 }
 
 
-def _scale(name: str, side: str) -> dict[str, Any]:
+REACH = {"x": (-1.2, 1.2), "y": (-1.2, 1.4)}  # of the plane at first; the zoom's buttons are below
+
+
+def _scale(name: str, side: str, axis: str) -> dict[str, Any]:
+    low, high = REACH[axis]
     return {
         "name": name,
         "type": "linear",
-        "domain": [{"signal": "-1.2 / zoom"}, {"signal": "1.2 / zoom"}],
+        "domain": [{"signal": f"centre.{axis} + {low} / zoom"}, {"signal": f"centre.{axis} + {high} / zoom"}],
         "range": [0, {"signal": side}],
         "zero": False,
     }
 
 
 def _signals() -> list[dict[str, Any]]:
+    move = "[pointerdown, window:pointerup] > window:pointermove!"
+    spans = {axis: high - low for axis, (low, high) in REACH.items()}
+    moved = ", ".join(
+        f"{axis}: grip.{axis} - {spans[axis]} * ({axis}() - grip.{axis}At) / zoom / {side}"
+        for axis, side in (("x", "width"), ("y", "height"))
+    )
+    held = "{x: centre.x, y: centre.y, xAt: x(), yAt: y()}"
     return [
-        {
-            "name": "current",
-            "value": "meta_teacher",
-            "on": [{"events": "@node:click", "update": "datum.id"}],
-        },
+        {"name": "current", "value": "meta_teacher", "on": [{"events": "@node:click", "update": "datum.id"}]},
         {
             "name": "zoom",
             "value": 1,
-            "on": [{"events": "wheel!", "update": "clamp(zoom * pow(1.001, -event.deltaY), 0.5, 4)"}],
+            "on": [{"events": "wheel![event.ctrlKey]", "update": "clamp(zoom * pow(1.003, -event.deltaY), 0.5, 4)"}],
         },
         {
             "name": "dragged",
@@ -171,9 +95,19 @@ def _signals() -> list[dict[str, Any]]:
                 },
             ],
         },
-        {"name": "ink", "value": "#222222"},
+        {"name": "grip", "value": None, "on": [{"events": "pointerdown", "update": held}]},
+        {
+            "name": "centre",
+            "value": {"x": 0, "y": 0},
+            "on": [{"events": move, "update": f"dragged ? centre : {{{moved}}}"}],
+        },
         {"name": "chosen", "update": "data('nodes')[indexof(pluck(data('nodes'), 'id'), current)]"},
     ]
+
+
+def _of_kin(name: str) -> str:
+    """Whether the id that an expression gives is the current node's or that of its ancestor (descendant)."""
+    return f"({{0}} === current || indexof(chosen.{name}, {{0}}) >= 0)"
 
 
 def _role() -> list[dict[str, Any]]:
@@ -186,13 +120,27 @@ def _role() -> list[dict[str, Any]]:
     ]
 
 
+def _edge_colour() -> list[dict[str, Any]]:
+    """As the node at its far end, where it is on the way to or from the current one."""
+    kin = {
+        name: " && ".join(_of_kin(name).format(f"datum.{end}") for end in ("source", "target"))
+        for name in ("ancestors", "descendants")
+    }
+    return [
+        {"test": "datum.kind === 'between'", "value": "var(--between)"},
+        {"test": kin["ancestors"], "value": ROLES["ancestor"]},
+        {"test": kin["descendants"], "value": ROLES["descendant"]},
+        {"value": ROLES["other"]},
+    ]
+
+
 def _edge_marks() -> dict[str, Any]:
     ends = {
         f"{axis}{suffix}": {"scale": scale, "field": f"{end}.{axis}"}
         for axis, scale in (("x", "across"), ("y", "down"))
         for suffix, end in (("", "from"), ("2", "to"))
     }
-    between = "datum.kind !== 'built from'"
+    between = "datum.kind === 'between'"
     return {
         "type": "rule",
         "name": "edge",
@@ -201,17 +149,16 @@ def _edge_marks() -> dict[str, Any]:
         "encode": {
             "update": ends
             | {
-                "stroke": [{"test": between, "value": "#c9822b"}, {"value": ROLES["other"]}],
-                "strokeWidth": {"signal": f"{between} ? 0.5 + 5 * datum.strength : 1.2"},
-                "strokeOpacity": {"signal": f"{between} ? 0.15 + 0.6 * datum.strength : 0.7"},
-                "tooltip": {"signal": "{title: datum.from.title + ' – ' + datum.to.title, edge: datum.kind}"},
+                "stroke": _edge_colour(),
+                "strokeWidth": {"signal": f"{between} ? 1 + 5 * datum.strength : 1.5"},
+                "strokeOpacity": {"signal": f"{between} ? 0.25 + 0.5 * datum.strength : 0.8"},
+                "tooltip": {"signal": "{title: datum.from.title + ' – ' + datum.to.title, edge: datum.told}"},
             }
         },
     }
 
 
 def _node_marks() -> dict[str, Any]:
-    shapes = {"base": "square", "teacher": "diamond", "domain": "circle", "student": "triangle-up"}
     return {
         "type": "symbol",
         "name": "node",
@@ -220,34 +167,44 @@ def _node_marks() -> dict[str, Any]:
             "update": {
                 "x": {"scale": "across", "field": "x"},
                 "y": {"scale": "down", "field": "y"},
-                "shape": [{"test": f"datum.kind === '{kind}'", "value": shape} for kind, shape in shapes.items()],
+                "shape": [{"test": f"datum.kind === '{kind}'", "value": shape} for kind, shape in SHAPES.items()],
                 "size": {"signal": "datum.kind === 'teacher' ? 900 : 480"},
                 "fill": _role(),
-                "stroke": {"signal": "ink"},
-                "strokeWidth": {"signal": "datum.id === current ? 2 : 0"},
+                "stroke": {"signal": "datum.id === current ? 'var(--ink)' : 'var(--paper)'"},
+                "strokeWidth": {"value": 2},
                 "cursor": {"value": "pointer"},
-                "tooltip": {"signal": "{title: datum.title, score: datum.told}"},
+                "tooltip": {
+                    "signal": "datum.kind === 'domain' ? {title: datum.title, rows: datum.told}"
+                    " : datum.kind === 'base' ? {title: datum.title, is: datum.told}"
+                    " : {title: datum.title, score: datum.told}"
+                },
                 "description": {"signal": "datum.title + ', ' + datum.told"},
             }
         },
     }
 
 
-def _title_marks() -> dict[str, Any]:
-    return {
-        "type": "text",
-        "interactive": False,
-        "aria": False,
-        "from": {"data": "nodes"},
-        "encode": {
-            "update": {
-                "x": {"scale": "across", "field": "x"},
-                "y": {"scale": "down", "field": "y", "offset": 24},
-                "align": {"value": "center"},
-                "text": {"field": "title"},
-                "limit": {"value": 130},
-                "fontSize": {"value": 13},
-                "fill": {"signal": "ink"},
-            }
-        },
+def _title_marks() -> list[dict[str, Any]]:
+    """Titles below nodes, each upon its own outline in the paper's colour, so that lines do not cross it out."""
+    drawn = {
+        "x": {"scale": "across", "field": "x"},
+        "y": {"scale": "down", "field": "y", "offset": 26},
+        "align": {"value": "center"},
+        "text": {"field": "label"},
+        "limit": {"value": 120},
+        "fontSize": {"value": 13},
+        "lineHeight": {"value": 14},
+        "opacity": {"signal": f"datum.kind === 'student' && width * zoom < {ROOM} * length(data('nodes')) ? 0 : 1"},
     }
+    outline = {"stroke": {"value": "var(--paper)"}, "strokeWidth": {"value": 4}, "strokeJoin": {"value": "round"}}
+    ways: list[dict[str, Any]] = [outline, {"fill": {"value": "var(--ink)"}}]
+    return [
+        {
+            "type": "text",
+            "interactive": False,
+            "aria": False,
+            "from": {"data": "nodes"},
+            "encode": {"update": drawn | way},
+        }
+        for way in ways
+    ]

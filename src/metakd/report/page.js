@@ -1,28 +1,27 @@
 "use strict";
-// Draws the pictures and answers clicks. Whatever comes from data is set as text, never as HTML.
+// Draws the pictures and answers clicks. Whatever comes from data is set as text, never as HTML. Colours are the style's
+// own variables, so that what is drawn follows the reader's scheme, and the printer's.
 const known = JSON.parse(document.getElementById("known").textContent);
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const dialog = document.getElementById("details");
+const plane = document.querySelector(".plane");
+const drawing = { actions: false, renderer: "svg", ast: true, config: look() };
 let network = null;
 
 function look() {
-  const style = getComputedStyle(document.documentElement);
-  const ink = style.getPropertyValue("--ink").trim(), line = style.getPropertyValue("--line").trim();
-  const words = { labelColor: ink, titleColor: ink };
-  const place = window.innerWidth < 600 ? { orient: "bottom", columns: 3, layout: { bottom: { direction: "vertical", anchor: "start" } } } : {};
+  const words = { labelColor: "var(--ink)", titleColor: "var(--ink)", labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal" };
+  const below = { orient: "bottom", columns: 3, layout: { bottom: { direction: "vertical", anchor: "start" } } };
+  const colours = Array.from({ length: 8 }, (_, place) => `var(--colour-${place})`);
   return {
-    background: "transparent", view: { stroke: line },
-    axis: { ...words, gridColor: line, domainColor: line, tickColor: line }, legend: { ...words, ...place, symbolBaseFillColor: ink },
-    header: words,
-    title: { color: ink }, range: { category: { scheme: dark.matches ? "set2" : "dark2" } },
+    background: "transparent", view: { stroke: "var(--line)" }, font: "system-ui, sans-serif",
+    axis: { ...words, gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)" },
+    legend: { ...words, ...(window.innerWidth < 600 ? below : {}), symbolBaseFillColor: "var(--ink)" },
+    range: { category: colours },
   };
 }
 
 async function draw() {
-  const options = { actions: false, renderer: "svg", ast: true };
-  const ink = getComputedStyle(document.documentElement).getPropertyValue("--ink").trim();
-  network = (await vegaEmbed("#graph", known.network, options)).view;
-  await fitToPlane(network.signal("ink", ink)).runAsync();
+  network = (await vegaEmbed("#graph", known.network, drawing)).view;
+  await fitToPlane().runAsync();
   let pressed = [0, 0];
   network.addEventListener("pointerdown", (event) => { pressed = [event.clientX, event.clientY]; });
   network.addEventListener("click", (event, item) => {
@@ -30,26 +29,19 @@ async function draw() {
     if (!moved && item && item.mark.name === "node") openNode(item.datum.id);
   });
   for (const [name, specification] of Object.entries(known.pictures)) {
-    await vegaEmbed(`#${name}`, specification, { ...options, config: look() });
+    await vegaEmbed(`#${name}`, specification, drawing);
   }
   document.documentElement.dataset.drawn = "true";
 }
 
-function fitToPlane(view) {
-  const side = document.querySelector(".plane").clientWidth - 2 * known.network.padding;
-  return view.width(side).height(side);
+function fitToPlane() {
+  return network.width(plane.clientWidth).height(plane.clientHeight);
 }
 
 function zoom(factor) {
-  const now = network.signal("zoom");
-  network.signal("zoom", factor === 0 ? 1 : Math.min(4, Math.max(0.5, now * factor))).runAsync();
-}
-
-function openNode(id) {
-  const [kind, ...rest] = id.split(":");
-  if (kind === "student") openModel(id);
-  if (kind === "meta_teacher") openModel(known.models.find((model) => model.model === "meta_teacher").id);
-  if (kind === "domain") openModel(`student:${rest.join(":")}`);
+  if (factor === 0) network.signal("zoom", 1).signal("centre", { x: 0, y: 0 });
+  else network.signal("zoom", Math.min(4, Math.max(0.5, network.signal("zoom") * factor)));
+  network.runAsync();
 }
 
 function element(name, text, ...children) {
@@ -59,52 +51,103 @@ function element(name, text, ...children) {
   return made;
 }
 
-function table(headings, rows) {
-  const cells = (row) => row.map((value, place) => element(place ? "td" : "th", value));
-  const head = element("tr", null, ...headings.map((heading) => element("th", heading)));
-  const body = rows.map((row) => element("tr", null, ...cells(row)));
-  return element("table", null, element("thead", null, head), element("tbody", null, ...body));
+function heading(text, scope) {
+  const made = element("th", text);
+  made.scope = scope;
+  return made;
 }
 
-function examples(found) {
-  if (!found.length) return element("p", "None.");
-  const lines = found.map((example) => {
-    const said = Object.entries(example.said).map(([name, [label, sure]]) =>
-      `${name.replace("_", "-")}: ${label} (${Math.round(100 * sure)} %)`).join("; ");
-    return element("li", null, element("strong", `${example.id}, labelled ${example.label}. ${said}. `),
-      element("span", example.texts.join(" / ")));
+function table(headings, rows, label) {
+  const line = (row) => element("tr", null, ...row.map((cell, place) => (place ? element("td", cell) : heading(cell, "row"))));
+  const head = element("tr", null, ...headings.map((text) => heading(text, "col")));
+  const made = element("table", null, element("thead", null, head), element("tbody", null, ...rows.map(line)));
+  const wide = element("div", null, made);
+  Object.assign(wide, { className: "wide", tabIndex: 0, role: "region", ariaLabel: label });
+  return wide;
+}
+
+function facts(found) {
+  return element("dl", null, ...found.map(([name, value]) => element("div", null, element("dt", name), element("dd", value))));
+}
+
+function examples(title, named, models) {
+  const told = named.count > named.shown.length ? `${title}: ${named.shown.length} of ${named.count}` : title;
+  const lines = named.shown.map((id) => {
+    const example = known.examples[id];
+    const said = models.map((name) => `${known.kinds[name]} ${example.said[name][0]}, ${Math.round(100 * example.said[name][1])} % sure`);
+    return element("li", null, element("p", example.texts.join(" / ")),
+      element("small", `${id}: labelled ${example.label}; ${said.join("; ")}`));
   });
-  return element("ul", null, ...lines);
+  return [element("h3", told), lines.length ? element("ul", null, ...lines) : element("p", "None.")];
+}
+
+function confusion(model) {
+  const rows = model.confusion.map((row, place) => [known.labels[place], ...row]);
+  const made = table(["label", ...known.labels.map((label) => `says ${label}`)], rows, "Confusion");
+  const most = Math.max(1, ...model.confusion.flat());
+  for (const cell of made.querySelectorAll("td")) cell.style.setProperty("--share", Number(cell.textContent) / most);
+  made.classList.add("confusion");
+  return made;
+}
+
+function calibration(model) {
+  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  const picture = Object.assign(element("div", null), { id: "calibration", className: "picture" });
+  const rows = model.calibration.map((tenth) => [percent(tenth.confidence), percent(tenth.accuracy), tenth.examples]);
+  const values = { datasets: { ...known.calibration.datasets, tenths: model.calibration } };
+  const both = element("div", null, picture, table(["how sure", "right", "examples"], rows, "Calibration"));
+  both.className = "beside";
+  return { both, draw: () => vegaEmbed(picture, { ...known.calibration, ...values }, drawing) };
 }
 
 function openModel(id) {
-  const model = known.models.find((one) => one.id === id);
-  if (!model) return;
-  document.getElementById("details-title").textContent = model.title;
-  const percent = (share) => `${(100 * share).toFixed(1)} %`;
-  document.getElementById("details-body").replaceChildren(
-    element("h3", "Confusion: labels down, what the model said across"),
-    table(["", ...model.labels], model.confusion.map((row, place) => [model.labels[place], ...row])),
-    element("h3", "Calibration"),
-    table(["confidence", "right", "examples"],
-      model.calibration.map((bin) => [percent(bin.confidence), percent(bin.accuracy), bin.examples])),
-    element("h3", "Most confident mistakes"), examples(model.mistakes),
-    ...(model.model === "meta_teacher" ? []
-      : [element("h3", "Where it disagrees with the meta-teacher"), examples(model.disagreements)]),
-  );
-  dialog.showModal();
+  const model = known.models[id], tenths = calibration(model);
+  const others = model.kind === "meta_teacher" ? [model.kind] : [model.kind, "meta_teacher"];
+  show(model.title, [
+    facts(model.facts),
+    element("h3", "Confusion"), confusion(model),
+    element("h3", `Calibration: off by ${(100 * model.calibration_error).toFixed(1)} points on average`), tenths.both,
+    ...examples("Most confident mistakes", model.mistakes, others),
+    ...(others.length > 1 ? examples("Where it disagrees with the meta-teacher", model.disagreements, others) : []),
+  ]);
+  tenths.draw();
 }
 
-function sort(heading) {
-  const row = heading.parentElement, body = row.closest("table").tBodies[0];
-  const place = [...row.children].indexOf(heading);
-  const falling = heading.getAttribute("aria-sort") === "ascending";
+function openNode(id) {
+  const node = known.nodes[id];
+  if (!node) { openModel(id); return; }
+  const models = node.models.map((name) => {
+    const button = element("button", known.models[name].title);
+    button.className = `open ${known.models[name].kind}`;
+    button.dataset.model = name;
+    return element("li", null, button, element("small", ` ${known.models[name].facts[0][1]}`));
+  });
+  show(node.title, [
+    facts(node.facts),
+    ...node.tables.flatMap((one) => [element("h3", one.title), table(one.head, one.rows, one.title)]),
+    ...(models.length ? [element("h3", "Models"), element("ul", null, ...models)] : []),
+  ]);
+}
+
+function show(title, parts) {
+  document.getElementById("details-title").textContent = title;
+  document.getElementById("details-body").replaceChildren(...parts);
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+}
+
+function sort(cell) {
+  const row = cell.parentElement, body = [...row.closest("table").tBodies].at(-1);
+  const place = [...row.children].indexOf(cell);
+  const now = cell.getAttribute("aria-sort");
+  const falling = now ? now === "ascending" : cell.classList.contains("number");
   const value = (line) => line.children[place].dataset.value ?? line.children[place].textContent;
-  const order = (a, b) => (isNaN(value(a)) ? value(a).localeCompare(value(b)) : value(a) - value(b));
-  const lines = [...body.rows].sort((a, b) => (falling ? order(b, a) : order(a, b)));
+  const known = (line) => value(line) !== "";
+  const order = (a, b) => (place > 1 ? value(a) - value(b) : value(a).localeCompare(value(b), undefined, { numeric: true }));
+  const lines = [...body.rows].filter(known).sort((a, b) => (falling ? order(b, a) : order(a, b)));
   for (const other of row.children) other.removeAttribute("aria-sort");
-  heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
-  body.append(...lines);
+  cell.setAttribute("aria-sort", falling ? "descending" : "ascending");
+  body.append(...lines, ...[...body.rows].filter((line) => !known(line)));
 }
 
 document.addEventListener("click", (event) => {
@@ -115,6 +158,5 @@ document.addEventListener("click", (event) => {
   else if (button.dataset.zoom) zoom(Number(button.dataset.zoom));
   else if (button.closest(".sortable thead")) sort(button.parentElement);
 });
-dark.addEventListener("change", draw);
-window.addEventListener("resize", () => network && fitToPlane(network).runAsync());
+window.addEventListener("resize", () => network && fitToPlane().runAsync());
 draw();

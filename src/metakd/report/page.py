@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
-from typing import Any
 
 from metakd.artifacts import write_text
-from metakd.comparison import difference, points
 from metakd.errors import require
-from metakd.report.facts import KINDS, Findings
-from metakd.report.summary import facts, sentences
-from metakd.results import markdown_table
+from metakd.report.details import all_models, examples, line, models
+from metakd.report.details import nodes as node_details
+from metakd.report.facts import KINDS, SHOWN, Findings
+from metakd.report.lineage import graph, widths
+from metakd.report.summary import cautions, facts, sentences, told_points
+from metakd.results import escaped, markdown_table
 from metakd.runs import REPORT_FILE
 
 PIECES = Path(__file__).parent
@@ -29,96 +32,60 @@ def write_report(folder: Path, texts: bool = True, experiments: Path | None = No
 
 
 def render(findings: Findings, texts: bool) -> str:
-    """The page. Names and texts come from strangers: Jinja escapes them, and the script never makes HTML of them."""
+    """The page. Names and texts come from strangers: Jinja escapes them, and the script never makes HTML of them.
+
+    The page's policy names its two scripts by their digests, so that a browser would run no other one.
+    """
     jinja2, bundle = require("jinja2", "report"), require("vl_convert", "report")
     require("altair", "report")
-    from metakd.report.network import graph, specification
-    from metakd.report.pictures import pictures
+    from metakd.report.network import specification
+    from metakd.report.pictures import calibration_picture, pictures
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PIECES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    drawn = pictures(findings)
-    nodes, edges = graph(findings)
+    drawn, (nodes, edges), opened = pictures(findings), graph(findings), models(findings)
     known = {
-        "network": specification(findings),
+        "network": specification(nodes, edges),
         "pictures": {picture.name: picture.specification for picture in drawn},
-        "models": [_details(findings, model, domain, texts) for model, domain in _all_models(findings)],
+        "calibration": calibration_picture(),
+        "labels": findings.labels,
+        "kinds": KINDS,
+        "models": opened,
+        "nodes": node_details(findings, texts),
+        "examples": examples(findings, opened, texts),
     }
+    scripts = [bundle.javascript_bundle().replace("</script", "<\\/script"), (PIECES / "page.js").read_text("utf-8")]
     return str(
         environment.get_template("page.html.j2").render(
             title=findings.folder.resolve().name,
             sentences=sentences(findings),
+            cautions=cautions(findings),
             facts=facts(findings),
             findings=findings,
             nodes=nodes,
             edges=edges,
-            kinds=KINDS,
-            table=[_line(findings, model, domain) for model, domain in _all_models(findings)],
+            widths=widths(findings),
+            table=[line(findings, model, domain) for model, domain in all_models(findings)],
+            averages=[line(findings, model, None) for model in findings.models] if len(findings.domains) > 1 else [],
             pictures=drawn,
+            doubts=2 * SHOWN,
             texts=texts,
             known=known,
-            style=jinja2.utils.markupsafe.Markup((PIECES / "style.css").read_text(encoding="utf-8")),
-            library=jinja2.utils.markupsafe.Markup(bundle.javascript_bundle().replace("</script", "<\\/script")),
-            script=jinja2.utils.markupsafe.Markup((PIECES / "page.js").read_text(encoding="utf-8")),
+            style=jinja2.utils.markupsafe.Markup((PIECES / "style.css").read_text("utf-8")),
+            scripts=[jinja2.utils.markupsafe.Markup(script) for script in scripts],
+            digests=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
         )
     )
 
 
-def _all_models(findings: Findings) -> list[tuple[str, str]]:
-    """Kind and domain of every line of the table."""
-    scored = findings.results["domains"]
-    return [(model, domain) for model in findings.models for domain in findings.domains if model in scored[domain]]
-
-
-def _line(findings: Findings, model: str, domain: str) -> dict[str, Any]:
-    own = findings.results["domains"][domain][model]
-    low, high = own["accuracy_interval"]
-    return {
-        "id": f"{model}:{domain}",
-        "model": KINDS[model],
-        "domain": domain,
-        "accuracy": 100 * own["accuracy"],
-        "low": 100 * low,
-        "high": 100 * high,
-        "difference": _difference(findings, model, domain),
-        "macro_f1": 100 * own["macro_f1"],
-        "megabytes": own["bytes"] / 1e6,
-        "milliseconds": own["latency_ms"]["median"],
-        "examples": own["examples"],
-    }
-
-
-def _difference(findings: Findings, model: str, domain: str) -> dict[str, Any] | None:
-    """Its accuracy less the meta-teacher's on the domain, paired by example; None where too few were scored."""
-    own, teacher = findings.rights(model), findings.rights("meta_teacher")
-    if model == "meta_teacher" or domain not in own:
-        return None
-    found = difference({domain: own[domain]}, {domain: teacher[domain]})
-    return {"mean": 100 * found.mean, "low": 100 * found.low, "high": 100 * found.high}
-
-
-def _details(findings: Findings, model: str, domain: str, texts: bool) -> dict[str, Any]:
-    """What a click on a model shows."""
-
-    def shown(row: Any) -> dict[str, Any]:
-        said = {name: row["models"][name] for name in dict.fromkeys((model, "meta_teacher"))}
-        return {"id": row["id"], "texts": row["texts"] if texts else [], "label": row["label"], "said": said}
-
-    return {
-        "id": f"{model}:{domain}",
-        "title": f"{KINDS[model]}, {domain}",
-        "model": model,
-        "labels": findings.labels,
-        "confusion": findings.confusion(model, domain),
-        "calibration": findings.calibration(model, domain),
-        "mistakes": [shown(row) for row in findings.mistakes(model, domain)],
-        "disagreements": [shown(row) for row in findings.disagreements(model, domain)],
-    }
-
-
 def markdown(findings: Findings) -> str:
     """Summary, scores and what is established, for pull requests and model cards."""
-    against = [f"- students less {KINDS[name]}: {points(found)}" for name, found in findings.against.items()]
-    parts = [f"# {findings.folder.resolve().name}", " ".join(sentences(findings)), markdown_table(findings.results)]
-    return "\n\n".join([*parts, "\n".join(against)]).rstrip() + "\n"
+    against = [f"- students minus {KINDS[name]}: {told_points(found)}" for name, found in findings.against.items()]
+    told = [
+        escaped(" ".join(sentences(findings))),
+        markdown_table(findings.results),
+        "\n".join(against),
+        *cautions(findings),
+    ]
+    return "\n\n".join([f"# {escaped(findings.folder.resolve().name)}", *told]).rstrip() + "\n"

@@ -2,69 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
-import numpy as np
 
+from metakd.report.canvas import Picture, picture
+from metakd.report.evidence import scarce, transfer, unseen
 from metakd.report.facts import KINDS, Findings
 
-WIDTH, HEIGHT = 420, 280
-Rows = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A specification, and its data as rows."""
-
-    name: str  # of its element in the page
-    title: str
-    told: str  # one sentence: how to read it
-    specification: Mapping[str, Any]
-    rows: Rows
-
-    @property
-    def columns(self) -> list[str]:
-        return list(dict.fromkeys(column for row in self.rows for column in row))
+STRIP = 44  # height of one histogram of several
+FEW_SHAPES, FEW_COLOURS = 6, 8  # that can be told apart
+COSTLY = [x * 10**power for power in range(-3, 5) for x in (1, 2, 5)]  # ticks of a scale of powers
+COLOURS = {KINDS[kind]: f"var(--{kind.replace('_', '-')})" for kind in KINDS}
 
 
 def pictures(findings: Findings) -> list[Picture]:
     """All that the run has data for."""
-    found = [_accuracy_against(findings, "latency", "milliseconds a text"), _accuracy_against(findings, "size", "MB")]
-    found += [*_curves(findings), *_histograms(findings), *_maps(findings)]
-    found += [_transfer(findings), _scarce(findings), _unseen(findings)]
-    return [picture for picture in found if picture.rows]
+    drawn = [_accuracy_against(findings, "latency", "milliseconds a text"), _accuracy_against(findings, "size", "MB")]
+    drawn += [*_curves(findings), _histograms(findings), *_maps(findings)]
+    drawn += [transfer(findings), scarce(findings), unseen(findings)]
+    return [found for found in drawn if found.rows]
 
 
-def _picture(name: str, title: str, told: str, chart: Any, rows: Rows) -> Picture:
-    chart = chart.properties(data=alt.Data(values=list(rows)), width="container", height=HEIGHT, description=told)
-    return Picture(name, title, told, chart.to_dict(), rows)
+def _kinds() -> Any:
+    """Each kind of model in its own colour, in all pictures."""
+    return alt.Color("model:N", scale=alt.Scale(domain=[*COLOURS], range=[*COLOURS.values()]), title="model")
+
+
+def _domains(domains: Sequence[str]) -> Any:
+    """Domains by colour; more than the usual scheme can tell apart by a larger one."""
+    scheme = alt.Scale(scheme="tableau20") if len(domains) > FEW_COLOURS else alt.Scale()
+    return alt.Color("domain:N", scale=scheme, legend=alt.Legend(symbolLimit=40))
 
 
 def _accuracy_against(findings: Findings, cost: str, unit: str) -> Picture:
-    """Every model of every domain."""
+    """Every model of every domain, small, and each kind's average, large."""
     rows = []
-    for domain, models in findings.results["domains"].items():
+    average = {"average": findings.results["average"]} if len(findings.domains) > 1 else {}
+    for domain, models in [*findings.results["domains"].items(), *average.items()]:
         for model in [m for m in findings.models if m in models]:
             own = models[model]
             value = own["latency_ms"]["median"] if cost == "latency" else own["bytes"] / 1e6
             score = round(100 * own["accuracy"], 1)
             rows.append({"model": KINDS[model], "domain": domain, unit: round(value, 2), "accuracy": score})
-    chart = (
-        alt.Chart()
-        .mark_point(filled=True, size=90)
-        .encode(
-            x=alt.X(f"{unit}:Q", scale=alt.Scale(type="log", nice=False, padding=12), title=unit),
-            y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, padding=8), title="accuracy, percent"),
-            color=alt.Color("model:N", title="model"),
-            shape=alt.Shape("domain:N", title="domain"),
-            tooltip=["model:N", "domain:N", f"{unit}:Q", "accuracy:Q"],
-        )
+    means = sum(len(models) for models in average.values())
+    drawn = [row | {"mean": len(rows) - place <= means} for place, row in enumerate(rows)]
+    own, mean = (alt.Chart().transform_filter(alt.datum.mean == whether) for whether in (False, True))
+    marks = own.mark_point(filled=True, size=60, opacity=0.65)
+    if len(findings.domains) <= FEW_SHAPES:
+        marks = marks.encode(shape=alt.Shape("domain:N", title="domain"))
+    found = marks + mean.mark_point(filled=True, size=220, shape="diamond", stroke="var(--ink)", strokeWidth=1.5)
+    ticks = alt.Axis(values=COSTLY, format="~g")
+    chart = found.encode(
+        x=alt.X(f"{unit}:Q", scale=alt.Scale(type="log", nice=False, padding=14), title=unit, axis=ticks),
+        y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, padding=8), title="accuracy, percent"),
+        color=_kinds(),
+        tooltip=["model:N", "domain:N", f"{unit}:Q", "accuracy:Q"],
     )
     told = f"Each model on each domain: up is better, left costs less ({unit}, on a scale of powers)."
-    return _picture(f"accuracy-{cost}", f"Accuracy against {cost}", told, chart, rows)
+    told += " Large diamonds are averages." if means else ""
+    return picture(f"accuracy-{cost}", f"Accuracy against {cost}", told, chart, rows, data=alt.Data(values=drawn))
 
 
 def _curves(findings: Findings) -> list[Picture]:
@@ -100,33 +98,47 @@ def _curves(findings: Findings) -> list[Picture]:
         )
     )
     told = "The mean of each term of the loss as training went on. Terms are of different units: only their fall tells."
-    return [_picture("curves", "Training curves", told, chart, rows)]
+    return [picture("curves", "Training curves", told, chart, rows)]
 
 
-def _histograms(findings: Findings) -> list[Picture]:
+def _histograms(findings: Findings) -> Picture:
     """How the instance weights t are distributed, and the expertise weights λ of each student's examples."""
     spreads = {"t, all domains": findings.manifest("instance_weights").get("weights", {})}
     spreads |= {f"λ, {domain}": findings.student(domain).get("expertise", {}) for domain in findings.domains}
-    rows = []
-    for name, spread in spreads.items():
-        edges = spread.get("histogram", {}).get("edges", [])
-        for low, high, count in zip(edges, edges[1:], spread.get("histogram", {}).get("counts", []), strict=False):
-            rows.append({"weight": name, "from": low, "to": high, "examples": count})
-    chart = (
+    rows, drawn = list[dict[str, Any]](), list[dict[str, Any]]()
+    for name, spread in [(name, spread) for name, spread in spreads.items() if "histogram" in spread]:
+        edges, counts = spread["histogram"]["edges"], spread["histogram"]["counts"]
+        own = [
+            {"weight": name, "from": low, "to": high, "examples": count}
+            for low, high, count in zip(edges, edges[1:], counts, strict=False)
+        ]
+        strip, highest = len({row["weight"] for row in rows}), max(counts)
+        ground = strip + 0.95
+        tops = [ground - 0.65 * row["examples"] / highest for row in own]
+        drawn += [row | {"strip": strip, "ground": ground, "top": top} for row, top in zip(own, tops, strict=True)]
+        rows += own
+    strips = len({row["weight"] for row in rows})
+    down = alt.Scale(domain=[strips, 0], nice=False)
+    bars = (
         alt.Chart()
-        .mark_bar()
+        .mark_rect(stroke="var(--paper)", strokeWidth=0.5)
         .encode(
-            x=alt.X("from:Q", bin="binned", title="weight"),
+            x=alt.X("from:Q", title="weight", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
             x2="to:Q",
-            y=alt.Y("examples:Q"),
-            row=alt.Row("weight:N", title=None, header=alt.Header(labelAngle=0, labelAlign="left", labelOrient="top")),
+            y=alt.Y("top:Q", scale=down, axis=None),
+            y2="ground:Q",
             tooltip=["weight:N", "from:Q", "to:Q", "examples:Q"],
         )
-        .resolve_scale(y="independent")
     )
-    told = "How far examples count: t says what transfers between domains, λ how far the teacher is trusted."
-    picture = _picture("weights", "Instance weights t and expertise weights λ", told, chart, rows)
-    return [Picture(picture.name, picture.title, told, {**picture.specification, "width": WIDTH, "height": 60}, rows)]
+    names = (
+        alt.Chart()
+        .mark_text(align="left", baseline="top", dx=4, dy=2, color="var(--ink)")
+        .encode(x=alt.value(0), y=alt.Y("min(strip):Q", scale=down, axis=None), text="weight:N")
+    )
+    told = "How far examples count: t says what transfers between domains, λ how far the teacher is trusted. Bars of a "
+    told += "strip are as high as they have examples beside the others of that strip."
+    more = {"data": alt.Data(values=drawn), "height": max(strips, 3) * STRIP}
+    return picture("weights", "Instance weights t and expertise weights λ", told, bars + names, rows, **more)
 
 
 def _maps(findings: Findings) -> list[Picture]:
@@ -139,86 +151,51 @@ def _maps(findings: Findings) -> list[Picture]:
             {"x": x, "y": y, "domain": known[name]["domain"], "label": known[name]["label"]}
             for name, (x, y) in zip(maps["ids"], maps[model], strict=True)
         ]
+        picked = alt.selection_point(fields=["domain"], bind="legend", name=f"picked_{model}")
         chart = (
             alt.Chart()
-            .mark_point(size=30, filled=True, opacity=0.6)
+            .mark_point(size=30, filled=True)
             .encode(
                 x=alt.X("x:Q", axis=None),
                 y=alt.Y("y:Q", axis=None),
-                color=alt.Color("domain:N"),
+                color=_domains(findings.domains),
                 shape=alt.Shape("label:N"),
+                opacity=alt.condition(picked, alt.value(0.65), alt.value(0.06)),
                 tooltip=["domain:N", "label:N"],
             )
+            .add_params(picked)
         )
-        told = f"The scored examples by {whose}: {what} in its two main directions. Classes should part, domains mix."
-        found.append(_picture(f"map-{model}", f"How {whose} sees the examples", told, chart, rows))
+        told = f"The scored examples by {whose}: {what} in its two main directions. Classes should part. "
+        told += (
+            _parting(findings) if model == "meta_teacher" else "That domains do says little: each has its own model."
+        )
+        told += " Press a domain in the legend to see it alone."
+        found.append(picture(f"map-{model}", f"How {whose} sees the examples", told, chart, rows))
     return found
 
 
-def _transfer(findings: Findings) -> Picture:
-    """What a model that has learnt from the labels of one domain alone is worth on another."""
-    rows = [
-        {"learnt from": domain, "scored on": other, "accuracy": round(100 * share, 1)}
-        for domain, own in findings.results.get("transfer", {}).items()
-        for other, share in own.items()
-    ]
-    place = alt.Chart().encode(x=alt.X("scored on:N", axis=alt.Axis(labelAngle=-40)), y=alt.Y("learnt from:N"))
-    cells = place.mark_rect().encode(
-        color=alt.Color("accuracy:Q", scale=alt.Scale(scheme="blues"), legend=None),
-        tooltip=["learnt from:N", "scored on:N", "accuracy:Q"],
+def _parting(findings: Findings) -> str:
+    """How far domains part in the teacher's h."""
+    probe = findings.manifest("meta_teacher").get("domain_probe")
+    if not probe:
+        return "Domains may part or mix."
+    return "A linear model tells the domain by h {representation:.0%} of the time, by chance {chance:.0%}.".format(
+        **probe
     )
-    middle = float(np.mean([row["accuracy"] for row in rows])) if rows else 0.0
-    words = place.mark_text().encode(
-        text=alt.Text("accuracy:Q", format=".0f"),
-        color=alt.condition(alt.datum.accuracy > middle, alt.value("white"), alt.value("black")),
-    )
-    told = "Percent right of each domain's examples, by the fine-tuned rival of one domain, which has read no other."
-    return _picture("transfer", "What passes between domains", told, cells + words, rows)
 
 
-def _scarce(findings: Findings) -> Picture:
-    """Methods by how many labels are left, of the student's own domain or of all."""
-    scopes = {"own domain's": "scarce", "all domains'": "scarce-all"}
-    known = findings.experiments
-    rows = [
-        {"labels left": scope, "percent": percent, "method": method, "accuracy": round(100 * own["mean"], 1)}
-        for scope, name in scopes.items()
-        if {f"{name}-5", f"{name}-20"} & set(known)
-        for percent, experiment in ((5, f"{name}-5"), (20, f"{name}-20"), (100, "main"))
-        for method, own in known.get(experiment, {"students": {}})["students"].items()
-    ]
-    chart = (
-        alt.Chart()
-        .mark_line(point=True)
-        .encode(
-            x=alt.X("percent:O", title="labels that are left, percent"),
-            y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy, percent"),
-            color=alt.Color("method:N"),
-            strokeDash=alt.StrokeDash("labels left:N"),
-            tooltip=["labels left:N", "percent:Q", "method:N", "accuracy:Q"],
-        )
+def calibration_picture() -> dict[str, Any]:
+    """Confidence against accuracy of one model, for data that the page hands it: tenths as `Findings.calibration`."""
+    place = alt.Chart().encode(
+        x=alt.X("confidence:Q", scale=alt.Scale(domain=[0, 1], nice=False), title="how sure it is"),
+        y=alt.Y("accuracy:Q", scale=alt.Scale(domain=[0, 1], nice=False), title="how often it is right"),
     )
-    told = "Mean accuracy over domains and seeds where few labels are left, of the student's own domain or of all."
-    return _picture("scarce", "Fewer labels", told, chart, rows)
-
-
-def _unseen(findings: Findings) -> Picture:
-    """Methods by domain, where the teacher has learnt from that domain and where it has not."""
-    rows = [
-        {"domain": domain, "method": method, "accuracy": round(100 * share, 1)}
-        for method, own in findings.experiments.get("unseen", {"students": {}})["students"].items()
-        for domain, share in own["domains"].items()
-    ]
-    chart = (
-        alt.Chart()
-        .mark_point(filled=True, size=90)
-        .encode(
-            x=alt.X("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy, percent"),
-            y=alt.Y("domain:N", title=None),
-            color=alt.Color("method:N"),
-            shape=alt.Shape("method:N"),
-            tooltip=["domain:N", "method:N", "accuracy:Q"],
-        )
+    ends = alt.Data(values=[{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}])
+    even = place.mark_line(strokeDash=[4, 4], color="var(--muted)").properties(data=ends)
+    tenths = place.mark_point(filled=True, color="var(--accent)", opacity=0.9).encode(
+        size=alt.Size("examples:Q", scale=alt.Scale(range=[20, 400]), legend=None),
+        tooltip=["confidence:Q", "accuracy:Q", "examples:Q"],
     )
-    told = "Students whose teacher has never seen their domain, beside those whose teacher has."
-    return _picture("unseen", "Domains that the teacher has not seen", told, chart, rows)
+    told = "How often the model is right by how sure it is: below the line it is too sure. Large points: many examples."
+    found = (even + tenths).properties(width=220, height=220, description=told, data=alt.Data(name="tenths"))
+    return dict(found.to_dict())

@@ -1,30 +1,48 @@
-"""A run in two sentences, and the facts behind them."""
+"""A run in two sentences, how far they may be trusted, and the facts behind them."""
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from metakd.checkpoints import public_name
-from metakd.comparison import points
-from metakd.report.facts import KINDS, Findings
+from metakd.comparison import LEVEL, points
+from metakd.report.facts import Findings
 
-RIVALS = ("fine_tuned", "tfidf")
+RIVALS = {"fine_tuned": "the same small model fine-tuned without a teacher", "tfidf": "TF-IDF with logistic regression"}
+ALIKE = 1.05  # ratios nearer to 1 are none
 
 
 def sentences(findings: Findings) -> list[str]:
     """What was compressed, how much smaller and faster, at what cost; whether the gain over the best rival holds."""
     teacher, student = (findings.results["average"][name] for name in ("meta_teacher", "student"))
-    smaller = teacher["bytes"] / student["bytes"]
-    faster = teacher["latency_ms"]["median"] / student["latency_ms"]["median"]
-    lost = "too few to compare"
-    if cost := findings.against.get("meta_teacher"):
-        lost = f"{points(cost)} points{'' if cost['established'] else ', not established'}"
+    count, split = len(findings.domains), findings.results["split"]
+    smaller = _times(teacher["bytes"] / student["bytes"], "smaller", "larger", "as large")
+    faster = _times(teacher["latency_ms"]["median"] / student["latency_ms"]["median"], "faster", "slower", "as fast")
+    domains, where = (f"{count} domains", f"{split} on average") if count > 1 else ("one domain", split)
+    fleet = f"{count} small models, one for each" if count > 1 else "one small model"
     first = (
-        f"One meta-teacher of {_millions(teacher)} became small models of {_millions(student)}, one for each of "
-        f"{len(findings.domains)} domains: {smaller:.1f} times smaller and {faster:.1f} times faster for one text at a "
-        f"time, at {_percent(student)} percent right on average where the teacher has {_percent(teacher)} ({lost})."
+        f"{base_name(findings)}, fine-tuned into one teacher of {domains} "
+        f"({_size(teacher)}), became {fleet} ({_size(student)}): {smaller} and {faster} for one text at a time, and "
+        f"right on {_percent(student)} percent of {where} where the teacher is right on {_percent(teacher)} "
+        f"({_cost(findings)})."
     )
     return [first, _against_rivals(findings)]
+
+
+def _times(ratio: float, more: str, less: str, same: str) -> str:
+    if 1 / ALIKE < ratio < ALIKE:
+        return same
+    return f"{ratio:.1f} times {more}" if ratio > 1 else f"{1 / ratio:.1f} times {less}"
+
+
+def _cost(findings: Findings) -> str:
+    if not (found := findings.against.get("meta_teacher")):
+        return "too few examples to compare"
+    what = "loss" if found["mean"] < 0 else "gain" if found["mean"] > 0 else "difference"
+    return f"{told_points(found)}; a {what} is {'' if found['established'] else 'not '}established"
 
 
 def _against_rivals(findings: Findings) -> str:
@@ -32,21 +50,67 @@ def _against_rivals(findings: Findings) -> str:
     if not known or not findings.against:
         return "What the teacher is worth beside a simple rival is not known: none was trained, or too little scored."
     best = max(known, key=lambda name: findings.results["average"][name]["accuracy"])
-    gain = findings.against[best]
-    told = f"{KINDS[best]} ({_percent(findings.results['average'][best])} percent; {points(gain)} points)"
-    if not gain["established"]:
-        return f"That they beat the best simple rival, the {told}, is not established."
-    if gain["mean"] < 0:
-        return f"They are worse than the best simple rival, the {told}: use that instead."
-    return f"They beat the best simple rival, the {told}, and that is established."
+    found, told = findings.against[best], f"{RIVALS[best]} ({_percent(findings.results['average'][best])} percent)"
+    figures = f"{told_points(found)}, {_chance(found['p_holm'])}"
+    if not found["established"]:
+        return f"A difference from the best simple rival, {told}, is not established: {figures}."
+    if found["mean"] < 0:
+        return f"They are worse than the best simple rival, {told}, so use that instead: {figures}."
+    return f"Their gain over the best simple rival, {told}, is established: {figures}."
 
 
-def _millions(average: dict[str, Any]) -> str:
-    return f"{average['parameters'] / 1e6:.1f} million parameters ({average['bytes'] / 1e6:.1f} MB)"
+def cautions(findings: Findings) -> list[str]:
+    """What should be known before the sentences are passed on."""
+    results, found = findings.results, []
+    if findings.against:
+        scored, others = len(findings.rows), len(findings.against)
+        found.append(
+            f"Established means p below {1 - LEVEL:.2f}, paired over the {scored:,} scored examples and raised for "
+            f"{others} comparison{'s' if others > 1 else ''} (Holm). It speaks of other examples of these domains for "
+            f"seed {findings.run['settings']['seed']} alone; of other seeds, “metakd experiment” does."
+        )
+    if results["split"] == "dev":
+        found.append("There is no test split, so all scores are on dev: choose nothing by them that you then report.")
+    if (without := results["average"]["student"].get("accuracy_without_leaks")) is not None:
+        found.append(
+            f"{results['leaked_rows']:,} scored examples stand in train as well; without them students are right on "
+            f"{100 * without:.1f} percent."
+        )
+    return found
 
 
-def _percent(average: dict[str, Any]) -> str:
+def told_points(found: Mapping[str, Any]) -> str:
+    """A difference in points of accuracy, with its interval."""
+    mean, interval = points(found).replace("-", "−").split(", ")
+    return f"{mean} points, 95 % interval {interval}"
+
+
+def _chance(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
+def _size(average: Mapping[str, Any]) -> str:
+    count = average["parameters"]
+    told = f"{count / 1e6:.1f} million" if count >= 1e5 else f"{count:,}"
+    return f"{told} parameters, {average['bytes'] / 1e6:.1f} MB"
+
+
+def _percent(average: Mapping[str, Any]) -> str:
     return f"{100 * average['accuracy']:.1f}"
+
+
+def _public_command(command: str) -> str:
+    """Without the folders that lead to what it names."""
+    try:
+        parts = shlex.split(command)
+    except ValueError:  # quotes that do not end
+        parts = command.split()
+    return shlex.join(re.sub(r"^(--[\w-]+=)?[/~].*/", r"\1", part) for part in parts)
+
+
+def base_name(findings: Findings) -> str:
+    """Without the folder or the owner that it came from."""
+    return str(findings.run["settings"]["base"]).rstrip("/").rsplit("/", 1)[-1]
 
 
 def facts(findings: Findings) -> list[tuple[str, str]]:
@@ -69,8 +133,8 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         "Made": f"{findings.manifest('meta_teacher').get('started', 'unknown')[:10]}, in {minutes:.1f} minutes of work",
         "Seed": str(settings["seed"]),
         "Precision": settings["precision"],
-        "Versions": f"Python {environment['python']}, {versions}",
         "Machine": f"{environment['processor']}, {environment['cores']} cores, {environment['system']}",
-        "Command": findings.manifest("meta_teacher").get("environment", environment)["command"],
+        "Versions": f"Python {environment['python']}, {versions}",
+        "Command": _public_command(findings.manifest("meta_teacher").get("environment", environment)["command"]),
     }
     return [*found.items()]

@@ -1,0 +1,104 @@
+"""How long a report takes to draw up and to open, and how large it is: a finished run's, and one of 16 domains.
+
+    python benchmarks/report.py runs/demo
+
+Opens each page in Chromium, and writes benchmarks/results/report.json.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, sync_playwright
+
+from metakd.artifacts import environment, write_json
+from metakd.domains import folder_name
+from metakd.report.page import write_report
+
+RESULT = Path(__file__).parent / "results" / "report.json"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+LOOKS = 7  # at each page
+PHONE = {"width": 390, "height": 844}
+
+
+def enlarge(folder: Path, larger: Path, domains: int = 16, examples: int = 10_000) -> None:
+    """The files of a finished run, as a larger one would have left them: its scores, every seventh answer wrong.
+
+    Stored texts are as long as they may be, and all different.
+    """
+    shutil.copytree(folder, larger, ignore=shutil.ignore_patterns("*.safetensors", "report.html", "tensorboard"))
+    names, draw = [f"domain {i:02}" for i in range(domains)], random.Random(0)
+    run, results, corpus = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("run", "results", "corpus")
+    )
+    first = run["domains"][0]
+    for name in names:
+        shutil.copytree(larger / "students" / folder_name(first), larger / "students" / folder_name(name))
+    rows = [_row(i, names[i % domains], run["labels"], draw) for i in range(examples)]
+    (larger / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    results["domains"] = dict.fromkeys(names, results["domains"][first])
+    results["transfer"] = {a: {b: 0.9 - 0.02 * abs(i - j) for j, b in enumerate(names)} for i, a in enumerate(names)}
+    corpus["rows"] = {split: dict.fromkeys(names, own[first]) for split, own in corpus["rows"].items()}
+    corpus["similarity"] = [[1 - abs(i - j) / domains for i in range(domains)] for j in range(domains)]
+    corpus["terms"] = {name: [[f"term{i}", 0.01] for i in range(20)] for name in names}
+    points = [[draw.gauss(i % 2, 1), draw.gauss(0, 1)] for i in range(1000)]
+    corpus["maps"] |= {"ids": [row["id"] for row in rows[:1000]], "meta_teacher": points, "student": points}
+    for name, value in (("run", run | {"domains": names}), ("results", results), ("corpus", corpus)):
+        write_json(larger / f"{name}.json", value)
+
+
+def _row(place: int, domain: str, labels: list[str], draw: random.Random) -> dict[str, Any]:
+    label, *others = draw.sample(labels, len(labels))
+    models = {
+        name: [others[0] if draw.random() < 1 / 7 else label, round(draw.uniform(1 / len(labels), 1), 4)]
+        for name in ("meta_teacher", "student", "fine_tuned", "tfidf")
+    }
+    text = "".join(draw.choices("abcdefghij ", k=500))
+    return {"id": f"test-{place}", "domain": domain, "label": label, "texts": [text], "models": models}
+
+
+def look(browser: Browser, report: Path, **settings: Any) -> dict[str, float]:
+    """Milliseconds from opening the file until all is drawn: median and longest."""
+    taken = []
+    for _ in range(LOOKS):
+        page = browser.new_page(**settings)
+        page.goto(report.as_uri())
+        page.wait_for_selector("html[data-drawn]")
+        taken.append(page.evaluate("performance.now()"))
+        page.close()
+    return {"median_ms": round(statistics.median(taken)), "longest_ms": round(max(taken))}
+
+
+def measure(browser: Browser, folder: Path) -> dict[str, Any]:
+    started = time.perf_counter()
+    report = write_report(folder)
+    found = {"seconds_to_draw_up": round(time.perf_counter() - started, 2), "file_bytes": report.stat().st_size}
+    return found | {"open": look(browser, report), "open_on_a_phones_width": look(browser, report, viewport=PHONE)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    run = parser.parse_args().run
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as parent, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found["as it is"] = measure(browser, run)
+        for domains, examples in ((16, 10_000), (16, 100_000), (64, 10_000)):
+            name = f"{domains} domains, {examples:,} scored examples"
+            enlarge(run, Path(parent) / name, domains, examples)
+            found[name] = measure(browser, Path(parent) / name)
+        found |= {"browser": f"Chromium {browser.version}", "environment": environment()}
+        browser.close()
+    write_json(RESULT, found)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
