@@ -35,6 +35,8 @@ def report(
     from metakd.report.page import markdown, write_report
 
     if form is Format.MARKDOWN:
+        if experiments:
+            raise InputError("--experiments adds pictures, which Markdown has not; leave out --format markdown")
         stdout.print(markdown(Findings.read(folder)), markup=False, highlight=False, soft_wrap=True)
     else:
         stdout.print(f"report: {write_report(folder, texts, experiments)}", soft_wrap=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metakd.comparison import difference
-from metakd.report.facts import KINDS, SHOWN, Findings
+from metakd.report.facts import KINDS, SHOWN, Findings, calibration_error
 from metakd.report.lineage import score
 from metakd.report.summary import base_name, facts
 
@@ -58,6 +58,7 @@ def models(findings: Findings) -> dict[str, dict[str, Any]]:
 
 def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
     own = findings.results["domains"][domain][model]
+    tenths = findings.calibration(model, domain)
     wrong, apart = findings.mistakes(model, domain), findings.disagreements(model, domain)
     return {
         "title": f"{KINDS[model]}, {domain}",
@@ -68,8 +69,8 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
             ("One text", "{median:.1f} ms, 95 of 100 within {p95:.1f} ms".format(**own["latency_ms"])),
         ],
         "confusion": findings.confusion(model, domain),
-        "calibration": findings.calibration(model, domain),
-        "calibration_error": findings.calibration_error(model, domain),
+        "calibration": tenths,
+        "calibration_error": calibration_error(tenths),
         "mistakes": {"count": len(wrong), "shown": [row["id"] for row in wrong[:SHOWN]]},
         "disagreements": {"count": len(apart), "shown": [row["id"] for row in apart[:SHOWN]]},
     }
@@ -108,7 +109,7 @@ def _teacher(findings: Findings) -> dict[str, Any]:
         ("Domain loss", f"{settings['domain_loss']}, γ₁ = {settings['gamma1']:g}"),
         ("Instance weights", settings["weights"]),
     ]
-    if probe := findings.manifest("meta_teacher").get("domain_probe"):
+    if probe := findings.domain_probe:
         told = "from E(x) {pooled:.0%} of the time, from h {representation:.0%}, by chance {chance:.0%}".format(**probe)
         known.append(("Domain can be told", told))
     opened = [f"meta_teacher:{domain}" for domain in findings.domains]

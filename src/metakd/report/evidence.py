@@ -11,6 +11,8 @@ import numpy as np
 from metakd.report.canvas import Picture, picture
 from metakd.report.facts import Findings
 
+MANY = 8  # domains, whose names would run into each other if they slanted
+
 
 def transfer(findings: Findings) -> Picture:
     """What a model that has learnt from the labels of one domain alone is worth on another."""
@@ -19,7 +21,8 @@ def transfer(findings: Findings) -> Picture:
         for domain, own in findings.results.get("transfer", {}).items()
         for other, share in own.items()
     ]
-    place = alt.Chart().encode(x=alt.X("scored on:N", axis=alt.Axis(labelAngle=-40)), y=alt.Y("learnt from:N"))
+    slant = alt.Axis(labelAngle=-40 if len(findings.domains) <= MANY else -90)
+    place = alt.Chart().encode(x=alt.X("scored on:N", axis=slant), y=alt.Y("learnt from:N"))
     cells = place.mark_rect().encode(
         color=alt.Color("accuracy:Q", scale=alt.Scale(scheme="blues"), legend=None),
         tooltip=["learnt from:N", "scored on:N", "accuracy:Q"],

@@ -59,8 +59,9 @@ class Findings:
             ) from None
         except ValueError as error:
             raise InputError(f"{folder}: results are torn ({error}); `metakd evaluate {folder}` writes them") from None
-        found = _read_experiments(experiments) if experiments else {}
-        return cls(folder, read_run(folder), results, corpus, rows, found)
+        run = read_run(folder)
+        found = _read_experiments(experiments, run["data_fingerprint"]) if experiments else {}
+        return cls(folder, run, results, corpus, rows, found)
 
     def ordered(self) -> Findings:
         """The same with its rows by domain and id, so that rows of two runs can be paired."""
@@ -86,6 +87,12 @@ class Findings:
 
     def student(self, domain: str) -> Mapping[str, Any]:
         return self.manifest("students", folder_name(domain))
+
+    @property
+    def domain_probe(self) -> Mapping[str, float]:
+        """How often a linear model tells the domain from the teacher's vectors; empty where that was not measured."""
+        found = self.manifest("meta_teacher").get("domain_probe") or {}
+        return found if None not in found.values() else {}
 
     @cached_property
     def by_domain(self) -> dict[str, list[Mapping[str, Any]]]:
@@ -122,20 +129,18 @@ class Findings:
 
     def calibration(self, model: str, domain: str) -> list[dict[str, float]]:
         """By confidence, in tenths: how many examples, how sure the model was, and how often right."""
-        said = [(row["models"][model][1], row["models"][model][0] == row["label"]) for row in self.of(model, domain)]
-        found = []
-        for place in range(BINS):
-            own = [(sure, right) for sure, right in said if min(int(sure * BINS), BINS - 1) == place]
-            if own:
-                sure, right = np.mean(own, axis=0)
-                found.append({"examples": len(own), "confidence": float(sure), "accuracy": float(right)})
-        return found
-
-    def calibration_error(self, model: str, domain: str) -> float:
-        """Expected calibration error: how far confidence and accuracy lie apart in a tenth, over all examples."""
-        tenths = self.calibration(model, domain)
-        apart = sum(own["examples"] * abs(own["confidence"] - own["accuracy"]) for own in tenths)
-        return float(apart / sum(own["examples"] for own in tenths))
+        own = self.of(model, domain)
+        sure = np.array([row["models"][model][1] for row in own])
+        right = np.array([row["models"][model][0] == row["label"] for row in own])
+        tenths = np.minimum((sure * BINS).astype(int), BINS - 1)
+        return [
+            {
+                "examples": int((tenths == tenth).sum()),
+                "confidence": float(sure[tenths == tenth].mean()),
+                "accuracy": float(right[tenths == tenth].mean()),
+            }
+            for tenth in np.unique(tenths)
+        ]
 
     def mistakes(self, model: str, domain: str) -> list[Mapping[str, Any]]:
         """The most confident first."""
@@ -172,8 +177,8 @@ class Findings:
         return [KINDS[name] for name in others if row["models"][name][0] == said]
 
 
-def _read_experiments(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """Results of the experiments in DRAWN that a folder has; InputError where it has none of them."""
+def _read_experiments(folder: Path, data: str) -> dict[str, Mapping[str, Any]]:
+    """Results of the experiments in DRAWN that a folder has; InputError where it has none, or any of other data."""
     found = {}
     for name in DRAWN:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -182,6 +187,14 @@ def _read_experiments(folder: Path) -> dict[str, Mapping[str, Any]]:
                 found[name]["students"]
             except (ValueError, LookupError, TypeError):
                 raise InputError(f"{folder / name}.json: not what `metakd experiment {name}` writes") from None
+            if found[name].get("data_fingerprint", data) != data:
+                raise InputError(f"{folder / name}.json: of other data than the run, so they are not drawn together")
     if not found:
         raise InputError(f"--experiments {folder}: none of {', '.join(DRAWN)} has ended here")
     return found
+
+
+def calibration_error(tenths: Sequence[Mapping[str, float]]) -> float:
+    """Expected calibration error: how far confidence and accuracy lie apart in a tenth, over all examples."""
+    apart = sum(own["examples"] * abs(own["confidence"] - own["accuracy"]) for own in tenths)
+    return float(apart / sum(own["examples"] for own in tenths))

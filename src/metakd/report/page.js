@@ -35,6 +35,7 @@ async function draw() {
 }
 
 function fitToPlane() {
+  if (window.matchMedia("print").matches) return network; // on paper the picture shrinks as it is
   return network.width(plane.clientWidth).height(plane.clientHeight);
 }
 

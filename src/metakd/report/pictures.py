@@ -45,14 +45,16 @@ def _accuracy_against(findings: Findings, cost: str, unit: str) -> Picture:
             own = models[model]
             value = own["latency_ms"]["median"] if cost == "latency" else own["bytes"] / 1e6
             score = round(100 * own["accuracy"], 1)
-            rows.append({"model": KINDS[model], "domain": domain, unit: round(value, 2), "accuracy": score})
+            rows.append({"model": KINDS[model], "domain": domain, unit: float(f"{value:.3g}"), "accuracy": score})
     means = sum(len(models) for models in average.values())
     drawn = [row | {"mean": len(rows) - place <= means} for place, row in enumerate(rows)]
     own, mean = (alt.Chart().transform_filter(alt.datum.mean == whether) for whether in (False, True))
     marks = own.mark_point(filled=True, size=60, opacity=0.65)
     if len(findings.domains) <= FEW_SHAPES:
         marks = marks.encode(shape=alt.Shape("domain:N", title="domain"))
-    found = marks + mean.mark_point(filled=True, size=220, shape="diamond", stroke="var(--ink)", strokeWidth=1.5)
+    found = alt.layer(marks)
+    if means:
+        found += mean.mark_point(filled=True, size=220, shape="diamond", stroke="var(--ink)", strokeWidth=1.5)
     ticks = alt.Axis(values=COSTLY, format="~g")
     chart = found.encode(
         x=alt.X(f"{unit}:Q", scale=alt.Scale(type="log", nice=False, padding=14), title=unit, axis=ticks),
@@ -176,8 +178,7 @@ def _maps(findings: Findings) -> list[Picture]:
 
 def _parting(findings: Findings) -> str:
     """How far domains part in the teacher's h."""
-    probe = findings.manifest("meta_teacher").get("domain_probe")
-    if not probe:
+    if not (probe := findings.domain_probe):
         return "Domains may part or mix."
     return "A linear model tells the domain by h {representation:.0%} of the time, by chance {chance:.0%}.".format(
         **probe

@@ -67,7 +67,7 @@ def cautions(findings: Findings) -> list[str]:
         found.append(
             f"Established means p below {1 - LEVEL:.2f}, paired over the {scored:,} scored examples and raised for "
             f"{others} comparison{'s' if others > 1 else ''} (Holm). It speaks of other examples of these domains for "
-            f"seed {findings.run['settings']['seed']} alone; of other seeds, “metakd experiment” does."
+            f"seed {findings.run['settings']['seed']} alone; of other seeds, `metakd experiment` does."
         )
     if results["split"] == "dev":
         found.append("There is no test split, so all scores are on dev: choose nothing by them that you then report.")
