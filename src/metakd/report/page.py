@@ -41,9 +41,8 @@ def render(findings: Findings, texts: bool) -> str:
     from metakd.report.network import specification
     from metakd.report.pictures import calibration_picture, pictures
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PIECES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    loader = jinja2.FileSystemLoader(PIECES)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     drawn, (nodes, edges), opened = pictures(findings), graph(findings), models(findings)
     known = {
         "network": specification(nodes, edges),
@@ -56,8 +55,9 @@ def render(findings: Findings, texts: bool) -> str:
         "examples": examples(findings, opened, texts),
     }
     scripts = [bundle.javascript_bundle().replace("</script", "<\\/script"), (PIECES / "page.js").read_text("utf-8")]
+    markup, template = jinja2.utils.markupsafe.Markup, environment.get_template("page.html.j2")
     return str(
-        environment.get_template("page.html.j2").render(
+        template.render(
             title=findings.folder.resolve().name,
             sentences=sentences(findings),
             cautions=cautions(findings),
@@ -72,8 +72,8 @@ def render(findings: Findings, texts: bool) -> str:
             doubts=2 * SHOWN,
             texts=texts,
             known=known,
-            style=jinja2.utils.markupsafe.Markup((PIECES / "style.css").read_text("utf-8")),
-            scripts=[jinja2.utils.markupsafe.Markup(script) for script in scripts],
+            style=markup((PIECES / "style.css").read_text("utf-8")),
+            scripts=[markup(script) for script in scripts],
             digests=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
         )
     )
