@@ -1,8 +1,9 @@
 """How long a report takes to draw up and to open, and how large it is: a finished run's, and one of 16 domains.
 
     python benchmarks/report.py runs/demo
+    python benchmarks/report.py runs/demo --pictures docs
 
-Opens each page in Chromium, and writes benchmarks/results/report.json.
+Opens each page in Chromium, and writes benchmarks/results/report.json; --pictures takes those of docs/ instead.
 """
 
 import argparse
@@ -93,17 +94,31 @@ def measure(browser: Browser, folder: Path) -> dict[str, Any]:
     }
 
 
+def take_pictures(browser: Browser, report: Path, folder: Path) -> None:
+    """By day from the top, by night from the graph on."""
+    for scheme, part in (("light", "header"), ("dark", "#network")):
+        page = browser.new_page(viewport={"width": 1100, "height": 1400}, color_scheme=scheme)
+        page.goto(report.as_uri())
+        page.wait_for_selector("html[data-drawn]")
+        page.eval_on_selector(part, "(place) => place.scrollIntoView()")
+        page.screenshot(path=folder / f"report-{scheme}.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run")
-    run = parser.parse_args().run
+    parser.add_argument("--pictures", type=Path, help="folder that the pictures go to")
+    asked = parser.parse_args()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as parent, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        found["as it is"] = measure(browser, run)
+        if asked.pictures:
+            take_pictures(browser, write_report(asked.run).absolute(), asked.pictures)
+            return
+        found["as it is"] = measure(browser, asked.run.absolute())
         for domains, examples in ((16, 10_000), (16, 100_000), (64, 10_000)):
             name = f"{domains} domains, {examples:,} scored examples"
-            enlarge(run, Path(parent) / name, domains, examples)
+            enlarge(asked.run, Path(parent) / name, domains, examples)
             found[name] = measure(browser, Path(parent) / name)
         busy = [round(load, 1) for load in os.getloadavg()]  # of the machine, in the last 1, 5 and 15 minutes
         found |= {"browser": f"Chromium {browser.version}", "load": busy, "environment": environment()}

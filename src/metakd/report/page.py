@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from metakd.artifacts import write_text
 from metakd.errors import require
@@ -43,16 +44,11 @@ def render(findings: Findings, texts: bool) -> str:
 
     loader = jinja2.FileSystemLoader(PIECES)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    drawn, (nodes, edges), opened = pictures(findings), graph(findings), models(findings)
-    known = {
+    drawn, (nodes, edges) = pictures(findings), graph(findings)
+    known = _known(findings, texts) | {
         "network": specification(nodes, edges),
         "pictures": {picture.name: picture.specification for picture in drawn},
         "calibration": calibration_picture(),
-        "labels": findings.labels,
-        "kinds": KINDS,
-        "models": opened,
-        "nodes": node_details(findings, texts),
-        "examples": examples(findings, opened, texts),
     }
     scripts = [bundle.javascript_bundle().replace("</script", "<\\/script"), (PIECES / "page.js").read_text("utf-8")]
     markup, template = jinja2.utils.markupsafe.Markup, environment.get_template("page.html.j2")
@@ -77,6 +73,18 @@ def render(findings: Findings, texts: bool) -> str:
             digests=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
         )
     )
+
+
+def _known(findings: Findings, texts: bool) -> dict[str, Any]:
+    """What the script shows once something is pressed."""
+    opened = models(findings)
+    return {
+        "labels": findings.labels,
+        "kinds": KINDS,
+        "models": opened,
+        "nodes": node_details(findings, texts),
+        "examples": examples(findings, opened, texts),
+    }
 
 
 def markdown(findings: Findings) -> str:

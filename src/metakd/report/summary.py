@@ -86,7 +86,7 @@ def told_points(found: Mapping[str, Any]) -> str:
 
 
 def _chance(p: float) -> str:
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    return f"p\u00a0=\u00a0{p:.3f}" if p >= 0.001 else "p\u00a0<\u00a00.001"  # not to be parted at a line's end
 
 
 def _size(average: Mapping[str, Any]) -> str:
