@@ -188,7 +188,8 @@ def test_runs_are_compared_on_the_same_examples(finished_run: Path, metakd: Call
     assert "| `seed` | 0 | 7 |" in out  # and no other setting
     assert out.count("| `") == 1
     assert "| MB of a student |" in out
-    (other / "predictions.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+    fewer = "".join(json.dumps(row) + "\n" for row in (rows[0], rows[-1]))  # one of each domain
+    (other / "predictions.jsonl").write_text(fewer, encoding="utf-8")
     with pytest.raises(InputError, match="scored on the same examples"):
         compare_runs([finished_run, other])
 
@@ -201,6 +202,27 @@ def test_a_folder_without_a_finished_run_is_refused(
     assert code == 2
     assert "metakd evaluate" in err
     assert "Traceback" not in err
+
+
+def test_files_that_do_not_belong_together_are_refused_in_one_message(
+    finished_run: Path, metakd: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "torn"
+    shutil.copytree(finished_run, folder)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    del results["domains"]["kitchen"], results["split"]
+    write_json(folder / "results.json", results)
+    write_json(folder / "corpus.json", [])
+    code, _, err = metakd("report", folder)
+    told = " ".join(err.split())
+    assert code == 2
+    assert "results.json: no split" in told
+    assert "corpus.json: no terms" in told
+    assert "domain 'kitchen' is not in both files" in told
+    (folder / "predictions.jsonl").write_text("[]\n", encoding="utf-8")
+    code, _, err = metakd("report", folder)
+    assert code == 2
+    assert "1 lines are no scored examples" in " ".join(err.split())
 
 
 def test_markdown_for_a_pull_request(finished_run: Path, metakd: Callable[..., Any]) -> None:

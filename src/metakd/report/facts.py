@@ -30,6 +30,9 @@ DRAWN = ("main", "unseen", "scarce-5", "scarce-20", "scarce-all-5", "scarce-all-
 SURE = 0.9  # confidence from which a teacher that contradicts a label casts doubt on the label
 SHOWN = 10  # examples of each kind under a model
 BINS = 10  # of confidence
+RESULTS = ("average", "domains", "environment", "seconds", "split")  # what is needed of results.json,
+CORPUS = ("findings", "maps", "rows", "similarity", "terms", "turning")  # of corpus.json,
+ROW = ("domain", "id", "label", "models", "texts")  # and of each line of predictions.jsonl
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Findings:
         except ValueError as error:
             raise InputError(f"{folder}: results are torn ({error}); `metakd evaluate {folder}` writes them") from None
         run = read_run(folder)
+        if faults := _missing(results, corpus, rows):
+            raise InputError.collect(f"{folder} is not whole; `metakd evaluate {folder}` writes it anew", faults)
         found = _read_experiments(experiments, run["data_fingerprint"]) if experiments else {}
         return cls(folder, run, results, corpus, rows, found)
 
@@ -175,6 +180,17 @@ class Findings:
         said = row["models"]["meta_teacher"][0]
         others = [name for name in self.models if name in row["models"] and name != "meta_teacher"]
         return [KINDS[name] for name in others if row["models"][name][0] == said]
+
+
+def _missing(results: Any, corpus: Any, rows: Sequence[Any]) -> list[str]:
+    """What a report is drawn from and these files lack."""
+    needed = {"results.json": (results, RESULTS), CORPUS_FILE: (corpus, CORPUS)}
+    faults = [f"{name}: no {key}" for name, (found, keys) in needed.items() for key in keys if key not in found]
+    strange = sum(not isinstance(row, Mapping) or not set(ROW) <= set(row) for row in rows)
+    if strange:
+        return [*faults, f"{PREDICTIONS_FILE}: {strange} lines are no scored examples"]
+    unknown = {row["domain"] for row in rows} ^ set(results.get("domains", ()) if isinstance(results, Mapping) else ())
+    return faults + [f"{PREDICTIONS_FILE}: domain {domain!r} is not in both files" for domain in sorted(unknown)]
 
 
 def _read_experiments(folder: Path, data: str) -> dict[str, Mapping[str, Any]]:
