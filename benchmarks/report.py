@@ -96,7 +96,7 @@ def measure(browser: Browser, folder: Path) -> dict[str, Any]:
 
 def take_pictures(browser: Browser, report: Path, folder: Path) -> None:
     """By day from the top, by night from the graph on."""
-    for scheme, part in (("light", "header"), ("dark", "#network")):
+    for scheme, part in (("light", "html"), ("dark", "#network")):
         page = browser.new_page(viewport={"width": 1100, "height": 1400}, color_scheme=scheme)
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-drawn]")

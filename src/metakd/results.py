@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,8 +45,7 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 
 def escaped(text: str) -> str:
     """Text that stays one cell of a Markdown table, and text, whatever is in it."""
-    flat = " ".join(text.split())
-    return html.escape(flat, quote=False).replace("|", "\\|")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())).replace("|", "\\|")
 
 
 def rich_table(results: Mapping[str, Any]) -> Table:

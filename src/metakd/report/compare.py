@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metakd import comparison
+from metakd.checkpoints import public_name
 from metakd.comparison import compare, summary, table
 from metakd.errors import InputError
 from metakd.report.facts import Findings
@@ -35,7 +36,7 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
         raise InputError("compare: intervals need two scored examples of a domain")
     return {
         "experiment": "compare",
-        "data": first.run["data"],
+        "data": public_name(first.run["data"] or "tables in memory"),
         "split": first.results["split"],
         "examples": {domain: own.shape[1] for domain, own in rights[first_name].items()},
         "seeds": sorted({run.run["settings"]["seed"] for run in runs.values()}),
@@ -68,7 +69,8 @@ def markdown(found: Mapping[str, Any]) -> str:
     for cost, told in {"MB": "MB of a student", "ms": "ms for one text", "minutes": "minutes of work"}.items():
         lines.append([told, *(f"{found['costs'][name][cost]:.1f}" for name in names)])
     lines += [[f"`{key}`", *(escaped(own[name]) for name in names)] for key, own in found["settings"].items()]
-    return comparison.markdown(found) + "\nWhat they cost, and the settings that differ:\n\n" + table(lines)
+    told = "\nEach run has one seed, so ± is 0. What they cost, and the settings that differ:\n\n"
+    return comparison.markdown(found) + told + table(lines)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -34,10 +34,9 @@ def transfer(findings: Findings) -> Picture:
         color=alt.condition(alt.datum.accuracy > middle, alt.value("white"), alt.value("black")),
     )
     told = "Percent right of each domain's examples, by the fine-tuned rival of one domain, which has read no other."
-    if asked := findings.results.get("transfer_examples"):
-        told += (
-            f" Each asked up to {asked} examples: {_reach(middle / 100, asked):.0f} points either way may be chance."
-        )
+    if rows and (most := findings.results.get("transfer_examples")):
+        asked = min(most, *map(len, findings.by_domain.values()))
+        told += f" Each was asked {asked} or more: {_reach(middle / 100, asked):.0f} points either way may be chance."
     return picture("transfer", "What passes between domains", told, cells + words, rows)
 
 

@@ -92,7 +92,7 @@ def markdown(findings: Findings) -> str:
     against = [f"- students minus {KINDS[name]}: {told_points(found)}" for name, found in findings.against.items()]
     told = [
         escaped(" ".join(sentences(findings))),
-        markdown_table(findings.results),
+        markdown_table(findings.results).rstrip(),
         "\n".join(against),
         *cautions(findings),
     ]
