@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metakd.answers import transfer_between
-from metakd.artifacts import write_json
+from metakd.artifacts import environment, write_json
 from metakd.errors import InputError
 from metakd.report import lineage
 from metakd.report.compare import compare_runs
@@ -82,6 +82,13 @@ def test_the_summary_claims_no_more_than_the_test_does(finished_run: Path, mean:
     vars(findings)["against"] = {"meta_teacher": gain, "fine_tuned": gain, "tfidf": gain}
     assert sentences(findings)[1].startswith(said)
     assert f"p\u00a0=\u00a0{p:.3f}" in sentences(findings)[1]
+
+
+def test_a_command_is_kept_as_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/bin/metakd", "run", "--data", "my reviews", "--seed", "1"])
+    assert environment()["command"] == "metakd run --data 'my reviews' --seed 1"
+    monkeypatch.setattr("sys.argv", ["/lib/metakd/__main__.py", "demo"])
+    assert environment()["command"] == "python -m metakd demo"
 
 
 def test_the_command_names_no_folder_that_leads_to_its_files(finished_run: Path) -> None:

@@ -158,8 +158,15 @@ def environment() -> dict[str, Any]:
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "commit": _commit(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
     }
+
+
+def _command() -> str:
+    """As it is typed in a shell."""
+    script = Path(sys.argv[0])
+    program = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def _commit() -> str | None:
