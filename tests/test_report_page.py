@@ -230,7 +230,7 @@ def test_what_a_run_lacks_is_said_and_nothing_warns(
     text = page.inner_text("body")
     assert "one teacher of one domain" in text
     assert "is not known: none was trained" in text
-    assert "They are joined by nothing" in text
+    assert "No lines join domains" in text
     assert "None: what tells a domain shows only beside another one." in text
     assert page.locator("#transfer").count() == 0
     assert page.locator("#scores .averages").count() == 0

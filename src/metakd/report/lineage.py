@@ -108,7 +108,7 @@ def widths(findings: Findings) -> str:
     """What the thinnest and the thickest of the edges between domains stand for."""
     values = [value for _, _, value, _ in between_domains(findings)]
     if not values:
-        return "They are joined by nothing, since neither was measured."
+        return "No lines join domains: there is one alone, or nothing was measured between them."
     if findings.results.get("transfer"):
         what = "how good a rival trained on the one is on the other, as a share of what that one's own rival is"
         least, most = (f"{100 * value:.0f} percent" for value in (min(values), max(values)))

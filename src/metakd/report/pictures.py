@@ -58,7 +58,7 @@ def _accuracy_against(findings: Findings, cost: str, unit: str) -> Picture:
     ticks = alt.Axis(values=COSTLY, format="~g")
     chart = found.encode(
         x=alt.X(f"{unit}:Q", scale=alt.Scale(type="log", nice=False, padding=14), title=unit, axis=ticks),
-        y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, padding=8), title="accuracy, percent"),
+        y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, nice=False, padding=10), title="accuracy, percent"),
         color=_kinds(),
         tooltip=["model:N", "domain:N", f"{unit}:Q", "accuracy:Q"],
     )
