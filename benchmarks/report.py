@@ -122,7 +122,11 @@ def main() -> None:
             enlarge(asked.run, Path(parent) / name, domains, examples)
             found[name] = measure(browser, Path(parent) / name)
         busy = [round(load, 1) for load in os.getloadavg()]  # of the machine, in the last 1, 5 and 15 minutes
-        found |= {"browser": f"Chromium {browser.version}", "load": busy, "environment": environment()}
+        found |= {
+            "browser": f"Chromium {browser.version}",
+            "load": busy,
+            "environment": {**environment(), "command": "benchmarks/report.py runs/demo"},
+        }
         browser.close()
     write_json(RESULT, found)
     print(json.dumps(found, indent=2))
