@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint docs install
+.PHONY: demo test test-all lint docs install
 
 demo: install  ## four small models of the reviews that come with metakd, and a table of what they lost and won
 	$(BIN)/metakd demo --resume --output runs/demo
 
 test: install
 	$(BIN)/pytest --numprocesses logical
+
+test-all: install  ## the slow ones too: twenty runs killed, twenty asked to stop
+	$(BIN)/pytest --numprocesses logical -m "slow_all or not slow_all"
 
 lint: install
 	$(BIN)/ruff check .

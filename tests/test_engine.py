@@ -1,6 +1,8 @@
 """Training: it learns, repeats bit for bit, and goes on from a checkpoint as if it had never stopped."""
 
 import copy
+import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from conftest import toy_examples
-from metakd import engine, passes
+from metakd import engine, passes, resuming
 from metakd.batching import Collator, Encoded, encode
 from metakd.config import Settings
 from metakd.encoders import forward, load_encoder, load_tokenizer, set_dropout
@@ -66,41 +68,63 @@ def test_two_runs_are_identical(checkpoint: Callable[..., Path], tmp_path: Path)
     assert same(*learners)
 
 
+def save_every_update(monkeypatch: pytest.MonkeyPatch, seconds: int = 0) -> None:
+    monkeypatch.setattr(resuming, "CHECKPOINT_SECONDS", seconds)
+    monkeypatch.setattr(resuming, "LARGEST_SHARE", math.inf)
+
+
+def _logging_every_third(arguments: Callable[..., Any]) -> Callable[..., Any]:
+    """Twelve updates, logged after 3, 6, 9 and 12: the sums of the tenth are in the checkpoint alone."""
+
+    def changed(*given: Any) -> Any:
+        made = arguments(*given)
+        made.logging_steps = 3
+        return made
+
+    return changed
+
+
 class _Stop(TrainerCallback):
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.epoch >= 2:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 10:
             raise KeyboardInterrupt
 
 
 def test_resumed_training_ends_where_the_unbroken_one_does(
     checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in the third of three epochs, with dropout on; a torn checkpoint beside the whole ones is ignored."""
+    """Stopped within the third of three epochs, with dropout on, in weights and in the log, losses that were summed
+    before the stop included; torn checkpoints beside the whole ones are ignored: one without a manifest, one cut short.
+    """
     unbroken, broken, resumed = (learner_of(checkpoint()) for _ in range(3))
     features, plan = features_of(checkpoint()), plan_of(tmp_path / "broken")
-    engine.fit(unbroken, features, Collator(0), plan_of(tmp_path / "unbroken"))
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(engine, "_arguments", _logging_every_third(engine._arguments))
+    log = engine.fit(unbroken, features, Collator(0), plan_of(tmp_path / "unbroken"))
+    save_every_update(monkeypatch)
     with monkeypatch.context() as patch:
         ticks = engine._Ticks
         patch.setattr(engine, "_Ticks", type("Stopping", (_Stop, ticks), {}))
         with pytest.raises(KeyboardInterrupt):
             engine.fit(broken, features, Collator(0), plan)
-    torn = tmp_path / "broken" / "checkpoint-11"
-    torn.mkdir()
-    (torn / "model.safetensors").write_bytes(b"torn")
-    assert sorted(p.name for p in (tmp_path / "broken").iterdir()) == ["checkpoint-11", "checkpoint-4", "checkpoint-8"]
+    kept = tmp_path / "broken"
+    assert sorted(p.name for p in kept.iterdir()) == ["checkpoint-10", "checkpoint-9"]
+    for name in ("checkpoint-11", "checkpoint-12"):
+        shutil.copytree(kept / "checkpoint-9", kept / name)
+    (kept / "checkpoint-11" / "manifest.json").unlink()
+    with (kept / "checkpoint-12" / "optimizer.pt").open("r+b") as file:
+        file.truncate(100)
     before = copy.deepcopy(resumed.state_dict())
-    engine.fit(resumed, features, Collator(0), plan)
+    assert engine.fit(resumed, features, Collator(0), plan) == log
     assert same(resumed, unbroken)
     assert not all(torch.equal(value, before[name]) for name, value in resumed.state_dict().items())
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [(0, ["checkpoint-12", "checkpoint-8"]), (1000, [])])
+@pytest.mark.parametrize(("seconds", "kept"), [(0, ["checkpoint-11", "checkpoint-12"]), (1000, [])])
 def test_checkpoints_are_kept_where_they_save_enough_work(
     checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, kept: list[str]
 ) -> None:
     """A finished stage that has one is loaded and not trained again; without one, it is trained to the same weights."""
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", seconds)
+    save_every_update(monkeypatch, seconds)
     first, again = learner_of(checkpoint()), learner_of(checkpoint())
     engine.fit(first, features_of(checkpoint()), Collator(0), plan_of(tmp_path))
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == kept

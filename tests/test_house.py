@@ -8,8 +8,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "metakd"
 FLOORS = [
-    ["errors", "progress", "hardware"],
-    ["artifacts"],
+    ["errors", "progress", "hardware", "stops", "lacks"],
+    ["artifacts", "locks"],
     ["cards"],
     ["losses"],
     ["prototypes"],
@@ -19,7 +19,7 @@ FLOORS = [
     ["domains", "overview"],
     ["attention", "batching", "checkpoints", "linear"],
     ["doctor", "inspection"],
-    ["embeddings", "encoders", "tracking", "windows"],
+    ["embeddings", "encoders", "resuming", "tracking", "windows"],
     ["meta_teacher", "students", "vocabulary"],
     ["teacher_cache"],
     ["methods.base"],
@@ -33,8 +33,9 @@ FLOORS = [
     ["corpus"],
     ["scoring"],
     ["distillation"],
-    ["export", "pipeline", "planning"],
-    ["fit"],
+    ["planning"],
+    ["export", "pipeline"],
+    ["fit", "reproducing"],
     ["comparison", "grids"],
     ["cells"],
     ["experiments"],

@@ -1,6 +1,7 @@
 """The teacher learns from the quiz: its gradient is the true one, its folder stays, nobody trains on the questions."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from conftest import WORDS, as_row, toy_examples, write_rows
-from metakd import InputError, Settings, engine, losses, pipeline
+from metakd import InputError, Settings, engine, losses, pipeline, resuming
 from metakd.artifacts import read_manifest
 from metakd.batching import Batch, Collator, encode, endless_batches
 from metakd.domains import hold_out
@@ -292,7 +293,8 @@ def test_a_lesson_with_a_quiz_keeps_no_checkpoints_and_begins_anew(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the second lesson's last update, and gone on with: the same weights as without a stop."""
-    monkeypatch.setattr(engine, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(resuming, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(resuming, "LARGEST_SHARE", math.inf)
     whole, torn = (
         open_run(tmp_path / name, toy_data, checkpoint(), method="metadistil", rival=False, weights="none")
         for name in ("whole", "torn")

@@ -1,5 +1,6 @@
 """The whole story on tiny models: what each step leaves, and that nothing is read that should not be."""
 
+import errno
 import json
 import math
 import shutil
@@ -14,7 +15,7 @@ from transformers import pipeline as hugging_face_pipeline
 import metakd
 from conftest import FAST, as_row, toy_examples, write_rows
 from metakd import CheckError, InputError, Run, Settings, checks, pipeline, scoring
-from metakd.artifacts import is_done, read_manifest, read_run
+from metakd.artifacts import is_done, read_manifest, read_run, seal
 from metakd.examples import read_examples
 
 TINY = {
@@ -68,10 +69,14 @@ def test_vectors_that_the_disk_has_no_room_for_are_refused_before_they_are_made(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = open_run(tmp_path / "run", toy_data, checkpoint())
-    monkeypatch.setattr(pipeline, "free_disk", lambda _: 10)
-    with pytest.raises(InputError, match="GB of disk"):
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "reserve", full)
+    with pytest.raises(OSError, match="No space left"):
         pipeline.weigh(run)
-    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+    assert {path.name for path in run.folder.iterdir()} == {"run.json", "run.lock"}
 
 
 def test_a_run_that_was_stopped_while_the_rival_learnt_leaves_no_memory_behind(
@@ -181,6 +186,9 @@ def test_a_students_score_reads_the_students_weights(finished_run: Path, tmp_pat
     shutil.copytree(finished_run, folder)
     weights = folder / "students" / "books" / "model.safetensors"
     save_file({k: torch.zeros_like(v) for k, v in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    manifest = read_manifest(weights.parent)
+    assert manifest is not None
+    seal(weights.parent, {name: value for name, value in manifest.items() if name != "files"})
     found = scoring.evaluate_file(folder, toy_data / "test.jsonl", tmp_path / "scores.json")
     before = json.loads((finished_run / "results.json").read_text())
     assert found["domains"]["books"]["student"]["accuracy"] == 0.5
@@ -222,7 +230,7 @@ def test_steps_out_of_order_name_the_one_that_is_missing(
         pipeline.teach(run)
     with pytest.raises(InputError, match="metakd teach"):
         pipeline.distill(run, "books")
-    assert {p.name for p in run.folder.iterdir()} <= {"run.json", "students", "meta_teacher"}
+    assert {p.name for p in run.folder.iterdir()} <= {"run.json", "run.lock", "students", "meta_teacher"}
     assert not list(run.folder.rglob("manifest.json"))
 
 
@@ -297,6 +305,22 @@ def test_one_domain_pairs_no_test_split_and_odd_names(checkpoint: Callable[..., 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "run"]
 
 
+def test_a_model_that_is_not_what_its_manifest_says_is_not_scored_but_made_anew(
+    finished_run: Path, tmp_path: Path, toy_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished_run, folder)
+    weights = folder / "students" / "books" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    described = read_run(folder)
+    run = Run.assemble(folder, Settings.build(described["settings"]), Path(described["data"]))
+    with pytest.raises(InputError, match=r"student is missing for books; `metakd run --resume"):
+        scoring.evaluate(run)
+    assert "books counts as unfinished: not what its manifest says: model.safetensors" in caplog.text
+    assert not is_done(weights.parent, run.distill_fingerprint("meta_kd", "books"))
+    assert not (folder / "manifest.json").exists()
+
+
 def test_a_run_without_all_its_students_is_not_scored(finished_run: Path, tmp_path: Path, toy_data: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(finished_run, folder)
@@ -320,7 +344,7 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_trained(
     write_rows(data / "dev.jsonl", [as_row(e) for e in toy_examples(8, 1, "dev") if e.domain == "books"])
     with pytest.raises(InputError, match="dev has no rows of kitchen"):
         pipeline.run_all(open_run(tmp_path / "run", data, checkpoint()))
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json"}
 
 
 def test_another_base_in_the_same_folder_is_noticed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from metakd.errors import InputError
-from metakd.hardware import processor_name
+from metakd.hardware import machine
+from metakd.progress import notice
 
 MANIFEST, RUN_FILE = "manifest.json", "run.json"
 RECORDED_PACKAGES = (
@@ -35,18 +37,22 @@ RECORDED_PACKAGES = (
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `path` so that it holds all of `text` or what it held before."""
+    """Write `path` so that it holds all of `text` or what it held before, whenever the machine stops."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
+        temporary.write_text(text, encoding="utf-8")
+        put(temporary, path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Let a whole file or folder take its place, for good: on disk before it is renamed, and its name after it."""
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -65,20 +71,34 @@ def step_folder(folder: Path, step: str, fingerprint: str, facts: Mapping[str, A
     started = datetime.now(UTC)
     try:
         yield temporary
+        head = {"step": step, "fingerprint": fingerprint, **facts, "started": started.isoformat(timespec="seconds")}
+        seconds = round((datetime.now(UTC) - started).total_seconds(), 1)
+        seal(temporary, {**head, "seconds": seconds, "environment": environment()})
+        shutil.rmtree(folder, ignore_errors=True)
+        put(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    manifest = {
-        "step": step,
-        "fingerprint": fingerprint,
-        **facts,
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
-        "environment": environment(),
-    }
-    write_json(temporary / MANIFEST, manifest)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+
+
+def seal(folder: Path, facts: Mapping[str, Any], names: Sequence[str] = ()) -> None:
+    """Put all files of the folder (or those of `names`) on disk, and after them a manifest with their checksums."""
+    found = [folder / name for name in names] or sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path for path in found if path.name != MANIFEST}
+    for path in {*files.values(), *(path.parent for path in files.values())}:
+        _sync(path)
+    write_json(folder / MANIFEST, {**facts, "files": {name: _digest_now(path) for name, path in files.items()}})
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    if path.is_dir() and os.name == "nt":  # Windows keeps names without being asked, and opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -90,13 +110,32 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) else None
 
 
-def is_done(folder: Path, expected: str) -> bool:
-    """Whether a step's result is there; InputError where it was made with other settings or data."""
+def changed_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Files of a finished step that are gone, or are no more what its manifest says."""
+    files = manifest.get("files")
+    if not isinstance(files, Mapping):
+        return [MANIFEST]
+    return [name for name, digest in files.items() if not _is(folder / name, digest)]
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and _digest_now(path) == digest
+
+
+def read_whole(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a step whose files are what it says, or None: it is unfinished, and a notice says why."""
     manifest = read_manifest(folder)
-    if manifest is None:
-        return False
-    if manifest.get("fingerprint") == expected:
-        return True
+    changed = changed_files(folder, manifest) if manifest else []
+    if changed:
+        notice(f"{folder} counts as unfinished: not what its manifest says: {', '.join(changed)}")
+    return None if changed else manifest
+
+
+def is_done(folder: Path, expected: str) -> bool:
+    """Whether a step's result is there, whole; InputError where it was made with other settings or data."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.get("fingerprint") == expected:
+        return read_whole(folder) is not None
     raise InputError(
         f"{folder} was made with other settings, data or base, or in another precision. Choose another --output, or "
         "delete that folder to have it made anew"
@@ -119,6 +158,15 @@ def free_disk(folder: Path) -> int:
     return shutil.disk_usage(nearest(folder)).free
 
 
+def reserve(path: Path, size: int) -> None:
+    """Make a file of `size` bytes that are really there, where the system can promise it; else OSError."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        elif size > free_disk(path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
 def nearest(folder: Path) -> Path:
     """The folder itself, or the closest one above it that is there."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -131,11 +179,13 @@ def fingerprint(*parts: Any) -> str:
 
 def digest_files(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
     """SHA-256 of each file of the folder that one of the patterns matches, by name."""
-    found = {}
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-        facts = path.stat()
-        found[path.name] = _digest(path.resolve(), facts.st_mtime_ns, facts.st_size)
-    return found
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return {path.name: _digest_now(path) for path in found}
+
+
+def _digest_now(path: Path) -> str:
+    facts = path.stat()
+    return _digest(path.resolve(), facts.st_mtime_ns, facts.st_size)
 
 
 @cache
@@ -155,8 +205,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
+        **machine(),
         "commit": _commit(),
         "command": _command(),
     }
@@ -169,15 +218,16 @@ def _command() -> str:
     return shlex.join([*program, *sys.argv[1:]])
 
 
+@cache
 def _commit() -> str | None:
-    """The commit of the source tree that this package runs from, if it runs from one."""
-    try:
-        return subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
+    """The commit of the clone that this package runs from, if it runs from one; '-dirty' where that was changed."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:  # an environment within somebody's repository is none of its files
+        for words in (
+            ["ls-files", "--error-unmatch", Path(__file__).name],
+            ["describe", "--always", "--dirty", "--abbrev=12"],
+        ):
+            done = subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,8 +27,10 @@ from metakd.cli_options import (
     with_settings,
 )
 from metakd.config import Settings, read_settings_file
-from metakd.errors import CheckError, InputError
+from metakd.errors import CheckError, InputError, going_on
+from metakd.lacks import lack
 from metakd.progress import console, notice, stdout
+from metakd.stops import Stopped, listening
 
 if TYPE_CHECKING:
     from metakd.runs import Run
@@ -95,12 +98,39 @@ def _assemble_all(
 
 
 def _run_all(assembled: Run, overwrite: bool) -> None:
-    from metakd.pipeline import run_all
+    from metakd.locks import only_one
+    from metakd.pipeline import clear, run_all
     from metakd.results import rich_table
 
     output = assembled.folder
-    stdout.print(rich_table(run_all((assembled.clear() if overwrite else assembled).begin())))
-    stdout.print(f"students: {output / 'students'}\nreport:   {cli_report.report_of(output)}", soft_wrap=True)
+    if overwrite:
+        clear(assembled)
+    with only_one(output), going_on(f"metakd run --output {shlex.quote(str(output))} --resume"):
+        stdout.print(rich_table(run_all(assembled.begin())))
+        stdout.print(f"students: {output / 'students'}\nreport:   {cli_report.report_of(output)}", soft_wrap=True)
+
+
+@app.command()
+def reproduce(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to repeat it. [default: DIR-reproduced]")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The run's data, if it has moved.")] = None,
+) -> None:
+    """Repeat a run from its manifest, and say whether it came out the same, bit for bit."""
+    load_library()
+    from metakd.reproducing import reproduce as repeat
+
+    place = output or folder.resolve().parent / f"{folder.resolve().name}-reproduced"
+    with going_on(f"metakd reproduce {shlex.quote(str(folder))} --output {shlex.quote(str(place))}"):
+        found = repeat(folder, place, data)
+    if not found.differences:
+        stdout.print(f"{place} is the same as {folder}, bit for bit: {', '.join(found.compared)}", soft_wrap=True)
+        return
+    elsewhere = [f"made elsewhere: {difference}" for difference in found.surroundings]
+    unlike = [f"{name}: {', '.join(own)}" for name, own in found.differences.items()]
+    raise CheckError("\n".join([f"{place} is not the same as {folder}", *unlike, *elsewhere]))
 
 
 @app.command()
@@ -135,10 +165,12 @@ def distill(
     """Third step: one student for each domain."""
     assembled = _assemble(output, data, config, given)
     from metakd import pipeline
+    from metakd.locks import refuse_beside_others
 
     strange = [name for name in domain or [] if name not in assembled.data.domains]
     if strange:
         raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
+    refuse_beside_others(output)
     chosen = domain or assembled.data.domains
     folders = pipeline.distill_all(assembled.begin(), chosen, [assembled.settings.method])
     for name, folder in zip(chosen, folders, strict=True):
@@ -212,17 +244,32 @@ def _open(output: Path, data: str | None, config: Path | None, given: dict[str, 
 
 
 def main() -> None:
-    """Entry point: errors that users can mend are one message and exit code 2, without a traceback."""
+    """Entry point: errors that users can mend are one message and exit code 2, without a traceback.
+
+    Code 1: a check failed, or the machine ran out of something; 128 and a signal's number: it stopped the command.
+    """
     handler = RichHandler(console=console, show_time=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    try:
-        app()
-    except (InputError, OSError) as error:
-        _fail(error, 2)
-    except CheckError as error:
-        _fail(error, 1)
+    with listening():
+        try:
+            app()
+        except Stopped as stop:
+            if not hasattr(stop, "__notes__"):
+                stop.add_note("The same command goes on with what is finished, or begins again.")
+            _fail(stop, str(stop), stop.exit_code)
+        except CheckError as error:
+            _fail(error, f"Error: {error}", 1)
+        except Exception as error:
+            if isinstance(error, InputError):
+                _fail(error, f"Error: {error}", 2)
+            if missing := lack(error):
+                _fail(error, f"Error: {missing}", 1)
+            if isinstance(error, OSError):
+                _fail(error, f"Error: {error}", 2)
+            raise
 
 
-def _fail(error: Exception, code: int) -> None:
-    console.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
+def _fail(error: BaseException, message: str, code: int) -> None:
+    told = [message, *getattr(error, "__notes__", ())]
+    console.print("\n".join(told), style="red", highlight=False, soft_wrap=True)
     sys.exit(code)

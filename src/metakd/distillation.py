@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
@@ -31,10 +29,11 @@ from metakd.encoders import (
 from metakd.errors import InputError
 from metakd.examples import Example
 from metakd.hardware import device
+from metakd.locks import alone
 from metakd.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup, Stage, has_teacher
-from metakd.progress import console, notice
+from metakd.progress import console
 from metakd.runs import EXTRAS_FILE, MODEL_FILES, Run
 from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 from metakd.teachers import load_teacher
@@ -89,9 +88,9 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
     lessons: list[Lesson] = []
     for method in methods:
         own = [Lesson.of(run, method, domain) for domain in dict.fromkeys(domains)]
-        missing = [lesson for lesson in own if not is_done(lesson.folder, lesson.mark)]
+        missing = [lesson for lesson in own if not _is_learnt(run, lesson)]
         start = Lesson.shared_by(run, method)
-        if missing and start is not None and not is_done(start.folder, start.mark):
+        if missing and start is not None and not _is_learnt(run, start):
             missing.insert(0, start)
         lessons += missing
     if any(has_teacher(METHODS[lesson.method]) for lesson in lessons):
@@ -157,8 +156,8 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
     with step_folder(folder, "remember", mark, facts) as partial:
         teacher = load_teacher(run)
         said = passes.teach_all(teacher, features, Collator(run.tokenizer.pad_token_id), spoken, run.precision)
-        files = TeacherCache.write(partial, [e.id for e in examples], said, spoken, fitting, run.precision)
-        facts |= {"layers": layers, "files": files}  # layers also where nothing fitted: they were thought of
+        TeacherCache.write(partial, [e.id for e in examples], said, spoken, fitting, run.precision)
+        facts |= {"layers": layers}  # also where nothing fitted: they were thought of
     return TeacherCache(folder, layers)
 
 
@@ -172,32 +171,28 @@ def forget(run: Run) -> None:
                 path.unlink()
 
 
-@contextlib.contextmanager
-def alone(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock; while another process holds it, say so once and wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        notice(f"waiting: another process {what} ({path})")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 # --- One student --------------------------------------------------------------------------------------------------
 
 
 def _distill(run: Run, lesson: Lesson, cache: TeacherCache | None) -> None:
     """Teach one student by the method's shared stages, or by those of its own domain."""
-    checkpoints = run.checkpoint_folder(f"{lesson.method}-{lesson.folder.name}", lesson.mark)
+    checkpoints = _checkpoints(run, lesson)
     with alone(checkpoints.with_suffix(".lock"), f"trains {lesson.folder.name}"):
         if not is_done(lesson.folder, lesson.mark):  # by another process, since the lessons were listed
             _train(run, lesson, cache, checkpoints)
         shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _is_learnt(run: Run, lesson: Lesson) -> bool:
+    """Whether the student is there; what a process that was killed just after has left of its training goes."""
+    done = is_done(lesson.folder, lesson.mark)
+    if done:
+        shutil.rmtree(_checkpoints(run, lesson), ignore_errors=True)
+    return done
+
+
+def _checkpoints(run: Run, lesson: Lesson) -> Path:
+    return run.checkpoint_folder(f"{lesson.method}-{lesson.folder.name}", lesson.mark)
 
 
 def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Path) -> None:

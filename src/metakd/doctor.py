@@ -13,7 +13,7 @@ from typing import Literal
 from metakd.artifacts import free_disk, nearest
 from metakd.checkpoints import PACKAGED, find_locally
 from metakd.errors import InputError, require
-from metakd.hardware import processor_has_bfloat16, processor_name
+from metakd.hardware import memory_bytes, processor_has_bfloat16, processor_name
 
 MIN_MEMORY, MIN_DISK = 4e9, 2e9  # bytes that the demo needs
 PACKAGES: dict[str, tuple[str, ...]] = {
@@ -76,9 +76,8 @@ def _processor() -> Finding:
 
 
 def _memory() -> Finding:
-    try:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
+    size = memory_bytes()
+    if size is None:
         return Finding("Memory", "note", "unknown on this system")
     if size < MIN_MEMORY:
         return Finding("Memory", "note", f"{size / 1e9:.1f} GB", "use a smaller --batch-size and --max-length")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from metakd import losses
 from metakd.attention import attend_here
@@ -31,10 +26,12 @@ from metakd.losses import LossTerms
 from metakd.meta_teacher import MetaTeacher, TeacherOutputs, assert_frozen
 from metakd.methods.base import Method, Quizzed, Stage
 from metakd.progress import Progress
+from metakd.resuming import Keeper, finish_checkpoint, last_whole_checkpoint, sums_of
+from metakd.stops import patience
 from metakd.teacher_cache import TeacherCache
 from metakd.tracking import trackers
 
-CHECKPOINT_SECONDS = 30  # writing one takes about a second: it holds three times the weights
+STEPS = "steps"  # how many updates the sums of a log are of
 CACHE_ROW = "cache_row"  # column of features: the example's row in the teacher's cache
 
 
@@ -71,8 +68,7 @@ class _Trainer(Trainer):
         if quiz is not None:
             size = self._batches.batch_size
             self._questions = endless_batches(quiz.features, self.data_collator, size, self._batches.seed)
-        self._sums: dict[str, float] = {}
-        self._steps = 0
+        self._sums: dict[str, float] = {}  # of the loss and its terms, since they were last logged
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader = DataLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=self.data_collator)
@@ -81,7 +77,7 @@ class _Trainer(Trainer):
     def compute_loss(self, model: nn.Module, inputs: Batch, *_: Any, **__: Any) -> Tensor:
         if self._quiz is not None:
             asked = self._quiz.ask(inputs, self._prepare_inputs(next(self._questions)))
-            self._sums["quiz"] = self._sums.get("quiz", 0.0) + asked.item()
+            self._add("loss_quiz", asked.item())
         terms: LossTerms = model(**inputs)
         for name, term in terms.items():
             if not term.values.isfinite().all():
@@ -89,32 +85,41 @@ class _Trainer(Trainer):
                     f"{self._name}, update {self.state.global_step + 1}: the loss term {name!r} is not finite. Lower "
                     "the learning rate of this step, or look for what is odd in the data"
                 )
-            self._sums[name] = self._sums.get(name, 0.0) + term.values.detach().mean().item()
-        self._steps += 1
-        return losses.reduce(terms)
+            self._add(f"loss_{name}", term.values.detach().mean().item())
+        loss = losses.reduce(terms)
+        self._add("loss", loss.item())
+        self._add(STEPS, 1)
+        return loss
+
+    def _add(self, name: str, value: float) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + value
 
     def log(self, logs: dict[str, float], *rest: Any) -> None:
-        if "loss" in logs and self._steps:
-            logs |= {f"loss_{name}": value / self._steps for name, value in self._sums.items()}
-            self._sums, self._steps = {}, 0
+        if "loss" in logs and (steps := self._sums.pop(STEPS, 0)):
+            logs |= {name: value / steps for name, value in self._sums.items()}
+            self._sums = {}
         super().log(logs, *rest)
+
+    def go_on_from(self, checkpoint: Path | None) -> None:
+        """Train, after what a checkpoint holds if there is one, as if it had never stopped."""
+        self._sums = sums_of(checkpoint) if checkpoint else {}
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            finish_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", self._sums)
 
 
 class _Ticks(TrainerCallback):
-    """Moves the progress bar with the updates, and keeps a checkpoint at an epoch's end if it saves enough work."""
+    """Moves the progress bar."""
 
-    def __init__(self, progress: Progress, keep: bool) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.keep = keep
-        self.saved = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.update(state.global_step, state.max_steps)
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        control.should_save = self.keep and time.monotonic() - self.saved >= CHECKPOINT_SECONDS
-        if control.should_save:
-            self.saved = time.monotonic()
 
 
 class Learner(Protocol):
@@ -133,15 +138,15 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `learner` and return the log; what a quiz takes away from the examples costs it no updates.
 
-    Checkpoints are kept in `plan.folder` at the end of epochs, where CHECKPOINT_SECONDS of work or more have gone by
-    since the last one; training goes on from the last whole one. With a quiz none is kept, as who asks it learns too.
+    Checkpoints are kept in `plan.folder` as `resuming.Keeper` says; training goes on from the last whole one, to the
+    same bits as if it had not stopped. With a quiz none is kept, as who asks it learns too.
     """
     settings = plan.settings
     texts = [features, quiz.features] if quiz else [features]
     updates = updates_a_pass(sum(map(len, texts)), settings.batch_size)
     used = [collator.pad_ids["input_ids"], *np.concatenate([part.token_ids for part in texts])]
     tokens = only_rows_in_use(learner.backbone, used)
-    with Progress(plan.name, updates * plan.epochs) as progress, tokens, memory_kept():
+    with Progress(plan.name, updates * plan.epochs) as progress, tokens, memory_kept(), patience():
         trainer = _Trainer(
             name=plan.name,
             batches=LengthBatches.of(features, settings.batch_size, settings.seed, plan.all_domains),
@@ -150,10 +155,10 @@ def fit(
             args=_arguments(plan, updates),
             train_dataset=features,
             data_collator=collator,
-            callbacks=[_Ticks(progress, keep=quiz is None), *_tracked(plan)],
+            callbacks=[_Ticks(progress), Keeper(keep=quiz is None), *_tracked(plan)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=_last_whole_checkpoint(plan.folder))
+        trainer.go_on_from(last_whole_checkpoint(plan.folder))
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
@@ -173,7 +178,7 @@ def _arguments(plan: Plan, updates: int) -> TrainingArguments:
         per_device_train_batch_size=settings.batch_size,
         seed=settings.seed,
         logging_steps=max(1, updates // 5),
-        save_strategy="epoch",
+        save_strategy="no",
         save_total_limit=2,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
@@ -186,16 +191,6 @@ def _arguments(plan: Plan, updates: int) -> TrainingArguments:
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value an example
     return arguments
-
-
-def _last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that Trainer finished (its state is written last); torn ones are removed."""
-    while folder.is_dir() and (newest := get_last_checkpoint(str(folder))) is not None:
-        with contextlib.suppress(OSError, ValueError):
-            json.loads((Path(newest) / "trainer_state.json").read_text(encoding="utf-8"))
-            return newest
-        shutil.rmtree(newest)
-    return None
 
 
 class Distillation(nn.Module):

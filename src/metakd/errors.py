@@ -44,3 +44,15 @@ def require(module: str, extra: str) -> ModuleType:
 
 class CheckError(Exception):
     """A result is not what it has to be, for instance a reloaded student that predicts otherwise. Exit code 1."""
+
+
+@contextlib.contextmanager
+def going_on(command: str) -> Iterator[None]:
+    """Whatever ends what is inside but bad input tells in a note which command goes on."""
+    try:
+        yield
+    except InputError:
+        raise
+    except BaseException as error:
+        error.add_note(f"What is finished is kept. Go on by: {command}")
+        raise

@@ -18,10 +18,10 @@ from metakd.artifacts import write_json, write_text
 from metakd.cells import Cell
 from metakd.comparison import Values, compare, markdown, summary
 from metakd.config import Settings
-from metakd.distillation import alone
 from metakd.domains import LONGEST_NAME, MultiDomainDataset, folder_name
 from metakd.errors import InputError
 from metakd.grids import EXPERIMENTS, Variant, tried
+from metakd.locks import alone
 from metakd.progress import console, notice
 from metakd.students import check_models
 

@@ -15,12 +15,13 @@ import torch
 from metakd.artifacts import environment, fingerprint, is_done, read_manifest, step_folder, write_json
 from metakd.checkpoints import resolve
 from metakd.config import Settings
-from metakd.distillation import alone, distill_all
+from metakd.distillation import distill_all
 from metakd.domains import MultiDomainDataset, folder_name, of_domain
 from metakd.encoders import load_config, load_encoder, load_tokenizer, map_layers
 from metakd.errors import InputError, require
 from metakd.examples import Example
 from metakd.export import Measured, accuracy, card_of, folder_bytes, quantize, ship, time_of
+from metakd.locks import alone
 from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, OnnxModel
 from metakd.pipeline import teach, weigh
 from metakd.planning import minutes

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -30,6 +31,26 @@ def processor_vendor() -> str:
 def usable_cores() -> int:
     """Cores that this process may run on; fewer than the machine has where the system says so."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int | None:
+    """Of the whole machine; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """What figures and bits depend on; of torch, where that is at work, its threads and its GPU."""
+    memory, torch = memory_bytes(), sys.modules.get("torch")
+    return {
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 1e9, 1) if memory else None,
+        "threads": torch.get_num_threads() if torch else None,
+        "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
+    }
 
 
 def processor_has_bfloat16() -> bool:

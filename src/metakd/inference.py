@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from metakd.artifacts import put
 from metakd.checkpoints import resolve
 from metakd.errors import InputError, require
 from metakd.examples import Example, open_file, stream_with_ids
@@ -101,7 +102,7 @@ def label_file(
             faults.append("text_pair is missing on some rows and there on others; give it to all rows or to none")
         if faults:
             raise InputError.collect(str(source), faults)
-        partial.replace(output)
+        put(partial, output)
     finally:
         partial.unlink(missing_ok=True)
     return count

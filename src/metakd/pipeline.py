@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import set_seed
 
 from metakd import engine, passes
-from metakd.artifacts import free_disk, is_done, step_folder
+from metakd.artifacts import MANIFEST, RUN_FILE, is_done, reserve, step_folder
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
 from metakd.checks import check_reloaded, probe, spread
@@ -20,9 +20,12 @@ from metakd.distillation import distill, distill_all
 from metakd.encoders import load_encoder, set_dropout
 from metakd.errors import InputError
 from metakd.hardware import device
+from metakd.locks import LOCK_FILE, only_one
 from metakd.meta_teacher import MetaTeacher
+from metakd.methods import METHODS
+from metakd.planning import check_disk
 from metakd.prototypes import instance_weights, prototype_scores, prototypes
-from metakd.runs import WEIGHTS_FILE, Run
+from metakd.runs import SCORE_FILES, WEIGHTS_FILE, Run
 from metakd.scoring import check_scorable, evaluate
 from metakd.tracking import LOGS_FOLDER
 
@@ -31,19 +34,21 @@ __all__ = ["distill", "distill_all", "evaluate", "run_all", "teach", "weigh"]
 
 def weigh(run: Run) -> Path:
     """Prototype scores and instance weights of all training examples, by the pretrained encoder [Meta-KD, 3.1]."""
-    folder, facts = run.weights_folder, dict[str, Any]()
-    if is_done(folder, run.weigh_fingerprint):
-        return folder
-    settings, data = run.settings, run.data
+    with only_one(run.folder):
+        if not is_done(run.weights_folder, run.weigh_fingerprint):
+            _weigh(run)
+    return run.weights_folder
+
+
+def _weigh(run: Run) -> None:
+    settings, data, folder, facts = run.settings, run.data, run.weights_folder, dict[str, Any]()
     if settings.weights == "none":
         raise InputError("weights = 'none': there is nothing to weigh; go on with `metakd teach`")
     with step_folder(folder, "weigh", run.weigh_fingerprint, facts) as partial:
         encoder = load_encoder(resolve(settings.base), data.labels).to(device())
         features = run.features(data.train, run.tokenizer)
         shape, file = (len(features), encoder.config.hidden_size), partial / "embeddings"
-        needed, free = 4 * shape[0] * shape[1], free_disk(partial)
-        if needed > free:  # a map of a full disk would end the process without a word
-            raise InputError(f"{run.folder}: vectors need {needed / 1e9:.1f} GB of disk, {free / 1e9:.1f} are free")
+        reserve(file, 4 * shape[0] * shape[1])  # a map of a full disk would end the process without a word
         embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)
         collator = Collator(run.tokenizer.pad_token_id)
         passes.embed(encoder, features, collator, "weigh all domains", run.precision, embeddings)
@@ -59,27 +64,33 @@ def weigh(run: Run) -> Path:
         facts |= {"mean_score": scores.mean().item(), "clamped": int((scores < 0).sum()), "precision": run.precision}
         facts["weights"] = spread(weights, "instance weights")
         file.unlink()
-    return folder
 
 
 def teach(run: Run) -> Path:
     """The meta-teacher: the base, fine-tuned on all domains by L_T [Meta-KD, 3.2]."""
-    folder, mark, facts = run.teacher_folder, run.teach_fingerprint, dict[str, Any]()
-    if is_done(folder, mark):
-        return folder
-    settings, data = run.settings, run.data
+    mark = run.teach_fingerprint
+    checkpoints = run.checkpoint_folder("meta_teacher", mark)
+    with only_one(run.folder):
+        if not is_done(run.teacher_folder, mark):
+            _teach(run, mark, checkpoints)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return run.teacher_folder
+
+
+def _teach(run: Run, mark: str, checkpoints: Path) -> None:
+    settings, data, facts = run.settings, run.data, dict[str, Any]()
     weights = run.instance_weights(data.train)
     features = run.features(data.train, run.tokenizer).with_columns(instance_weights=weights)
     plan = engine.Plan(
         "teach all domains",
         settings.teacher_epochs,
         settings.teacher_learning_rate,
-        run.checkpoint_folder("meta_teacher", mark),
+        checkpoints,
         settings,
         run.precision,
         logs=run.folder / LOGS_FOLDER,
     )
-    with step_folder(folder, "teach", mark, facts) as partial:
+    with step_folder(run.teacher_folder, "teach", mark, facts) as partial:
         set_seed(settings.seed)
         encoder = load_encoder(resolve(settings.base), run.teacher_labels)
         set_dropout(encoder, settings.dropout, settings.attention_dropout)
@@ -92,15 +103,34 @@ def teach(run: Run) -> Path:
         dev = data.splits.get("dev", [])
         facts["check"] = check_reloaded(run, partial, encoder, run.tokenizer, data.train, dev)
         facts["domain_probe"] = probe(run, teacher, dev or data.train)
-    shutil.rmtree(plan.folder, ignore_errors=True)
-    return folder
+
+
+def clear(run: Run) -> None:
+    """Remove what runs have left in the folder, and nothing else. InputError where no run has been begun in it."""
+    folder = run.folder
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    if folder.is_file() or (there - {LOCK_FILE} and RUN_FILE not in there):
+        raise InputError(f"{folder}: no run here to be overwritten; choose another --output")
+    shared = [run.shared_folder(method) for method in METHODS] + [folder / "shared_student"]
+    fleets = [folder / name for name in ("students", *METHODS)]
+    passing = [folder / name for name in (".teacher_cache.partial", "checkpoints", LOGS_FOLDER)]
+    with only_one(folder):
+        for path in (run.weights_folder, run.teacher_folder, run.cache_folder, *shared, *fleets, *passing):
+            shutil.rmtree(path, ignore_errors=True)
+        for file in (MANIFEST, *SCORE_FILES, RUN_FILE):
+            (folder / file).unlink(missing_ok=True)
 
 
 def run_all(run: Run) -> dict[str, Any]:
-    """Every step, those that are done already left as they are; returns what results.json holds."""
+    """Every step, those that are done already left as they are; returns what results.json holds.
+
+    Raises InputError where the disk has no room for it, or another process is at work in the folder.
+    """
     check_scorable(run)
-    if run.settings.weights != "none":
-        weigh(run)
-    teach(run)
-    distill_all(run, run.data.domains, run.methods)
-    return evaluate(run)
+    with only_one(run.folder):
+        check_disk(run)
+        if run.settings.weights != "none":
+            weigh(run)
+        teach(run)
+        distill_all(run, run.data.domains, run.methods)
+        return evaluate(run)

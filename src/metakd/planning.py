@@ -11,10 +11,12 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from metakd import losses
+from metakd.artifacts import free_disk, is_done
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
 from metakd.distillation import layers_to_keep
-from metakd.encoders import forward, load_config, load_encoder, map_layers, set_dropout
+from metakd.encoders import blank_encoder, forward, load_config, load_encoder, map_layers, set_dropout
+from metakd.errors import InputError
 from metakd.hardware import autocast, device
 from metakd.methods import METHODS
 from metakd.methods.base import Stage
@@ -44,7 +46,6 @@ class Sizes:
 
 def print_plan(run: Run) -> None:
     """Print the plan: steps with their minutes, sizes, disk."""
-    settings, data = run.settings, run.data
     base, student_model = _untrained(run)
     teacher, student = Sizes.of(base), Sizes.of(student_model)
     steps = Table(title=f"Plan of {run.folder}")
@@ -54,14 +55,12 @@ def print_plan(run: Run) -> None:
     for name, amount in (needed | {"all": sum(needed.values())}).items():
         steps.add_row(name, f"{amount:.1f}")
     stdout.print(_data_table(run), steps)
-    fleets = 2 if settings.rival else 1
-    models = 4 * (teacher.parameters + fleets * len(data.domains) * student.parameters)
-    checkpoints = 4 * CHECKPOINT_COPIES * teacher.parameters
-    stdout.print(
-        f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; "
-        f"disk {models / 1e9:.2f} GB, and up to {checkpoints / 1e9:.2f} GB while training; products in {run.precision}"
-    )
     kept, share = _cache_size(run)
+    disk = Disk.of(run, kept)
+    stdout.print(
+        f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; disk "
+        f"{disk.models / 1e9:.2f} GB, and up to {disk.passing / 1e9:.2f} GB while training; products in {run.precision}"
+    )
     if kept:
         stdout.print(f"while students learn, {kept / 1e9:.2f} GB of disk for {share:.0%} of the teacher's layers")
 
@@ -82,6 +81,44 @@ def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
     if layers is None:
         return base, load_encoder(resolve(spec), labels)
     return base, cut_student(base, map_layers(layers, base.config.num_hidden_layers, run.settings.layer_map))
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes that a run has yet to write: of models that stay, and at most at a time of what passes."""
+
+    models: float
+    passing: float
+
+    @classmethod
+    def of(cls, run: Run, kept: float) -> Disk:
+        """With `kept` bytes of the teacher's layers, while students learn."""
+        settings, data, num_layers = run.settings, run.data, layers_to_cut(run.settings.student)
+        base = blank_encoder(resolve(settings.base), data.labels)
+        source = resolve(settings.base if num_layers else settings.student)
+        teacher, student = (
+            4 * count_parameters(model) for model in (base, blank_encoder(source, data.labels, num_layers))
+        )
+        untaught = not is_done(run.teacher_folder, run.teach_fingerprint)
+        lessons: list[tuple[str, str | None]] = [(m, d) for m in run.methods for d in data.domains]
+        lessons += [(m, None) for m in run.methods if any(stage.shared for stage in run.stages[m])]
+        places = [run.student_folder(m, d) if d else run.shared_folder(m) for m, d in lessons]
+        marks = [run.distill_fingerprint(*lesson) for lesson in lessons]
+        missing = sum(not is_done(place, mark) for place, mark in zip(places, marks, strict=True))
+        teaching = untaught * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
+        learning = CHECKPOINT_COPIES * student + kept
+        return cls(untaught * teacher + missing * student, max(teaching, bool(missing) * learning))
+
+
+def check_disk(run: Run) -> None:
+    """InputError where the disk has no room for what the run has yet to write."""
+    disk, free = Disk.of(run, _cache_size(run)[0]), free_disk(run.folder)
+    needed = disk.models + disk.passing
+    if needed > free:
+        raise InputError(
+            f"{run.folder}: about {needed / 1e9:.2f} GB of disk are needed, {free / 1e9:.2f} are free. Free some, "
+            "choose another --output, or give --cache-budget fewer gigabytes"
+        )
 
 
 def _cache_size(run: Run) -> tuple[float, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from metakd.artifacts import RUN_FILE, digest_files, fingerprint, free_disk, is_done, write_json
+from metakd.artifacts import RUN_FILE, digest_files, fingerprint, free_disk, is_done, read_run, write_json
 from metakd.batching import Encoded, encode, updates_a_pass
 from metakd.checkpoints import licence, resolve
 from metakd.config import Settings
@@ -27,7 +26,7 @@ from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
 from metakd.methods import METHODS
 from metakd.methods.base import Setup, Stage, check_needs, has_teacher, lengthened
 from metakd.students import check_models, layers_to_cut
-from metakd.tracking import LOGS_FOLDER, check_tracker
+from metakd.tracking import check_tracker
 from metakd.windows import further_windows
 
 WEIGHTS_FILE = "weights.jsonl"
@@ -136,35 +135,28 @@ class Run:
                 is_done(self.student_folder(method, domain), self.distill_fingerprint(method, domain))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / RUN_FILE, self.description())
+            described, place = self.description(), self.folder / RUN_FILE
+            if not place.is_file() or read_run(self.folder) != described:  # jobs at once agree, and only read
+                write_json(place, described)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
-        return self
-
-    def clear(self) -> Run:
-        """Remove what runs have left in the folder, and nothing else. InputError where no run has been begun in it."""
-        empty = not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir()))
-        if not empty and not (self.folder / RUN_FILE).is_file():
-            raise InputError(f"{self.folder}: no run here to be overwritten; choose another --output")
-        shared = [self.shared_folder(method) for method in METHODS] + [self.folder / "shared_student"]
-        fleets = [self.folder / name for name in ("students", *METHODS)]
-        passing = [self.folder / name for name in (".teacher_cache.partial", "checkpoints", LOGS_FOLDER)]
-        for folder in (self.weights_folder, self.teacher_folder, self.cache_folder, *shared, *fleets, *passing):
-            shutil.rmtree(folder, ignore_errors=True)
-        for file in (*SCORE_FILES, RUN_FILE):
-            (self.folder / file).unlink(missing_ok=True)
         return self
 
     def description(self) -> dict[str, Any]:
         return {
             "data": self.data.place,
             "data_fingerprint": self.data.fingerprint,
+            "models": {"base": self._base_digest, "student": self._student_digest},
             "licences": self._licences(),
             "labels": self.data.labels,
             "domains": self.data.domains,
             "pairs": self.data.has_pairs,
-            "settings": self.settings.model_dump(mode="json") | {"precision": self.precision},  # wherever it goes on
+            "settings": self.settings.model_dump(mode="json") | self._found_here(),
         }
+
+    def _found_here(self) -> dict[str, Any]:
+        """Settings that the machine decided when the run began; it keeps them wherever and whenever it goes on."""
+        return {"precision": self.precision, "cache_budget": self.cache_budget / 1e9}
 
     def _licences(self) -> dict[str, str | None]:
         data = Path(self.data.place or "nowhere")
@@ -175,10 +167,15 @@ class Run:
         """That of the settings, or what the device computes natively."""
         return native_precision() if self.settings.precision == "auto" else self.settings.precision
 
-    @property
+    @cached_property
     def cache_budget(self) -> float:
-        """Bytes of disk for the teacher's layers: as set, or a quarter of what is free."""
+        """Bytes of disk for the teacher's layers: as set, as begun, or a quarter of what is free.
+
+        It decides for which texts the teacher stays live, and so the last bits of what students learn.
+        """
         gigabytes = self.settings.cache_budget
+        if gigabytes is None and (self.folder / RUN_FILE).is_file():
+            gigabytes = read_run(self.folder)["settings"].get("cache_budget")
         return free_disk(self.folder) / 4 if gigabytes is None else gigabytes * 1e9
 
     # --- Folders

@@ -10,19 +10,44 @@ from typing import Any
 import numpy as np
 
 from metakd.answers import Answers, ask_models, ask_tfidf, asked_of_each, transfer_between
-from metakd.artifacts import environment, read_manifest, read_run, write_json, write_text
+from metakd.artifacts import (
+    MANIFEST,
+    environment,
+    read_manifest,
+    read_run,
+    read_whole,
+    seal,
+    write_json,
+    write_text,
+)
 from metakd.corpus import describe
 from metakd.domains import folder_name, leaks, of_domain
 from metakd.errors import InputError
 from metakd.evaluation import Predictions, accuracy_of_kept, score
 from metakd.examples import Example, read_examples
+from metakd.locks import only_one
 from metakd.progress import notice
 from metakd.results import markdown_table
 from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, Run
 
+SCORED = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE)  # what the manifest of a whole run vouches for
+
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Score teacher, students and rivals on test (or dev), and write what was found into the run's folder."""
+    """Score teacher, students and rivals on test (or dev), and write what was found into the run's folder.
+
+    Last of all comes the manifest of the whole run.
+    """
+    with only_one(run.folder):
+        (run.folder / MANIFEST).unlink(missing_ok=True)
+        results = _evaluate(run)
+        steps = {name: manifest["fingerprint"] for name, manifest in finished_steps(run.folder).items()}
+        facts = {name: results[name] for name in ("run", "seconds", "environment")}
+        seal(run.folder, {"step": "run", "steps": steps, **facts}, SCORED)
+    return results
+
+
+def _evaluate(run: Run) -> dict[str, Any]:
     started = time.perf_counter()
     split = check_scorable(run)
     if split == "dev":
@@ -98,13 +123,13 @@ def _check_fits(data: Path, examples: Sequence[Example], described: Mapping[str,
 
 def _fleets(folder: Path, described: Mapping[str, Any], domains: Sequence[str]) -> dict[str, dict[str, Path]]:
     """Folder of the finished model of each kind for each domain; InputError where there is not even a teacher."""
-    if read_manifest(folder / "meta_teacher") is None:
+    if read_whole(folder / "meta_teacher") is None:
         raise InputError(f"{folder}: no finished meta-teacher; `metakd run --resume --output {folder}` goes on")
     fleets = {"meta_teacher": dict.fromkeys(domains, folder / "meta_teacher")}
     parents = {"student": "students"} | ({"fine_tuned": "fine_tuned"} if described["settings"]["rival"] else {})
     for name, parent in parents.items():
         found = {domain: folder / parent / folder_name(domain) for domain in domains}
-        fleets[name] = {domain: path for domain, path in found.items() if read_manifest(path) is not None}
+        fleets[name] = {domain: path for domain, path in found.items() if read_whole(path) is not None}
     if described["settings"]["method"] == "fine_tuned":
         fleets["fine_tuned"] = fleets["student"]
     return fleets
@@ -175,6 +200,11 @@ def _results(scored: dict[str, dict[str, Any]], split: str, described: Mapping[s
 
 def _seconds(folder: Path) -> dict[str, float]:
     """How long each finished step took, by its folder."""
-    manifests = sorted(folder.glob("*/manifest.json")) + sorted(folder.glob("*/*/manifest.json"))
-    found = {str(path.parent.relative_to(folder)): read_manifest(path.parent) for path in manifests}
-    return {name: manifest["seconds"] for name, manifest in found.items() if manifest}
+    return {name: manifest["seconds"] for name, manifest in finished_steps(folder).items()}
+
+
+def finished_steps(folder: Path) -> dict[str, dict[str, Any]]:
+    """The manifests of a run's steps, by their folders."""
+    manifests = sorted(folder.glob(f"*/{MANIFEST}")) + sorted(folder.glob(f"*/*/{MANIFEST}"))
+    found = {path.parent.relative_to(folder).as_posix(): read_manifest(path.parent) for path in manifests}
+    return {name: manifest for name, manifest in found.items() if manifest and "/." not in f"/{name}"}

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from metakd.artifacts import MANIFEST, read_manifest
+from metakd.artifacts import changed_files, read_manifest
 from metakd.batching import Array, Batch
 from metakd.hardware import Precision
 from metakd.meta_teacher import TeacherLayers, TeacherOutputs
@@ -50,7 +50,7 @@ class TeacherCache:
     def find(cls, folder: Path, mark: str) -> TeacherCache | None:
         """The cache that was written under `mark`, or None where there is none, another, or a torn one."""
         manifest = read_manifest(folder)
-        if manifest is None or manifest.get("fingerprint") != mark or manifest.get("files") != _sizes(folder):
+        if manifest is None or manifest.get("fingerprint") != mark or changed_files(folder, manifest):
             return None
         return cls(folder, TeacherLayers(*map(tuple, manifest["layers"])))
 
@@ -63,14 +63,13 @@ class TeacherCache:
         layers: TeacherLayers,
         fitting: Array,
         precision: Precision,
-    ) -> dict[str, int]:
-        """Write what was `said` of batches of rows, with the layers of those `fitting` (N,); the sizes of the files."""
+    ) -> None:
+        """Write what was `said` of batches of rows, with the layers of those `fitting` (N,)."""
         writer = _Writer(folder, len(ids), layers, precision)
         for rows, batch, outputs in said:
             writer.add(rows, batch, outputs, fitting)
         writer.close()
         (folder / IDS).write_text(json.dumps(list(ids)), encoding="utf-8")
-        return _sizes(folder)
 
     @property
     def ids(self) -> set[str]:
@@ -140,10 +139,6 @@ def fits(sizes: Array, budget: float) -> Array:
 
 def _names_of(layers: TeacherLayers) -> list[str]:
     return [f"{kind}.{layer}" for kind, chosen in layers._asdict().items() for layer in chosen]
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != MANIFEST}
 
 
 class _Writer:

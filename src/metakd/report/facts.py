@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metakd.artifacts import read_manifest, read_run
+from metakd.artifacts import read_manifest, read_run, read_whole
 from metakd.comparison import Values, compare
 from metakd.domains import folder_name
 from metakd.errors import InputError
+from metakd.progress import notice
 from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE
 
 KINDS = {
@@ -63,6 +64,8 @@ class Findings:
         except ValueError as error:
             raise InputError(f"{folder}: results are torn ({error}); `metakd evaluate {folder}` writes them") from None
         run = read_run(folder)
+        if read_whole(folder) is None:
+            notice(f"{folder}: not as it was scored; `metakd evaluate {folder}` scores it anew")
         if faults := _missing(results, corpus, rows):
             raise InputError.collect(f"{folder} is not whole; `metakd evaluate {folder}` writes it anew", faults)
         found = _read_experiments(experiments, run["data_fingerprint"]) if experiments else {}

@@ -1,0 +1,60 @@
+"""One process at a time where two would spoil each other's work: the second is refused, or waits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from metakd.errors import InputError
+from metakd.progress import notice
+
+LOCK_FILE = "run.lock"
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run; InputError where another process does. A process that holds it may enter again."""
+    lock = _lock_of(folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def refuse_beside_others(folder: Path) -> None:
+    """InputError where another process holds the folder of a run; several that only ask may be at work together."""
+    _lock_of(folder).release()
+
+
+def _lock_of(folder: Path) -> BaseFileLock:
+    """The lock on a run's folder, acquired. The system frees it when its process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE, is_singleton=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"{folder}: another process is at work in this folder; wait until it has ended, or choose another --output"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
+    return lock
+
+
+@contextlib.contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock; while another process holds it, say so once and wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        notice(f"waiting: another process {what} ({path})")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

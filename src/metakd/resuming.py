@@ -1,0 +1,66 @@
+"""When training puts itself on disk, and what it goes on from: a checkpoint is whole, or ignored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from metakd.artifacts import changed_files, read_manifest, seal, write_json
+from metakd.progress import console
+from metakd.stops import is_asked
+
+CHECKPOINT_SECONDS = 30  # writing one takes about a second: it holds three times the weights
+LARGEST_SHARE = 0.05  # of the time that checkpoints may take, where writing them is slow
+SUMS_FILE = "sums.json"  # of the loss terms since they were last logged
+
+
+class Keeper(TrainerCallback):
+    """Saves training after any update that is far enough from the last save, and where a signal asks it to stop."""
+
+    def __init__(self, keep: bool) -> None:
+        self.keep = keep
+        self.pause: float = CHECKPOINT_SECONDS
+        self.saved = self.begun = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now, asked = time.monotonic(), is_asked()
+        control.should_save = self.keep and (asked or now - self.saved >= self.pause)
+        if asked:
+            control.should_training_stop = True
+            console.print(
+                "stopping after this update" + self.keep * ", once it is saved; a second signal does not wait"
+            )
+        self.begun = now
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.saved = time.monotonic()
+        self.pause = max(CHECKPOINT_SECONDS, (self.saved - self.begun) / LARGEST_SHARE)
+
+
+def finish_checkpoint(folder: Path, sums: Mapping[str, float]) -> None:
+    """Make whole what Trainer has just written: the sums that it does not know of, and the manifest."""
+    write_json(folder / SUMS_FILE, dict(sums))
+    seal(folder, {"step": "checkpoint"})
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; torn ones are removed."""
+    while folder.is_dir() and (newest := get_last_checkpoint(str(folder))) is not None:
+        found = Path(newest)
+        manifest = read_manifest(found)
+        if manifest is not None and not changed_files(found, manifest):
+            return found
+        shutil.rmtree(found)
+    return None
+
+
+def sums_of(checkpoint: Path) -> dict[str, float]:
+    """The sums that `finish_checkpoint` put there."""
+    return dict(json.loads((checkpoint / SUMS_FILE).read_text(encoding="utf-8")))

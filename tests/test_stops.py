@@ -1,0 +1,77 @@
+"""Signals, and two processes in one folder."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metakd import InputError
+from metakd.locks import LOCK_FILE, only_one, refuse_beside_others
+from metakd.stops import Stopped, is_asked, listening, patience
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_at_once_where_nothing_can_be_saved(number: int, code: int) -> None:
+    handler = signal.getsignal(number)
+    with pytest.raises(Stopped) as stop, listening():
+        signal.raise_signal(number)
+    assert stop.value.exit_code == code
+    assert signal.getsignal(number) is handler
+
+
+def test_the_first_signal_waits_for_who_can_save_and_the_second_does_not() -> None:
+    reached = []
+
+    def work(signals: int) -> None:
+        with listening(), patience():
+            assert not is_asked()
+            for _ in range(signals):
+                signal.raise_signal(signal.SIGTERM)
+            assert is_asked()
+            reached.append("the end")
+
+    for signals in (1, 2):
+        with pytest.raises(Stopped):
+            work(signals)
+        assert reached == ["the end"]
+
+
+def test_what_the_caller_ignores_stays_ignored() -> None:
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with listening():
+            signal.raise_signal(signal.SIGINT)
+        assert not is_asked()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def test_an_error_of_who_was_asked_is_not_hidden_by_the_signal() -> None:
+    def work() -> None:
+        with listening(), patience():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        work()
+
+
+def test_a_folder_is_held_by_one_process_and_free_when_that_is_killed(tmp_path: Path) -> None:
+    """Who holds it may enter again; a lock file that a killed process has left behind keeps nobody off."""
+    holder = f"import sys, time; from filelock import FileLock\nwith FileLock({str(tmp_path / LOCK_FILE)!r}): "
+    holder += "print('held', flush=True); time.sleep(100)"
+    other = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        for attempt in (lambda: only_one(tmp_path).__enter__(), lambda: refuse_beside_others(tmp_path)):
+            with pytest.raises(InputError, match="another process is at work in this folder"):
+                attempt()
+    finally:
+        other.kill()
+        other.wait()
+    assert (tmp_path / LOCK_FILE).exists()
+    with only_one(tmp_path), only_one(tmp_path):
+        refuse_beside_others(tmp_path)
