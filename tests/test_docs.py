@@ -107,6 +107,12 @@ def test_the_tables_of_performance_are_those_of_the_committed_results() -> None:
         assert runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))["table"](results) in page
 
 
+def test_the_table_of_kills_is_that_of_the_committed_results() -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / "kills.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert runpy.run_path(str(ROOT / "benchmarks" / "kills.py"))["table"](results) in page
+
+
 def test_the_figures_of_the_evidence_are_those_of_the_committed_rows() -> None:
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     folder = ROOT / "benchmarks" / "results" / "evidence"
