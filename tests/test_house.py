@@ -8,7 +8,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "metakd"
 FLOORS = [
-    ["errors", "progress", "hardware"],
+    ["errors", "hardware"],
+    ["progress"],
     ["artifacts"],
     ["cards"],
     ["losses"],

@@ -26,7 +26,7 @@ from metakd.cli_options import (
     with_settings,
 )
 from metakd.config import Settings, read_settings_file
-from metakd.errors import CheckError, InputError
+from metakd.errors import CheckError, InputError, printable
 from metakd.progress import console, notice, stdout
 
 if TYPE_CHECKING:
@@ -224,5 +224,5 @@ def main() -> None:
 
 
 def _fail(error: Exception, code: int) -> None:
-    console.print(f"Error: {error}", style="red", highlight=False, soft_wrap=True)
+    console.print(printable(f"Error: {error}"), style="red", highlight=False, soft_wrap=True)
     sys.exit(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -127,10 +127,6 @@ def prepare(name: str, source: str, output: Path) -> Release:
 
 
 def _numbered(rows: list[Values], _: list[str]) -> Iterator[tuple[int, Values]]:
-    return iter(enumerate(rows, start=1))
-
-
-def _numbered(rows: Sequence[Values], _: list[str]) -> Iterator[tuple[int, Values]]:
     return iter(enumerate(rows, start=1))
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from metakd.errors import InputError, refusing, shown
 
 MEGABYTE = 10**6
@@ -40,6 +42,12 @@ def check_sizes(name: str, sizes: Mapping[str, int]) -> None:
             faults.append(f"{file} has {size:,} bytes, and {most:,} is the most")
     if faults:
         raise InputError.collect(f"{name}: no model needs such large files beside its weights", faults)
+
+
+def open_tokenizer(file: Path) -> Tokenizer:
+    """The tokenizer.json of a model; InputError for what is none."""
+    with refusing(f"{file}: no tokenizer that can be used"):
+        return Tokenizer.from_file(str(file))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
