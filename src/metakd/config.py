@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from metakd.errors import InputError, listed, require, shown
 from metakd.sources import FIELDS
+from metakd.strangers import damage
 
 LONGEST_FILE = 100_000  # characters of a file of settings
 MOST_PASSES = 10_000
@@ -166,7 +167,8 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        faults = []
+        texts = {name: value for name, value in self if isinstance(value, str)}
+        faults = [f"{name}: {told}" for name, value in texts.items() if (told := damage(value))]
         for name, column in self.columns.items():
             if name not in FIELDS or not column:
                 told = f"{listed([name])}={listed([column])}"

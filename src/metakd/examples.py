@@ -17,6 +17,7 @@ from typing import Any
 from metakd.errors import InputError, listed, shown
 from metakd.readers import Values
 from metakd.sources import FIELDS, Table, open_source
+from metakd.strangers import damage
 
 LABELLED = ("text", "label", "domain")
 WORD = re.compile(r"\w")
@@ -125,15 +126,15 @@ def _check(where: str, found: Values, needed: Sequence[str], faults: list[str]) 
             continue
         if value is not None and not isinstance(value, str):
             faults.append(f"{where}, {field}: expected text, found {shown(value)}")
-        elif value is not None and (damage := _damage(value)):
-            faults.append(f"{where}, {field}: {damage}")
+        elif value is not None and (told := damage(value)):
+            faults.append(f"{where}, {field}: {told}")
         elif value is None or not _has_content(value):
             faults.append(f"{where}, {field}: is empty; drop the row or give it text")
     for field in ("label", "domain", "id"):
         value = found[field]
         name = _name(value)
-        if name and (damage := _damage(name)):
-            faults.append(f"{where}, {field}: {damage}")
+        if name and (told := damage(name)):
+            faults.append(f"{where}, {field}: {told}")
         elif name and any(unicodedata.category(c) == "Cc" for c in name):
             faults.append(f"{where}, {field}: control characters in the name {shown(name)}; take them out")
         elif name and len(name) > LONGEST_WORD:
@@ -159,17 +160,6 @@ def _name(value: Any) -> str | None:
         return str(value).strip() if isinstance(value, str | int) else None
     except ValueError:  # thousands of digits
         return None
-
-
-def _damage(text: str) -> str | None:
-    """What shows that the text is not as it was written."""
-    if "\0" in text:
-        return "holds a NUL character; the file is damaged, or of another encoding (--encoding utf-16)"
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return "holds a lone surrogate, half of a character; mend it where the file was written, or drop the row"
-    return None
 
 
 def _has_content(text: str) -> bool:

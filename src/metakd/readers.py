@@ -39,7 +39,7 @@ def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
     Faults of single rows go to `faults`, and reading goes on; InputError where it cannot.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: {'not an ordinary file' if path.exists() else 'no such file or folder'}")
     if not path.name.lower().endswith(SUFFIXES):
         raise InputError(f"{path}: expected one of {', '.join(SUFFIXES)}")
     packed = path.suffix.lower() == ".gz"

@@ -1,15 +1,16 @@
-"""What a model from a stranger may hold: checked before a library makes anything of it."""
+"""What a stranger's text and model may hold: checked before anything is made of them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING, Any
 
 from metakd.errors import InputError, refusing, shown
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MEGABYTE = 10**6
 PLAIN = (".json", ".txt", ".model", ".md", ".jinja")  # all that is no weights, and that libraries read whole
@@ -26,6 +27,17 @@ MOST = {
     "vocab_size": 10_000_000,
 }  # what a configuration may ask for: more than any encoder has
 NEW_WEIGHTS = 50_000_000  # that need not be in the files: a class head, for the most part
+
+
+def damage(text: str) -> str | None:
+    """What shows that the text is not as it was written."""
+    if "\0" in text:
+        return "holds a NUL character; the file is damaged, or of another encoding (--encoding utf-16)"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds a lone surrogate, half of a character; mend it where the file was written, or drop the row"
+    return None
 
 
 def check_files(folder: Path) -> None:
@@ -46,6 +58,8 @@ def check_sizes(name: str, sizes: Mapping[str, int]) -> None:
 
 def open_tokenizer(file: Path) -> Tokenizer:
     """The tokenizer.json of a model; InputError for what is none."""
+    from tokenizers import Tokenizer
+
     with refusing(f"{file}: no tokenizer that can be used"):
         return Tokenizer.from_file(str(file))
 
