@@ -29,6 +29,7 @@ import sklearn.model_selection  # noqa: F401
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "fuzz"
 RESULT = Path(__file__).parent / "results" / "fuzz.json"
+MEMORY_DISK = Path("/dev/shm")  # nosec B108
 LONGEST_MESSAGE = 20_000
 SLOWEST = 120  # seconds for one input, on a machine that others use as well
 MEMORY = 3072  # megabytes
@@ -189,7 +190,7 @@ TARGETS: dict[str, tuple[Callable[[bytes, Path], None], list[bytes]]] = {
 
 def attempt(target: str, content: bytes) -> str | None:
     """The traceback of what went wrong, if anything did."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder:
         try:
             TARGETS[target][0](content, Path(folder))
         except Exception:

@@ -135,18 +135,19 @@ def _review_files(source: Path) -> dict[tuple[str, str], bytes]:
     wanted = {(folder, label) for folder in AMAZON_DOMAINS for label in AMAZON_LABELS}
     found: dict[tuple[str, str], bytes] = {}
     faults = []
-    for path, size, read in _members(source):
-        place = path.parent.name, path.name.removesuffix(".review")
-        if path.suffix != ".review" or place not in wanted:
-            continue
-        if path.is_absolute() or ".." in path.parts:
-            faults.append(f"{shown(str(path))} climbs out of the archive")
-        elif place in found:
-            faults.append(f"{'/'.join(place)}.review is there twice")
-        elif size > REVIEW_FILE:
-            faults.append(f"{'/'.join(place)}.review has {size:,} bytes, and {REVIEW_FILE:,} is the most")
-        else:
-            found[place] = read()
+    with refusing(f"{source}: neither a folder nor a whole .tar.gz"):
+        for path, size, read in _members(source):
+            place = path.parent.name, path.name.removesuffix(".review")
+            if path.suffix != ".review" or place not in wanted:
+                continue
+            if path.is_absolute() or ".." in path.parts:
+                faults.append(f"{shown(str(path))} climbs out of the archive")
+            elif place in found:
+                faults.append(f"{'/'.join(place)}.review is there twice")
+            elif size > REVIEW_FILE:
+                faults.append(f"{'/'.join(place)}.review has {size:,} bytes, and {REVIEW_FILE:,} is the most")
+            else:
+                found[place] = read()
     if faults:
         raise InputError.collect(f"{source}: not the release as it was published", faults)
     return found
@@ -161,7 +162,6 @@ def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], by
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
     with (
-        refusing(f"{source}: neither a folder nor a whole .tar.gz"),
         open_bytes(source, packed=is_gzip(source)) as packed,
         tarfile.open(fileobj=packed, mode="r|") as archive,
     ):
