@@ -15,10 +15,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 from safetensors.torch import load_file
 
 from conftest import FAST, as_row, toy_examples, write_rows
-from metakd import Classifier
+from metakd import Classifier, config, domains, examples, packed, readers, releases, strangers
 from metakd.checkpoints import resolve, tokenizer_file
 from metakd.domains import folder_name, load_dataset
 from metakd.encoders import load_config, load_encoder, load_tokenizer
@@ -167,6 +168,23 @@ def test_an_exported_model_has_a_name_for_every_class() -> None:
             OnnxModel(session, None, {"labels": labels, "pad_token_id": 0})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("leads_out", ["../weights.bin", "absolute"])
+def test_an_exported_model_reads_no_file_of_another_folder(tmp_path: Path, leads_out: str) -> None:
+    """ONNX Runtime's own check, on which docs/security.md relies."""
+    (tmp_path / "weights.bin").write_bytes(bytes(16))
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    place = str(tmp_path / "weights.bin") if leads_out == "absolute" else leads_out
+    weights.external_data.add(key="location", value=place)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weights])
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.onnx").write_bytes(whole.SerializeToString())
+    (tmp_path / "model" / "model.json").write_text('{"labels": ["a"], "pad_token_id": 0, "max_length": 8}')
+    with pytest.raises(InputError, match="External data path"):
+        Classifier.load(tmp_path / "model")
+
+
 def test_what_is_no_exported_model_is_refused(tmp_path: Path) -> None:
     for name in ("model.onnx", "model.json", "tokenizer.json"):
         (tmp_path / name).write_text("{}")
@@ -248,6 +266,28 @@ def test_a_run_with_hostile_names_stays_in_its_folder(
     page = Path("out/report.html").read_text()
     assert "<script>alert(1)" not in page
     assert "<b>|../l" not in page
+
+
+# --- What the docs say ------------------------------------------------------------------------------------------
+
+
+def test_the_limits_in_the_docs_are_those_of_the_code() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    megabytes = [strangers.LONGEST[name] // 10**6 for name in ("config.json", "tokenizer.json")]
+    sizes = [f"{strangers.MOST[name]:,}" for name in ("num_hidden_layers", "hidden_size", "vocab_size")]
+    for told in (
+        f"| {readers.LONGEST_LINE:,} characters |",
+        f"| {packed.ALWAYS_EXPANDED // 2**20} MiB, or {packed.MOST_EXPANDED} times its size |",
+        f"| a file of an Amazon release | {releases.REVIEW_FILE // 2**20} MiB |",
+        f"| domains, labels | {domains.MOST_DOMAINS:,} and {domains.MOST_LABELS:,} |",
+        f"| {examples.LONGEST_WORD:,} characters | refused; a domain's folder ends at {domains.LONGEST_NAME} of",
+        f"| a file of settings | {config.LONGEST_FILE:,} characters |",
+        f"| {megabytes[0]} MB and {megabytes[1]} MB |",
+        f"| {strangers.LONGEST_OTHER // 10**6} MB each |",
+        f"| {sizes[0]}, {sizes[1]} and {sizes[2]} |",
+    ):
+        assert any(told in row for row in rows), told
 
 
 # --- Nothing is unpickled ---------------------------------------------------------------------------------------
