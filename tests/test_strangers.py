@@ -125,7 +125,7 @@ def test_code_beside_a_model_is_never_run(model: Path, tmp_path: Path) -> None:
 def test_kernels_that_a_configuration_names_are_not_asked_for(model: Path) -> None:
     spoil(model, attn_implementation="someone/kernels", experts_implementation="someone/kernels")
     assert load_config(model)._attn_implementation is None
-    assert load_encoder(model, LABELS).config._attn_implementation == "metakd"  # by `attention.record_factors`
+    assert load_encoder(model, LABELS).config._attn_implementation.startswith("metakd")
 
 
 class Evil:
