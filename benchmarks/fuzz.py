@@ -6,11 +6,13 @@
 Four targets take turns of `--stint` seconds, one process at a time: JSONL, CSV (and TSV), raw releases, YAML settings.
 Each input has to end in a sound result or in an InputError of bounded length; what ends otherwise is a finding, kept
 under build/fuzz/findings with its traceback. At the end all findings are tried again on the code as it is then.
-Writes benchmarks/results/fuzz.json. Corpus and findings under build/fuzz are used again by the next call.
+Writes benchmarks/results/fuzz.json. What lies under build/fuzz (corpus, findings, what was
+spent) is added to by the next call.
 """
 
 import argparse
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -22,12 +24,14 @@ import traceback
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pandas  # before anything is instrumented
 import sklearn.model_selection  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "fuzz"
+SPENT = WORK / "spent.json"
 RESULT = Path(__file__).parent / "results" / "fuzz.json"
 MEMORY_DISK = Path("/dev/shm")  # nosec B108
 LONGEST_MESSAGE = 20_000
@@ -243,41 +247,51 @@ def retry() -> None:
     print(json.dumps(found))
 
 
+def stints(seconds: int, each: int) -> None:
+    """The targets in turn until `seconds` have gone by; what was spent, by target, is added up in SPENT."""
+    until = time.monotonic() + seconds
+    for target in itertools.cycle(TARGETS):
+        if time.monotonic() >= until:
+            return
+        began = time.monotonic()
+        (WORK / "stint.json").unlink(missing_ok=True)
+        command = [sys.executable, __file__, "--target", target, "--stint", str(each)]
+        done = subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False)
+        spent = read_spent()
+        if (WORK / "stint.json").is_file():
+            stint = json.loads((WORK / "stint.json").read_text())
+            spent["targets"][target]["seconds"] = round(spent["targets"][target]["seconds"] + stint["seconds"], 1)
+            spent["targets"][target]["inputs"] += stint["inputs"]
+        spent["targets"][target]["ended_early"] += done.returncode != 0
+        spent["wall_seconds"] += round(time.monotonic() - began)
+        SPENT.write_text(json.dumps(spent))
+        print(spent["wall_seconds"], "s,", target, spent["targets"][target], flush=True)
+
+
+def read_spent() -> dict[str, Any]:
+    if SPENT.is_file():
+        return dict(json.loads(SPENT.read_text()))
+    return {"wall_seconds": 0, "targets": {name: {"seconds": 0.0, "inputs": 0, "ended_early": 0} for name in TARGETS}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=3600)
+    parser.add_argument("--seconds", type=int, default=3600, help="0: only write what there is so far")
     parser.add_argument("--stint", type=int, default=240)
-    parser.add_argument("--retry", action="store_true", help="only try the findings that are there again")
+    parser.add_argument("--retry", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--target", choices=TARGETS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.retry:
         retry()
-        return
-    if arguments.target:
+    elif arguments.target:
         fuzz(arguments.target, arguments.stint)
-        return
-    spent = {target: {"seconds": 0.0, "inputs": 0, "ended_early": 0} for target in TARGETS}
-    started = time.monotonic()
-    while time.monotonic() - started < arguments.seconds:
-        for target, own in spent.items():
-            (WORK / "stint.json").unlink(missing_ok=True)
-            command = [sys.executable, __file__, "--target", target, "--stint", str(arguments.stint)]
-            done = subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False)
-            if (WORK / "stint.json").is_file():
-                stint = json.loads((WORK / "stint.json").read_text())
-                own["seconds"] = round(own["seconds"] + stint["seconds"], 1)
-                own["inputs"] += stint["inputs"]
-            own["ended_early"] += done.returncode != 0
-            print(f"{time.monotonic() - started:.0f} s, {target}: {own}", flush=True)
-    again = subprocess.run([sys.executable, __file__, "--retry"], check=True, capture_output=True, text=True)
-    result = {
-        "wall_seconds": round(time.monotonic() - started),
-        "targets": spent,
-        "findings": json.loads(again.stdout),
-        "environment": environment(),
-    }
-    write_json(RESULT, result)
-    print(f"{sum(own['inputs'] for own in spent.values())} inputs, {len(result['findings'])} findings: {RESULT}")
+    else:
+        WORK.mkdir(parents=True, exist_ok=True)
+        stints(arguments.seconds, arguments.stint)
+        again = subprocess.run([sys.executable, __file__, "--retry"], check=True, capture_output=True, text=True)
+        found = json.loads(again.stdout)
+        write_json(RESULT, {**read_spent(), "findings": found, "environment": environment()})
+        print(f"{len(found)} findings, {sum(own['still_fails'] for own in found)} of them not mended: {RESULT}")
 
 
 if __name__ == "__main__":

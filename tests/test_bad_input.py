@@ -176,6 +176,7 @@ DATA: list[tuple[dict[str, Content], str, str]] = [
         TAKEN,
         "1 fault - no books/positive.review",
     ),
+    ({"a.tar.gz": release("books/positive.review", packed=False)[:700]}, TAKEN, "neither a folder nor a whole .tar.gz"),
     ({"a.tar.gz": release(*["x/books/positive.review"] * 2)}, TAKEN, "books/positive.review is there twice"),
     ({"a.tar.gz": lambda: release(member("x", size=80 * 2**20))}, TAKEN, "a.tar.gz: unpacks to more than"),
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metakd.config import Settings, read_settings_file
@@ -198,9 +198,12 @@ def test_files_of_settings(folder: Path, text: str) -> None:
         assert values == (yaml.safe_load(path.read_text(encoding="utf-8")) or {})
 
 
+@example(review=b"", flips=[], cut=True)  # whole headers, and no end
 @settings(max_examples=25)
 @given(
-    st.binary(max_size=200), st.lists(st.tuples(st.integers(0, 511), st.integers(0, 255)), max_size=4), st.booleans()
+    review=st.binary(max_size=200),
+    flips=st.lists(st.tuples(st.integers(0, 511), st.integers(0, 255)), max_size=4),
+    cut=st.booleans(),
 )
 def test_archives(folder: Path, review: bytes, flips: list[tuple[int, int]], cut: bool) -> None:
     """An archive whose first header has other bytes; what comes of it is refused, or is data that can be loaded."""
