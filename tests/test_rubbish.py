@@ -53,11 +53,11 @@ def read_or_told(path: Path, **how: Any) -> list[Example] | None:
 
 
 def sound(examples: list[Example]) -> list[Example]:
-    for example in examples:
-        assert example.text.strip()
-        assert example.label.strip() == example.label != ""
-        assert folder_name(example.domain).isascii()
-        json.dumps([example.text, example.label, example.domain, example.id], ensure_ascii=False).encode()
+    for one in examples:
+        assert one.text.strip()
+        assert one.label.strip() == one.label != ""
+        assert folder_name(one.domain).isascii()
+        json.dumps([one.text, one.label, one.domain, one.id], ensure_ascii=False).encode()
     return examples
 
 
