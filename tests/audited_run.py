@@ -14,7 +14,7 @@ from transformers import Trainer
 
 from metakd import cli, engine
 
-found: dict[str, list[str]] = {"classes": [], "loads": [], "unsafe": [], "strange": []}
+found: dict[str, list[str]] = {"classes": [], "queue": [], "loads": [], "unsafe": [], "strange": []}
 own = [Path(place).resolve() for place in sys.argv[1:3]]
 real_load, real_save = torch.load, Trainer._save_checkpoint
 
@@ -22,7 +22,9 @@ real_load, real_save = torch.load, Trainer._save_checkpoint
 def heard(event: str, arguments: tuple[object, ...]) -> None:
     """`pickle.find_class` is told whenever pickle looks for something to call; weights_only never gets there."""
     if event == "pickle.find_class":
-        found["classes"].append(f"{arguments[1]}.{arguments[2]} {traceback.extract_stack()[-3]}")
+        files = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(None)]
+        own_queue = any("tensorboardX" in file for file in files)  # its events, from one thread to another
+        found["queue" if own_queue else "classes"].append(f"{arguments[0]}.{arguments[1]} by {files[1:4]}")
 
 
 def load(file: object, *rest: object, **how: object) -> object:

@@ -311,3 +311,4 @@ def test_a_whole_run_unpickles_nothing_but_by_weights_only(tmp_path: Path, model
     assert found["hook_hears"]
     assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin"} <= set(found["loads"])
     assert found["classes"] == found["unsafe"] == found["strange"] == []
+    assert all(name.startswith("tensorboardX.") for name in found["queue"])
