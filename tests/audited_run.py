@@ -24,7 +24,7 @@ def heard(event: str, arguments: tuple[object, ...]) -> None:
     if event == "pickle.find_class":
         files = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(None)]
         own_queue = any("tensorboardX" in file for file in files)  # its events, from one thread to another
-        found["queue" if own_queue else "classes"].append(f"{arguments[0]}.{arguments[1]} by {files[1:4]}")
+        found["queue" if own_queue else "classes"].append(f"{arguments[0]}.{arguments[1]} in {files[0]}")
 
 
 def load(file: object, *rest: object, **how: object) -> object:
