@@ -25,7 +25,7 @@ from metakd.domains import folder_name, load_dataset
 from metakd.encoders import load_config, load_encoder, load_tokenizer
 from metakd.errors import InputError
 from metakd.onnx_model import OnnxModel
-from metakd.strangers import check_sizes, damage, read_tokenizer
+from metakd.strangers import check_sizes, damage, open_tokenizer
 
 LABELS = ["a", "b"]
 HOSTILE = [
@@ -89,7 +89,7 @@ def test_a_configuration_that_is_no_object(model: Path, content: str) -> None:
 @pytest.mark.parametrize("content", ["", "{}", "[]", "{", '{"model": {"type": "WordPiece", "vocab": 7}}', "\0"])
 def test_a_tokenizer_that_is_none(model: Path, content: str) -> None:
     (model / "tokenizer.json").write_text(content)
-    for read in (load_tokenizer, lambda folder: read_tokenizer(folder / "tokenizer.json")):
+    for read in (load_tokenizer, lambda folder: open_tokenizer(folder / "tokenizer.json")):
         with pytest.raises(InputError, match="tokenizer"):
             read(model)
 
@@ -161,15 +161,20 @@ def test_an_index_names_files_of_its_folder_alone(model: Path, place: str) -> No
         load_encoder(model, LABELS)
 
 
-def test_an_exported_model_has_a_name_for_every_class() -> None:
-    session: Any = SimpleNamespace(get_outputs=lambda: [SimpleNamespace(shape=[None, 2])], get_inputs=list)
-    for labels in (["a"], ["a", 7], "ab" * 2):
-        with pytest.raises(InputError, match="expected the names of 2 labels"):
-            OnnxModel(session, None, {"labels": labels, "pad_token_id": 0})  # type: ignore[arg-type]
+@pytest.mark.parametrize("labels", [["a"], ["a", 7], list("abc")])
+def test_an_exported_model_has_a_name_for_every_class(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, labels: list[Any]
+) -> None:
+    session = SimpleNamespace(get_outputs=lambda: [SimpleNamespace(shape=[None, 2])], get_inputs=list)
+    monkeypatch.setattr("metakd.onnx_model._session", lambda *_: session)
+    with pytest.raises(InputError, match="expected the names of 2 labels"):
+        OnnxModel(tmp_path, None, {"labels": labels, "pad_token_id": 0}, 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("leads_out", ["../weights.bin", "absolute"])
-def test_an_exported_model_reads_no_file_of_another_folder(tmp_path: Path, leads_out: str) -> None:
+def test_an_exported_model_reads_no_file_of_another_folder(
+    tmp_path: Path, checkpoint: Callable[..., Path], leads_out: str
+) -> None:
     """ONNX Runtime's own check, on which docs/security.md relies."""
     (tmp_path / "weights.bin").write_bytes(bytes(16))
     weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
@@ -180,6 +185,7 @@ def test_an_exported_model_reads_no_file_of_another_folder(tmp_path: Path, leads
     whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.onnx").write_bytes(whole.SerializeToString())
+    shutil.copy(checkpoint() / "tokenizer.json", tmp_path / "model")
     (tmp_path / "model" / "model.json").write_text('{"labels": ["a"], "pad_token_id": 0, "max_length": 8}')
     with pytest.raises(InputError, match="External data path"):
         Classifier.load(tmp_path / "model")

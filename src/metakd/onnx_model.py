@@ -37,7 +37,8 @@ class OnnxModel:
         self.tokenizer = tokenizer
         self.labels: list[str] = description["labels"]
         classes = self.session.get_outputs()[0].shape[-1]
-        if len(self.labels) != classes or not all(isinstance(label, str) for label in self.labels):
+        wrong = isinstance(classes, int) and classes != len(self.labels)
+        if wrong or not all(isinstance(label, str) for label in self.labels):
             raise InputError(f"{DESCRIPTION_FILE}: expected the names of {classes} labels")
         self.pad_id = int(description["pad_token_id"])
         self.inputs = [entry.name for entry in self.session.get_inputs()]
