@@ -18,6 +18,8 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src benchmarks docs examples tools
+	$(BIN)/python tools/audit.py
 
 docs: install  ## the pages under docs/, as HTML in build/docs
 	$(BIN)/sphinx-build -q -W --keep-going docs build/docs

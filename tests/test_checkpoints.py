@@ -77,7 +77,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[str]]
         return str(tmp_path)
 
     def info(*_: object, **__: object) -> SimpleNamespace:
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in seen["files"]])
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=None) for name in seen["files"]])
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)

@@ -8,14 +8,18 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "metakd"
 FLOORS = [
-    ["errors", "progress", "hardware", "stops", "lacks"],
+    ["errors", "hardware"],
+    ["progress"],
+    ["lacks", "stops"],
     ["artifacts", "locks"],
     ["cards"],
     ["losses"],
     ["prototypes"],
+    ["packed", "strangers"],
     ["readers"],
     ["sources"],
-    ["config", "examples", "releases"],
+    ["config", "examples"],
+    ["releases"],
     ["domains", "overview"],
     ["attention", "batching", "checkpoints", "linear"],
     ["doctor", "inspection"],

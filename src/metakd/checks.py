@@ -79,8 +79,9 @@ def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
     share = effective_share(weights)
     if share > NEARLY_ALL:
         notice(f"{name} hardly differ between examples (effective share {share:.4f}): expect nothing of them")
-    quantiles = np.quantile(weights.numpy(), [0, 0.25, 0.5, 0.75, 1])
-    counts, edges = np.histogram(weights.numpy(), BINS)
+    values = weights.double().numpy().round(6)  # alike but for the last bit, they would fit into no bins
+    quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+    counts, edges = np.histogram(values, BINS)
     return {
         "quantiles": [round(q, 4) for q in quantiles.tolist()],
         "effective_share": round(share, 4),

@@ -27,7 +27,7 @@ from metakd.cli_options import (
     with_settings,
 )
 from metakd.config import Settings, read_settings_file
-from metakd.errors import CheckError, InputError, going_on
+from metakd.errors import CheckError, InputError, going_on, printable
 from metakd.lacks import lack
 from metakd.progress import console, notice, stdout
 from metakd.stops import Stopped, listening
@@ -271,5 +271,5 @@ def main() -> None:
 
 def _fail(error: BaseException, message: str, code: int) -> None:
     told = [message, *getattr(error, "__notes__", ())]
-    console.print("\n".join(told), style="red", highlight=False, soft_wrap=True)
+    console.print(printable("\n".join(told)), style="red", highlight=False, soft_wrap=True)
     sys.exit(code)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from metakd.errors import InputError, require
+from metakd.errors import InputError, listed, require, shown
 from metakd.sources import FIELDS
+from metakd.strangers import damage
+
+LONGEST_FILE = 100_000  # characters of a file of settings
+MOST_PASSES = 10_000
 
 Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
 
@@ -23,7 +29,7 @@ def setting(default: Any, text: str, paper: str = "", **bounds: Any) -> Any:
 class Settings(BaseModel):
     """All that a run depends on besides its data. `docs/settings.md` is made of this class."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # What goes in
     columns: dict[str, str] = setting({}, "Columns that have other names in the data: 'text=review,domain=genre'.")
@@ -41,7 +47,7 @@ class Settings(BaseModel):
     student_init: Literal["base", "teacher"] = setting(
         "teacher", "Whose layers a student that is cut starts from.", "a checkpoint of its own"
     )
-    max_length: int = setting(128, "Tokens a text is cut to, special ones included.", "128", ge=4)
+    max_length: int = setting(128, "Tokens a text is cut to, special ones included.", "128", ge=4, le=1_000_000)
     method: str = setting("meta_kd", "How the student learns; `metakd methods` lists them.", "meta_kd")
     rival: bool = setting(
         True, "Train `fine_tuned` as well: the same students, each with as many updates, without a teacher."
@@ -62,7 +68,7 @@ class Settings(BaseModel):
     heads: Literal["one", "domain"] = setting(
         "one", "Class heads of the teacher: one for all domains, or one for each (multi-task).", "one"
     )
-    teacher_epochs: int = setting(3, "Passes of the meta-teacher over all domains.", "3", ge=1)
+    teacher_epochs: int = setting(3, "Passes of the meta-teacher over all domains.", "3", ge=1, le=MOST_PASSES)
     teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the meta-teacher.", "2e-5", gt=0)
     allow_weak_teacher: bool = setting(
         False, "Distil from a teacher that is hardly better than always saying the commonest class."
@@ -76,17 +82,31 @@ class Settings(BaseModel):
         "two", "Match layers first and predictions after, or all terms at once.", "two"
     )
     shared_epochs: int = setting(
-        1, "Passes over all domains' text by one student, from which each domain's own starts; 0 for none.", "0", ge=0
+        1,
+        "Passes over all domains' text by one student, from which each domain's own starts; 0 for none.",
+        "0",
+        ge=0,
+        le=MOST_PASSES,
     )
     shared_learning_rate: float = setting(2e-4, "Peak learning rate of the shared start.", "", gt=0)
-    match_epochs: int = setting(0, "Passes of the first stage (two stages only); 0 skips it.", "10", ge=0)
+    match_epochs: int = setting(
+        0, "Passes of the first stage (two stages only); 0 skips it.", "10", ge=0, le=MOST_PASSES
+    )
     match_learning_rate: float = setting(5e-5, "Peak learning rate of the first stage.", "5e-5", gt=0)
     predict_epochs: int = setting(
-        1, "Passes of the second stage, or of the joint one; 0 leaves every domain the shared start.", "3", ge=0
+        1,
+        "Passes of the second stage, or of the joint one; 0 leaves every domain the shared start.",
+        "3",
+        ge=0,
+        le=MOST_PASSES,
     )
     predict_learning_rate: float = setting(5e-5, "Peak learning rate of the second or joint stage.", "3e-5", gt=0)
     windows: int = setting(
-        0, "Further windows of `max_length` tokens that taught students read of each longer training text.", "0", ge=0
+        0,
+        "Further windows of `max_length` tokens that taught students read of each longer training text.",
+        "0",
+        ge=0,
+        le=10_000,
     )
     gamma2: float = setting(0.5, "Coefficient of L_tkd.", "0.5", ge=0)
     temperature: float = setting(1.0, "Temperature T of L_pred.", "1", gt=0)
@@ -103,7 +123,7 @@ class Settings(BaseModel):
     )
 
     # Optimisation
-    batch_size: int = setting(32, "Examples in a batch.", "32", ge=1)
+    batch_size: int = setting(32, "Examples in a batch.", "32", ge=1, le=100_000)
     warmup: float = setting(0.1, "Share of the updates that warm the learning rate up.", "0.1", ge=0, lt=1)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", "0.01", ge=0)
     dropout: float = setting(0.0, "Dropout of hidden states while training.", "0.1", ge=0, lt=1)
@@ -127,7 +147,7 @@ class Settings(BaseModel):
     keep_cache: bool = setting(False, "Keep what the teacher said when the run is done.")
 
     # Scores
-    bootstrap: int = setting(1000, "Resamples behind each 95 % interval.", "", ge=100)
+    bootstrap: int = setting(1000, "Resamples behind each 95 % interval.", "", ge=100, le=1_000_000)
 
     @model_validator(mode="before")
     @classmethod
@@ -147,10 +167,12 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        faults = []
+        texts = {name: value for name, value in self if isinstance(value, str)}
+        faults = [f"{name}: {told}" for name, value in texts.items() if (told := damage(value))]
         for name, column in self.columns.items():
             if name not in FIELDS or not column:
-                faults.append(f"columns: write FIELD=COLUMN with a field of {', '.join(FIELDS)}, not {name}={column}")
+                told = f"{listed([name])}={listed([column])}"
+                faults.append(f"columns: write FIELD=COLUMN with a field of {', '.join(FIELDS)}, not {told}")
         if not self.terms or len(set(self.terms)) != len(self.terms):
             faults.append("terms: name at least one term, and each once")
         if self.stages == "two" and "prediction" not in self.terms:
@@ -180,22 +202,48 @@ def _explain(fault: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-        return f"{name}: no such setting" + (f"; did you mean {near[0]!r}?" if near else "")
+        return f"{listed([name])}: no such setting" + (f"; did you mean {near[0]!r}?" if near else "")
     message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{name} = {fault['input']!r}: {message}" if name else message
+    return f"{listed([name])} = {shown(fault['input'])}: {message}" if name else message
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, unchecked; `Settings.build` checks them."""
+    """The keys and values of a YAML file, unchecked; `Settings.build` checks them.
+
+    InputError for what YAML allows and no file of settings needs: aliases, a few lines of which can stand for
+    billions of values, and a key that is there twice.
+    """
     yaml = require("yaml", "train")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST_FILE + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not valid YAML ({error})") from None
+    if len(text) > LONGEST_FILE:
+        raise InputError(f"{path}: longer than {LONGEST_FILE:,} characters, so it is no file of settings")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InputError(f"{path}: holds an alias ('*name'); write the value out")
+        _refuse_twice(path, yaml.compose(text, yaml.SafeLoader))
+        values = yaml.safe_load(text)
+    except InputError:
+        raise
+    except Exception as error:  # besides YAMLError whatever the types of its values raise, such as a 13th month
+        raise InputError(f"{path}: not valid YAML ({shorten(str(error), 300) or type(error).__name__})") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"{path}: expected 'setting: value' lines, one for each setting")
     return values
+
+
+def _refuse_twice(path: Path, node: Any) -> None:
+    """InputError for a mapping of YAML's tree, or of one within it, that has a key twice: YAML keeps the last."""
+    if isinstance(node, require("yaml", "train").MappingNode):
+        keys = [str(key.value) for key, _ in node.value]
+        if twice := [key for key, count in Counter(keys).items() if count > 1]:
+            raise InputError(f"{path}: {listed(twice)} is there more than once; keep one")
+        for _, value in node.value:
+            _refuse_twice(path, value)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from metakd.errors import InputError
+from metakd.errors import InputError, listed, shown
 from metakd.examples import Example, with_ids
 from metakd.sources import SPLITS, open_source
 
@@ -21,6 +22,8 @@ Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain 
 LEAST_TO_CUT = 10  # texts of a domain and label, of which one goes to dev and one to test
 HELD_OUT = 10  # percent of the training texts that a quiz is made of
 LONGEST_NAME = 200  # of a folder, percent-encoded; file systems end at 255
+MOST_DOMAINS, MOST_LABELS = 1_000, 10_000  # a student each, a class each; more are ids or texts in the wrong column
+DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)  # names that Windows keeps for itself
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,12 @@ def of_domain(examples: Iterable[Example], domain: str) -> list[Example]:
 
 
 def folder_name(domain: str) -> str:
-    """The domain's name as one safe path component: percent-encoded but for letters, digits, blank and '_-'."""
-    return quote(domain, safe=" ").replace(".", "%2E").replace("~", "%7E")
+    """The domain's name as one safe path component: percent-encoded but for letters, digits, blank and '_-'.
+
+    Two domains have the same one, on disks that take capitals for small letters, only if `faults_across` refuses them.
+    """
+    name = quote(domain, safe=" ").replace(".", "%2E").replace("~", "%7E")
+    return f"%{ord(name[0]):02X}{name[1:]}" if DEVICES.fullmatch(name) else name
 
 
 def load_dataset(
@@ -231,15 +238,31 @@ def faults_across(counts: Counts, *, lone: int, paired: int) -> list[str]:
     known, known_labels = rows.get("train", Counter[str]()), labels.get("train", Counter[str]())
     faults = []
     if len(known_labels) < 2:
-        shown = ", ".join(known_labels) or "none"
-        faults.append(f"train: one label only ({shown}); a classifier needs at least two")
+        names = listed(list(known_labels)) or "none"
+        faults.append(f"train: one label only ({names}); a classifier needs at least two")
     for split in [split for split in counts if split != "train"]:
         for what, found, there in (("label", labels[split], known_labels), ("domain", rows[split], known)):
             strange = sorted(set(found) - set(there))
-            faults += [f"{split}, {what}: {v!r} ({found[v]} rows) does not occur in train" for v in strange]
-    for domain in sorted(known):
-        if len(folder_name(domain)) > LONGEST_NAME:
-            faults.append(f"domain: {domain[:30]!r}... is too long for the name of a folder; shorten it")
+            faults += [f"{split}, {what}: {shown(v)} ({found[v]} rows) does not occur in train" for v in strange]
+    faults += _unfit_names(known, known_labels)
     if lone and paired:
         faults.append(f"text_pair: missing on {lone} rows and present on others; give it to all rows or to none")
+    return faults
+
+
+def _unfit_names(domains: Collection[str], labels: Collection[str]) -> list[str]:
+    """What speaks against the domains and labels of train, by their number and their names alone."""
+    faults = []
+    for what, names, most in (("domain", domains, MOST_DOMAINS), ("label", labels, MOST_LABELS)):
+        if len(names) > most:
+            faults.append(f"{what}: {len(names):,} of them, and {most:,} is the most; is this the column you mean?")
+    alike: dict[str, list[str]] = defaultdict(list)
+    for domain in sorted(domains):
+        if len(folder_name(domain)) > LONGEST_NAME:
+            faults.append(f"domain: {domain[:30]!r}... is too long for the name of a folder; shorten it")
+        alike[folder_name(domain).casefold()].append(domain)
+    for names in alike.values():
+        if len(names) > 1:
+            told = " and ".join(map(shown, names))
+            faults.append(f"domain: {told} differ in capitals alone, and some disks give them one folder; rename one")
     return faults

@@ -7,11 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -24,9 +22,10 @@ from transformers import (
 
 from metakd.attention import attend_here
 from metakd.batching import Batch
-from metakd.errors import InputError
+from metakd.errors import InputError, refusing
 from metakd.linear import quick_linear
 from metakd.progress import notice
+from metakd.strangers import check_numbers, check_weights, read_config
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions begin after the padding token's id
@@ -96,16 +95,22 @@ def map_layers(student_layers: int, teacher_layers: int, explicit: str = "auto")
 
 
 def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
-    """The checkpoint's configuration, with these class names; old ones without `model_type` are read as BERT."""
+    """The checkpoint's configuration, with these class names; old ones without `model_type` are read as BERT.
+
+    What it says of how attention is computed is not heeded, as that may name code on the hub.
+    """
+    typed = "model_type" in read_config(folder)
     names: dict[str, Any] = {}
     if labels is not None:
         names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
-    if _is_untyped(folder):
-        return BertConfig.from_pretrained(folder, **names)
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, **names)
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(f"{folder}: its configuration cannot be used ({_first_line(error)})") from None
+    plain = {"attn_implementation": None, "experts_implementation": None}
+    with refusing(f"{folder}: its configuration cannot be used"):
+        if typed:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **plain, **names)
+        else:
+            config = BertConfig.from_pretrained(folder, **plain, **names)
+    check_numbers(folder, lambda name: getattr(config, name, None))
+    return config
 
 
 def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> PreTrainedModel:
@@ -116,18 +121,20 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     """
     if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
         notice(f"{folder.name} has old .bin weights; they are read with weights_only, so no code in them runs")
+    blank = blank_encoder(folder, labels)
+    check_weights(folder, sum(parameter.numel() for parameter in blank.parameters()))
     config = load_config(folder, labels)
-    try:
+    with refusing(f"{folder}: not an encoder that can classify text"):
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
             trust_remote_code=False,
+            weights_only=True,
+            local_files_only=True,
             ignore_mismatched_sizes=not whole,
             output_loading_info=True,
         )
-    except (ValueError, OSError, RuntimeError, UnpicklingError, SafetensorError) as error:
-        raise InputError(f"{folder}: not an encoder that can classify text ({_first_line(error)})") from None
     encoder = f"{model.base_model_prefix}."
     absent = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
     absent = [name for name in absent if whole or (name.startswith(encoder) and ".pooler." not in name)]
@@ -142,11 +149,8 @@ def blank_encoder(folder: Path, labels: Sequence[str], num_layers: int | None = 
     config = load_config(folder, labels)
     if num_layers is not None:
         config.num_hidden_layers = num_layers
-    try:
-        with torch.device("meta"):
-            return AutoModelForSequenceClassification.from_config(config)
-    except ValueError as error:
-        raise InputError(f"{folder}: not an encoder that can classify text ({_first_line(error)})") from None
+    with refusing(f"{folder}: not an encoder that can classify text"), torch.device("meta"):
+        return AutoModelForSequenceClassification.from_config(config)
 
 
 def load_classifier(folder: Path) -> PreTrainedModel:
@@ -162,13 +166,12 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
 
     `max_length` becomes its `model_max_length`; without it, the checkpoint's own stays.
     """
-    if _is_untyped(folder):
-        tokenizer = BertTokenizer.from_pretrained(folder)
-    else:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        except (ValueError, OSError, KeyError) as error:
-            raise InputError(f"{folder}: its tokenizer cannot be used ({_first_line(error)})") from None
+    typed = "model_type" in read_config(folder)
+    with refusing(f"{folder}: its tokenizer cannot be used"):
+        if typed:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        else:
+            tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
     if not tokenizer.is_fast:
         raise InputError(f"{folder}: its tokenizer has no fast form (tokenizer.json), which batching needs")
     if tokenizer.pad_token_id is None:
@@ -213,15 +216,3 @@ def same_tokenizer(one: Any, other: Any) -> bool:
             {name: state[name] for name in ("added_tokens", "normalizer", "pre_tokenizer", "model", "post_processor")}
         )
     return bool(states[0] == states[1])
-
-
-def _is_untyped(folder: Path) -> bool:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}/config.json: cannot be read ({_first_line(error)})") from None
-    return "model_type" not in config
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
-SHOWN_FAULTS = 20
+SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
 
 
 class InputError(Exception):
@@ -30,6 +31,42 @@ def noting(problems: list[InputError]) -> Iterator[None]:
         yield
     except InputError as error:
         problems.append(error)
+
+
+@contextlib.contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Make one InputError of whatever a library raises over a stranger's file: `what`, and the reason in brackets."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({first_line(error)})") from None
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def shown(value: Any) -> str:
+    """What a user gave, short and on one line."""
+    try:
+        told = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
+        told = f"a huge {type(value).__name__}"
+    return told if len(told) <= SHOWN_CHARACTERS else f"{told[: SHOWN_CHARACTERS - 3]}..."
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few of the names a user gave, short and on one line."""
+    plain = [name.isprintable() and len(name) <= SHOWN_CHARACTERS for name in names[:SHOWN_NAMES]]
+    told = [name if as_it_is else shown(name) for name, as_it_is in zip(names, plain, strict=False)]
+    return ", ".join(told) + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
+
+
+def printable(message: str) -> str:
+    """The message with control characters and halves of characters spelt out, so that no terminal obeys them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in message)
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metakd.errors import InputError
+from metakd.errors import InputError, listed, shown
 from metakd.readers import Values
 from metakd.sources import FIELDS, Table, open_source
+from metakd.strangers import damage
 
 LABELLED = ("text", "label", "domain")
 WORD = re.compile(r"\w")
+LONGEST_WORD = 1_000  # characters of a label, a domain or an id
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def stream_with_ids(
         yield named
     for name, count in known.items():
         if count > 1:
-            faults.append(f"{table.name}: id {name!r} stands on {count} rows; make ids unique or leave them out")
+            faults.append(f"{table.name}: id {shown(name)} stands on {count} rows; make ids unique or leave them out")
 
 
 def read_table(
@@ -109,10 +111,11 @@ class _Absent:
     def fault(self, table: str, field: str, column: str) -> str:
         lowered = {name.casefold(): name for name in self.there}
         near = difflib.get_close_matches(column.casefold(), lowered, n=1)
-        guess = f"did you mean --columns {field}={lowered[near[0]]}?" if near else f"name it by --columns {field}=..."
+        meant = listed([lowered[near[0]]]) if near else "..."
+        guess = f"did you mean --columns {field}={meant}?" if near else f"name it by --columns {field}={meant}"
         what = f"no {column!r}" + (f" (the column of {field})" if column != field else "")
         more = f" and {self.rows - 1} more" if self.rows > 1 else ""
-        return f"{table}, row {self.row}{more}: {what}; fields there: {', '.join(self.there) or 'none'}; {guess}"
+        return f"{table}, row {self.row}{more}: {what}; fields there: {listed(self.there) or 'none'}; {guess}"
 
 
 def _check(where: str, found: Values, needed: Sequence[str], faults: list[str]) -> Example | None:
@@ -122,36 +125,45 @@ def _check(where: str, found: Values, needed: Sequence[str], faults: list[str]) 
         if value is None and field not in needed:
             continue
         if value is not None and not isinstance(value, str):
-            faults.append(f"{where}, {field}: expected text, found {_shortly(value)}")
+            faults.append(f"{where}, {field}: expected text, found {shown(value)}")
+        elif value is not None and (told := damage(value)):
+            faults.append(f"{where}, {field}: {told}")
         elif value is None or not _has_content(value):
             faults.append(f"{where}, {field}: is empty; drop the row or give it text")
     for field in ("label", "domain", "id"):
         value = found[field]
-        if isinstance(value, float) and value.is_integer():  # what pandas makes of whole numbers beside a gap
-            value = int(value)
-        name = str(value).strip() if isinstance(value, str | int) else None
-        if name and _has_content(name):
+        name = _name(value)
+        if name and (told := damage(name)):
+            faults.append(f"{where}, {field}: {told}")
+        elif name and any(unicodedata.category(c) == "Cc" for c in name):
+            faults.append(f"{where}, {field}: control characters in the name {shown(name)}; take them out")
+        elif name and len(name) > LONGEST_WORD:
+            faults.append(f"{where}, {field}: {len(name):,} characters are too long for a name; is it another column?")
+        elif name and _has_content(name):
             found[field] = name
         elif value is None or name == "":
             if field in needed:
                 faults.append(f"{where}, {field}: is empty; give the row one or drop it")
         else:
-            faults.append(f"{where}, {field}: expected a name or a whole number, found {_shortly(value)}")
+            faults.append(f"{where}, {field}: expected a name or a whole number, found {shown(value)}")
     if len(faults) > before:
         return None
     label, domain = (sys.intern(found[field] or "") for field in ("label", "domain"))  # one string for all their rows
     return Example(found["id"] or "", found["text"], found["text_pair"], label, domain)
 
 
-def _shortly(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+def _name(value: Any) -> str | None:
+    """A label, domain or id as text, without blanks around it; None for what is no name."""
+    if isinstance(value, float) and value.is_integer():  # what pandas makes of whole numbers beside a gap
+        value = int(value)
+    try:
+        return str(value).strip() if isinstance(value, str | int) else None
+    except ValueError:  # thousands of digits
+        return None
 
 
 def _has_content(text: str) -> bool:
-    """Anything but white space and control characters, and sound Unicode (a lone surrogate cannot be written)."""
-    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-        return False
+    """Anything but white space and control characters."""
     return bool(WORD.search(text)) or any(not c.isspace() and unicodedata.category(c)[0] != "C" for c in text)
 
 

@@ -20,6 +20,7 @@ from metakd.domains import LEAST_TO_CUT, Counts, MultiDomainDataset, faults_acro
 from metakd.errors import require
 from metakd.examples import Example, read_table
 from metakd.sources import SPLITS, open_source
+from metakd.strangers import open_tokenizer
 
 SAMPLE = 20_000  # rows that lengths and terms are taken of, where there are more
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
@@ -54,7 +55,7 @@ def inspect_data(
     report = inspector.report()
     return report | {
         "data": source.name,
-        "lengths": lengths(inspector.sample, Tokenizer.from_file(str(tokenizer)) if tokenizer else None, max_length),
+        "lengths": lengths(inspector.sample, open_tokenizer(tokenizer) if tokenizer else None, max_length),
         "terms": telling_terms(inspector.sample),
         "faults": faults + report["faults"],
     }

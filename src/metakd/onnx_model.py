@@ -14,9 +14,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from metakd.errors import InputError
+from metakd.errors import InputError, refusing
 from metakd.examples import Example
 from metakd.hardware import usable_cores
+from metakd.strangers import check_files, open_tokenizer
 
 MODEL_FILE, TOKENIZER_FILE, DESCRIPTION_FILE = "model.onnx", "tokenizer.json", "model.json"
 BATCH = 16  # texts; larger ones leave the processor's caches, and pad more
@@ -35,19 +36,21 @@ class OnnxModel:
         self.session = _session(path, threads)
         self.tokenizer = tokenizer
         self.labels: list[str] = description["labels"]
+        classes = self.session.get_outputs()[0].shape[-1]
+        wrong = isinstance(classes, int) and classes != len(self.labels)
+        if wrong or not all(isinstance(label, str) for label in self.labels):
+            raise InputError(f"{DESCRIPTION_FILE}: expected the names of {classes} labels")
         self.pad_id = int(description["pad_token_id"])
         self.inputs = [entry.name for entry in self.session.get_inputs()]
 
     @classmethod
     def load(cls, folder: Path, threads: int = 0) -> Self:
         """`threads` to use, 0 for as many as there are cores. Raises InputError for what `export` did not write."""
-        try:
+        with refusing(f"{folder}: not a model that `metakd export` wrote"):
+            check_files(folder)
             description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             tokenizer = read_tokenizer(folder, description["max_length"])
             return cls(folder / MODEL_FILE, tokenizer, description, threads or usable_cores())
-        except Exception as error:  # tokenizers and ONNX Runtime raise their own, some of them plain Exception
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"{folder}: not a model that `metakd export` wrote ({reason})") from None
 
     @cached_property
     def session_of_one_thread(self) -> onnxruntime.InferenceSession:
@@ -91,7 +94,7 @@ class OnnxModel:
 
 def read_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     """Texts are cut to `max_length` tokens and not padded, whatever the file itself says of both."""
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    tokenizer = open_tokenizer(folder / TOKENIZER_FILE)
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer

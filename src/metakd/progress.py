@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from metakd.errors import printable
+
 PLAIN_WIDTH = 120  # columns where the output is no terminal
 
 # Names of domains and labels are the user's, and may look like Rich's markup: none is read.
@@ -22,7 +24,7 @@ stdout = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, markup=Fals
 @cache
 def notice(message: str) -> None:
     """Warn of something that the user should know, once a process however many students it concerns."""
-    logging.getLogger("metakd").warning(message)
+    logging.getLogger("metakd").warning(printable(message))
 
 
 class Progress:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
-import gzip
 import io
 import json
 import re
+import shutil
+import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
-from metakd.errors import InputError, require
+from metakd.errors import InputError, listed, require
+from metakd.packed import open_bytes
 
 Values = dict[str, Any]
 Rows = Iterator[tuple[int, Values]]
@@ -24,7 +29,8 @@ SUFFIXES = tuple(f"{name}{packed}" for name in FORMATS for packed in ("", ".gz")
 DELIMITERS = ",;\t|"  # spreadsheets write the second one where the comma marks decimals
 SNIFFED_LINES = 20
 TOLD_DELIMITER = re.compile(r"sep=(.)\s*")
-LONGEST_FIELD = 100_000_000  # characters
+LONGEST_LINE = 8_000_000  # characters; a novel has one million
+PARQUET_ROWS = 1024  # read at a time; each may be long
 
 
 def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
@@ -33,15 +39,15 @@ def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
     Faults of single rows go to `faults`, and reading goes on; InputError where it cannot.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: {'not an ordinary file' if path.exists() else 'no such file or folder'}")
     if not path.name.lower().endswith(SUFFIXES):
         raise InputError(f"{path}: expected one of {', '.join(SUFFIXES)}")
     packed = path.suffix.lower() == ".gz"
     name = path.name.lower().removesuffix(".gz")
     try:
-        with cast(IO[bytes], (gzip.open if packed else open)(path, "rb")) as file:
+        with open_bytes(path, packed=packed) as file:
             if name.endswith(".parquet"):
-                yield from _parquet(path, file)
+                yield from _parquet(path, file, packed)
             elif name.endswith(".jsonl"):
                 yield from _jsonl(path.name, _lines(path, file, encoding, faults), faults)
             else:
@@ -51,21 +57,22 @@ def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
         raise InputError(f"{path}: cannot be read to its end ({error})") from None
 
 
-def _lines(path: Path, file: IO[bytes], encoding: str, faults: list[str]) -> Iterator[str]:
+def _lines(path: Path, file: io.BufferedReader, encoding: str, faults: list[str]) -> Iterator[str]:
     """Lines of text; a byte that is not of `encoding` is a fault, with its line and place."""
     remedy = "save the file as UTF-8, or name its encoding (--encoding cp1252)"
-    try:
-        codec = codecs.lookup(encoding).name
-    except LookupError:
-        raise InputError(f"encoding = {encoding!r}: Python knows no such encoding; try utf-8 or cp1252") from None
-    marked = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
-    file.seek(0)
+    codec = _codec(encoding)
+    marked = file.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8)
     if marked and codec not in ("utf-8", "utf-8-sig"):
         raise InputError(f"{path}: begins with the mark of UTF-8, so it is not {encoding}; leave --encoding out")
     first, count = "", 0
     try:
         text = io.TextIOWrapper(file, "utf-8-sig" if marked else codec, "surrogateescape", newline="")
-        for number, line in enumerate(text, start=1):
+        for number, line in enumerate(iter(partial(text.readline, LONGEST_LINE + 1), ""), start=1):
+            if len(line) > LONGEST_LINE:
+                raise InputError(
+                    f"{path}, line {number}: longer than {LONGEST_LINE:,} characters; put each row on a line of its "
+                    "own, and cut longer texts"
+                )
             if not line.isascii() and (place := _escaped(line)) is not None:
                 byte = len(line[:place].encode(codec, "surrogateescape")) + 1
                 byte += len(codecs.BOM_UTF8) if marked and number == 1 else 0
@@ -79,6 +86,15 @@ def _lines(path: Path, file: IO[bytes], encoding: str, faults: list[str]) -> Ite
         if first:
             more = f", and so on {count - 1} lines more" if count > 1 else ""
             faults.append(f"{path.name}, {first}{more}; {remedy}")
+
+
+def _codec(encoding: str) -> str:
+    """The name that Python has for an encoding of text."""
+    try:
+        "".encode(encoding)  # LookupError also for codecs of something else than text, such as hex
+        return codecs.lookup(encoding).name
+    except (LookupError, ValueError):
+        raise InputError(f"encoding = {encoding!r}: Python knows no such encoding; try utf-8 or cp1252") from None
 
 
 def _escaped(line: str) -> int | None:
@@ -95,7 +111,7 @@ def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> Rows:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = json.loads(line, object_pairs_hook=_each_once)
         except (ValueError, RecursionError) as error:
             faults.append(f"{name}, row {row}: not a line of JSON ({error})")
             continue
@@ -105,9 +121,17 @@ def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> Rows:
             faults.append(f"{name}, row {row}: expected an object, found {type(values).__name__}")
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> Values:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        raise ValueError(f"it names {listed(twice)} more than once")
+    return values
+
+
 def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[str]) -> Rows:
     """Rows below a header, which is row 1. Without `delimiter`, the first lines tell it."""
-    csv.field_size_limit(LONGEST_FIELD)
+    csv.field_size_limit(LONGEST_LINE)
     head = list(islice(lines, SNIFFED_LINES))
     if head and (told := TOLD_DELIMITER.fullmatch(head[0])):  # a line for spreadsheets, which they do not show
         delimiter, head = told.group(1), head[1:]
@@ -121,7 +145,7 @@ def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[st
         row += 1
         twice = sorted({column for column in header if column and header.count(column) > 1})
         if twice:
-            raise InputError(f"{name}: the header names {', '.join(twice)} more than once; rename all but one")
+            raise InputError(f"{name}: the header names {listed(twice)} more than once; rename all but one")
         for row, record in enumerate(records, start=blank + 2):
             if not any(field.strip() for field in record):
                 continue  # a blank line, or the empty rows that spreadsheets add
@@ -148,14 +172,17 @@ def _sniff(head: list[str]) -> str:
     return max(DELIMITERS, key=fit)
 
 
-def _parquet(path: Path, file: IO[bytes]) -> Rows:
+def _parquet(path: Path, file: IO[bytes], packed: bool) -> Rows:
     parquet: Any = require("pyarrow.parquet", "train")
     error_of_arrow: Callable[..., Exception] = require("pyarrow", "train").ArrowException
     row = 0
     try:
-        for batch in parquet.ParquetFile(file).iter_batches():
-            for values in batch.to_pylist():
-                row += 1
-                yield row, values
-    except error_of_arrow as error:  # type: ignore[misc]
+        with tempfile.TemporaryFile() if packed else contextlib.nullcontext(file) as whole:
+            if packed:  # it is read from its end
+                shutil.copyfileobj(file, whole)
+            for batch in parquet.ParquetFile(whole).iter_batches(PARQUET_ROWS):
+                for values in batch.to_pylist():
+                    row += 1
+                    yield row, values
+    except (error_of_arrow, NotImplementedError, UnicodeDecodeError) as error:  # type: ignore[misc]
         raise InputError(f"{path}: not a whole Parquet file ({error})") from None

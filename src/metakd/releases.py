@@ -7,11 +7,13 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from metakd.artifacts import fingerprint, step_folder, write_text
-from metakd.errors import InputError, require
+from metakd.errors import InputError, refusing, require, shown
+from metakd.examples import with_ids
+from metakd.packed import is_gzip, open_bytes
 from metakd.readers import Values, read_rows
 from metakd.sources import HUB_ID, Table, hub_tables
 
@@ -28,6 +30,7 @@ AMAZON_LABELS = ("positive", "negative")
 AMAZON_SEED = 11111
 FOLDS = 10
 AMAZON_REVIEWS = 1000  # of each label in each domain
+REVIEW_FILE = 64 * 2**20  # bytes of one file at most; the release's own have about one million
 REVIEW_TEXT = re.compile(r"<review_text>(.*?)</review_text>", re.S)
 
 MULTINLI_PREFIX = "multinli_1.0_"
@@ -51,9 +54,10 @@ def amazon(source: str) -> Release:
     if missing:
         raise InputError.collect(f"{source}: not the whole release", missing)
     reviews = {key: list(_reviews(files[key])) for key in wanted}
-    short = [f"{len(texts)} reviews in {'/'.join(key)}.review" for key, texts in reviews.items() if len(texts) < FOLDS]
-    if short:
-        raise InputError.collect(f"{source}: not the release with <review_text> blocks", short)
+    faults = [f"{len(texts)} reviews in {'/'.join(key)}.review" for key, texts in reviews.items() if len(texts) < FOLDS]
+    faults += [f"an empty review in {'/'.join(key)}.review" for key, texts in reviews.items() if not all(texts)]
+    if faults:
+        raise InputError.collect(f"{source}: not the release with <review_text> blocks", faults)
     rows = [
         {"text": text, "label": label, "domain": AMAZON_DOMAINS[folder]}
         for (folder, label), texts in reviews.items()
@@ -109,6 +113,11 @@ def prepare(name: str, source: str, output: Path) -> Release:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} is there already; choose another --output")
     release = RELEASES[name](source)
+    faults: list[str] = []
+    for split, rows in release.splits.items():
+        with_ids(Table(split, partial(_numbered, rows)), faults, labelled=True)
+    if faults:
+        raise InputError.collect(f"{source}, in the rows that would be written", faults)
     facts = {"release": name, "rows": {s: len(rows) for s, rows in release.splits.items()}, "notices": release.notices}
     with step_folder(output, "data", fingerprint(name, release.splits), facts) as unfinished:
         for split, rows in release.splits.items():
@@ -117,23 +126,48 @@ def prepare(name: str, source: str, output: Path) -> Release:
     return release
 
 
+def _numbered(rows: list[Values], _: list[str]) -> Iterator[tuple[int, Values]]:
+    return iter(enumerate(rows, start=1))
+
+
 def _review_files(source: Path) -> dict[tuple[str, str], bytes]:
-    """The content of each .review file of a domain and label, by these."""
-
-    def place(path: str | Path) -> tuple[str, str]:
-        return Path(path).parent.name, Path(path).name.removesuffix(".review")
-
+    """The content of each .review file of a domain and label, by these; nothing is unpacked to disk."""
     wanted = {(folder, label) for folder in AMAZON_DOMAINS for label in AMAZON_LABELS}
+    found: dict[tuple[str, str], bytes] = {}
+    faults = []
+    with refusing(f"{source}: neither a folder nor a whole .tar.gz"):
+        for path, size, read in _members(source):
+            place = path.parent.name, path.name.removesuffix(".review")
+            if path.suffix != ".review" or place not in wanted:
+                continue
+            if path.is_absolute() or ".." in path.parts:
+                faults.append(f"{shown(str(path))} climbs out of the archive")
+            elif place in found:
+                faults.append(f"{'/'.join(place)}.review is there twice")
+            elif size > REVIEW_FILE:
+                faults.append(f"{'/'.join(place)}.review has {size:,} bytes, and {REVIEW_FILE:,} is the most")
+            else:
+                found[place] = read()
+    if faults:
+        raise InputError.collect(f"{source}: not the release as it was published", faults)
+    return found
+
+
+def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes]]]:
+    """Path, size and content of each ordinary file of a folder or archive; a link within an archive is none."""
     if source.is_dir():
-        return {place(p): p.read_bytes() for p in source.rglob("*.review") if place(p) in wanted}
+        for path in sorted(path for path in source.rglob("*.review") if path.is_file()):
+            yield PurePosixPath(path.relative_to(source).as_posix()), path.stat().st_size, path.read_bytes
+        return
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
-    try:
-        with tarfile.open(source) as archive:
-            members = {place(m.name): m for m in archive if m.isfile() and place(m.name) in wanted}
-            return {key: file.read() for key, m in members.items() if (file := archive.extractfile(m)) is not None}
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise InputError(f"{source}: neither a folder nor a whole .tar.gz ({error})") from None
+    with (
+        open_bytes(source, packed=is_gzip(source)) as packed,
+        tarfile.open(fileobj=packed, mode="r|") as archive,
+    ):
+        for member in archive:
+            if member.isfile() and (file := archive.extractfile(member)) is not None:
+                yield PurePosixPath(member.name), member.size, file.read
 
 
 def _reviews(content: bytes) -> Iterator[str]:

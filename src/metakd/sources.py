@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metakd.errors import InputError, require
+from metakd.errors import InputError, first_line, listed, refusing, require
 from metakd.readers import SUFFIXES, Rows, Values, read_rows
 
 SPLITS = ("train", "dev", "test")
@@ -47,9 +48,9 @@ def open_source(data: Any, encoding: str = "utf-8", config: str | None = None) -
     if isinstance(data, str | Path):
         path = Path(data)
         if path.is_dir():
-            return Source(str(path), _folder(path, encoding), str(path.resolve()))
+            return Source(str(path), _folder(path, encoding), os.path.realpath(path))
         if path.exists() or not HUB_ID.fullmatch(str(data)) or path.name.endswith(SUFFIXES):
-            return Source(str(path), {"": _file(path, encoding)}, str(path.resolve()))
+            return Source(str(path), {"": _file(path, encoding)}, os.path.realpath(path))
         return Source(str(data), _splits(str(data), hub_tables(str(data), config)), str(data))
     if isinstance(data, Mapping):
         tables = {str(name): _object(str(name), table, encoding) for name, table in data.items()}
@@ -64,10 +65,9 @@ def _file(path: Path, encoding: str) -> Table:
 def _folder(path: Path, encoding: str) -> Mapping[str, Table]:
     """Files by the name of their split, or what `datasets` saved with `save_to_disk`."""
     if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
-        try:
-            saved = require("datasets", "train").load_from_disk(str(path))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: what `datasets` saved there cannot be read ({error})") from None
+        datasets = require("datasets", "train")
+        with refusing(f"{path}: what `datasets` saved there cannot be read"):
+            saved = datasets.load_from_disk(str(path))
         return open_source(dict(saved) if isinstance(saved, Mapping) else saved).tables
     files = {
         file.name: _file(file, encoding)
@@ -93,8 +93,7 @@ def _splits(name: str, tables: Mapping[str, Table], there: str | None = None) ->
 
 
 def _listing(path: Path) -> str:
-    names = sorted(p.name for p in path.iterdir())
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "no files"
+    return listed(sorted(p.name for p in path.iterdir())) or "no files"
 
 
 def hub_tables(name: str, config: str | None) -> dict[str, Table]:
@@ -111,8 +110,7 @@ def hub_tables(name: str, config: str | None) -> dict[str, Table]:
         with _offline() if failures else contextlib.nullcontext():
             found = datasets.load_dataset(name, config)
     except Exception as error:
-        first = (failures or [error])[0]
-        reason = (str(first).strip() or type(first).__name__).splitlines()[0]
+        reason = first_line((failures or [error])[0])
         raise InputError(
             f"{name}: no such file or folder, and it could not be had from the hub ({reason}). Check the path, "
             "name a configuration by --data-config if it has several, or download it where the hub can be reached"
