@@ -24,7 +24,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\S+)", re.M)
 NO_CODE = {"{toctree}", "{image}", "{eval-rst}"}
 BLOCK = re.compile(r"^```(shell|python)\n(.*?)^```", re.M | re.S)
-NOT_OURS = ("make", "pip", "source", "hf")
+NOT_OURS = ("make", "pip", "source", "hf", "torchrun", "accelerate")
 HOLDS_CODE_OF_OTHERS = ("methods.md",)  # its Python is run by test_docs.py, in its place
 QUICK = {"max_length": 16, "student": "layers=2", "teacher_epochs": 1, "bootstrap": 100, "allow_weak_teacher": True}
 

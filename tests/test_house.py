@@ -10,8 +10,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "metakd"
 FLOORS = [
     ["errors", "hardware"],
     ["progress"],
-    ["lacks", "stops"],
-    ["artifacts", "locks"],
+    ["lacks", "processes", "stops"],
+    ["artifacts", "locks", "sharing"],
     ["cards"],
     ["losses"],
     ["prototypes"],

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from metakd.artifacts import write_text
-from metakd.domains import of_domain
+from metakd.domains import by_domain, of_domain
 from metakd.errors import InputError
 from metakd.evaluation import Ints, Predictions, TfidfRival, latency
 from metakd.examples import Example
@@ -44,9 +44,9 @@ class Answers:
     def write(self, path: Path, examples: Sequence[Example], labels: Sequence[str]) -> None:
         """A line for each example: the beginning of its text, its label, and each model's label and confidence."""
         lines = []
-        for domain in sorted({e.domain for e in examples}):
+        for domain, own_rows in sorted(by_domain(examples).items()):
             asked = {name: found[domain] for name, found in self.predictions.items() if domain in found}
-            for place, e in enumerate(of_domain(examples, domain)):
+            for place, e in enumerate(own_rows):
                 said = {
                     name: [labels[own.predicted[place]], round(float(own.confidence[place]), 4)]
                     for name, own in asked.items()
@@ -59,13 +59,13 @@ class Answers:
 
 def ask_models(fleets: Mapping[str, Mapping[str, Path]], labels: list[str], examples: Sequence[Example]) -> Answers:
     """Let each model of each fleet (domain -> folder) classify its domain's examples."""
-    answers = Answers()
+    answers, rows = Answers(), by_domain(examples)
     with Progress("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
         for name, fleet in fleets.items():
             found, loaded = dict[str, Answer](), dict[Path, TorchModel]()
             for domain, path in fleet.items():
                 loaded = loaded if path in loaded else {path: TorchModel.load(path)}
-                own = of_domain(examples, domain)
+                own = rows.get(domain, [])
                 found[domain] = predictions_of(own, labels, loaded[path]), _cost(path, loaded[path], own)
                 progress.advance(1)
             answers.add(name, found)
@@ -74,10 +74,9 @@ def ask_models(fleets: Mapping[str, Mapping[str, Path]], labels: list[str], exam
 
 def ask_tfidf(train: Sequence[Example], labels: list[str], examples: Sequence[Example]) -> dict[str, Answer]:
     """Each domain's examples, classified by TF-IDF on that domain's training examples."""
-    found = {}
-    for domain in sorted({e.domain for e in examples}):
-        own = of_domain(examples, domain)
-        rival = TfidfRival(of_domain(train, domain))
+    found, learnt = {}, by_domain(train)
+    for domain, own in sorted(by_domain(examples).items()):
+        rival = TfidfRival(learnt.get(domain, []))
         predicted = np.array([labels.index(label) for label in rival.predict(own)])
         cost = rival.size() | {"latency_ms": latency(rival.predict_one, own)}
         found[domain] = Predictions(_truth(own, labels), predicted, rival.confidence(own)), cost

@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from metakd import processes
 from metakd.errors import InputError
 from metakd.hardware import machine
 from metakd.progress import notice
@@ -63,9 +64,13 @@ def write_json(path: Path, value: Any) -> None:
 def step_folder(folder: Path, step: str, fingerprint: str, facts: Mapping[str, Any]) -> Iterator[Path]:
     """A folder to write a step's results into; it takes its place with a manifest, or not at all.
 
-    `facts` may be filled while the step runs; the manifest holds them as they are at its end.
+    `facts` may be filled while the step runs; the manifest holds them as they are at its end. Of several processes only
+    the main one has the folder and may write.
     """
     temporary = folder.with_name(f".{folder.name}.partial")
+    if not processes.is_main():
+        yield temporary
+        return
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     started = datetime.now(UTC)

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from metakd.errors import InputError
 from metakd.examples import Example
+from metakd.sharing import share
 
 Features = dict[str, Any]
 Batch = dict[str, Tensor]
@@ -141,7 +142,7 @@ class LengthBatches(Sampler[list[int]]):
     """Batches of texts of like length, in an order that depends on seed and epoch alone, so that resuming is exact.
 
     With `groups`, one a text, each batch holds every group in the proportions of the data: of a group that has at
-    least as many texts as there are batches, none is without.
+    least as many texts as there are batches, none is without. Each of several processes gets its share of each batch.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class LengthBatches(Sampler[list[int]]):
         order = torch.randperm(len(self.lengths), generator=generator).tolist()
         batches = self._mixed(order) if self.groups is None else self._proportional(order, self.groups)
         for index in torch.randperm(len(batches), generator=generator).tolist():
-            yield batches[index]
+            yield share(batches[index])
 
     def _mixed(self, order: list[int]) -> list[list[int]]:
         """Batches as chance mixes them: pools of `order`, each sorted by length and cut."""

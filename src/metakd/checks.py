@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from metakd.teacher_cache import TeacherCache
 
 TEACHER_MARGIN = 0.05  # what a teacher's accuracy has to be above that of the commonest class
 NEARLY_ALL = 0.995  # effective share of weights that might as well not be there
+PROBED = 5_000  # examples that the domain is read off, where there are more: it takes rows times domains
 BINS = 20  # of the histogram of weights
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
 
@@ -113,6 +115,8 @@ def transfer(
 
 def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, float | None]:
     """How well the domain can be read off E(x) and off h: what the kinds of L_dom are said to change."""
+    if len(examples) > PROBED:
+        examples = random.Random(run.settings.seed).sample(examples, PROBED)
     features = run.features(examples, run.tokenizer)
     pooled = torch.zeros(len(features), teacher.encoder.config.hidden_size)
     collator = Collator(run.tokenizer.pad_token_id)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.logging import RichHandler
 
-from metakd import cli_data, cli_deploy, cli_experiment, cli_report
+from metakd import cli_data, cli_deploy, cli_experiment, cli_report, processes
 from metakd.cli_options import (
     DATA_HELP,
     Columns,
@@ -27,7 +27,7 @@ from metakd.cli_options import (
     with_settings,
 )
 from metakd.config import Settings, read_settings_file
-from metakd.errors import CheckError, InputError, going_on, printable
+from metakd.errors import CheckError, InputError, LostProcessError, going_on, printable
 from metakd.lacks import lack
 from metakd.progress import console, notice, stdout
 from metakd.stops import Stopped, listening
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 DEMO_DATA = Path(__file__).parent / "demo_data"
 DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
+SHARED = ("run", "demo", "weigh", "teach", "distill")  # commands whose work several processes may share
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +50,15 @@ app.add_typer(cli_data.app)
 app.add_typer(cli_deploy.app)
 app.add_typer(cli_experiment.app)
 app.add_typer(cli_report.app)
+
+
+@app.callback()
+def _before(context: typer.Context) -> None:
+    if processes.count() > 1 and context.invoked_subcommand not in SHARED:
+        raise InputError(
+            f"metakd {context.invoked_subcommand} is the work of one process: start it without torchrun or accelerate "
+            f"launch, which are for {', '.join(SHARED)}"
+        )
 
 
 @app.command()
@@ -67,7 +77,7 @@ def run(
     if dry_run:
         from metakd.planning import print_plan
 
-        print_plan(assembled)
+        processes.by_main(lambda: print_plan(assembled))
     else:
         _run_all(assembled, overwrite)
 
@@ -87,14 +97,18 @@ def _assemble_all(
     """The run meant by the command line, with everything checked that can be before its folder is touched."""
     if resume and overwrite:
         raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
-    taken = output.exists() and (not output.is_dir() or any(output.iterdir()))
-    if taken and not resume and not overwrite:
-        raise InputError(f"{output} is there already: --resume goes on with it, --overwrite makes it anew")
-    assembled = _assemble(output, data, config, given, anew=overwrite)
-    from metakd.scoring import check_scorable
 
-    check_scorable(assembled)
-    return assembled
+    def assemble() -> Run:
+        taken = output.exists() and (not output.is_dir() or any(output.iterdir()))
+        if taken and not resume and not overwrite:
+            raise InputError(f"{output} is there already: --resume goes on with it, --overwrite makes it anew")
+        assembled = _assemble(output, data, config, given, anew=overwrite)
+        from metakd.scoring import check_scorable
+
+        check_scorable(assembled)
+        return assembled
+
+    return processes.main_first(assemble)
 
 
 def _run_all(assembled: Run, overwrite: bool) -> None:
@@ -107,7 +121,8 @@ def _run_all(assembled: Run, overwrite: bool) -> None:
         clear(assembled)
     with only_one(output), going_on(f"metakd run --output {shlex.quote(str(output))} --resume"):
         stdout.print(rich_table(run_all(assembled.begin())))
-        stdout.print(f"students: {output / 'students'}\nreport:   {cli_report.report_of(output)}", soft_wrap=True)
+        report = processes.by_main(lambda: str(cli_report.report_of(output)))
+        stdout.print(f"students: {output / 'students'}\nreport:   {report}", soft_wrap=True)
 
 
 @app.command()
@@ -163,13 +178,18 @@ def distill(
     domain: Annotated[list[str] | None, typer.Option(help="Only this domain; may be repeated.")] = None,
 ) -> None:
     """Third step: one student for each domain."""
-    assembled = _assemble(output, data, config, given)
+
+    def assemble() -> Run:
+        assembled = _assemble(output, data, config, given)
+        strange = [name for name in domain or [] if name not in assembled.data.domains]
+        if strange:
+            raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
+        return assembled
+
+    assembled = processes.main_first(assemble)
     from metakd import pipeline
     from metakd.locks import refuse_beside_others
 
-    strange = [name for name in domain or [] if name not in assembled.data.domains]
-    if strange:
-        raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
     refuse_beside_others(output)
     chosen = domain or assembled.data.domains
     folders = pipeline.distill_all(assembled.begin(), chosen, [assembled.settings.method])
@@ -240,7 +260,7 @@ def _assemble(output: Path, data: str | None, config: Path | None, given: dict[s
 
 
 def _open(output: Path, data: str | None, config: Path | None, given: dict[str, Any]) -> Run:
-    return _assemble(output, data, config, given).begin()
+    return processes.main_first(lambda: _assemble(output, data, config, given)).begin()
 
 
 def main() -> None:
@@ -257,7 +277,7 @@ def main() -> None:
             if not hasattr(stop, "__notes__"):
                 stop.add_note("The same command goes on with what is finished, or begins again.")
             _fail(stop, str(stop), stop.exit_code)
-        except CheckError as error:
+        except (CheckError, LostProcessError) as error:
             _fail(error, f"Error: {error}", 1)
         except Exception as error:
             if isinstance(error, InputError):
@@ -270,6 +290,7 @@ def main() -> None:
 
 
 def _fail(error: BaseException, message: str, code: int) -> None:
+    console.quiet = console.quiet and isinstance(error, Stopped)  # a signal reaches all processes, and is said once
     told = [message, *getattr(error, "__notes__", ())]
     console.print(printable("\n".join(told)), style="red", highlight=False, soft_wrap=True)
     sys.exit(code)

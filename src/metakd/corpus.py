@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from metakd.artifacts import is_done
 from metakd.batching import encode
-from metakd.domains import of_domain
+from metakd.domains import by_domain
 from metakd.examples import Example
 from metakd.inspection import inspect_dataset, strongest_terms
 from metakd.meta_teacher import TransferableRepresentation
@@ -114,13 +114,13 @@ def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -
 
     A student whose h is not there, since none was learnt or it was not kept, is drawn by its E(x) (see `by_h`).
     """
-    by_domain = {domain: of_domain(examples, domain) for domain in students}
-    ordered = [e for own in by_domain.values() for e in own]
+    drawn = by_domain(examples)
+    ordered = [e for domain in students for e in drawn.get(domain, [])]
     domains = torch.tensor([run.data.domains.index(e.domain) for e in ordered])
     teacher = load_teacher(run).transferable.cpu()
     embedded = {
         "meta_teacher": _embeddings(run, run.teacher_folder, ordered),
-        "student": torch.cat([_embeddings(run, students[d], rows) for d, rows in by_domain.items() if rows]),
+        "student": torch.cat([_embeddings(run, students[d], drawn[d]) for d in students if d in drawn]),
     }
     readers = {"meta_teacher": teacher, "student": _kept_representation(run, len(embedded["student"][0]), teacher)}
     with torch.no_grad():

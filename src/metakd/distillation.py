@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
-from metakd import engine, passes, students
+from metakd import engine, passes, processes, students
 from metakd.artifacts import MANIFEST, digest_files, fingerprint, is_done, step_folder
 from metakd.attention import attend_here
 from metakd.batching import Collator, Encoded, updates_a_pass
 from metakd.checkpoints import resolve
 from metakd.checks import check_reloaded, check_teacher, transfer, trust
-from metakd.domains import hold_out, of_domain
+from metakd.domains import by_domain, hold_out
 from metakd.encoders import (
     load_config,
     load_encoder,
@@ -54,16 +54,25 @@ class Lesson:
 
     @classmethod
     def of(cls, run: Run, method: str, domain: str | None) -> Lesson:
+        return cls.fleet(run, method, [domain])[0]
+
+    @classmethod
+    def fleet(cls, run: Run, method: str, domains: Iterable[str | None]) -> list[Lesson]:
+        """One for each of `domains`; the texts are sorted by domain once for all."""
         train, quiz, dev = run.data.train, list[Example](), run.data.splits.get("dev", [])
         if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start knows none of it
             train, quiz = hold_out(train, run.settings.seed)
         if "teacher" in METHODS[method].needs:
             train = run.with_windows(train)
-        if domain is not None:
-            quiz, dev = of_domain(quiz, domain), of_domain(dev, domain)
-            train = train if "foreign_text" in METHODS[method].needs else of_domain(train, domain)
-        folder = run.student_folder(method, domain) if domain else run.shared_folder(method)
-        return cls(method, domain, folder, run.distill_fingerprint(method, domain), train, quiz, dev)
+        whole, foreign = (train, quiz, dev), "foreign_text" in METHODS[method].needs
+        parts = [by_domain(examples) for examples in whole]
+        lessons = []
+        for domain in domains:
+            texts = whole if domain is None else [part.get(domain, []) for part in parts]
+            folder = run.student_folder(method, domain) if domain else run.shared_folder(method)
+            mark = run.distill_fingerprint(method, domain)
+            lessons.append(cls(method, domain, folder, mark, train if foreign else texts[0], *texts[1:]))
+        return lessons
 
     @classmethod
     def shared_by(cls, run: Run, method: str) -> Lesson | None:
@@ -87,14 +96,14 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
         raise InputError(f"method = {strange[0]!r}: this run has {', '.join(run.stages)}")
     lessons: list[Lesson] = []
     for method in methods:
-        own = [Lesson.of(run, method, domain) for domain in dict.fromkeys(domains)]
+        own = Lesson.fleet(run, method, dict.fromkeys(domains))
         missing = [lesson for lesson in own if not _is_learnt(run, lesson)]
         start = Lesson.shared_by(run, method)
         if missing and start is not None and not _is_learnt(run, start):
             missing.insert(0, start)
         lessons += missing
     if any(has_teacher(METHODS[lesson.method]) for lesson in lessons):
-        check_teacher(run)
+        processes.by_main(lambda: check_teacher(run))
     taught = [lesson for lesson in lessons if "teacher" in METHODS[lesson.method].needs]
     cache = _memory(run, taught) if taught else None
     for lesson in taught:
@@ -127,11 +136,17 @@ def _memory(run: Run, lessons: Sequence[Lesson]) -> TeacherCache:
     stages = {(lesson.method, lesson.domain is None): lesson.own(run.stages[lesson.method]) for lesson in lessons}
     layers = layers_to_keep([stage for group in stages.values() for stage in group])
     with alone(run.cache_lock, "asks the teacher"):
-        return _remember(run, learnt_from, layers)
+        kept = processes.by_main(lambda: _remember(run, learnt_from, layers))
+        cache = TeacherCache(run.cache_folder, TeacherLayers(*map(tuple, kept)))
+        processes.all_here()
+    return cache
 
 
-def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> TeacherCache:
-    """Let the teacher speak once, unless a whole cache of this teacher, these texts and these layers is there."""
+def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> TeacherLayers:
+    """Let the teacher speak once, unless a whole cache of this teacher, these texts and these layers is there.
+
+    Gives the layers that the cache was made for.
+    """
     folder, budget, facts = run.cache_folder, run.cache_budget, dict[str, Any]()
     weights = [digest_files(school.teacher_folder, MODEL_FILES) for school in run.teachers]
     mark = fingerprint("remember", FORMAT, weights, run.settings.max_length, run.precision, run.data.fingerprint)
@@ -151,19 +166,20 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
             highlight=False,
         )
     if found is not None and found.covers(learnt_from, layers, fitting):
-        return found
+        return found.layers
     spoken = layers if fitting.any() else NO_LAYERS
     with step_folder(folder, "remember", mark, facts) as partial:
         teacher = load_teacher(run)
         said = passes.teach_all(teacher, features, Collator(run.tokenizer.pad_token_id), spoken, run.precision)
         TeacherCache.write(partial, [e.id for e in examples], said, spoken, fitting, run.precision)
         facts |= {"layers": layers}  # also where nothing fitted: they were thought of
-    return TeacherCache(folder, layers)
+    return layers
 
 
 def forget(run: Run) -> None:
     """Remove what was remembered, but for its manifest, which says how long it took and how much it was."""
-    if not run.cache_folder.exists():
+    processes.all_here()
+    if not run.cache_folder.exists() or not processes.is_main():
         return
     with alone(run.cache_lock, "asks the teacher"):  # one that still reads has all files mapped
         for path in run.cache_folder.glob("*"):
@@ -178,14 +194,15 @@ def _distill(run: Run, lesson: Lesson, cache: TeacherCache | None) -> None:
     """Teach one student by the method's shared stages, or by those of its own domain."""
     checkpoints = _checkpoints(run, lesson)
     with alone(checkpoints.with_suffix(".lock"), f"trains {lesson.folder.name}"):
-        if not is_done(lesson.folder, lesson.mark):  # by another process, since the lessons were listed
+        if not processes.by_main(lambda: is_done(lesson.folder, lesson.mark)):  # by another, since they were listed
             _train(run, lesson, cache, checkpoints)
+            processes.wait()
         shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _is_learnt(run: Run, lesson: Lesson) -> bool:
     """Whether the student is there; what a process that was killed just after has left of its training goes."""
-    done = is_done(lesson.folder, lesson.mark)
+    done = processes.by_main(lambda: is_done(lesson.folder, lesson.mark))
     if done:
         shutil.rmtree(_checkpoints(run, lesson), ignore_errors=True)
     return done
@@ -199,7 +216,8 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
     kind = METHODS[lesson.method]
     facts: dict[str, Any] = {"method": lesson.method, "precision": run.precision, "log": {}}
     set_seed(run.settings.seed)
-    start = Lesson.shared_by(run, lesson.method) if lesson.domain else None
+    shared = lesson.domain is not None and any(stage.shared for stage in run.stages[lesson.method])
+    start = run.shared_folder(lesson.method) if shared else None
     setup, tokenizer = _set_up(run, kind, lesson, start)
     with step_folder(lesson.folder, "distill", lesson.mark, facts) as partial:
         method, student, teacher = kind.build(setup), setup.student, setup.teacher
@@ -216,7 +234,7 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
         learner = engine.Distillation(student, method, teacher, cache).to(device())
         quiz = engine.Quiz(run.features(lesson.quiz, tokenizer), learner.before_update) if lesson.quiz else None
         if start is not None:
-            learner.extras.load_state_dict(load_file(start.folder / EXTRAS_FILE))
+            learner.extras.load_state_dict(load_file(start / EXTRAS_FILE))
         collator = Collator(tokenizer.pad_token_id, run.tokenizer.pad_token_id)
         title = f"{lesson.method} {lesson.domain or 'all domains'}"
         for stage in stages:
@@ -226,11 +244,12 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
             plan = engine.Plan(named, *how, "all_domains" in kind.needs, run.folder / LOGS_FOLDER)
             facts["log"][stage.name] = engine.fit(learner, features, collator, plan, quiz)
         attend_here(student)
-        student.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        if lesson.domain is None:
-            save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
-        facts["check"] = check_reloaded(run, partial, student, tokenizer, lesson.examples, lesson.held_out)
+        if processes.is_main():
+            student.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            if lesson.domain is None:
+                save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
+            facts["check"] = check_reloaded(run, partial, student, tokenizer, lesson.examples, lesson.held_out)
 
 
 def _features(run: Run, lesson: Lesson, tokenizer: Any, cache: TeacherCache | None, facts: dict[str, Any]) -> Encoded:
@@ -246,13 +265,13 @@ def _features(run: Run, lesson: Lesson, tokenizer: Any, cache: TeacherCache | No
     return features
 
 
-def _set_up(run: Run, kind: type[Method], lesson: Lesson, start: Lesson | None) -> tuple[Setup, Any]:
+def _set_up(run: Run, kind: type[Method], lesson: Lesson, start: Path | None) -> tuple[Setup, Any]:
     """Teacher and student as `kind` needs them, the student begun from `start` if there is one, and its tokenizer."""
     settings, data = run.settings, run.data
     teacher = load_teacher(run) if has_teacher(kind) else None
     num_layers = students.layers_to_cut(settings.student)
     if start is not None or num_layers is None:
-        folder = start.folder if start else resolve(settings.student)
+        folder = start or resolve(settings.student)
         student, tokenizer = load_encoder(folder, data.labels), load_tokenizer(folder, settings.max_length)
     else:
         from_teacher = teacher is not None and settings.student_init == "teacher"

@@ -98,6 +98,13 @@ def of_domain(examples: Iterable[Example], domain: str) -> list[Example]:
     return [example for example in examples if example.domain == domain]
 
 
+def by_domain(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    found: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        found[example.domain].append(example)
+    return dict(found)
+
+
 def folder_name(domain: str) -> str:
     """The domain's name as one safe path component: percent-encoded but for letters, digits, blank and '_-'.
 

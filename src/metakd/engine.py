@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from metakd import losses
+from metakd import losses, processes
 from metakd.attention import attend_here
 from metakd.batching import Batch, Collator, Encoded, LengthBatches, endless_batches, updates_a_pass
 from metakd.config import Settings
@@ -26,7 +29,8 @@ from metakd.losses import LossTerms
 from metakd.meta_teacher import MetaTeacher, TeacherOutputs, assert_frozen
 from metakd.methods.base import Method, Quizzed, Stage
 from metakd.progress import Progress
-from metakd.resuming import Keeper, finish_checkpoint, last_whole_checkpoint, sums_of
+from metakd.resuming import Keeper, finish_checkpoint, last_whole_checkpoint, own_random_state, sums_of
+from metakd.sharing import mean_share, summed
 from metakd.stops import patience
 from metakd.teacher_cache import TeacherCache
 from metakd.tracking import trackers
@@ -72,21 +76,22 @@ class _Trainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader = DataLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=self.data_collator)
-        return self.accelerator.prepare(loader)
+        return prepare_data_loader(loader, self.args.device, num_processes=1, put_on_device=True)  # they are shared out
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *_: Any, **__: Any) -> Tensor:
         if self._quiz is not None:
             asked = self._quiz.ask(inputs, self._prepare_inputs(next(self._questions)))
             self._add("loss_quiz", asked.item())
         terms: LossTerms = model(**inputs)
+        counts = mean_share(len(inputs["labels"]))
         for name, term in terms.items():
             if not term.values.isfinite().all():
                 raise InputError(
                     f"{self._name}, update {self.state.global_step + 1}: the loss term {name!r} is not finite. Lower "
                     "the learning rate of this step, or look for what is odd in the data"
                 )
-            self._add(f"loss_{name}", term.values.detach().mean().item())
-        loss = losses.reduce(terms)
+            self._add(f"loss_{name}", counts * term.values.detach().mean().item())
+        loss = counts * losses.reduce(terms)
         self._add("loss", loss.item())
         self._add(STEPS, 1)
         return loss
@@ -95,21 +100,33 @@ class _Trainer(Trainer):
         self._sums[name] = self._sums.get(name, 0.0) + value
 
     def log(self, logs: dict[str, float], *rest: Any) -> None:
-        if "loss" in logs and (steps := self._sums.pop(STEPS, 0)):
-            logs |= {name: value / steps for name, value in self._sums.items()}
+        if "loss" in logs and self._sums:
+            sums = self._sums_of_all()
+            steps = sums.pop(STEPS)
+            logs |= {name: value / steps for name, value in sums.items()}
             self._sums = {}
         super().log(logs, *rest)
+
+    def _sums_of_all(self) -> dict[str, float]:
+        """The mean of the sums over all processes."""
+        values = summed(torch.tensor([*self._sums.values()], dtype=torch.float64)) / processes.count()
+        return dict(zip(self._sums, values.tolist(), strict=True))
 
     def go_on_from(self, checkpoint: Path | None) -> None:
         """Train, after what a checkpoint holds if there is one, as if it had never stopped."""
         self._sums = sums_of(checkpoint) if checkpoint else {}
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with own_random_state(Path(checkpoint or "")) as folder:
+            super()._load_rng_state(str(folder))
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            finish_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", self._sums)
+        sums = self._sums_of_all()
+        processes.all_here()
+        if processes.is_main():
+            finish_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", sums)
 
 
 class _Ticks(TrainerCallback):
@@ -146,7 +163,7 @@ def fit(
     updates = updates_a_pass(sum(map(len, texts)), settings.batch_size)
     used = [collator.pad_ids["input_ids"], *np.concatenate([part.token_ids for part in texts])]
     tokens = only_rows_in_use(learner.backbone, used)
-    with Progress(plan.name, updates * plan.epochs) as progress, tokens, memory_kept(), patience():
+    with Progress(plan.name, updates * plan.epochs) as progress, tokens, memory_kept(), _few_to_collect(), patience():
         trainer = _Trainer(
             name=plan.name,
             batches=LengthBatches.of(features, settings.batch_size, settings.seed, plan.all_domains),
@@ -158,12 +175,30 @@ def fit(
             callbacks=[_Ticks(progress), Keeper(keep=quiz is None), *_tracked(plan)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.go_on_from(last_whole_checkpoint(plan.folder))
+        with processes.together():
+            trainer.go_on_from(last_whole_checkpoint(plan.folder))
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
+@contextlib.contextmanager
+def _few_to_collect() -> Iterator[None]:
+    """Inside, the garbage collector leaves out what was there before.
+
+    Trainer runs it for every student, and all domains' rows take it longer than a small domain takes to learn from.
+    """
+    frozen = gc.get_freeze_count()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.unfreeze()
+
+
 def _tracked(plan: Plan) -> Sequence[TrainerCallback]:
-    return trackers(plan.settings.track, plan.logs / folder_name(plan.name)) if plan.logs else []
+    if plan.logs is None or not processes.is_main():
+        return []
+    return trackers(plan.settings.track, plan.logs / folder_name(plan.name))
 
 
 def _arguments(plan: Plan, updates: int) -> TrainingArguments:
@@ -184,9 +219,11 @@ def _arguments(plan: Plan, updates: int) -> TrainingArguments:
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
         bf16=plan.precision == "bfloat16",
+        ddp_find_unused_parameters=True,  # a stage may have no use for a projection, or for the classifier
         report_to=[],
         disable_tqdm=True,
         log_level="error",
+        log_level_replica="error",
     )
     if arguments.device.type == "cuda":
         arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value an example

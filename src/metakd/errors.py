@@ -83,6 +83,10 @@ class CheckError(Exception):
     """A result is not what it has to be, for instance a reloaded student that predicts otherwise. Exit code 1."""
 
 
+class LostProcessError(Exception):
+    """Another of several processes that train one model has ended. Exit code 1."""
+
+
 @contextlib.contextmanager
 def going_on(command: str) -> Iterator[None]:
     """Whatever ends what is inside but bad input tells in a note which command goes on."""

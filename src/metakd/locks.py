@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from metakd import processes
 from metakd.errors import InputError
 from metakd.progress import notice
 
@@ -17,16 +18,18 @@ LOCK_FILE = "run.lock"
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Hold the folder of a run; InputError where another process does. A process that holds it may enter again."""
-    lock = _lock_of(folder)
+    held: list[BaseFileLock] = []
+    processes.by_main(lambda: held.append(_lock_of(folder)))
     try:
         yield
     finally:
-        lock.release()
+        for lock in held:
+            lock.release()
 
 
 def refuse_beside_others(folder: Path) -> None:
     """InputError where another process holds the folder of a run; several that only ask may be at work together."""
-    _lock_of(folder).release()
+    processes.by_main(lambda: _lock_of(folder).release())
 
 
 def _lock_of(folder: Path) -> BaseFileLock:
@@ -46,7 +49,10 @@ def _lock_of(folder: Path) -> BaseFileLock:
 
 @contextlib.contextmanager
 def alone(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock; while another process holds it, say so once and wait."""
+    """Hold the lock; while another process holds it, say so once and wait. The main process has it for all."""
+    if not processes.is_main():
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

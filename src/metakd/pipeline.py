@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import set_seed
 
-from metakd import engine, passes
+from metakd import engine, passes, processes
 from metakd.artifacts import MANIFEST, RUN_FILE, is_done, reserve, step_folder
 from metakd.batching import Collator
 from metakd.checkpoints import resolve
@@ -34,13 +34,17 @@ __all__ = ["distill", "distill_all", "evaluate", "run_all", "teach", "weigh"]
 
 def weigh(run: Run) -> Path:
     """Prototype scores and instance weights of all training examples, by the pretrained encoder [Meta-KD, 3.1]."""
-    with only_one(run.folder):
-        if not is_done(run.weights_folder, run.weigh_fingerprint):
-            _weigh(run)
+    processes.by_main(lambda: _weigh(run))
     return run.weights_folder
 
 
 def _weigh(run: Run) -> None:
+    with only_one(run.folder):
+        if not is_done(run.weights_folder, run.weigh_fingerprint):
+            _weigh_all(run)
+
+
+def _weigh_all(run: Run) -> None:
     settings, data, folder, facts = run.settings, run.data, run.weights_folder, dict[str, Any]()
     if settings.weights == "none":
         raise InputError("weights = 'none': there is nothing to weigh; go on with `metakd teach`")
@@ -53,7 +57,8 @@ def _weigh(run: Run) -> None:
         collator = Collator(run.tokenizer.pad_token_id)
         passes.embed(encoder, features, collator, "weigh all domains", run.precision, embeddings)
         labels = features.column("labels")
-        domains = torch.tensor([data.domains.index(e.domain) for e in data.train])  # those new to a teacher too
+        places = {domain: place for place, domain in enumerate(data.domains)}
+        domains = torch.tensor([places[e.domain] for e in data.train])  # those new to a teacher too
         known = prototypes(embeddings, labels, domains, len(data.labels), len(data.domains))
         scores = prototype_scores(known, embeddings, labels, domains, settings.alpha)
         weights = instance_weights(scores, normalize=settings.weights == "normalized")
@@ -71,8 +76,9 @@ def teach(run: Run) -> Path:
     mark = run.teach_fingerprint
     checkpoints = run.checkpoint_folder("meta_teacher", mark)
     with only_one(run.folder):
-        if not is_done(run.teacher_folder, mark):
+        if not processes.by_main(lambda: is_done(run.teacher_folder, mark)):
             _teach(run, mark, checkpoints)
+            processes.wait()
         shutil.rmtree(checkpoints, ignore_errors=True)
     return run.teacher_folder
 
@@ -98,15 +104,20 @@ def _teach(run: Run, mark: str, checkpoints: Path) -> None:
         teacher = MetaTeacher(encoder, len(data.domains), settings.domain_loss, settings.gamma1, heads)
         facts |= {"precision": run.precision}
         facts["log"] = engine.fit(teacher, features, Collator(run.tokenizer.pad_token_id), plan)
-        teacher.save(partial)
-        run.tokenizer.save_pretrained(partial)
-        dev = data.splits.get("dev", [])
-        facts["check"] = check_reloaded(run, partial, encoder, run.tokenizer, data.train, dev)
-        facts["domain_probe"] = probe(run, teacher, dev or data.train)
+        if processes.is_main():
+            teacher.save(partial)
+            run.tokenizer.save_pretrained(partial)
+            dev = data.splits.get("dev", [])
+            facts["check"] = check_reloaded(run, partial, encoder, run.tokenizer, data.train, dev)
+            facts["domain_probe"] = probe(run, teacher, dev or data.train)
 
 
 def clear(run: Run) -> None:
     """Remove what runs have left in the folder, and nothing else. InputError where no run has been begun in it."""
+    processes.by_main(lambda: _clear(run))
+
+
+def _clear(run: Run) -> None:
     folder = run.folder
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
     if folder.is_file() or (there - {LOCK_FILE} and RUN_FILE not in there):
@@ -128,7 +139,7 @@ def run_all(run: Run) -> dict[str, Any]:
     """
     check_scorable(run)
     with only_one(run.folder):
-        check_disk(run)
+        processes.by_main(lambda: check_disk(run))
         if run.settings.weights != "none":
             weigh(run)
         teach(run)

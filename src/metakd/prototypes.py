@@ -70,12 +70,11 @@ def _scores(
     home = F.cosine_similarity((home_sum - embeddings) / (counts - 1).clamp(min=1)[:, None], embeddings, dim=-1)
     has_home = counts > 1
 
-    every = F.normalize(embeddings, dim=-1) @ F.normalize(known.vectors, dim=-1).flatten(0, 1).T  # (N, K·M)
-    cosines = every.view(len(labels), *known.counts.shape)[torch.arange(len(labels)), :, labels].T  # (K, N)
-    foreign = torch.arange(len(known.counts))[:, None] != domains[None]
-    usable = foreign & (known.counts[:, labels] > 0)
-    foreign_mean = (cosines * usable).sum(0) / usable.sum(0).clamp(min=1)
-    has_foreign = usable.any(0)
+    unit, there = F.normalize(known.vectors, dim=-1), known.counts > 0  # vectors of absent classes are 0
+    foreign = unit.sum(0)[labels] - unit[domains, labels]  # (N, H): a sum of cosines is the cosine with a sum
+    num_foreign = there.sum(0)[labels] - there[domains, labels].long()
+    foreign_mean = (F.normalize(embeddings, dim=-1) * foreign).sum(-1) / num_foreign.clamp(min=1)
+    has_foreign = num_foreign > 0
 
     scores = alpha * home + (1 - alpha) * foreign_mean
     scores = torch.where(has_foreign, scores, home)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from metakd import processes
 from metakd.artifacts import changed_files, read_manifest, seal, write_json
 from metakd.progress import console
+from metakd.sharing import agreed
 from metakd.stops import is_asked
 
 CHECKPOINT_SECONDS = 30  # writing one takes about a second: it holds three times the weights
@@ -30,8 +34,9 @@ class Keeper(TrainerCallback):
         self.saved = self.begun = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        now, asked = time.monotonic(), is_asked()
-        control.should_save = self.keep and (asked or now - self.saved >= self.pause)
+        now = time.monotonic()
+        asked, due = agreed(is_asked(), processes.is_main() and now - self.saved >= self.pause)
+        control.should_save = self.keep and (asked or due)
         if asked:
             control.should_training_stop = True
             console.print(
@@ -52,11 +57,16 @@ def finish_checkpoint(folder: Path, sums: Mapping[str, float]) -> None:
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; torn ones are removed."""
+    name = processes.by_main(lambda: _last_whole(folder))
+    return folder / name if name else None
+
+
+def _last_whole(folder: Path) -> str | None:
     while folder.is_dir() and (newest := get_last_checkpoint(str(folder))) is not None:
         found = Path(newest)
         manifest = read_manifest(found)
         if manifest is not None and not changed_files(found, manifest):
-            return found
+            return found.name
         shutil.rmtree(found)
     return None
 
@@ -64,3 +74,16 @@ def last_whole_checkpoint(folder: Path) -> Path | None:
 def sums_of(checkpoint: Path) -> dict[str, float]:
     """The sums that `finish_checkpoint` put there."""
     return dict(json.loads((checkpoint / SUMS_FILE).read_text(encoding="utf-8")))
+
+
+@contextlib.contextmanager
+def own_random_state(checkpoint: Path) -> Iterator[Path]:
+    """A folder with the state of this process' random numbers, under the name that Trainer looks for.
+
+    Of a process that did not save one, as there were fewer or as there was one alone, it is the main process'.
+    """
+    name = "rng_state.pth" if processes.count() == 1 else f"rng_state_{processes.place()}.pth"
+    known = [checkpoint / other for other in (name, "rng_state.pth", "rng_state_0.pth")]
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(next(path for path in known if path.is_file()), Path(folder) / name)
+        yield Path(folder)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from metakd import processes
 from metakd.artifacts import RUN_FILE, digest_files, fingerprint, free_disk, is_done, read_run, write_json
 from metakd.batching import Encoded, encode, updates_a_pass
 from metakd.checkpoints import licence, resolve
@@ -24,13 +25,12 @@ from metakd.examples import Example
 from metakd.hardware import Precision, native_precision
 from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
 from metakd.methods import METHODS
-from metakd.methods.base import Setup, Stage, check_needs, has_teacher, lengthened
+from metakd.methods.base import Setup, Stage, check_needs, check_shareable, has_teacher, lengthened
 from metakd.students import check_models, layers_to_cut
 from metakd.tracking import check_tracker
 from metakd.windows import further_windows
 
-WEIGHTS_FILE = "weights.jsonl"
-EXTRAS_FILE = "extras.safetensors"  # projections and h of a shared start, for the stages that go on from it
+WEIGHTS_FILE, EXTRAS_FILE = "weights.jsonl", "extras.safetensors"  # the latter: projections and h of a shared start
 PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE = "predictions.jsonl", "corpus.json", "report.html"
 SCORE_FILES = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE)
 MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*")
@@ -86,6 +86,7 @@ class Run:
         """
         for method in self.methods:
             check_needs(method, METHODS[method])
+            check_shareable(method, METHODS[method], self.settings)
             if "held_out_split" in METHODS[method].needs:
                 hold_out(self.data.train, self.settings.seed)
         settings, labels, num_domains = self.settings, self.data.labels, len(self.taught_domains)
@@ -96,8 +97,7 @@ class Run:
         student = blank_encoder(folder, labels, num_layers)
         with torch.device("meta"):
             head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
-            rows = len(self.data.train)
-            sizes = math.ceil(rows / len(self.data.domains)), rows
+            sizes = math.ceil(len(self.data.train) / len(self.data.domains)), len(self.data.train)
             own, of_all = (updates_a_pass(n, settings.batch_size) for n in sizes)
             setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, own, of_all)
             built = {method: METHODS[method].build(setup) for method in {*self.methods, "fine_tuned"}}
@@ -127,6 +127,11 @@ class Run:
 
     def begin(self) -> Run:
         """Make the folder and note in it what this run is. InputError where finished steps are of another run."""
+        if processes.by_main(self._begin) != self.weigh_fingerprint:
+            raise InputError("this process has other data, another base or another precision than the main one")
+        return self
+
+    def _begin(self) -> str:
         is_done(self.weights_folder, self.weigh_fingerprint)
         is_done(self.teacher_folder, self.teach_fingerprint)
         for method in self.methods:
@@ -140,7 +145,7 @@ class Run:
                 write_json(place, described)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
-        return self
+        return self.weigh_fingerprint
 
     def description(self) -> dict[str, Any]:
         return {
@@ -284,10 +289,12 @@ class Run:
         if self.settings.weights == "none":
             return [1.0] * len(examples)
         if not is_done(self.weights_folder, self.weigh_fingerprint):
-            raise InputError(
-                f"{self.weights_folder}: no instance weights; run `metakd weigh --output {self.folder}` first"
-            )
+            remedy = f"run `metakd weigh --output {self.folder}` first"
+            raise InputError(f"{self.weights_folder}: no instance weights; {remedy}")
+        return [self._weights[e.id] for e in examples]
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
         with (self.weights_folder / WEIGHTS_FILE).open(encoding="utf-8") as lines:
             weights = {row["id"]: row["weight"] for row in map(json.loads, lines)}
-        weights |= {own.id: weights[name] for name, windows in self.windows.items() for own in windows}
-        return [weights[e.id] for e in examples]
+        return weights | {own.id: weights[name] for name, windows in self.windows.items() for own in windows}

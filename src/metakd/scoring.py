@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from metakd import processes
 from metakd.answers import Answers, ask_models, ask_tfidf, asked_of_each, transfer_between
 from metakd.artifacts import (
     MANIFEST,
@@ -38,16 +39,20 @@ def evaluate(run: Run) -> dict[str, Any]:
 
     Last of all comes the manifest of the whole run.
     """
+    return processes.by_main(lambda: _evaluate(run))
+
+
+def _evaluate(run: Run) -> dict[str, Any]:
     with only_one(run.folder):
         (run.folder / MANIFEST).unlink(missing_ok=True)
-        results = _evaluate(run)
+        results = _score(run)
         steps = {name: manifest["fingerprint"] for name, manifest in finished_steps(run.folder).items()}
         facts = {name: results[name] for name in ("run", "seconds", "environment")}
         seal(run.folder, {"step": "run", "steps": steps, **facts}, SCORED)
     return results
 
 
-def _evaluate(run: Run) -> dict[str, Any]:
+def _score(run: Run) -> dict[str, Any]:
     started = time.perf_counter()
     split = check_scorable(run)
     if split == "dev":

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from metakd import processes
 from metakd.batching import Batch
 from metakd.config import Settings
 from metakd.encoders import EncoderOutputs
@@ -104,3 +105,16 @@ def check_needs(name: str, kind: type[Method]) -> None:
         )
     if "held_out_split" in kind.needs and not hasattr(kind, "before_update"):
         raise InputError(f"method {name!r} needs 'held_out_split', but has no before_update to be given it")
+
+
+def check_shareable(name: str, kind: type[Method], settings: Settings) -> None:
+    """Raise InputError for what several processes cannot do together as one does it."""
+    if processes.count() == 1:
+        return
+    faults = []
+    if "live_teacher" in kind.needs:
+        faults.append(f"method = {name!r}: its teacher learns beside the student; choose another --method")
+    if settings.domain_loss == "permuted":
+        faults.append("domain_loss = 'permuted': it shuffles whole batches; choose another --domain-loss")
+    if faults:
+        raise InputError.collect(f"not for {processes.count()} processes; start `metakd` by itself, or else", faults)
