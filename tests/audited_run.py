@@ -7,16 +7,16 @@ import json
 import pickle
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from transformers import Trainer
 
-from metakd import cli, engine
+from metakd import cli, engine, resuming
 
 found: dict[str, list[str]] = {"classes": [], "queue": [], "loads": [], "unsafe": [], "strange": []}
 own = [Path(place).resolve() for place in sys.argv[1:3]]
-real_load, real_save = torch.load, Trainer._save_checkpoint
+real_load, real_finish = torch.load, engine.finish_checkpoint
 
 
 def heard(event: str, arguments: tuple[object, ...]) -> None:
@@ -37,17 +37,17 @@ def load(file: object, *rest: object, **how: object) -> object:
     return real_load(file, *rest, **how)
 
 
-def save_and_stop(trainer: Trainer, *rest: object, **how: object) -> None:
-    real_save(trainer, *rest, **how)
-    Trainer._save_checkpoint = real_save
+def finish_and_stop(folder: Path, sums: Mapping[str, float]) -> None:
+    real_finish(folder, sums)
+    engine.finish_checkpoint = real_finish
     raise KeyboardInterrupt
 
 
 def main() -> None:
     sys.addaudithook(heard)
     torch.load = load
-    engine.CHECKPOINT_SECONDS = 0
-    Trainer._save_checkpoint = save_and_stop
+    resuming.CHECKPOINT_SECONDS = 0
+    engine.finish_checkpoint = finish_and_stop
     sys.argv = ["metakd", *sys.argv[3:]]
     try:
         cli.main()

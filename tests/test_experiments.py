@@ -71,7 +71,7 @@ def test_main_scores_every_variant_and_teacher_and_goes_on_where_it_stopped(
     assert "| domain read off h |" in page
     left = {path.name.partition("-")[0].removesuffix(".lock") for path in tmp_path.iterdir()}
     assert left == {"rows.jsonl", "main.json", "main.md", "instance_weights", "meta_teacher"} | {
-        *("teacher_cache", "experiment")  # their locks
+        *("teacher_cache", "experiment", "run")  # their locks
     }
     assert not [path for path in tmp_path.glob("teacher_cache-*") if path.is_dir()]
     before = (tmp_path / "rows.jsonl").read_bytes()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "metakd"
 FLOORS = [
-    ["errors", "hardware"],
+    ["hardware", "lacks"],
+    ["errors"],
     ["progress"],
-    ["lacks", "processes", "stops"],
+    ["processes", "stops"],
     ["artifacts", "locks", "sharing"],
     ["cards"],
     ["losses"],

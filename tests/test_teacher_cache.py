@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from conftest import toy_examples
 from metakd import distillation, passes, pipeline, teacher_cache
-from metakd.artifacts import read_manifest
+from metakd.artifacts import MANIFEST, read_manifest, write_json
 from metakd.attention import raw_scores
 from metakd.batching import Collator, Encoded, encode
 from metakd.config import Settings
@@ -214,7 +214,13 @@ def test_a_kept_cache_is_used_again_and_a_stale_or_torn_one_is_not(
     assert torn[0] > first[0]
     assert torn[1] == first[1]
     other = taught_run(tmp_path / "other", toy_data, checkpoint(), match_epochs=2, seed=1)
-    shutil.copy(other.teacher_folder / "model.safetensors", run.teacher_folder)
+    weights = run.teacher_folder / "model.safetensors"
+    shutil.copy(other.teacher_folder / "model.safetensors", weights)
+    manifest, theirs = read_manifest(run.teacher_folder), read_manifest(other.teacher_folder)
+    assert manifest is not None
+    assert theirs is not None
+    manifest["files"][weights.name] = theirs["files"][weights.name]
+    write_json(run.teacher_folder / MANIFEST, manifest)
     assert made()[1] != torn[1]
 
 

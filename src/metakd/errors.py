@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from metakd.lacks import lack
+
 SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
 
 
@@ -35,12 +37,17 @@ def noting(problems: list[InputError]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def refusing(what: str) -> Iterator[None]:
-    """Make one InputError of whatever a library raises over a stranger's file: `what`, and the reason in brackets."""
+    """Make one InputError of whatever a library raises over a stranger's file: `what`, and the reason in brackets.
+
+    What the machine has run out of is no fault of the file.
+    """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
+        if lack(error):
+            raise
         raise InputError(f"{what} ({first_line(error)})") from None
 
 

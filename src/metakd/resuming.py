@@ -84,6 +84,10 @@ def own_random_state(checkpoint: Path) -> Iterator[Path]:
     """
     name = "rng_state.pth" if processes.count() == 1 else f"rng_state_{processes.place()}.pth"
     known = [checkpoint / other for other in (name, "rng_state.pth", "rng_state_0.pth")]
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(next(path for path in known if path.is_file()), Path(folder) / name)
+    state = next(path for path in known if path.is_file())
+    if state.name == name:
+        yield checkpoint
+        return
+    with tempfile.TemporaryDirectory(dir=checkpoint) as folder:  # within the run's own folder, as all that is unpickled
+        shutil.copy(state, Path(folder) / name)
         yield Path(folder)
