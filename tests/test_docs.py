@@ -105,6 +105,11 @@ def test_the_tables_of_performance_are_those_of_the_committed_results() -> None:
     for name in ("speed", "weighing", "fused_attention"):
         results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
         assert runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"))["table"](results) in page
+    students = json.loads((ROOT / "benchmarks" / "results" / "amazon-students.json").read_text(encoding="utf-8"))
+    for model in ("meta_teacher", "student"):
+        moved = [round(100 * value, 1) + 0.0 for value in students["before"]["differences"][model].values()]
+        row = " | ".join(f"{value:+.1f}" if value else "0.0" for value in moved)
+        assert f"| {model} | {row} |" in page
 
 
 def test_the_table_of_kills_is_that_of_the_committed_results() -> None:
