@@ -40,6 +40,7 @@ def load(file: object, *rest: object, **how: object) -> object:
 def finish_and_stop(folder: Path, sums: Mapping[str, float]) -> None:
     real_finish(folder, sums)
     engine.finish_checkpoint = real_finish
+    resuming.CHECKPOINT_SECONDS = 3600
     raise KeyboardInterrupt
 
 
