@@ -177,24 +177,20 @@ def fit(
         trainer.remove_callback(PrinterCallback)
         with processes.together():
             trainer.go_on_from(last_whole_checkpoint(plan.folder))
-        log = [entry for entry in trainer.state.log_history if "loss" in entry]
-        del trainer
-    return log
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
 @contextlib.contextmanager
 def _few_to_collect() -> Iterator[None]:
-    """Inside, the garbage collector leaves out what was there before; what has come since is collected at the end.
+    """Inside, the garbage collector leaves out what was there before.
 
-    Trainer runs it for every student, and all domains' rows take it longer than a small domain takes to learn from. And
-    a Trainer is garbage that holds an optimizer.
+    Trainer runs it for every student, and all domains' rows take it longer than a small domain takes to learn from.
     """
     frozen = gc.get_freeze_count()
     gc.freeze()
     try:
         yield
     finally:
-        gc.collect()
         if not frozen:
             gc.unfreeze()
 
