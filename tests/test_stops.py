@@ -14,11 +14,14 @@ from metakd.stops import Stopped, is_asked, listening, patience
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_at_once_where_nothing_can_be_saved(number: int, code: int) -> None:
-    handler = signal.getsignal(number)
-    with pytest.raises(Stopped) as stop, listening():
-        signal.raise_signal(number)
-    assert stop.value.exit_code == code
-    assert signal.getsignal(number) is handler
+    before = signal.signal(number, signal.default_int_handler)  # who started the tests may have it ignored
+    try:
+        with pytest.raises(Stopped) as stop, listening():
+            signal.raise_signal(number)
+        assert stop.value.exit_code == code
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_the_first_signal_waits_for_who_can_save_and_the_second_does_not() -> None:
@@ -36,6 +39,7 @@ def test_the_first_signal_waits_for_who_can_save_and_the_second_does_not() -> No
         with pytest.raises(Stopped):
             work(signals)
         assert reached == ["the end"]
+        assert not is_asked()  # of what this process does next
 
 
 def test_what_the_caller_ignores_stays_ignored() -> None:

@@ -28,7 +28,6 @@ class _State:
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
     """Turn the signals into Stopped inside; one that the caller had ignored stays so, as nohup wants it."""
-    _State.asked = None
     before = {number: signal.getsignal(number) for number in SIGNALS}
     taken = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in taken:
@@ -36,6 +35,7 @@ def listening() -> Iterator[None]:
     try:
         yield
     finally:
+        _State.asked = None  # what was asked of one command is not asked of what this process does next
         for number, handler in taken.items():
             signal.signal(number, handler)
 
