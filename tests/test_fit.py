@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from conftest import FAST, as_row, toy_examples, write_rows
-from metakd import Classifier, Settings, fit
+from conftest import FAST, as_row, save_checkpoint, toy_examples, write_rows
+from metakd import Classifier, Settings, candidates, fit
 from metakd.artifacts import read_run
-from metakd.fit import Budget, Candidate
+from metakd.candidates import Budget, Candidate, measure_all
+from metakd.domains import folder_name, load_dataset
 from metakd.runs import Run
 
 Command = Callable[..., Any]
@@ -44,13 +45,19 @@ def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tm
         candidate = Candidate(f"layers={place}", True, False, 8, 2.0, 1.5, size)
         forms.append(fit.Form("books", candidate, score, folder, run))
     data = fit.MultiDomainDataset("toy", None, {"train": [], "dev": []}, ["a", "b"], ["books"])
-    found = fit._deliver(data, tmp_path / "out", Budget(max_mb=10), {}, forms)
+    found, faults = fit._deliver(data, tmp_path / "out", Budget(max_mb=10), {}, forms)
+    assert not faults
     assert found["delivered"]["books"]["student"] == "layers=1"
     shipped = json.loads((tmp_path / "out" / "books" / "model.json").read_text(encoding="utf-8"))
     assert shipped == {"max_length": 8, "place": 1}
     assert "layers=1, int8, whole table, 8 tokens" in (tmp_path / "out" / "books" / "README.md").read_text("utf-8")
-    with pytest.raises(fit.InputError, match=r"books: 5\.00 MB, 4\.00 too large \(layers=1"):
-        fit._deliver(data, tmp_path / "out", Budget(max_mb=1), {}, forms)
+    _, faults = fit._deliver(data, tmp_path / "out", Budget(max_mb=1), {}, forms)
+    assert faults == ["books: 5.00 MB, 4.00 too large (layers=1, int8, whole table, 8 tokens)"]
+    assert not (tmp_path / "out" / "books").exists()  # it was delivered by the other budget
+
+
+def test_no_domain_has_the_folder_that_fit_works_in() -> None:
+    assert all(folder_name(name) != fit.WORK_FOLDER for name in (fit.WORK_FOLDER, "work", "fit work"))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +86,7 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(
     assert found["delivered"]["books"]["test_accuracy"] > 0.7
     assert (tmp_path / "fit" / "fit.html").stat().st_size > 100_000
 
-    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "fit" / "work").rglob("manifest.json")}
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "fit" / "fit.work").rglob("manifest.json")}
     code, _, err = metakd(*command, *demands)
     assert code == 0, err
     assert "measuring" not in err
@@ -90,16 +97,18 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(
     assert code == 2
     assert "no candidate meets the budget on this machine; the nearest, layers=" in err
     assert "too large" in err
-    code, _, err = metakd(*command, "--min-accuracy", "1.0", "--p95-ms", "500", "--most", "1")
-    assert code in (0, 2)
-    assert ("too low" in err) == (code == 2)
+    assert not (tmp_path / "fit" / "books").exists()  # what a more generous budget delivered
+    assert not (tmp_path / "fit" / "fit.html").exists()
+    found = json.loads((tmp_path / "fit" / "fit.json").read_text(encoding="utf-8"))
+    assert found["delivered"] == {}
+    assert found["candidates"]
 
 
 def test_what_a_stopped_fit_has_measured_is_not_measured_again(
     metakd: Command, toy_data: Path, checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped while it measures the third of four students; the next call begins with that one."""
-    measure, seen = fit._measure, list[str]()
+    measure, seen = candidates._measure, list[str]()
 
     def stop_once(data: Any, settings: Settings, work: Path, student: str) -> list[Candidate]:
         seen.append(student)
@@ -107,7 +116,7 @@ def test_what_a_stopped_fit_has_measured_is_not_measured_again(
             raise KeyboardInterrupt
         return measure(data, settings, work, student)
 
-    monkeypatch.setattr(fit, "_measure", stop_once)
+    monkeypatch.setattr(candidates, "_measure", stop_once)
     command = ["fit", "--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "fit", "--max-length", "16"]
     code, _, _ = metakd(*command, "--max-mb", "0.0001")
     assert code == 130
@@ -125,6 +134,8 @@ def test_what_a_stopped_fit_has_measured_is_not_measured_again(
         (["--p95-ms", "soon"], "p95"),
         (["--also", "no/such"], "no/such"),
         (["--min-accuracy", "86"], "min-accuracy"),
+        (["--method", "magic"], "method = 'magic': there are meta_kd"),
+        (["--max-length", "100000"], "max_length"),
     ],
 )
 def test_bad_demands_are_refused(
@@ -134,6 +145,39 @@ def test_bad_demands_are_refused(
     assert code == 2
     assert told in err
     assert "Traceback" not in err
+
+
+def test_what_would_fail_after_training_is_refused_before_anything_is_measured(
+    metakd: Command, toy_data: Path, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Dev has rows of books alone; and a folder of somebody's own lies where a domain's model would."""
+    data, output = tmp_path / "data", tmp_path / "out"
+    for split in ("train", "dev"):
+        rows = [as_row(e) for e in toy_examples(40, 0, split)]
+        write_rows(data / f"{split}.jsonl", rows if split == "train" else [r for r in rows if r["domain"] == "books"])
+    code, _, err = metakd("fit", "--data", data, "--base", checkpoint(), "--output", output)
+    assert code == 2
+    assert "dev has no rows of kitchen" in err
+    assert not output.exists()
+    own = output / "books" / "mine.txt"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    code, _, err = metakd("fit", "--data", toy_data, "--base", checkpoint(), "--output", output)
+    assert code == 2
+    assert "no model of `metakd fit`; choose another --output" in " ".join(err.split())
+    assert [*output.rglob("*.*")] == [own]
+
+
+def test_the_largest_come_first_whatever_their_names(
+    toy_data: Path, checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A checkpoint of one layer comes after what is cut from the base in four, three and two."""
+    small = save_checkpoint(tmp_path / "small", num_hidden_layers=1)
+    settings = Settings(base=str(checkpoint()), max_length=16)
+    found = measure_all(load_dataset(toy_data), settings, tmp_path / "work", [str(small)])
+    order = list(dict.fromkeys(candidate.student for candidate in found))
+    assert order[:3] == ["layers=4", "layers=3", "layers=2"]
+    assert set(order[3:]) == {"layers=1", str(small)}
 
 
 def test_without_dev_there_is_nothing_to_choose_by(

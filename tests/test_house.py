@@ -40,7 +40,8 @@ FLOORS = [
     ["distillation"],
     ["planning"],
     ["export", "pipeline"],
-    ["fit", "reproducing"],
+    ["candidates", "reproducing"],
+    ["fit"],
     ["comparison", "grids"],
     ["cells"],
     ["experiments"],
@@ -51,7 +52,7 @@ FLOORS = [
     ["report.page"],
     ["report"],
     ["cli_options"],
-    ["cli_data", "cli_deploy", "cli_experiment", "cli_report"],
+    ["cli_assembly", "cli_data", "cli_deploy", "cli_experiment", "cli_report"],
     ["cli"],
     ["__main__"],
 ]

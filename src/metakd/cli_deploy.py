@@ -73,7 +73,7 @@ def fit(
     p95_ms: Annotated[
         float | None, typer.Option(help="95th percentile of one text at a time, in ms.", min=1e-3)
     ] = None,
-    max_mb: Annotated[float | None, typer.Option(help="Megabytes of all that is shipped.", min=1e-6)] = None,
+    max_mb: Annotated[float | None, typer.Option(help="Megabytes of model, tokenizer and labels.", min=1e-6)] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Of each domain, on dev.", min=0, max=1)] = None,
     also: Annotated[list[str] | None, typer.Option(help="A checkpoint to try as student; may be repeated.")] = None,
     most: Annotated[int, typer.Option(help="Students to train, the largest that fit.", min=1)] = 2,
@@ -86,14 +86,15 @@ def fit(
     load_library()
     from rich.table import Table
 
+    from metakd.candidates import Budget
     from metakd.domains import load_dataset
-    from metakd.fit import Budget
     from metakd.fit import fit as fit_models
     from metakd.report.tradeoff import write_tradeoff
 
     found = load_dataset(data, settings.seed, **settings.reading())
     for message in found.notices:
         notice(message)
+    (output / "fit.html").unlink(missing_ok=True)
     result = fit_models(found, settings, output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most)
     table = Table(title=f"The best that the budget allows, of {len(result['tried'])} that were tried")
     for column in ("domain", "model", "dev", "test", "p95 ms", "MB"):
@@ -119,6 +120,8 @@ def predict(
 ) -> None:
     """Label the texts of a file, in order, however large it is."""
     check_writable(output)
+    if output.exists() and input.exists() and output.samefile(input):
+        raise InputError(f"--output {output}: is the input itself, whose texts would be lost")
     if not model.is_dir():
         raise InputError(f"{model}: no such folder; students lie in RUN/students/DOMAIN")
     from metakd.inference import Classifier, label_file
