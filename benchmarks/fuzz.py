@@ -77,12 +77,12 @@ def table(path: Path) -> None:
     """What is read is sound and read the same from JSON; `inspect` finds fault where `run` would, and nowhere else."""
 
     def read_again() -> None:
-        examples = read_examples(path, labelled=True)
+        examples = read_examples(path)
         fields = ("id", "text", "text_pair", "label", "domain")
         rows = [{name: getattr(e, name) for name in fields if getattr(e, name) is not None} for e in examples]
         again = path.with_name("again.jsonl")
         again.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        assert read_examples(again, labelled=True) == examples, "read otherwise from JSON"
+        assert read_examples(again) == examples, "read otherwise from JSON"
         for example in examples:
             example.text.encode("utf-8")
             assert all((example.text.strip(), example.label, example.domain)), "an empty field"

@@ -233,6 +233,7 @@ SETTINGS = [
     ("predict {run}/students/books --output p", "Missing option"),
     ("inspect none.csv", "no such file"),
     ("data amazon --source none --output o", "no such file or folder"),
+    ("data amazon --source none --output .", "name a folder to be made"),
     ("nothing", "No such command"),
 ]
 

@@ -44,6 +44,49 @@ def test_predict_writes_id_label_and_probability_in_order(metakd: Command, finis
     assert all(row["label"] in ("negative", "positive") and 0.5 <= row["probability"] <= 1 for row in found)
 
 
+def test_predict_reads_no_other_columns_and_lets_ids_repeat(
+    metakd: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    """Labels and domains of any type; one id for what is one text or has one id."""
+    rows: list[dict[str, Any]] = [
+        {"text": "a lovely page", "label": 4.5, "domain": ["x"]},
+        {"text": "a lovely page", "label": {"a": 1}},
+        *({"id": 7, "text": text} for text in ("dull prose", "bad")),
+    ]
+    source, target = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    code, _, err = metakd("predict", finished_run / "students" / "books", "--input", source, "--output", target)
+    assert code == 0, err
+    first, second, *others = (json.loads(line)["id"] for line in target.read_text().splitlines())
+    assert first == second
+    assert others == ["7", "7"]
+
+
+def test_predict_gives_up_a_file_of_nothing_but_faults(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("no json\n" * 12_000)
+    code, _, err = metakd("predict", finished_run / "students" / "books", "--input", source, "--output", "out.jsonl")
+    assert code == 2
+    assert "read until there were 10,000 faults: 10000 faults" in " ".join(err.split())
+
+
+def test_predict_does_not_write_over_its_input(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.jsonl", [{"text": "a lovely page"}])
+    before = source.read_bytes()
+    code, _, err = metakd("predict", finished_run / "students" / "books", "--input", source, "--output", source)
+    assert code == 2
+    assert "is the input itself" in err
+    assert source.read_bytes() == before
+
+
+def test_a_run_keeps_its_manifest_where_it_cannot_be_scored_anew(
+    metakd: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(finished_run, tmp_path / "copy"))
+    shutil.rmtree(copied / "students" / "books")
+    assert metakd("evaluate", copied)[0] == 2
+    assert (copied / "manifest.json").is_file()
+
+
 def test_evaluate_a_file_and_the_run_itself(
     metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path
 ) -> None:

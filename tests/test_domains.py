@@ -31,8 +31,8 @@ def test_labels_and_domains_are_sorted_whatever_the_order_of_rows(tmp_path: Path
 
 def test_ids_come_from_the_text_and_survive_a_new_order(tmp_path: Path) -> None:
     rows = [*GOOD, GOOD[0]]
-    one = read_examples(write_rows(tmp_path / "one.jsonl", rows), labelled=True)
-    two = read_examples(write_rows(tmp_path / "two.jsonl", rows[::-1]), labelled=True)
+    one = read_examples(write_rows(tmp_path / "one.jsonl", rows))
+    two = read_examples(write_rows(tmp_path / "two.jsonl", rows[::-1]))
     assert {(e.id, e.text) for e in one} == {(e.id, e.text) for e in two}
     assert one[3].id == f"{one[0].id}-2"
 
@@ -41,7 +41,7 @@ def test_gzip_reads_the_same(tmp_path: Path) -> None:
     plain = write_rows(tmp_path / "a.jsonl", GOOD)
     packed = tmp_path / "a.jsonl.gz"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
-    assert read_examples(plain, labelled=True) == read_examples(packed, labelled=True)
+    assert read_examples(plain) == read_examples(packed)
 
 
 def test_numbers_are_labels_too(tmp_path: Path) -> None:
@@ -72,14 +72,14 @@ def test_a_bad_row_is_named(tmp_path: Path, line: str, message: str) -> None:
     file = tmp_path / "train.jsonl"
     file.write_text(json.dumps(GOOD[0]) + "\n" + line + "\n")
     with pytest.raises(InputError) as error:
-        read_examples(file, labelled=True)
+        read_examples(file)
     assert message in str(error.value)
 
 
 def test_all_bad_rows_stand_in_one_message(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "train.jsonl", [{"text": "", "label": "a", "domain": "b"}] * 30)
     with pytest.raises(InputError) as error:
-        read_examples(file, labelled=True)
+        read_examples(file)
     assert "30 faults" in str(error.value)
     assert "and 10 more" in str(error.value)
 

@@ -145,7 +145,7 @@ def test_lengths_are_in_the_bases_tokens(checkpoint: Callable[..., Path], tmp_pa
     found = inspect_data(file, tokenizer=checkpoint() / "tokenizer.json", max_length=6)["lengths"]
     assert found["unit"] == "tokens"
     assert found["domains"] == {"books": {"median": 6, "p95": 6, "longest": 7, "over_limit": 0.5}}
-    assert lengths(read_examples(file, labelled=True), None, 3)["domains"]["books"]["longest"] == 5  # words
+    assert lengths(read_examples(file), None, 3)["domains"]["books"]["longest"] == 5  # words
 
 
 def test_telling_terms_are_those_of_one_domain(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_domains_scores_are_of_that_domain_alone(finished_run: Path, toy_data:
         ("dev", read_manifest(finished_run / "students" / "books")["check"]["examples"]),  # type: ignore[index]
         ("test", json.loads((finished_run / "results.json").read_text())["domains"]["books"]["student"]["examples"]),
     ):
-        rows = read_examples(toy_data / f"{split}.jsonl", labelled=True)
+        rows = read_examples(toy_data / f"{split}.jsonl")
         assert found == sum(e.domain == "books" for e in rows) < len(rows)
 
 

@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read_or_told(path: Path, **how: Any) -> list[Example] | None:
     """The examples of a file, each of which is sound; None where one message told why there are none."""
     try:
-        examples = read_examples(path, labelled=True, **how)
+        examples = read_examples(path, **how)
     except InputError as error:
         told = str(error)
     else:
@@ -64,7 +64,7 @@ def sound(examples: list[Example]) -> list[Example]:
 def same_from_json(examples: list[Example], folder: Path) -> bool:
     rows = [{f: getattr(e, f) for f in FIELDS if getattr(e, f) is not None} for e in examples]
     (folder / "again.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return read_examples(folder / "again.jsonl", labelled=True) == examples
+    return read_examples(folder / "again.jsonl") == examples
 
 
 @given(st.lists(ROW | SOUND_ROW | VALUES, min_size=1, max_size=4), st.booleans())

@@ -121,7 +121,7 @@ def test_what_is_no_data_is_refused(data: Any, message: str) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     write_rows(tmp_path / "train.jsonl", ROWS)
     with pytest.raises(InputError, match="expected one file, found a folder"):
-        read_examples(tmp_path, labelled=True)
+        read_examples(tmp_path)
 
 
 def test_rows_are_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

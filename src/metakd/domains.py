@@ -131,7 +131,7 @@ def load_dataset(
     """
     source = open_source(data, encoding, data_config)
     faults: list[str] = []
-    splits = {name: with_ids(t, faults, labelled=True, columns=columns) for name, t in source.tables.items()}
+    splits = {name: with_ids(t, faults, columns=columns) for name, t in source.tables.items()}
     if faults:
         raise InputError.collect(source.name, faults)
     notices = []

@@ -10,6 +10,7 @@ from typing import Any
 
 from metakd.lacks import lack
 
+MOST_FAULTS = 10_000
 SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
 
 
@@ -24,6 +25,19 @@ class InputError(Exception):
             shown.append(f"  ... and {len(faults) - SHOWN_FAULTS} more")
         noun = "fault" if len(faults) == 1 else "faults"
         return cls("\n".join([f"{what}: {len(faults)} {noun}", *shown]))
+
+
+class Faults(list[str]):
+    """Faults as they are found in `what`; the MOST_FAULTSth raises them all, so that no file can fill the memory."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def append(self, fault: str) -> None:
+        super().append(fault)
+        if len(self) >= MOST_FAULTS:
+            raise InputError.collect(f"{self.what}, read until there were {MOST_FAULTS:,} faults", self)
 
 
 @contextlib.contextmanager

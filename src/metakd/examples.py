@@ -35,12 +35,10 @@ class Example:
     domain: str
 
 
-def read_examples(
-    path: Path, *, labelled: bool, columns: Mapping[str, str] | None = None, encoding: str = "utf-8"
-) -> list[Example]:
-    """All rows of one file; raises one InputError with every fault. Without `labelled`, only `text` is required."""
+def read_examples(path: Path, *, columns: Mapping[str, str] | None = None, encoding: str = "utf-8") -> list[Example]:
+    """All rows of one labelled file; raises one InputError with every fault."""
     faults: list[str] = []
-    examples = with_ids(open_file(path, encoding), faults, labelled=labelled, columns=columns)
+    examples = with_ids(open_file(path, encoding), faults, columns=columns)
     if faults:
         raise InputError.collect(str(path), faults)
     return examples
@@ -54,25 +52,28 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
     return tables[""]
 
 
-def with_ids(
-    table: Table, faults: list[str], *, labelled: bool, columns: Mapping[str, str] | None = None
-) -> list[Example]:
-    """All sound rows of a table, each with an id of its own."""
-    return list(stream_with_ids(table, faults, labelled=labelled, columns=columns))
-
-
-def stream_with_ids(
-    table: Table, faults: list[str], *, labelled: bool, columns: Mapping[str, str] | None = None
-) -> Iterator[Example]:
-    """The same, one after the other; ids that stand on several rows are among the faults once all have been read."""
-    seen, known = Counter[str](), Counter[str]()
-    for _, example in read_table(table, faults, labelled=labelled, columns=columns):
-        named = example if example.id else replace(example, id=_content_id(example, seen))
-        known[named.id] += 1
-        yield named
+def with_ids(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> list[Example]:
+    """All sound rows of a labelled table, each with an id of its own: a repeated text gets -2, -3, ..."""
+    seen, known, found = Counter[str](), Counter[str](), list[Example]()
+    for _, example in read_table(table, faults, labelled=True, columns=columns):
+        if not example.id:
+            seen[name := _content_id(example)] += 1
+            example = replace(example, id=name if seen[name] == 1 else f"{name}-{seen[name]}")
+        known[example.id] += 1
+        found.append(example)
     for name, count in known.items():
         if count > 1:
             faults.append(f"{table.name}: id {shown(name)} stands on {count} rows; make ids unique or leave them out")
+    return found
+
+
+def stream(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> Iterator[Example]:
+    """The sound rows of a table without labels, one after the other, with the ids that they have or their texts give.
+
+    Nothing of a row is kept, so ids may stand on several.
+    """
+    for _, example in read_table(table, faults, labelled=False, columns=columns):
+        yield example if example.id else replace(example, id=_content_id(example))
 
 
 def read_table(
@@ -93,6 +94,8 @@ def read_table(
             first.rows += 1
         if not lacking:
             found = {field: values.get(name) for field, name in names.items()}
+            if not labelled:
+                found |= dict.fromkeys((field for field in ("label", "domain") if field not in needed), None)
             if (example := _check(f"{table.name}, row {row}", found, needed, faults)) is not None:
                 yield row, example
     faults += [first.fault(table.name, field, names[field]) for field, first in absent.items()]
@@ -167,9 +170,7 @@ def _has_content(text: str) -> bool:
     return bool(WORD.search(text)) or any(not c.isspace() and unicodedata.category(c)[0] != "C" for c in text)
 
 
-def _content_id(example: Example, seen: Counter[str]) -> str:
-    """An id from the text itself, so that it survives a new order of rows; a repeated text gets -2, -3, ..."""
+def _content_id(example: Example) -> str:
+    """An id from the text itself, so that it survives a new order of rows."""
     parts = [example.domain, example.label, example.text, example.text_pair]
-    name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-    seen[name] += 1
-    return name if seen[name] == 1 else f"{name}-{seen[name]}"
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from metakd.artifacts import put
 from metakd.checkpoints import resolve
-from metakd.errors import InputError, require
-from metakd.examples import Example, open_file, stream_with_ids
+from metakd.errors import Faults, InputError, require
+from metakd.examples import Example, open_file, stream
 from metakd.progress import Progress
 
 CHUNK = 2048  # rows of a file that are read and labelled at a time
@@ -81,12 +82,12 @@ def label_file(
 ) -> int:
     """Write a line with id, label and probability for each row of a file, in order; returns how many there are.
 
-    Reads and writes CHUNK rows at a time, so the file may be larger than memory. Raises InputError with every fault,
-    and leaves no `output` then.
+    Reads and writes CHUNK rows at a time and keeps nothing of them, so the file may be larger than memory. Raises
+    InputError with every fault (`errors.Faults`), and leaves no `output` then.
     """
-    faults, kinds, count = list[str](), set[bool](), 0
-    partial = output.with_name(f".{output.name}.partial")
-    rows = stream_with_ids(open_file(source, encoding), faults, labelled=False, columns=columns)
+    faults, kinds, count = Faults(str(source)), set[bool](), 0
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    rows = stream(open_file(source, encoding), faults, columns=columns)
     try:
         with partial.open("w", encoding="utf-8") as file, Progress("label texts", None) as progress:
             while chunk := list(islice(rows, CHUNK)):

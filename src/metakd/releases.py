@@ -110,12 +110,14 @@ def prepare(name: str, source: str, output: Path) -> Release:
     """Write the release's splits as JSONL into the folder `output`; raises InputError for what is no such release."""
     if name not in RELEASES:
         raise InputError(f"{name}: there are {', '.join(RELEASES)}")
+    if not output.name:
+        raise InputError(f"--output {output}: name a folder to be made")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} is there already; choose another --output")
     release = RELEASES[name](source)
     faults: list[str] = []
     for split, rows in release.splits.items():
-        with_ids(Table(split, partial(_numbered, rows)), faults, labelled=True)
+        with_ids(Table(split, partial(_numbered, rows)), faults)
     if faults:
         raise InputError.collect(f"{source}, in the rows that would be written", faults)
     facts = {"release": name, "rows": {s: len(rows) for s, rows in release.splits.items()}, "notices": release.notices}
