@@ -1,17 +1,25 @@
 """Every format gives the same rows; every broken file says where it is broken and how to mend it."""
 
+import errno
 import gzip
+import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import write_rows
+from metakd import readers
 from metakd.errors import InputError
+from metakd.examples import stream
 from metakd.readers import read_rows
+from metakd.sources import Table
 
 ROWS: list[dict[str, Any]] = [
     {"text": "Très bon, même à froid", "label": "gut", "domain": "Küche"},
@@ -146,6 +154,44 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, m
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         rows_of(tmp_path / name)
+
+
+def test_what_the_machine_lacks_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = write_rows(tmp_path / "rows.jsonl", [{"text": "a"}])
+    monkeypatch.setattr(readers, "open_bytes", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        rows_of(file)
+
+
+def test_a_parquet_file_unpacks_in_proportion(tmp_path: Path) -> None:
+    """100 million times one letter in a few kilobytes, where 64 MiB are allowed; one text that is many rows'."""
+    bomb, many = tmp_path / "bomb.parquet", tmp_path / "many.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a" * 10**8]}), bomb, compression="zstd")
+    with pytest.raises(InputError, match="unpacks to more than 67,108,864 bytes"):
+        rows_of(bomb)
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["b" * 10**5] * 1000}), many, compression="zstd")
+    tracemalloc.start()
+    for _, values in readers.read_rows(many, "utf-8", []):
+        assert len(values["text"]) == 10**5
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+def test_a_stream_keeps_nothing_of_its_rows() -> None:
+    """Of 20,000 rows no more than of 2,000."""
+
+    def peak(count: int) -> int:
+        table = Table("many", lambda _: ((i, {"text": f"text {i}"}) for i in range(1, count + 1)))
+        tracemalloc.start()
+        assert sum(1 for _ in stream(table, [])) == count
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(20_000) < 1.5 * peak(2_000)
 
 
 def test_an_encoding_that_is_none(tmp_path: Path) -> None:

@@ -17,22 +17,18 @@ GZIP_MARK = b"\x1f\x8b"
 
 
 class _Bounded(io.RawIOBase):
-    """What `file` gives, up to `limit` bytes."""
+    """What `file`, unpacked from `path`, gives, as long as that is in proportion."""
 
-    def __init__(self, file: IO[bytes], name: str, limit: int) -> None:
-        self._file, self._name, self._left, self._limit = file, name, limit, limit
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path, self._given = file, path, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         found = self._file.read(len(buffer))
-        self._left -= len(found)
-        if self._left < 0:
-            raise InputError(
-                f"{self._name}: unpacks to more than {self._limit:,} bytes, over {MOST_EXPANDED} times its size, as "
-                "files do that are made to fill a disk. If it is yours, unpack it by gunzip"
-            )
+        self._given += len(found)
+        check_expansion(self._path, self._given)
         buffer[: len(found)] = found
         return len(found)
 
@@ -47,9 +43,18 @@ def open_bytes(path: Path, *, packed: bool) -> Iterator[io.BufferedReader]:
         with path.open("rb") as file:
             yield file
         return
-    limit = max(ALWAYS_EXPANDED, MOST_EXPANDED * path.stat().st_size)
     with gzip.open(path, "rb") as unpacked:
-        yield io.BufferedReader(_Bounded(cast(IO[bytes], unpacked), path.name, limit), 2**16)
+        yield io.BufferedReader(_Bounded(cast(IO[bytes], unpacked), path), 2**16)
+
+
+def check_expansion(path: Path, size: int) -> None:
+    """InputError where a packed file is found to hold `size` bytes, and those are out of proportion."""
+    limit = max(ALWAYS_EXPANDED, MOST_EXPANDED * path.stat().st_size)
+    if size > limit:
+        raise InputError(
+            f"{path.name}: unpacks to more than {limit:,} bytes, over {MOST_EXPANDED} times its size, as files do that "
+            "are made to fill a disk. If it is yours, write it again unpacked"
+        )
 
 
 def is_gzip(path: Path) -> bool:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from metakd.errors import InputError, listed, require
-from metakd.packed import open_bytes
+from metakd.lacks import lack
+from metakd.packed import check_expansion, open_bytes
 
 Values = dict[str, Any]
 Rows = Iterator[tuple[int, Values]]
@@ -54,6 +55,8 @@ def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
                 tabs = name.endswith(".tsv")
                 yield from _csv(path.name, _lines(path, file, encoding, faults), "\t" if tabs else None, faults)
     except (OSError, EOFError, zlib.error) as error:
+        if lack(error):
+            raise
         raise InputError(f"{path}: cannot be read to its end ({error})") from None
 
 
@@ -180,9 +183,14 @@ def _parquet(path: Path, file: IO[bytes], packed: bool) -> Rows:
         with tempfile.TemporaryFile() if packed else contextlib.nullcontext(file) as whole:
             if packed:  # it is read from its end
                 shutil.copyfileobj(file, whole)
-            for batch in parquet.ParquetFile(whole).iter_batches(PARQUET_ROWS):
-                for values in batch.to_pylist():
+            table = parquet.ParquetFile(whole)
+            groups = [table.metadata.row_group(i).total_byte_size for i in range(table.num_row_groups)]
+            check_expansion(path, sum(groups))
+            for batch in table.iter_batches(PARQUET_ROWS):
+                for place in range(len(batch)):  # one by one, as a text that stands once in the file may be many rows'
                     row += 1
-                    yield row, values
+                    yield row, batch.slice(place, 1).to_pylist()[0]
     except (error_of_arrow, NotImplementedError, UnicodeDecodeError) as error:  # type: ignore[misc]
+        if lack(error):
+            raise
         raise InputError(f"{path}: not a whole Parquet file ({error})") from None
