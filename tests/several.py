@@ -1,9 +1,10 @@
 """What torchrun starts in tests/test_processes.py: metakd's commands, watched, and killed where they are told to be.
 
-    torchrun --nproc_per_node 2 tests/several.py FOLDER COMMANDS [TITLE UPDATE PLACE]
+    torchrun --nproc_per_node 2 tests/several.py FOLDER COMMANDS [PLACE TITLE UPDATE SIGNAL | PLACE FILE]
 
 COMMANDS is a JSON list of lists of words. Gradients of each stretch's first update go to
-FOLDER/PLACE/TITLE.safetensors; process PLACE is killed when the stretch TITLE has made UPDATE updates.
+FOLDER/PLACE/TITLE.safetensors; process PLACE gets SIGNAL when the stretch TITLE has made UPDATE updates, or is killed
+when the main process first opens a file for writing whose path has FILE in it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from safetensors.torch import save_file
 from metakd import cli, engine, processes, resuming
 
 
-def watched(folder: Path, title: str = "", update: int = 0, place: int = 0) -> type[engine._Ticks]:
+def watched(
+    folder: Path, place: int = 0, title: str = "", update: int = 0, number: int = signal.SIGKILL
+) -> type[engine._Ticks]:
     """engine._Ticks that also keeps first gradients, and kills."""
 
     class Watching(engine._Ticks):
@@ -37,15 +40,36 @@ def watched(folder: Path, title: str = "", update: int = 0, place: int = 0) -> t
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if (self.name, state.global_step, processes.place()) == (title, update, place):
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     return Watching
+
+
+def kill_at(file: str, place: int, folder: Path) -> None:
+    """Have the main process kill process `place` when it first opens `file` for writing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    own = int(os.environ["RANK"])
+    (folder / f"{own}.pid").write_text(str(os.getpid()))
+
+    struck = False
+
+    def hear(event: str, given: tuple[Any, ...]) -> None:
+        nonlocal struck
+        if not struck and event == "open" and file in str(given[0]) and given[2] & os.O_ACCMODE:
+            struck = True
+            os.kill(int((folder / f"{place}.pid").read_text()), signal.SIGKILL)
+
+    if own == 0:
+        sys.addaudithook(hear)
 
 
 if __name__ == "__main__":
     resuming.CHECKPOINT_SECONDS, resuming.LARGEST_SHARE = 0, 1.0  # a checkpoint after every update
     folder, commands, *doomed = sys.argv[1:]
-    engine._Ticks = watched(Path(folder), *doomed[:1], *map(int, doomed[1:]))  # type: ignore[misc]
+    place, what, *update = doomed or ("0", "")
+    engine._Ticks = watched(Path(folder), int(place), what, *map(int, update))  # type: ignore[misc]
+    if doomed and not update:
+        kill_at(what, int(place), Path(folder))
     for words in json.loads(commands):
         sys.argv = ["metakd", *words]
         try:

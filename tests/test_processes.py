@@ -10,6 +10,7 @@ them.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from safetensors.torch import load_file
 import several
 from conftest import as_row, save_checkpoint, toy_examples, write_rows
 from metakd import engine
+from metakd.artifacts import changed_files, read_manifest
 from metakd.config import Settings
 from metakd.errors import InputError
 from metakd.methods import METHODS
@@ -59,10 +61,10 @@ class Place:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         return copy
 
-    def torchrun(self, *commands: list[Any], doomed: tuple[str, int, int] | None = None) -> Any:
+    def torchrun(self, *commands: list[Any], doomed: tuple[Any, ...] = ()) -> Any:
         words = [str(self.folder / "seen"), json.dumps([[str(word) for word in line] for line in commands])]
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        line = [*launch, several.__file__, *words, *map(str, doomed or ())]
+        line = [*launch, several.__file__, *words, *map(str, doomed)]
         return subprocess.run(line, capture_output=True, text=True, check=False, timeout=SECONDS)
 
 
@@ -184,25 +186,52 @@ def test_everything_is_written_and_said_once(two: Any, place: Place) -> None:
 
 @pytest.mark.slow_all
 @pytest.mark.parametrize("lost", [0, 1])
-def test_one_of_two_killed_ends_the_other_and_both_or_one_go_on(place: Place, lost: int) -> None:
-    """Killed after 7 of 12 updates of the shared start; what comes out is what it would have been."""
-    broken = place.begun(f"broken-{lost}", "shared_student")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_one_of_two_stopped_ends_the_other_and_both_or_one_go_on(
+    place: Place, lost: int, number: signal.Signals
+) -> None:
+    """After 7 of 12 updates of the shared start; what comes out is what it would have been."""
+    broken = place.begun(f"broken-{lost}-{number.name}", "shared_student")
     began = time.monotonic()
-    done = place.torchrun(["run", "--output", broken, "--resume"], doomed=("meta_kd all domains: share", 7, lost))
+    doomed = lost, "meta_kd all domains: share", 7, int(number)
+    done = place.torchrun(["run", "--output", broken, "--resume"], doomed=doomed)
     assert done.returncode != 0
     assert time.monotonic() - began < SECONDS / 2
-    if lost == 1:  # a launcher may end the others before they have spoken, but not the main one
+    if (
+        lost == 1 and number == signal.SIGKILL
+    ):  # a launcher may end the others before they have spoken, but not the main one
         assert "another of the 2 processes has ended" in done.stderr
         assert f"metakd run --output {broken} --resume" in done.stderr
     assert not (broken / "shared_student").exists()
     assert list(broken.glob("checkpoints/*/share/checkpoint-*/manifest.json"))
-    by_one = Path(shutil.copytree(broken, place.folder / f"mended-by-one-{lost}"))
+    by_one = Path(shutil.copytree(broken, place.folder / f"mended-by-one-{lost}-{number.name}"))
     in_this_process("run", "--output", by_one, "--resume")
     again = place.torchrun(["run", "--output", broken, "--resume"])
     assert again.returncode == 0, again.stderr
     for mended in (by_one, broken):
         for name in MODELS:
             assert_same(place.one / name / "model.safetensors", mended / name / "model.safetensors")
+
+
+@pytest.mark.slow_all
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("step", ["instance_weights", "teacher_cache", "students/.kitchen"])
+def test_one_of_two_killed_while_a_result_is_written_leaves_none_that_looks_whole(
+    place: Place, step: str, lost: int
+) -> None:
+    """Weighing, what the teacher says, the last student: the writer is killed, or the one that waits for it."""
+    broken = place.begun(f"{step.replace('/', '')}-{lost}", "instance_weights", "teacher_cache", "shared_student")
+    done = place.torchrun(["run", "--output", broken, "--resume"], doomed=(lost, f"{step}.partial/"))
+    assert done.returncode != 0
+    assert not (broken / "results.json").exists()
+    written = broken / step.replace("/.", "/")
+    manifest = read_manifest(written)
+    assert manifest is None or (lost == 1 and not changed_files(written, manifest))
+    assert "No such process" not in done.stderr
+    again = place.torchrun(["run", "--output", broken, "--resume"])
+    assert again.returncode == 0, again.stderr
+    for name in MODELS:
+        assert_same(place.one / name / "model.safetensors", broken / name / "model.safetensors")
 
 
 @pytest.mark.slow_all

@@ -18,7 +18,7 @@ from metakd import processes
 from metakd.artifacts import changed_files, read_manifest, seal, write_json
 from metakd.progress import console
 from metakd.sharing import agreed
-from metakd.stops import is_asked
+from metakd.stops import ask, is_asked
 
 CHECKPOINT_SECONDS = 30  # writing one takes about a second: it holds three times the weights
 LARGEST_SHARE = 0.05  # of the time that checkpoints may take, where writing them is slow
@@ -38,6 +38,7 @@ class Keeper(TrainerCallback):
         asked, due = agreed(is_asked(), processes.is_main() and now - self.saved >= self.pause)
         control.should_save = self.keep and (asked or due)
         if asked:
+            ask()
             control.should_training_stop = True
             console.print(
                 "stopping after this update" + self.keep * ", once it is saved; a second signal does not wait"

@@ -57,6 +57,11 @@ def is_asked() -> bool:
     return _State.asked is not None
 
 
+def ask() -> None:
+    """Count as asked by SIGTERM, since another process of several has been."""
+    _State.asked = _State.asked or signal.SIGTERM
+
+
 def _hear(number: int, _: FrameType | None) -> None:
     first, _State.asked = _State.asked is None, number
     if not (first and _State.patient):
