@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,30 @@ def test_what_cannot_be_compared_is_refused_in_one_message(quick: Settings, tmp_
     for part in ("seeds: name at least one", "reference = 'best'", "two rows of dev a domain", "kitchen"):
         assert part in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_run_is_no_place_for_an_experiment(
+    quick: Settings, toy_data: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    with pytest.raises(InputError, match="holds a run, whose students would go"):
+        experiment("main", load_dataset(toy_data), quick, place)
+    assert (place / "students" / "books" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"key": [], "variant": "a", "seed": 0, "right": {}, "environment": {"versions": {}, "commit": null}}',
+        '{"key": "a", "variant": "a", "seed": 0, "right": {}, "environment": "x"}',
+    ],
+    ids=["deep", "key", "environment"],
+)
+def test_rubbish_is_not_merged(tmp_path: Path, line: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(line + "\n")
+    with pytest.raises(InputError, match=r"rows\.jsonl, line 1: not the row of a cell"):
+        Rows(tmp_path / "rows.jsonl")
 
 
 def test_scarce_labels_are_of_one_domain_or_of_all(quick: Settings, toy_data: Path, tmp_path: Path) -> None:

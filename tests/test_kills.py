@@ -64,10 +64,13 @@ def test_a_live_run_keeps_others_off_and_saves_itself_when_it_is_asked_to_stop(
         while not (folder / ".meta_teacher.partial").exists():
             assert first.poll() is None
             time.sleep(0.05)
-        for given in (("run", "--resume"), ("run", "--data", toy_data, "--overwrite"), ("distill",)):
+        begun = (folder / "run.json").read_bytes()
+        others = ("run", "--resume"), ("run", "--data", toy_data, "--overwrite"), ("distill",), ("teach", "--seed", "5")
+        for given in others:
             code, _, told = metakd(*given, "--output", folder)
             assert code == 2, told
             assert f"{folder}: another process is at work in this folder" in " ".join(told.split())
+        assert (folder / "run.json").read_bytes() == begun
         while not [*(folder / "tensorboard").rglob("events*")]:  # the trainer is there
             assert first.poll() is None
             time.sleep(0.05)

@@ -1,14 +1,19 @@
 """Signals, and two processes in one folder."""
 
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from metakd import InputError
+from metakd import InputError, Run, Settings
+from metakd.artifacts import read_run
 from metakd.locks import LOCK_FILE, only_one, refuse_beside_others
+from metakd.pipeline import clear
 from metakd.stops import Stopped, is_asked, listening, patience
 
 
@@ -62,6 +67,17 @@ def test_an_error_of_who_was_asked_is_not_hidden_by_the_signal() -> None:
         work()
 
 
+def test_a_run_is_not_removed_while_a_student_of_it_is_trained(finished_run: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    begun = read_run(folder)
+    run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    lock = FileLock(folder / "checkpoints" / "meta_kd-books-0123.lock")
+    with lock, pytest.raises(InputError, match="another process is at work there"):
+        clear(run)
+    assert (folder / "students" / "books" / "model.safetensors").is_file()
+
+
 def test_a_folder_is_held_by_one_process_and_free_when_that_is_killed(tmp_path: Path) -> None:
     """Who holds it may enter again; a lock file that a killed process has left behind keeps nobody off."""
     holder = f"import sys, time; from filelock import FileLock\nwith FileLock({str(tmp_path / LOCK_FILE)!r}): "
@@ -77,5 +93,9 @@ def test_a_folder_is_held_by_one_process_and_free_when_that_is_killed(tmp_path: 
         other.kill()
         other.wait()
     assert (tmp_path / LOCK_FILE).exists()
+    moment = threading.Timer(0.2, (lock := FileLock(tmp_path / LOCK_FILE, thread_local=False)).release)
+    lock.acquire()
+    moment.start()
+    refuse_beside_others(tmp_path)  # another that only asked
     with only_one(tmp_path), only_one(tmp_path):
         refuse_beside_others(tmp_path)

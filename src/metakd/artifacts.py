@@ -110,7 +110,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished step, or None where there is none (or it is torn)."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a disk that fails says nothing of what it holds
         return None
     return manifest if isinstance(manifest, dict) else None
 

@@ -13,8 +13,8 @@ import typer
 from rich.logging import RichHandler
 
 from metakd import cli_data, cli_deploy, cli_experiment, cli_report, processes
+from metakd.cli_assembly import assemble_all, assemble_run, opened
 from metakd.cli_options import (
-    DATA_HELP,
     Columns,
     Config,
     Data,
@@ -26,10 +26,9 @@ from metakd.cli_options import (
     reading,
     with_settings,
 )
-from metakd.config import Settings, read_settings_file
 from metakd.errors import CheckError, InputError, LostProcessError, going_on, printable
 from metakd.lacks import lack
-from metakd.progress import console, notice, stdout
+from metakd.progress import console, stdout
 from metakd.stops import Stopped, listening
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan, sizes and time; train nothing.")] = False,
 ) -> None:
     """All steps: weigh, teach, distill, evaluate."""
-    assembled = _assemble_all(output, data, config, given, resume, overwrite)
+    assembled = assemble_all(output, data, config, given, resume, overwrite)
     if dry_run:
         from metakd.planning import print_plan
 
@@ -88,27 +87,7 @@ def demo(
     given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False, overwrite: Overwrite = False
 ) -> None:
     """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
-    _run_all(_assemble_all(output, str(DEMO_DATA), DEMO_SETTINGS, given, resume, overwrite), overwrite)
-
-
-def _assemble_all(
-    output: Path, data: str | None, config: Path | None, given: dict[str, Any], resume: bool, overwrite: bool
-) -> Run:
-    """The run meant by the command line, with everything checked that can be before its folder is touched."""
-    if resume and overwrite:
-        raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
-
-    def assemble() -> Run:
-        taken = output.exists() and (not output.is_dir() or any(output.iterdir()))
-        if taken and not resume and not overwrite:
-            raise InputError(f"{output} is there already: --resume goes on with it, --overwrite makes it anew")
-        assembled = _assemble(output, data, config, given, anew=overwrite)
-        from metakd.scoring import check_scorable
-
-        check_scorable(assembled)
-        return assembled
-
-    return processes.main_first(assemble)
+    _run_all(assemble_all(output, str(DEMO_DATA), DEMO_SETTINGS, given, resume, overwrite), overwrite)
 
 
 def _run_all(assembled: Run, overwrite: bool) -> None:
@@ -152,20 +131,20 @@ def reproduce(
 @with_settings
 def weigh(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """First step: how much each training example transfers (prototype scores and instance weights)."""
-    opened = _open(output, data, config, given)
-    from metakd import pipeline
+    with opened(output, data, config, given) as begun:
+        from metakd import pipeline
 
-    stdout.print(f"instance weights: {pipeline.weigh(opened)}")
+        stdout.print(f"instance weights: {pipeline.weigh(begun)}")
 
 
 @app.command()
 @with_settings
 def teach(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """Second step: the meta-teacher, fine-tuned on all domains."""
-    opened = _open(output, data, config, given)
-    from metakd import pipeline
+    with opened(output, data, config, given) as begun:
+        from metakd import pipeline
 
-    stdout.print(f"meta-teacher: {pipeline.teach(opened)}")
+        stdout.print(f"meta-teacher: {pipeline.teach(begun)}")
 
 
 @app.command()
@@ -180,7 +159,7 @@ def distill(
     """Third step: one student for each domain."""
 
     def assemble() -> Run:
-        assembled = _assemble(output, data, config, given)
+        assembled = assemble_run(output, data, config, given)
         strange = [name for name in domain or [] if name not in assembled.data.domains]
         if strange:
             raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
@@ -218,7 +197,8 @@ def evaluate(
         results = scoring.evaluate_file(folder, data, output, **reading(columns, encoding))
     else:
         read_run(folder)
-        results = scoring.evaluate(_open(folder, None, None, {}))
+        with opened(folder, None, None, {}) as begun:
+            results = scoring.evaluate(begun)
     stdout.print(rich_table(results))
     stdout.print(f"scores: {output or folder / 'results.json'}")
 
@@ -232,35 +212,6 @@ def methods() -> None:
     for name, kind in METHODS.items():
         module = inspect.getmodule(kind)
         typer.echo(f"{name:12}  {((module.__doc__ if module else '') or '').strip().splitlines()[0]}")
-
-
-def _assemble(output: Path, data: str | None, config: Path | None, given: dict[str, Any], anew: bool = False) -> Run:
-    """The run meant by the command line. Flags go before the config file, that before what the folder was begun
-    with (unless it is made anew), that before the defaults."""
-    load_library()
-    from metakd.artifacts import RUN_FILE, read_run
-    from metakd.runs import Run
-
-    begun = read_run(output) if (output / RUN_FILE).is_file() and not anew else None
-    if data is None and begun is not None and begun["data"] is None:
-        raise InputError(
-            f"{output} was begun with tables in memory: go on from Python, or name the same rows by --data"
-        )
-    if data is None and begun is None:
-        raise InputError(f"--data is missing, and {output} holds no run to go on with. {DATA_HELP}")
-    values = dict(begun["settings"]) if begun else {}
-    values |= read_settings_file(config) if config else {}
-    assembled = Run.assemble(output, Settings.build(values | given), data or (begun or {}).get("data"))
-    from metakd.inspection import inspect_dataset
-    from metakd.overview import short_form
-
-    for message in [*assembled.data.notices, *short_form(inspect_dataset(assembled.data))]:
-        notice(message)
-    return assembled
-
-
-def _open(output: Path, data: str | None, config: Path | None, given: dict[str, Any]) -> Run:
-    return processes.main_first(lambda: _assemble(output, data, config, given)).begin()
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from metakd.artifacts import write_json, write_text
+from metakd.artifacts import RUN_FILE, write_json, write_text
 from metakd.cells import Cell
 from metakd.comparison import Values, compare, markdown, summary
 from metakd.config import Settings
@@ -67,8 +67,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             if any(set(marks) - {"0", "1"} for domains in row["right"].values() for marks in domains.values()):
                 raise ValueError("not marks")
-            rows.append(row | {name: row[name] for name in ("key", "variant", "seed", "environment")})
-        except (ValueError, TypeError, KeyError, AttributeError):
+            known = row["environment"]["versions"].get("metakd"), row["environment"]["commit"]
+            if not isinstance(row["key"], str) or not all(isinstance(fact, str | None) for fact in known):
+                raise ValueError("not a row's key and environment")
+            rows.append(row | {name: row[name] for name in ("variant", "seed")})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise InputError(f"{path}, line {number}: not the row of a cell; remove it, or the file") from None
     return rows
 
@@ -96,6 +99,8 @@ def experiment(
     the first); `tuned` is what `tune` wrote, whose best trial each line of `main` then takes. Writes NAME.json and
     NAME.md, named by `report_name`.
     """
+    if (folder / RUN_FILE).exists():
+        raise InputError(f"{folder}: holds a run, whose students would go; choose another --output")
     scored = split or ("dev" if name == "tune" else data.scored_split or "test")
     best = _read_best(tuned, name, data, scored) if tuned else None
     variants = _variants(name, settings, data, only, best)
@@ -229,7 +234,7 @@ def _read_best(path: Path, name: str, data: MultiDomainDataset, split: str) -> d
         made_on = found["data_fingerprint"], found["split"]
     except OSError as error:
         raise InputError(f"--tuned {path}: cannot be read ({error.strerror})") from None
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise InputError(f"--tuned {path}: not what `metakd experiment tune` writes, with its best trials") from None
     if made_on[0] != data.fingerprint:
         raise InputError(f"--tuned {path}: tuned on other data, or cut otherwise; repeat --data and --cut of `tune`")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
@@ -13,6 +13,7 @@ from metakd.errors import InputError
 from metakd.progress import notice
 
 LOCK_FILE = "run.lock"
+ASKING = 2.0  # seconds; others who only ask hold the lock for a moment
 
 
 @contextlib.contextmanager
@@ -29,15 +30,25 @@ def only_one(folder: Path) -> Iterator[None]:
 
 def refuse_beside_others(folder: Path) -> None:
     """InputError where another process holds the folder of a run; several that only ask may be at work together."""
-    processes.by_main(lambda: _lock_of(folder).release())
+    processes.by_main(lambda: _lock_of(folder, wait=ASKING).release())
 
 
-def _lock_of(folder: Path) -> BaseFileLock:
+def refuse_while_held(locks: Iterable[Path]) -> None:
+    """InputError where another process holds one of the locks that are there."""
+    for path in filter(Path.exists, locks):
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            raise InputError(f"{path}: another process is at work there; wait until it has ended") from None
+
+
+def _lock_of(folder: Path, wait: float = 0) -> BaseFileLock:
     """The lock on a run's folder, acquired. The system frees it when its process ends, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_FILE, is_singleton=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         raise InputError(
             f"{folder}: another process is at work in this folder; wait until it has ended, or choose another --output"

@@ -20,7 +20,7 @@ from metakd.distillation import distill, distill_all
 from metakd.encoders import load_encoder, set_dropout
 from metakd.errors import InputError
 from metakd.hardware import device
-from metakd.locks import LOCK_FILE, only_one
+from metakd.locks import LOCK_FILE, only_one, refuse_while_held
 from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
 from metakd.planning import check_disk
@@ -126,9 +126,11 @@ def _clear(run: Run) -> None:
     fleets = [folder / name for name in ("students", *METHODS)]
     passing = [folder / name for name in (".teacher_cache.partial", "checkpoints", LOGS_FOLDER)]
     with only_one(folder):
+        refuse_while_held([run.cache_lock, *(folder / "checkpoints").glob("*.lock")])
+        (folder / MANIFEST).unlink(missing_ok=True)
         for path in (run.weights_folder, run.teacher_folder, run.cache_folder, *shared, *fleets, *passing):
             shutil.rmtree(path, ignore_errors=True)
-        for file in (MANIFEST, *SCORE_FILES, RUN_FILE):
+        for file in (*SCORE_FILES, RUN_FILE):
             (folder / file).unlink(missing_ok=True)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from metakd.artifacts import read_manifest, read_whole
 from metakd.config import Settings
 from metakd.errors import InputError
+from metakd.locks import only_one
 from metakd.pipeline import run_all
 from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, Run
 from metakd.scoring import finished_steps
@@ -41,7 +42,8 @@ def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
     faults = _other_sources(described, run.description())
     if faults:
         raise InputError.collect(f"{folder} cannot be repeated", faults)
-    run_all(run.begin())
+    with only_one(output):
+        run_all(run.begin())
     return compare(folder, output)
 
 

@@ -44,7 +44,6 @@ def evaluate(run: Run) -> dict[str, Any]:
 
 def _evaluate(run: Run) -> dict[str, Any]:
     with only_one(run.folder):
-        (run.folder / MANIFEST).unlink(missing_ok=True)
         results = _score(run)
         steps = {name: manifest["fingerprint"] for name, manifest in finished_steps(run.folder).items()}
         facts = {name: results[name] for name in ("run", "seconds", "environment")}
@@ -72,6 +71,7 @@ def _score(run: Run) -> dict[str, Any]:
     answers = ask_models(fleets, run.data.labels, examples)
     answers.add("tfidf", ask_tfidf(run.data.train, run.data.labels, examples))
     scored = score_models(answers, run.description(), examples, leaked)
+    (run.folder / MANIFEST).unlink(missing_ok=True)
     answers.write(run.folder / PREDICTIONS_FILE, examples, run.data.labels)
     results = _results(scored, split, run.description()) | {"leaked_rows": len(leaked)}
     if set(rivals := fleets.get("fine_tuned", {})) == set(run.data.domains):
@@ -104,7 +104,7 @@ def evaluate_file(
     A domain that the run does not know is scored by the teacher alone, and left out of all averages.
     """
     described = read_run(folder)
-    examples = read_examples(data, labelled=True, columns=columns, encoding=encoding)
+    examples = read_examples(data, columns=columns, encoding=encoding)
     _check_fits(data, examples, described)
     domains = sorted({e.domain for e in examples})
     answers = ask_models(_fleets(folder, described, domains), described["labels"], examples)

@@ -1,0 +1,72 @@
+"""The run that a command line means: its flags, a file of settings, and what its folder was begun with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metakd import processes
+from metakd.cli_options import DATA_HELP, load_library
+from metakd.config import Settings, read_settings_file
+from metakd.errors import InputError
+from metakd.progress import notice
+
+if TYPE_CHECKING:
+    from metakd.runs import Run
+
+
+def assemble_run(output: Path, data: str | None, config: Path | None, given: dict[str, Any], anew: bool = False) -> Run:
+    """The run meant by the command line. Flags go before the config file, that before what the folder was begun
+    with (unless it is made anew), that before the defaults."""
+    load_library()
+    from metakd.artifacts import RUN_FILE, read_run
+    from metakd.runs import Run
+
+    begun = read_run(output) if (output / RUN_FILE).is_file() and not anew else None
+    if data is None and begun is not None and begun["data"] is None:
+        raise InputError(
+            f"{output} was begun with tables in memory: go on from Python, or name the same rows by --data"
+        )
+    if data is None and begun is None:
+        raise InputError(f"--data is missing, and {output} holds no run to go on with. {DATA_HELP}")
+    values = dict(begun["settings"]) if begun else {}
+    values |= read_settings_file(config) if config else {}
+    assembled = Run.assemble(output, Settings.build(values | given), data or (begun or {}).get("data"))
+    from metakd.inspection import inspect_dataset
+    from metakd.overview import short_form
+
+    for message in [*assembled.data.notices, *short_form(inspect_dataset(assembled.data))]:
+        notice(message)
+    return assembled
+
+
+def assemble_all(
+    output: Path, data: str | None, config: Path | None, given: dict[str, Any], resume: bool, overwrite: bool
+) -> Run:
+    """The run meant by the command line, with everything checked that can be before its folder is touched."""
+    if resume and overwrite:
+        raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
+
+    def assemble() -> Run:
+        taken = output.exists() and (not output.is_dir() or any(output.iterdir()))
+        if taken and not resume and not overwrite:
+            raise InputError(f"{output} is there already: --resume goes on with it, --overwrite makes it anew")
+        assembled = assemble_run(output, data, config, given, anew=overwrite)
+        from metakd.scoring import check_scorable
+
+        check_scorable(assembled)
+        return assembled
+
+    return processes.main_first(assemble)
+
+
+@contextlib.contextmanager
+def opened(output: Path, data: str | None, config: Path | None, given: dict[str, Any]) -> Iterator[Run]:
+    """The run meant by the command line, begun, with its folder held: no other process may begin another there."""
+    assembled = processes.main_first(lambda: assemble_run(output, data, config, given))
+    from metakd.locks import only_one
+
+    with only_one(output):
+        yield assembled.begin()
