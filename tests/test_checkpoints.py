@@ -70,14 +70,18 @@ def test_the_hub_cache_goes_before_the_package(monkeypatch: pytest.MonkeyPatch, 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[str]]:
     """A hub that has the files named, and notes which patterns are fetched."""
-    seen: dict[str, list[str]] = {"files": [], "patterns": []}
+    seen: dict[str, list[str]] = {"files": [], "sizes": [], "patterns": [], "fail": []}
 
     def snapshot(_: str, allow_patterns: list[str]) -> str:
         seen["patterns"] = allow_patterns
+        if seen["fail"]:
+            raise OSError("gone")
         return str(tmp_path)
 
     def info(*_: object, **__: object) -> SimpleNamespace:
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=None) for name in seen["files"]])
+        sizes = map(int, seen["sizes"] or ["0"] * len(seen["files"]))
+        named = zip(seen["files"], sizes, strict=True)
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name, size=size) for name, size in named])
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
@@ -91,6 +95,22 @@ def test_the_hub_gives_bin_weights_only_where_there_are_no_others(hub: dict[str,
     hub["files"] = ["config.json", "pytorch_model.bin"]
     checkpoints._from_hub("owner/name")
     assert "pytorch_model*.bin" in hub["patterns"]
+
+
+def test_weights_are_fetched_when_all_else_is_there(hub: dict[str, list[str]]) -> None:
+    """By weights a checkpoint counts as whole, so that one that broke before them is fetched again."""
+    hub["files"] = ["config.json", "model.safetensors"]
+    hub["fail"] = ["at once"]
+    with pytest.raises(InputError, match="gone"):
+        checkpoints._from_hub("owner/name")
+    assert "model*.safetensors" not in hub["patterns"]
+
+
+def test_a_huge_tokenizer_is_not_fetched(hub: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    hub["files"], hub["sizes"] = ["tokenizer.json"], [str(10**9)]
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("it was fetched"))
+    with pytest.raises(InputError, match="no model needs such large files"):
+        checkpoints.tokenizer_file("owner/name")
 
 
 def test_an_unreachable_hub_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:

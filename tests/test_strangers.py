@@ -22,7 +22,7 @@ from conftest import FAST, as_row, toy_examples, write_rows
 from metakd import Classifier, config, domains, examples, packed, readers, releases, strangers
 from metakd.checkpoints import resolve, tokenizer_file
 from metakd.domains import folder_name, load_dataset
-from metakd.encoders import load_config, load_encoder, load_tokenizer
+from metakd.encoders import load_classifier, load_config, load_encoder, load_tokenizer
 from metakd.errors import InputError
 from metakd.onnx_model import OnnxModel
 from metakd.strangers import check_sizes, damage, open_tokenizer
@@ -77,6 +77,12 @@ def test_a_configuration_that_cannot_be(model: Path, values: dict[str, Any], mes
     spoil(model, **values)
     with pytest.raises(InputError, match=message):
         load_encoder(model, LABELS)
+
+
+def test_classes_are_numbered_from_0(model: Path) -> None:
+    spoil(model, id2label={"5": "x", "7": "y"}, architectures=["BertForSequenceClassification"])
+    with pytest.raises(InputError, match=r"names classes 5, 7; they have to be 0, 1"):
+        load_classifier(model)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "7", '"x"', "{", "\xff", "[" * 100_000, "null"])

