@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16"]
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # options of glibc's mallopt
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # options of glibc's mallopt
 _KEEP_ALL = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
-_AS_USUAL = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
+_AS_USUAL = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65536}  # to what glibc's own grow
 
 
 def processor_name() -> str:

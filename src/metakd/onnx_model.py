@@ -59,10 +59,13 @@ class OnnxModel:
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """(N, M), columns in the order of `labels`."""
         texts = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
-        encoded = self.tokenizer.encode_batch_fast(texts)
+        return self.of_tokens(self.tokenizer.encode_batch_fast(texts))
+
+    def of_tokens(self, encoded: Sequence[Encoding]) -> NDArray[np.float32]:
+        """The same of texts that are tokens already."""
         order = np.argsort([len(encoding.ids) for encoding in encoded], kind="stable")
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-        found = np.zeros((len(examples), len(self.labels)), np.float32)
+        found = np.zeros((len(encoded), len(self.labels)), np.float32)
 
         def fill(session: onnxruntime.InferenceSession, places: NDArray[np.int64]) -> None:
             (logits,) = session.run(None, self._batch([encoded[i] for i in places]))
