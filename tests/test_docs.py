@@ -112,6 +112,21 @@ def test_the_tables_of_performance_are_those_of_the_committed_results() -> None:
         assert f"| {model} | {row} |" in page
 
 
+def test_the_figures_of_a_whole_run_are_those_of_the_committed_results() -> None:
+    page = " ".join((ROOT / "docs" / "performance.md").read_text(encoding="utf-8").split())
+    results = ROOT / "benchmarks" / "results"
+    found = json.loads((results / "whole_run.json").read_text(encoding="utf-8"))
+    run = json.loads((results / "amazon-authors.json").read_text(encoding="utf-8"))["seeds"]["0"]
+    assert run["seconds"] == found["metakd_seconds"]
+    ours = sum(run["seconds"].values()) / 60
+    theirs = sum(loop["whole_seconds"] for loop in found["textbrewer"].values()) / 60
+    assert f"took {ours:.1f} minutes" in page
+    assert f"take {theirs:.1f} minutes, {theirs / ours:.1f} times as long" in page
+    scores = [100 * run["average"][name]["accuracy"] for name in ("student", "meta_teacher", "fine_tuned")]
+    told = "Students of that run have {:.1f} percent on dev, their teacher {:.1f}, rivals {:.1f}"
+    assert told.format(*scores) in page
+
+
 def test_the_table_of_kills_is_that_of_the_committed_results() -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / "kills.json").read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
