@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import FAST, as_row, toy_examples, write_rows
+from metakd.stops import Stopped
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -78,12 +80,16 @@ def test_predict_does_not_write_over_its_input(metakd: Command, finished_run: Pa
     assert source.read_bytes() == before
 
 
-def test_a_run_keeps_its_manifest_where_it_cannot_be_scored_anew(
-    metakd: Command, finished_run: Path, tmp_path: Path
+def test_a_run_stays_finished_where_scoring_it_anew_was_stopped(
+    metakd: Command, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = Path(shutil.copytree(finished_run, tmp_path / "copy"))
-    shutil.rmtree(copied / "students" / "books")
-    assert metakd("evaluate", copied)[0] == 2
+
+    def stopped(*_: object) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr("metakd.scoring.ask_models", stopped)
+    assert metakd("evaluate", copied)[0] == 128 + signal.SIGTERM
     assert (copied / "manifest.json").is_file()
 
 

@@ -302,10 +302,10 @@ def test_faults_late_in_a_file_leave_no_output(
     code, _, err = metakd("predict", student, "--input", good, "--output", target)
     assert code == 0, err
     assert [json.loads(line)["id"] for line in target.read_text().splitlines()] == [row["id"] for row in rows]
-    bad = write_rows(tmp_path / "bad.jsonl", [*rows, rows[0], {"text": ""}])
+    bad = write_rows(tmp_path / "bad.jsonl", [*rows, {"text": 7}, {"text": ""}])
     target.unlink()
     code, _, err = metakd("predict", student, "--input", bad, "--output", target)
     assert code == 2
     assert "row 12, text: is empty" in err
-    assert "id 't-0' stands on 2 rows" in err
+    assert "row 11, text: expected text, found 7" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "good.jsonl"]

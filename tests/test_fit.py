@@ -141,7 +141,8 @@ def test_what_a_stopped_fit_has_measured_is_not_measured_again(
 def test_bad_demands_are_refused(
     metakd: Command, toy_data: Path, checkpoint: Callable[..., Path], tmp_path: Path, more: list[str], told: str
 ) -> None:
-    code, _, err = metakd("fit", "--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "fit", *more)
+    command = ["fit", "--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "fit", "--max-length", "16"]
+    code, _, err = metakd(*command, *more)
     assert code == 2
     assert told in err
     assert "Traceback" not in err

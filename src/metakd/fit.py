@@ -64,11 +64,7 @@ def fit(
         facts: dict[str, Any] = {"budget": asdict(budget), "candidates": [asdict(c) for c in measured]}
         if not fitting:
             _deliver(data, output, budget, facts, [])
-            nearest = min(measured, key=lambda c: sum(budget.excess(c.p95, c.bytes).values()))
-            raise InputError(
-                f"no candidate meets the budget on this machine; the nearest, {nearest.name}: "
-                + "; ".join(budget.excess(nearest.p95, nearest.bytes))
-            )
+            raise _none_fits(budget, measured)
         chosen = list(dict.fromkeys(c.student for c in fitting))[:most]
         tried = list[Form]()
         for student, run in _in_turn(data, settings, output / WORK_FOLDER, chosen):
@@ -82,6 +78,12 @@ def fit(
                 f"no model meets the budget (delivered: {there}; all that was tried: {output / FIT_FILE})", faults
             )
         return found
+
+
+def _none_fits(budget: Budget, measured: Sequence[Candidate]) -> InputError:
+    nearest = min(measured, key=lambda c: sum(budget.excess(c.p95, c.bytes).values()))
+    failing = "; ".join(budget.excess(nearest.p95, nearest.bytes))
+    return InputError(f"no candidate meets the budget on this machine; the nearest, {nearest.name}: {failing}")
 
 
 def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Sequence[str]) -> None:
@@ -103,7 +105,7 @@ def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Seq
             told = "is there already, and no model of `metakd fit`; choose another --output"
             problems.append(InputError(f"{place} {told}"))
     if problems:
-        raise InputError("\n".join(map(str, problems)))
+        raise InputError("\n".join(dict.fromkeys(map(str, problems))))
 
 
 # --- What trained ones are worth

@@ -65,6 +65,7 @@ def _score(run: Run) -> dict[str, Any]:
                 f"{name} is missing for {missing}; `metakd run --resume --output {run.folder}` trains what is missing"
             )
             if name == "student":
+                (run.folder / MANIFEST).unlink(missing_ok=True)
                 raise InputError(message)
             notice(f"{message}. Scores go on without it")
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
