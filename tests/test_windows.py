@@ -1,4 +1,4 @@
-"""Long texts, read further: windows for taught students, and as many updates for all others."""
+"""More text for taught students, windows and crops, and as many updates for all others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metakd.distillation import Lesson, distill_all
 from metakd.encoders import load_tokenizer
 from metakd.examples import Example
 from metakd.runs import Run
-from metakd.windows import further_windows
+from metakd.windows import further_texts
 
 Open = Callable[..., Run]
 
@@ -34,10 +34,14 @@ def examples_of(*counts: int) -> list[Example]:
     return [Example(f"r{i}", text_of(n), None, "positive", "books") for i, n in enumerate(counts)]
 
 
+def further(tokenizer: Any, examples: list[Example], max_length: int, **wanted: int) -> dict[str, list[Example]]:
+    return further_texts(tokenizer, examples, max_length, **{"windows": 0, "crops": 0, "seed": 0} | wanted)
+
+
 def test_windows_go_on_where_reading_ended(checkpoint: Callable[..., Path]) -> None:
     """Of 10 tokens two are special: 8 words are read of 21, the windows have 8 and 5; of 16 words there is one more."""
     tokenizer = load_tokenizer(checkpoint(), 10)
-    found = further_windows(tokenizer, examples_of(21, 8, 16), 10, most=5)
+    found = further(tokenizer, examples_of(21, 8, 16), 10, windows=5)
     words = text_of(21).split()
     assert [w.text.split() for w in found["r0"]] == [words[8:16], words[16:21]]
     assert [w.id for w in found["r0"]] == ["r0#1", "r0#2"]
@@ -49,21 +53,45 @@ def test_windows_go_on_where_reading_ended(checkpoint: Callable[..., Path]) -> N
 def test_there_are_no_more_than_asked_and_no_crumbs(checkpoint: Callable[..., Path]) -> None:
     """A rest of one word of 16 is less than an eighth of a window, one of two is not."""
     tokenizer = load_tokenizer(checkpoint(), 18)
-    found = further_windows(tokenizer, examples_of(100, 17, 18), 18, most=2)
-    assert {name: len(windows) for name, windows in found.items()} == {"r0": 2, "r1": 0, "r2": 1}
-    assert further_windows(tokenizer, examples_of(100), 18, most=0) == {}
+    found = further(tokenizer, examples_of(100, 17, 18), 18, windows=2)
+    assert {name: len(windows) for name, windows in found.items()} == {"r0": 2, "r2": 1}
+    assert further(tokenizer, examples_of(100), 18, windows=0) == {}
 
 
 def test_ids_of_windows_are_nobody_elses(checkpoint: Callable[..., Path]) -> None:
     first, second = examples_of(12, 3)
     taken = [first, Example("r0#1", second.text, None, "negative", "books")]
-    found = further_windows(load_tokenizer(checkpoint(), 10), taken, 10, most=1)
+    found = further(load_tokenizer(checkpoint(), 10), taken, 10, windows=1)
     assert [w.id for w in found["r0"]] == ["r0#1#"]
 
 
 def test_pairs_have_none(checkpoint: Callable[..., Path]) -> None:
     pair = Example("p", text_of(30), text_of(30), "positive", "books")
-    assert further_windows(load_tokenizer(checkpoint(), 10), [pair], 10, most=3) == {}
+    assert further(load_tokenizer(checkpoint(), 10), [pair], 10, windows=3, crops=3) == {}
+
+
+def test_crops_are_of_every_length_and_from_everywhere(checkpoint: Callable[..., Path]) -> None:
+    """Of 40 words, each of one token, 16 can be read at a time, and no crop has less than 2."""
+    words = [str(place) for place in range(40)]
+    long = [Example("a", " ".join(words), None, "positive", "books")]
+    tokenizer = load_tokenizer(checkpoint(), 18)
+    found = further(tokenizer, long, 18, crops=500)["a"]
+    crops = [[words.index(word) for word in crop.text.split()] for crop in found]
+    assert all(crop == [*range(crop[0], crop[-1] + 1)] for crop in crops)
+    assert {len(crop) for crop in crops} == {*range(2, 17)}
+    assert {place for crop in crops for place in crop} == {*range(40)}
+    assert [crop.id for crop in found[:2]] == ["a%1", "a%2"]
+    assert found[:2] == further(tokenizer, long, 18, crops=2)["a"] != further(tokenizer, long, 18, crops=2, seed=1)["a"]
+
+
+def test_a_text_that_one_crop_would_be_all_of_has_none(checkpoint: Callable[..., Path]) -> None:
+    found = further(load_tokenizer(checkpoint(), 18), examples_of(0, 2, 3), 18, crops=1)
+    assert {name: len(crops[0].text.split()) for name, crops in found.items()} == {"r2": 2}
+
+
+def test_crops_come_after_windows(checkpoint: Callable[..., Path]) -> None:
+    found = further(load_tokenizer(checkpoint(), 10), examples_of(21), 10, windows=5, crops=2)
+    assert [text.id for text in found["r0"]] == ["r0#1", "r0#2", "r0%1", "r0%2"]
 
 
 @settings(max_examples=100, deadline=None)
@@ -72,7 +100,7 @@ def test_pairs_have_none(checkpoint: Callable[..., Path]) -> None:
     most=st.integers(0, 4),
 )
 def test_windows_are_stretches_of_their_text_in_order(checkpoint: Callable[..., Path], text: str, most: int) -> None:
-    found = further_windows(load_tokenizer(checkpoint(), 10), [Example("a", text, None, "", "")], 10, most)
+    found = further(load_tokenizer(checkpoint(), 10), [Example("a", text, None, "", "")], 10, windows=most)
     place = 0
     for window in found.get("a", []):
         place = text.index(window.text, place) + len(window.text)
@@ -114,6 +142,13 @@ def test_taught_students_read_windows_and_others_make_as_many_updates(open_long:
     assert ours.epochs == math.ceil(theirs.epochs * 128 / 64)
     assert run.distill_fingerprint("meta_kd", None) != plain.distill_fingerprint("meta_kd", None)
     assert run.teach_fingerprint == plain.teach_fingerprint
+
+
+def test_crops_are_further_texts_as_windows_are(open_long: Open) -> None:
+    """The short half of the texts has crops too: 128 and twice 64."""
+    run = open_long(crops=2)
+    assert len(Lesson.of(run, "meta_kd", None).examples) == 256
+    assert run.distill_fingerprint("meta_kd", None) != open_long().distill_fingerprint("meta_kd", None)
 
 
 def test_windows_have_the_weight_of_their_text_and_the_teacher_speaks_of_each(open_long: Open) -> None:

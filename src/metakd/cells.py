@@ -46,7 +46,7 @@ class Cell:
         def by_itself(domain: str) -> Run:
             """With as many updates on its own domain's text as others make on all."""
             whole, own = run(left), run(left.only(domain))
-            texts = [part.with_windows(part.data.train) for part in (whole, own)]
+            texts = [part.with_further(part.data.train) for part in (whole, own)]
             of_all, of_own = (updates_a_pass(len(read), settings.batch_size) for read in texts)
             return run(own.data, shared_epochs=math.ceil(own.settings.shared_epochs * of_all / of_own))
 

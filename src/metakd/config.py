@@ -108,6 +108,9 @@ class Settings(BaseModel):
         ge=0,
         le=10_000,
     )
+    crops: int = setting(
+        0, "Stretches drawn at random that taught students read of each training text.", "0", ge=0, le=10_000
+    )
     gamma2: float = setting(0.5, "Coefficient of L_tkd.", "0.5", ge=0)
     temperature: float = setting(1.0, "Temperature T of L_pred.", "1", gt=0)
     expertise: Literal["soft", "hard", "none"] = setting(

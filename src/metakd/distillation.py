@@ -63,7 +63,7 @@ class Lesson:
         if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start knows none of it
             train, quiz = hold_out(train, run.settings.seed)
         if "teacher" in METHODS[method].needs:
-            train = run.with_windows(train)
+            train = run.with_further(train)
         whole, foreign = (train, quiz, dev), "foreign_text" in METHODS[method].needs
         parts = [by_domain(examples) for examples in whole]
         lessons = []
@@ -153,7 +153,7 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
     found = TeacherCache.find(folder, mark)
     if found is not None:  # what is made anew holds what was there as well
         layers, learnt_from = layers.joined(found.layers), learnt_from | found.ids
-    examples = [e for e in run.with_windows(run.data.train) if e.id in learnt_from]
+    examples = [e for e in run.with_further(run.data.train) if e.id in learnt_from]
     features = run.features(examples, run.tokenizer)
     sizes = layer_bytes(
         features.lengths, load_config(run.teachers[0].teacher_folder).hidden_size, layers, run.precision

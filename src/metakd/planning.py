@@ -124,7 +124,7 @@ def check_disk(run: Run) -> None:
 def _cache_size(run: Run) -> tuple[float, float]:
     """Bytes that are kept of the teacher's layers, and their share in what all of them would take."""
     width = load_config(resolve(run.settings.base)).hidden_size
-    lengths = run.features(run.with_windows(run.data.train), run.tokenizer).lengths
+    lengths = run.features(run.with_further(run.data.train), run.tokenizer).lengths
     sizes = layer_bytes(lengths, width, layers_to_keep(_taught(run)), run.precision)
     kept = float(sizes[fits(sizes, run.cache_budget)].sum())
     return kept, kept / max(1.0, float(sizes.sum()))
@@ -136,7 +136,7 @@ def _taught(run: Run) -> list[Stage]:
 
 def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, float]:
     """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is kept."""
-    rows, with_windows = len(run.data.train), len(run.with_windows(run.data.train))
+    rows, rows_taught = len(run.data.train), len(run.with_further(run.data.train))
     learning = BACKWARD * student.computing
     work: dict[str, float] = {
         "weigh": rows * teacher.computing * (run.settings.weights != "none"),
@@ -145,13 +145,13 @@ def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, f
     taught = _taught(run)
     if taught:
         live = (1 - share) * sum(stage.epochs for stage in taught if stage.layers)
-        work["ask the teacher"] = (1 + live) * with_windows * teacher.computing
+        work["ask the teacher"] = (1 + live) * rows_taught * teacher.computing
     for method in run.methods:
         quizzed = "held_out_split" in METHODS[method].needs
         each = learning * (1 + QUIZ * quizzed) + (1 + BACKWARD) * teacher.computing * quizzed
         passes = len(run.data.domains) if "foreign_text" in METHODS[method].needs else 1
         epochs = sum(stage.epochs * (1 if stage.shared else passes) for stage in run.stages[method])
-        read = with_windows if "teacher" in METHODS[method].needs else rows
+        read = rows_taught if "teacher" in METHODS[method].needs else rows
         work[f"distill ({method})"] = epochs * read * each
     return work
 

@@ -28,7 +28,7 @@ from metakd.methods import METHODS
 from metakd.methods.base import Setup, Stage, check_needs, check_shareable, has_teacher, lengthened
 from metakd.students import check_models, layers_to_cut
 from metakd.tracking import check_tracker
-from metakd.windows import further_windows
+from metakd.windows import further_texts
 
 WEIGHTS_FILE, EXTRAS_FILE = "weights.jsonl", "extras.safetensors"  # the latter: projections and h of a shared start
 PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE = "predictions.jsonl", "corpus.json", "report.html"
@@ -39,9 +39,8 @@ WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
 TEACH_SETTINGS = ("domain_loss", "gamma1", "heads", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
 DISTILL_SETTINGS = (
     *("base", "student", "student_init", "max_length", "terms", "stages", "shared_epochs", "shared_learning_rate"),
-    *("match_epochs", "match_learning_rate", "predict_epochs", "predict_learning_rate", "windows"),
-    *("gamma2", "temperature", "expertise", "attention", "layer_map"),
-    *OPTIMISATION,
+    *("match_epochs", "match_learning_rate", "predict_epochs", "predict_learning_rate"),
+    *("windows", "crops", "gamma2", "temperature", "expertise", "attention", "layer_map", *OPTIMISATION),
 )
 
 
@@ -257,19 +256,20 @@ class Run:
     # --- Texts, and texts as numbers
 
     @cached_property
-    def windows(self) -> dict[str, list[Example]]:
-        """Further windows of the training texts that are longer than what is read of them, by their ids."""
-        return further_windows(self.tokenizer, self.data.train, self.settings.max_length, self.settings.windows)
+    def further_texts(self) -> dict[str, list[Example]]:
+        """Windows and crops of the training texts, by their ids."""
+        wanted = {name: getattr(self.settings, name) for name in ("windows", "crops", "seed")}
+        return further_texts(self.tokenizer, self.data.train, self.settings.max_length, **wanted)
 
-    def with_windows(self, examples: Sequence[Example]) -> list[Example]:
+    def with_further(self, examples: Sequence[Example]) -> list[Example]:
         """What students of a remembered teacher learn from, where others learn from these training `examples`."""
-        return [*examples, *(window for e in examples for window in self.windows.get(e.id, ()))]
+        return [*examples, *(text for e in examples for text in self.further_texts.get(e.id, ()))]
 
     def lengthened(self, method: str, stages: Sequence[Stage]) -> list[Stage]:
-        """The method's stages, with as many updates as those have that learn from windows too."""
+        """The method's stages, with as many updates as those have that learn from further texts too."""
         if "teacher" in METHODS[method].needs:
             return list(stages)
-        return lengthened(stages, len(self.data.train), len(self.with_windows(self.data.train)))
+        return lengthened(stages, len(self.data.train), len(self.with_further(self.data.train)))
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -297,4 +297,4 @@ class Run:
     def _weights(self) -> dict[str, float]:
         with (self.weights_folder / WEIGHTS_FILE).open(encoding="utf-8") as lines:
             weights = {row["id"]: row["weight"] for row in map(json.loads, lines)}
-        return weights | {own.id: weights[name] for name, windows in self.windows.items() for own in windows}
+        return weights | {own.id: weights[name] for name, texts in self.further_texts.items() for own in texts}

@@ -1,7 +1,8 @@
-"""What stands in a long text after the tokens that a model reads: further examples for a teacher to speak of."""
+"""More text for a teacher to speak of: what stands after the tokens that a model reads, and random stretches."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,43 +10,64 @@ from typing import Any
 from metakd.batching import CHUNK
 from metakd.examples import Example
 
-SHORTEST = 8  # a last window of less than max_length / SHORTEST tokens is left out
+SHORTEST = 8  # no window or crop is shorter than max_length / SHORTEST tokens
+
+Offsets = Sequence[tuple[int, int]]  # for each token of a text, its first character and the one after its last
 
 
-def further_windows(
-    tokenizer: Any, examples: Sequence[Example], max_length: int, most: int
+def further_texts(
+    tokenizer: Any, examples: Sequence[Example], max_length: int, *, windows: int, crops: int, seed: int
 ) -> dict[str, list[Example]]:
-    """For the id of each text longer than `max_length` tokens, up to `most` windows of what follows, as examples.
+    """For each id, what a teacher is asked of besides its text: examples with ids of their own, its label and domain.
 
-    They have ids of their own, and label and domain of their text. Pairs have none.
+    Up to `windows` windows of what follows the first `max_length` tokens, and `crops` stretches of random length from
+    anywhere in the text. Pairs have none, nor have texts that are too short.
     """
-    if not most:
+    if not (windows or crops):
         return {}
     step = max_length - tokenizer.num_special_tokens_to_add()
+    shortest = max(1, step // SHORTEST)
     known = {e.id for e in examples}
     found: dict[str, list[Example]] = {}
     lone = [e for e in examples if e.text_pair is None]
     for start in range(0, len(lone), CHUNK):
         chunk = lone[start : start + CHUNK]
         texts = [e.text for e in chunk]
-        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, truncation=False)
+        plain = {"add_special_tokens": False, "truncation": False, "verbose": False}
+        encoded = tokenizer(texts, return_offsets_mapping=True, **plain)
         for example, offsets in zip(chunk, encoded["offset_mapping"], strict=True):
-            if len(offsets) > step:
-                pieces = _pieces(example.text, offsets, step, most)
-                found[example.id] = [
-                    replace(example, id=_unused(f"{example.id}#{number}", known), text=piece)
-                    for number, piece in enumerate(pieces, 1)
-                ]
+            drawn = _crops(offsets, shortest, step, crops, random.Random(f"{seed} {example.id}"))
+            pieces = [("#", _windows(offsets, shortest, step, windows)), ("%", drawn)]
+            further = [
+                replace(example, id=_unused(f"{example.id}{sign}{number}", known), text=_text(example, part))
+                for sign, parts in pieces
+                for number, part in enumerate(parts, 1)
+            ]
+            if further:
+                found[example.id] = further
     return found
 
 
-def _pieces(text: str, offsets: Sequence[tuple[int, int]], step: int, most: int) -> Iterator[str]:
-    """Of tokens from character to character (`offsets`), the stretches of `step` after the first."""
+def _windows(offsets: Offsets, shortest: int, step: int, most: int) -> Iterator[Offsets]:
+    """The stretches of `step` tokens after the first."""
     for number in range(1, most + 1):
         part = offsets[number * step : (number + 1) * step]
-        if len(part) < max(1, step // SHORTEST):
+        if len(part) < shortest:
             return
-        yield text[part[0][0] : part[-1][1]]
+        yield part
+
+
+def _crops(offsets: Offsets, shortest: int, longest: int, count: int, draw: random.Random) -> Iterator[Offsets]:
+    """Stretches of which each length, and each place for it, is as likely as the other."""
+    longest = min(longest, len(offsets) - 1)  # the whole text is there already
+    for _ in range(count if shortest <= longest else 0):
+        length = draw.randint(shortest, longest)
+        start = draw.randint(0, len(offsets) - length)
+        yield offsets[start : start + length]
+
+
+def _text(example: Example, part: Offsets) -> str:
+    return example.text[part[0][0] : part[-1][1]]
 
 
 def _unused(name: str, known: Collection[str]) -> str:
