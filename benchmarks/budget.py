@@ -98,14 +98,18 @@ def main() -> None:
         for line, milliseconds in zip(lines, _in_turn(models, _drawn(data.splits["dev"]), asked.rounds), strict=True):
             line["ms"] = milliseconds
         rate = _rate(models[-1].path.parent, data, asked.texts, Path(name))
-    settings = Settings(**DISTILLED).model_dump(mode="json")
-    write_json(
-        RESULT,
-        {"rows": lines, "accepted": _accepted(lines), "predict": {"model": lines[-1]["name"]} | rate}
-        | {"settings": settings, "examples": len(data.splits["test"]), "threads": torch.get_num_threads()}
-        | {"rounds": asked.rounds, "environment": environment()},
-    )
-    _print(lines, rate)
+    results = {
+        "rows": lines,
+        "accepted": _accepted(lines),
+        "predict": {"model": lines[-1]["name"]} | rate,
+        "settings": Settings(**DISTILLED).model_dump(mode="json"),
+        "examples": len(data.splits["test"]),
+        "threads": torch.get_num_threads(),
+        "rounds": asked.rounds,
+        "environment": environment(),
+    }
+    write_json(RESULT, results)
+    print(table(results), results["predict"], sep="\n\n")
 
 
 def _drawn(examples: list[Example]) -> list[Example]:
@@ -134,8 +138,7 @@ def _trained(source: str, work: Path, layers: list[int]) -> dict[str, dict[str, 
 
 
 def _kind(name: str, fleet: dict[str, Path], data: MultiDomainDataset, place: Path) -> list[dict[str, Any]]:
-    """Lines of one kind of model, for each domain one or the same for all."""
-    """A line for each form of these models, with those of it to be timed."""
+    """A line for each form of one kind of model (for each domain one, or the same for all), with those to be timed."""
     bare = {folder: Transformers(folder) for folder in set(fleet.values())}
     lines = [_line(name, "transformers", {d: bare[folder] for d, folder in fleet.items()}, data)]
     lines[0]["MB"] = round(float(np.mean([shipped_bytes(f) for f in fleet.values()])) / 1e6, 2)
@@ -234,14 +237,19 @@ def _alone(folder: Path, texts: list[str]) -> dict[str, float]:
     return found
 
 
-def _print(lines: list[dict[str, Any]], rate: dict[str, Any]) -> None:
-    teacher = lines[0]
-    print("| model | form | accuracy | MB | ms | smaller | faster |\n|---|---|---:|---:|---:|---:|---:|")
-    for line in lines:
-        ratios = f"{teacher['MB'] / line['MB']:.1f} | {teacher['ms'] / line['ms']:.1f}"
-        score = f"{100 * line['accuracy']:.1f}"
-        print(f"| {line['name']} | {line['form']} | {score} | {line['MB']} | {line['ms']:.2f} | {ratios} |")
-    print(rate)
+def table(results: dict[str, Any]) -> str:
+    """The rows of docs/howto/deploy.md."""
+    lines = [
+        "| model | form | accuracy | MB | ms | smaller | faster |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    teacher = results["rows"][0]
+    for row in results["rows"]:
+        ratios = f"{teacher['MB'] / row['MB']:.1f} | {teacher['ms'] / row['ms']:.1f}"
+        form = "PyTorch float32" if row["form"] == "transformers" else row["form"]
+        score = f"{100 * row['accuracy']:.1f}"
+        lines.append(f"| {row['name']} | {form} | {score} | {row['MB']:.1f} | {row['ms']:.1f} | {ratios} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
