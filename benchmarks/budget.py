@@ -47,7 +47,7 @@ from metakd.runs import Run
 from metakd.torch_model import TorchModel
 
 RESULT = Path(__file__).parent / "results" / "budget.json"
-DISTILLED = {"windows": 2, "shared_epochs": 5, "shared_learning_rate": 4e-4, "stages": "joint"}
+DISTILLED = {"windows": 2, "crops": 4, "shared_epochs": 4, "shared_learning_rate": 4e-4, "stages": "joint"}
 LENGTH = 128
 PREDICT = """
 import sys
