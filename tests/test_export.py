@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, normalizers
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 from conftest import WORDS, as_row, toy_examples, write_rows
@@ -28,7 +28,7 @@ from metakd.domains import load_dataset
 from metakd.encoders import load_encoder, load_tokenizer
 from metakd.examples import Example
 from metakd.export import Exported, Measured, write_onnx
-from metakd.onnx_model import BATCH, OnnxModel, read_tokenizer
+from metakd.onnx_model import BATCH, CHARACTERS, OnnxModel, first_tokens, read_tokenizer
 from metakd.runs import Run
 from metakd.torch_model import TorchModel
 from metakd.vocabulary import ROWS, CompactEmbedding, compact_bytes, counted, part_width
@@ -309,3 +309,45 @@ def test_faults_late_in_a_file_leave_no_output(
     assert "row 12, text: is empty" in err
     assert "row 11, text: expected text, found 7" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "good.jsonl"]
+
+
+def test_of_a_long_text_the_first_tokens_are_those_of_the_whole(tmp_path: Path) -> None:
+    """Long words, spaces of every kind, accents that follow a space, and long texts of few tokens."""
+    load_tokenizer(resolve(ALL_MINILM.package), 128).save_pretrained(tmp_path)
+    ours = read_tokenizer(tmp_path, 16)
+    pieces = [
+        "a",
+        "unaffable",
+        "w" * 120,
+        "[MASK]",
+        "[SEP]",
+        "\u0301",
+        "\u3000",
+        "\t",
+        "日本",
+        "e\u0301",
+        "…",
+        "?!",
+        " ",
+    ]
+    text = st.lists(st.sampled_from(pieces) | st.text(max_size=4), max_size=60).map(" ".join)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.lists(text, max_size=4))
+    def same(texts: list[str]) -> None:
+        assert [own.ids for own in first_tokens(ours, texts)] == [own.ids for own in ours.encode_batch_fast(texts)]
+
+    same()
+    reviews = [e.text for e in load_dataset(DEMO_DATA, 0).splits["dev"]]
+    joined = [" ".join(reviews[i : i + 9]) for i in range(0, 300, 9)]
+    assert [own.ids for own in first_tokens(ours, joined)] == [own.ids for own in ours.encode_batch_fast(joined)]
+    pairs = list(pairwise(joined))
+    assert [own.ids for own in first_tokens(ours, pairs)] == [own.ids for own in ours.encode_batch_fast(pairs)]
+
+
+def test_where_tokens_may_depend_on_what_follows_all_is_read(tmp_path: Path, checkpoint: Callable[..., Path]) -> None:
+    """Here a rule turns one word into another if a third stands at the end."""
+    tokenizer = read_tokenizer(checkpoint(), 16)
+    tokenizer.normalizer = normalizers.Replace(Regex("good(?=.*bad$)"), "broken")
+    text = f"good {'page ' * (3 * CHARACTERS * 16)}bad"
+    assert first_tokens(tokenizer, [text])[0].ids == tokenizer.encode(text).ids != tokenizer.encode(text[:-3]).ids

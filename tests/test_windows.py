@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,10 +17,11 @@ from conftest import WORDS, as_row, toy_examples, write_rows
 from metakd import pipeline
 from metakd.artifacts import read_manifest
 from metakd.config import Settings
-from metakd.distillation import Lesson, distill_all
+from metakd.distillation import Lesson, distill_all, layers_to_keep
 from metakd.encoders import load_tokenizer
 from metakd.examples import Example
 from metakd.runs import Run
+from metakd.teacher_cache import TeacherCache
 from metakd.windows import further_texts
 
 Open = Callable[..., Run]
@@ -98,13 +100,29 @@ def test_crops_come_after_windows(checkpoint: Callable[..., Path]) -> None:
 @given(
     text=st.lists(st.sampled_from([*WORDS, "unheard", "é", "日本", "!"]), max_size=60).map(" ".join),
     most=st.integers(0, 4),
+    crops=st.integers(0, 4),
 )
-def test_windows_are_stretches_of_their_text_in_order(checkpoint: Callable[..., Path], text: str, most: int) -> None:
-    found = further(load_tokenizer(checkpoint(), 10), [Example("a", text, None, "", "")], 10, windows=most)
+def test_what_comes_of_a_text_are_stretches_of_it(
+    checkpoint: Callable[..., Path], text: str, most: int, crops: int
+) -> None:
+    """Windows in order and apart, crops anywhere; with something to read in each, and an id of its own."""
+    example = Example("a", text, None, "", "")
+    found = further(load_tokenizer(checkpoint(), 10), [example], 10, windows=most, crops=crops).get("a", [])
+    windows, drawn = ([e.text for e in found if sign in e.id] for sign in "#%")
     place = 0
-    for window in found.get("a", []):
-        place = text.index(window.text, place) + len(window.text)
-    assert len(found.get("a", [])) <= most
+    for window in windows:
+        place = text.index(window, place) + len(window)
+    assert all(piece.strip() and piece in text for piece in [*windows, *drawn])
+    assert len(windows) <= most
+    assert len(drawn) in (0, crops)
+    assert len({e.id for e in found}) == len(found)
+
+
+def test_settings_that_come_to_nothing_say_so(
+    checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert further(load_tokenizer(checkpoint(), 18), examples_of(1, 2), 18, crops=1) == {}
+    assert "windows and crops come to nothing" in caplog.text
 
 
 @pytest.fixture
@@ -149,6 +167,33 @@ def test_crops_are_further_texts_as_windows_are(open_long: Open) -> None:
     run = open_long(crops=2)
     assert len(Lesson.of(run, "meta_kd", None).examples) == 256
     assert run.distill_fingerprint("meta_kd", None) != open_long().distill_fingerprint("meta_kd", None)
+
+
+def test_what_was_said_of_more_crops_serves_for_fewer(open_long: Open) -> None:
+    """What is kept is of all texts, whoever asks first, and is not written again for a part of it."""
+    run = open_long(rival=False, keep_cache=True, crops=3, shared_epochs=0, predict_epochs=2, stages="joint").begin()
+    pipeline.weigh(run)
+    pipeline.teach(run)
+    distill_all(run, ["books"], ["meta_kd"])
+    spoken_of = run.cache_folder / "ids.json"
+    first = spoken_of.stat().st_mtime_ns
+    ids = json.loads(spoken_of.read_text(encoding="utf-8"))
+    assert ids == [e.id for e in run.with_further(run.data.train)]
+    distill_all(run, ["kitchen"], ["meta_kd"])
+    fewer = Run(run.folder, run.settings.model_copy(update={"crops": 1}), run.data, by_content=True)
+    assert len(fewer.with_further(run.data.train)) == 64 + 2 * 32 + 64
+    marks = [e.id for e in fewer.with_further(run.data.train)]
+    cache = TeacherCache(run.cache_folder, layers_to_keep(run.stages["meta_kd"]))
+    assert cache.covers(marks, cache.layers, np.ones(len(marks), dtype=bool))
+    assert not cache.covers([*marks, "another"], cache.layers, np.ones(len(marks) + 1, dtype=bool))
+    assert not cache.covers(marks, cache.layers, np.zeros(len(marks), dtype=bool))
+    assert spoken_of.stat().st_mtime_ns == first
+
+
+def test_students_are_checked_on_whole_texts(open_long: Open) -> None:
+    run = open_long(windows=2, crops=2)
+    assert len(Lesson.of(run, "meta_kd", None).whole_texts(run)) == 64
+    assert {e.domain for e in Lesson.of(run, "meta_kd", "books").whole_texts(run)} == {"books"}
 
 
 def test_windows_have_the_weight_of_their_text_and_the_teacher_speaks_of_each(open_long: Open) -> None:

@@ -109,7 +109,7 @@ class Settings(BaseModel):
         le=10_000,
     )
     crops: int = setting(
-        0, "Stretches drawn at random that taught students read of each training text.", "0", ge=0, le=10_000
+        0, "Stretches drawn at random that taught students read of each training text.", "0", ge=0, le=100
     )
     gamma2: float = setting(0.5, "Coefficient of L_tkd.", "0.5", ge=0)
     temperature: float = setting(1.0, "Temperature T of L_pred.", "1", gt=0)

@@ -79,6 +79,10 @@ class Lesson:
         """The start that all of the method's students share, if they do."""
         return cls.of(run, method, None) if any(stage.shared for stage in run.stages[method]) else None
 
+    def whole_texts(self, run: Run) -> list[Example]:
+        """The training texts of its domain or of all, without windows and crops of them."""
+        return [e for e in run.data.train if self.domain in (None, e.domain)]
+
     def own(self, stages: Sequence[Stage]) -> list[Stage]:
         """Those of a method's stages that this lesson is made of."""
         return [stage for stage in stages if stage.shared == (self.domain is None)]
@@ -131,8 +135,12 @@ def layers_to_keep(stages: Sequence[Stage]) -> TeacherLayers:
 
 
 def _memory(run: Run, lessons: Sequence[Lesson]) -> TeacherCache:
-    """What the teacher says of all that `lessons` learn from; a second process waits, and finds it made."""
-    learnt_from = {e.id for lesson in lessons for e in lesson.examples}
+    """What the teacher says of all that `lessons` learn from; a second process waits, and finds it made.
+
+    What is to be kept for other processes' students is of all texts, so that none of them has to ask again.
+    """
+    texts = [run.with_further(run.data.train)] if run.settings.keep_cache else [lesson.examples for lesson in lessons]
+    learnt_from = {e.id for part in texts for e in part}
     stages = {(lesson.method, lesson.domain is None): lesson.own(run.stages[lesson.method]) for lesson in lessons}
     layers = layers_to_keep([stage for group in stages.values() for stage in group])
     with alone(run.cache_lock, "asks the teacher"):
@@ -165,7 +173,7 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
             f" examples (budget {budget / 1e9:.1f} GB); the teacher stays live for the rest",
             highlight=False,
         )
-    if found is not None and found.covers(learnt_from, layers, fitting):
+    if found is not None and found.covers([e.id for e in examples], layers, fitting):
         return found.layers
     spoken = layers if fitting.any() else NO_LAYERS
     with step_folder(folder, "remember", mark, facts) as partial:
@@ -249,7 +257,7 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
             tokenizer.save_pretrained(partial)
             if lesson.domain is None:
                 save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
-            facts["check"] = check_reloaded(run, partial, student, tokenizer, lesson.examples, lesson.held_out)
+            facts["check"] = check_reloaded(run, partial, student, tokenizer, lesson.whole_texts(run), lesson.held_out)
 
 
 def _features(run: Run, lesson: Lesson, tokenizer: Any, cache: TeacherCache | None, facts: dict[str, Any]) -> Encoded:

@@ -13,6 +13,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from metakd.errors import InputError, refusing
 from metakd.examples import Example
@@ -21,6 +23,7 @@ from metakd.strangers import check_files, open_tokenizer
 
 MODEL_FILE, TOKENIZER_FILE, DESCRIPTION_FILE = "model.onnx", "tokenizer.json", "model.json"
 BATCH = 16  # texts; larger ones leave the processor's caches, and pad more
+CHARACTERS = 6  # for each token that is read: more of a long text is tokenised only if that much has too few tokens
 SLOWER = ["SkipLayerNormFusion"]  # adding and normalising in one node takes longer than in two (docs/performance.md)
 
 
@@ -59,7 +62,7 @@ class OnnxModel:
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """(N, M), columns in the order of `labels`."""
         texts = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
-        return self.of_tokens(self.tokenizer.encode_batch_fast(texts))
+        return self.of_tokens(first_tokens(self.tokenizer, texts))
 
     def of_tokens(self, encoded: Sequence[Encoding]) -> NDArray[np.float32]:
         """The same of texts that are tokens already."""
@@ -101,6 +104,32 @@ def read_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer
+
+
+def first_tokens(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -> list[Encoding]:
+    """The tokens of texts, as many as `tokenizer` truncates to; of a long text no more is looked at than they need."""
+    assert tokenizer.truncation is not None
+    most = tokenizer.truncation["max_length"]
+    begun = [*texts]
+    if _splits_at_spaces(tokenizer):
+        begun = [_beginning(text, CHARACTERS * most) if isinstance(text, str) else text for text in texts]
+    encoded = tokenizer.encode_batch_fast(begun)
+    short = [i for i, own in enumerate(encoded) if begun[i] is not texts[i] and len(own.ids) < most]
+    for i, own in zip(short, tokenizer.encode_batch_fast([texts[i] for i in short]), strict=True):
+        encoded[i] = own
+    return encoded
+
+
+def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
+    """Whether what stands before a space has the same tokens whatever follows, as is sure of BERT's own way."""
+    berts = isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+    return berts and not any(" " in token.content for token in tokenizer.get_added_tokens_decoder().values())
+
+
+def _beginning(text: str, least: int) -> str:
+    """At least so many characters, to the next space; the text itself where that is all of it."""
+    end = text.find(" ", least)
+    return text if end < 0 else text[:end]
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

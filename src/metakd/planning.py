@@ -106,7 +106,9 @@ class Disk:
         marks = [run.distill_fingerprint(*lesson) for lesson in lessons]
         missing = sum(not is_done(place, mark) for place, mark in zip(places, marks, strict=True))
         teaching = untaught * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
-        learning = CHECKPOINT_COPIES * student + kept
+        asked = len(run.with_further(data.train)) * bool(_taught(run))
+        said = 4.0 * asked * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
+        learning = CHECKPOINT_COPIES * student + kept + said
         return cls(untaught * teacher + missing * student, max(teaching, bool(missing) * learning))
 
 

@@ -75,10 +75,12 @@ class TeacherCache:
     def ids(self) -> set[str]:
         return set(self._rows)
 
-    def covers(self, ids: set[str], layers: TeacherLayers, fitting: Array) -> bool:
-        """Whether it was made of these examples, for these layers, and with the layers of as many as are `fitting`."""
-        kept = int((self._index["shard"] != LIVE).sum())
-        return layers.within(self.layers) and self.ids >= ids and (not layers or kept == fitting.sum())
+    def covers(self, ids: Sequence[str], layers: TeacherLayers, fitting: Array) -> bool:
+        """Whether it was made of these examples (N,), for these layers, with the layers of those `fitting` (N,)."""
+        if not (layers.within(self.layers) and self.ids >= {*ids}):
+            return False
+        kept = self._index["shard"][self.rows(ids)] != LIVE
+        return not layers or bool((kept.numpy() == fitting).all())
 
     def rows(self, ids: Sequence[str]) -> list[int]:
         """The row of each example; KeyError for one that the cache was not made of."""

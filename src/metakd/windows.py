@@ -9,8 +9,9 @@ from typing import Any
 
 from metakd.batching import CHUNK
 from metakd.examples import Example
+from metakd.progress import notice
 
-SHORTEST = 8  # no window or crop is shorter than max_length / SHORTEST tokens
+SHORTEST = 8  # no window or crop is shorter than a full window's tokens / SHORTEST
 
 Offsets = Sequence[tuple[int, int]]  # for each token of a text, its first character and the one after its last
 
@@ -21,7 +22,7 @@ def further_texts(
     """For each id, what a teacher is asked of besides its text: examples with ids of their own, its label and domain.
 
     Up to `windows` windows of what follows the first `max_length` tokens, and `crops` stretches of random length from
-    anywhere in the text. Pairs have none, nor have texts that are too short.
+    anywhere in the text. Pairs have none, nor have texts that are too short; a notice says where that leaves nothing.
     """
     if not (windows or crops):
         return {}
@@ -33,18 +34,21 @@ def further_texts(
     for start in range(0, len(lone), CHUNK):
         chunk = lone[start : start + CHUNK]
         texts = [e.text for e in chunk]
-        plain = {"add_special_tokens": False, "truncation": False, "verbose": False}
+        plain = {"add_special_tokens": False, "truncation": False, "return_attention_mask": False, "verbose": False}
         encoded = tokenizer(texts, return_offsets_mapping=True, **plain)
         for example, offsets in zip(chunk, encoded["offset_mapping"], strict=True):
             drawn = _crops(offsets, shortest, step, crops, random.Random(f"{seed} {example.id}"))
             pieces = [("#", _windows(offsets, shortest, step, windows)), ("%", drawn)]
             further = [
-                replace(example, id=_unused(f"{example.id}{sign}{number}", known), text=_text(example, part))
+                replace(example, id=_unused(f"{example.id}{sign}{number}", known), text=text)
                 for sign, parts in pieces
                 for number, part in enumerate(parts, 1)
+                if (text := example.text[part[0][0] : part[-1][1]]).strip()
             ]
             if further:
                 found[example.id] = further
+    if not found:
+        notice("windows and crops come to nothing: all training texts are pairs, or too short")
     return found
 
 
@@ -64,10 +68,6 @@ def _crops(offsets: Offsets, shortest: int, longest: int, count: int, draw: rand
         length = draw.randint(shortest, longest)
         start = draw.randint(0, len(offsets) - length)
         yield offsets[start : start + length]
-
-
-def _text(example: Example, part: Offsets) -> str:
-    return example.text[part[0][0] : part[-1][1]]
 
 
 def _unused(name: str, known: Collection[str]) -> str:
