@@ -133,6 +133,34 @@ def test_the_table_of_kills_is_that_of_the_committed_results() -> None:
     assert runpy.run_path(str(ROOT / "benchmarks" / "kills.py"))["table"](results) in page
 
 
+def test_the_tables_of_scaling_are_those_of_the_committed_results() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    results = json.loads((ROOT / "benchmarks" / "results" / "scaling.json").read_text(encoding="utf-8"))
+    script = runpy.run_path(str(ROOT / "benchmarks" / "scaling.py"))
+    assert script["table"](results) in page
+    assert script["size_table"](results) in page
+    assert script["fit"](results["measured"]) == results["fit"]
+    assert [size["domains"] for size in results["measured"]] == [25, 50, 100, 200]
+    assert all(step["seconds"]["exponent"] < 1.2 for step in results["fit"].values())  # rows times domains would be 2
+
+
+def test_the_table_of_deployment_is_that_of_the_committed_results() -> None:
+    page, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/howto/deploy.md", "README.md"))
+    results = json.loads((ROOT / "benchmarks" / "results" / "budget.json").read_text(encoding="utf-8"))
+    assert runpy.run_path(str(ROOT / "benchmarks" / "budget.py"))["table"](results) in page
+    three = {row["name"]: row for row in results["accepted"]}["layers=3"]
+    sizes = [three[f"times_{name}"] for name in ("smaller", "faster", "faster_than_int8_teacher")]
+    told = "{:.1f} times smaller than the teacher, {:.1f} times faster than it in PyTorch float32 and {:.1f} times faster"
+    lost = [-three[f"points_from_{name}"] for name in ("itself", "teacher")]
+    for text in (page, readme):
+        assert told.format(*sizes) in " ".join(text.split())
+        assert "{:.1f} points for it and {:.1f} in all".format(*lost) in " ".join(text.split())
+    rates = [max(found.values()) for found in results["predict"]["runtime_alone"]]
+    rate = results["predict"]["predict_100000"]
+    assert f"{rate['texts_a_second']:.0f} texts a second" in page
+    assert f"{100 * results['predict']['share']:.0f} percent of the {max(rates):.0f}" in " ".join(page.split())
+
+
 def test_the_figures_of_the_evidence_are_those_of_the_committed_rows() -> None:
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     folder = ROOT / "benchmarks" / "results" / "evidence"
