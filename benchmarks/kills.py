@@ -186,6 +186,7 @@ def toys(place: Path) -> list[str]:
 def measure(number: int, signals: Sequence[str], chain: bool, seed: int) -> dict[str, Any]:
     """What became of each moment, and of the runs; with `chain`, of one run that all of them strike."""
     load_library()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored by what it starts with &
     torch.set_num_threads(1)  # threads of tiny models wait longer than they work
     started, around = time.monotonic(), environment()
     with tempfile.TemporaryDirectory() as place:
