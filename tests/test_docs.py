@@ -150,7 +150,9 @@ def test_the_table_of_deployment_is_that_of_the_committed_results() -> None:
     assert runpy.run_path(str(ROOT / "benchmarks" / "budget.py"))["table"](results) in page
     three = {row["name"]: row for row in results["accepted"]}["layers=3"]
     sizes = [three[f"times_{name}"] for name in ("smaller", "faster", "faster_than_int8_teacher")]
-    told = "{:.1f} times smaller than the teacher, {:.1f} times faster than it in PyTorch float32 and {:.1f} times faster"
+    told = (
+        "{:.1f} times smaller than the teacher, {:.1f} times faster than it in PyTorch float32 and {:.1f} times faster"
+    )
     lost = [-three[f"points_from_{name}"] for name in ("itself", "teacher")]
     for text in (page, readme):
         assert told.format(*sizes) in " ".join(text.split())

@@ -195,7 +195,10 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_starts(
 def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(
     checkpoint: Callable[..., Path], data: Path, tmp_path: Path
 ) -> None:
-    """A model that is there, or will not be, needs no room; two checkpoints hold three times the weights each."""
+    """A model that is there, or will not be, needs no room; two checkpoints hold three times the weights each.
+
+    Logits and h of each training text are 2 and 16 numbers of four bytes.
+    """
     settings = {"base": str(checkpoint()), "max_length": 16, "student": "layers=2", "allow_weak_teacher": True}
     alone = Run.assemble(tmp_path / "a", Settings.build({**settings, "rival": False, "shared_epochs": 0}), data)
     both = Run.assemble(tmp_path / "a", Settings.build({**settings, "shared_epochs": 0}), data)
@@ -204,10 +207,11 @@ def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(
     teacher = one.models - 2 * student
     assert teacher > student > 0
     assert one.passing == two.passing == 6 * teacher
-    assert planning.Disk.of(alone, 1e9).passing == 6 * student + 1e9
+    said = 4 * (2 + 16) * len(alone.data.train)
+    assert planning.Disk.of(alone, 1e9).passing == 6 * student + 1e9 + said
     pipeline.weigh(alone.begin())
     pipeline.teach(alone)
-    assert planning.Disk.of(alone, 0.0) == planning.Disk(2 * student, 6 * student)
+    assert planning.Disk.of(alone, 0.0) == planning.Disk(2 * student, 6 * student + said)
 
 
 def test_space_that_is_not_there_cannot_be_reserved(small_disk: Path) -> None:
