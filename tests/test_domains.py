@@ -169,6 +169,7 @@ def test_cutting_loses_and_doubles_nothing(kinds: list[tuple[str, str]], seed: i
     splits = cut_into_splits(rows, seed)
     assert sorted(e.id for name in SPLITS for e in splits[name]) == sorted(e.id for e in rows)
     assert splits == cut_into_splits(rows, seed)
+    assert {(e.domain, e.label) for e in splits["train"]} == {(e.domain, e.label) for e in rows}
 
 
 @given(st.text(min_size=1, max_size=30).filter(lambda t: t.isprintable()))

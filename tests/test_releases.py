@@ -81,6 +81,17 @@ def test_multinli_is_pairs_by_genre_without_those_that_nobody_agreed_on(
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["release"] == "multinli"
 
 
+def test_multinli_has_no_row_of_one_text(tmp_path: Path, metakd: Callable[..., Any]) -> None:
+    for split in ("train", "dev_matched"):
+        rows = multinli_rows()
+        del rows[0]["sentence2"]
+        write_rows(tmp_path / "raw" / f"multinli_1.0_{split}.jsonl", rows)
+    code, _, told = metakd("data", "multinli", "--source", tmp_path / "raw", "--output", tmp_path / "out")
+    assert code == 2
+    assert "train: 1 of 12 rows have no sentence2" in " ".join(told.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_multinli_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

@@ -162,7 +162,8 @@ def load_dataset(
 def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test: int = 10) -> dict[str, list[Example]]:
     """`dev` and `test` percent of the texts of each domain and label, by seed; what is left goes to train.
 
-    A text that stands on several rows keeps them in one split.
+    A text that stands on several rows keeps them in one split; what train would have none of, of a domain's label, goes
+    there as a whole.
     """
     groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
     for example in examples:
@@ -174,6 +175,9 @@ def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test:
         tuned, scored = len(members) * dev // 100, len(members) * test // 100
         split_of |= dict.fromkeys(members, "train")
         split_of |= dict.fromkeys(members[:tuned], "dev") | dict.fromkeys(members[tuned : tuned + scored], "test")
+    for texts in groups.values():
+        if all(split_of[text] != "train" for text in texts):
+            split_of |= dict.fromkeys(texts, "train")
     return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
 
 

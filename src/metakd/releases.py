@@ -95,6 +95,10 @@ def multinli(source: str) -> Release:
         kept = [row for row in rows if row.get("label") not in NO_LABEL]
         if not kept:
             faults.append(f"{split}: no row has a label; the fields have to be those of MultiNLI")
+        if lone := sum(not row.get("text_pair") for row in kept):
+            faults.append(
+                f"{split}: {lone} of {len(kept)} rows have no sentence2 (or hypothesis); all of MultiNLI have"
+            )
         release.splits[split] = kept
         if len(kept) < len(rows):
             release.notices.append(f"{len(rows) - len(kept)} of {len(rows)} rows of {split} dropped: no agreed label")
