@@ -257,7 +257,8 @@ def _train(run: Run, lesson: Lesson, cache: TeacherCache | None, checkpoints: Pa
             tokenizer.save_pretrained(partial)
             if lesson.domain is None:
                 save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
-            facts["check"] = check_reloaded(run, partial, student, tokenizer, lesson.whole_texts(run), lesson.held_out)
+            texts = [] if lesson.held_out else lesson.whole_texts(run)  # it takes rows times domains
+            facts["check"] = check_reloaded(run, partial, student, tokenizer, texts, lesson.held_out)
 
 
 def _features(run: Run, lesson: Lesson, tokenizer: Any, cache: TeacherCache | None, facts: dict[str, Any]) -> Encoded:
