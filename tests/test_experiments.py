@@ -18,11 +18,12 @@ from metakd.config import Settings
 from metakd.domains import load_dataset
 from metakd.encoders import load_encoder
 from metakd.errors import InputError
-from metakd.experiments import Rows, experiment
+from metakd.experiments import experiment
 from metakd.grids import EXPERIMENTS, Variant
 from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
 from metakd.methods.base import Setup
+from metakd.rows import Rows
 from metakd.runs import Run
 
 QUICK = {

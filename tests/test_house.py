@@ -43,7 +43,7 @@ FLOORS = [
     ["candidates", "reproducing"],
     ["fit"],
     ["comparison", "grids"],
-    ["cells"],
+    ["cells", "rows"],
     ["experiments"],
     ["report.canvas", "report.facts"],
     ["report.compare", "report.evidence", "report.network", "report.summary", "report.tradeoff"],
