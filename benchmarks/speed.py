@@ -92,6 +92,7 @@ class Work:
             batch_size=BATCH,
             stages="joint",
             shared_epochs=0,
+            windows=0,
             predict_epochs=EPOCHS,
             predict_learning_rate=RATE,
             terms=("embedding", "hidden", "attention", "prediction"),
