@@ -145,6 +145,7 @@ FAST = [
         "--predict-epochs",
         "4",
     ),
+    *("--stages", "two", "--windows", "0"),
     *("--batch-size", "8", "--max-length", "16", "--student", "layers=2", "--bootstrap", "100"),
     *(
         "--teacher-learning-rate",

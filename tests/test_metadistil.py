@@ -239,6 +239,7 @@ def bytes_in(folder: Path) -> dict[str, str]:
 
 TINY_FLAGS = (
     *("--allow-weak-teacher", "--teacher-epochs", "1", "--shared-epochs", "1", "--predict-epochs", "2"),
+    *("--stages", "two", "--windows", "0"),
     *("--batch-size", "16", "--max-length", "16", "--student", "layers=2", "--bootstrap", "100", "--no-rival"),
 )
 

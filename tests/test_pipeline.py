@@ -24,6 +24,8 @@ TINY = {
     "teacher_epochs": 1,
     "shared_epochs": 1,
     "predict_epochs": 1,
+    "stages": "two",
+    "windows": 0,
     "batch_size": 16,
     "max_length": 16,
     "student": "layers=2",

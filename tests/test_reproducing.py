@@ -15,7 +15,20 @@ from metakd.batching import LengthBatches
 Command = Callable[..., tuple[int, str, str]]
 QUICK = [
     *("--allow-weak-teacher", "--student", "layers=2", "--max-length", "16", "--batch-size", "32", "--track", "none"),
-    *("--teacher-epochs", "1", "--match-epochs", "2", "--bootstrap", "100", "--dropout", "0.1"),
+    *(
+        "--teacher-epochs",
+        "1",
+        "--shared-epochs",
+        "1",
+        "--stages",
+        "two",
+        "--match-epochs",
+        "2",
+        "--bootstrap",
+        "100",
+        "--dropout",
+        "0.1",
+    ),
 ]
 
 
