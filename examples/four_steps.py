@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import metakd
-from metakd.cli import DEMO_DATA
+from metakd.cli import DEMO_DATA, DEMO_SETTINGS
+from metakd.config import read_settings_file
 
-settings = metakd.Settings(batch_size=16, teacher_epochs=2, teacher_learning_rate=1e-4, rival=False)
+settings = metakd.Settings.build(read_settings_file(DEMO_SETTINGS) | {"rival": False})
 run = metakd.Run.assemble(Path("runs/example"), settings, DEMO_DATA).begin()
 metakd.weigh(run)
 metakd.teach(run)

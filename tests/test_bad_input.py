@@ -197,7 +197,7 @@ SETTINGS = [
     (RUN + " --base {mpnet} --attention scores", "does not give its raw attention scores"),
     (RUN + " --student {one_head} --attention scores", "the teacher has 2 attention heads and the student 1"),
     (
-        RUN + " --student {other_words} --terms hidden --stages joint",
+        RUN + " --student {other_words} --terms hidden,prediction --stages two --match-epochs 1",
         "student and teacher have different tokenizers: nothing is left to match; use --terms prediction",
     ),
     (RUN + " --gama2 1", "No such option: --gama2"),

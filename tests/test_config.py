@@ -24,8 +24,10 @@ def test_all_faults_stand_in_one_message() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"terms": "hidden"}, "needs the term 'prediction'"),
-        ({"terms": "prediction", "match_epochs": 1}, "choose 'joint'"),
+        ({"terms": "hidden", "stages": "two"}, "needs the term 'prediction'"),
+        ({"terms": "hidden", "student_init": "base"}, "learns no class without 'prediction'"),
+        ({"terms": "hidden", "student": "some/checkpoint"}, "learns no class without 'prediction'"),
+        ({"terms": "prediction", "match_epochs": 1, "stages": "two"}, "choose 'joint'"),
         ({"terms": "prediction,prediction", "stages": "joint"}, "each once"),
         ({"terms": ""}, "at least one term"),
         ({"terms": "logits"}, "terms.0 = 'logits'"),

@@ -81,7 +81,8 @@ def test_the_example_runs(checkpoint: Callable[..., Path], tmp_path: Path, monke
 
     monkeypatch.chdir(tmp_path)
     small = {"base": str(checkpoint()), "max_length": 40, "student": "layers=2", "allow_weak_teacher": True}
-    monkeypatch.setattr("metakd.Settings", lambda **given: config.Settings.build(small | given))
+    build = config.Settings.build
+    monkeypatch.setattr("metakd.Settings.build", lambda given: build(given | small))
     exec(compile((ROOT / "examples" / "four_steps.py").read_text(encoding="utf-8"), "four_steps.py", "exec"), {})
     assert (tmp_path / "runs" / "example" / "results.json").is_file()
 

@@ -152,7 +152,7 @@ def test_a_batch_of_one_domain_counts_every_example_once(checkpoint: Callable[..
 
 
 def test_a_domains_own_stages_match_without_weights(checkpoint: Callable[..., Path]) -> None:
-    setup = setup_of(checkpoint(), match_epochs=2)
+    setup = setup_of(checkpoint(), match_epochs=2, stages="two")
     learner, batch = learner_of(setup), batch_of(checkpoint(), [0, 0, 0, 0])
     share, match, predict = learner.method.stages()
     assert (share.shared, match.shared, predict.shared) == (True, False, False)

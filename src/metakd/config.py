@@ -178,8 +178,11 @@ class Settings(BaseModel):
                 faults.append(f"columns: write FIELD=COLUMN with a field of {', '.join(FIELDS)}, not {told}")
         if not self.terms or len(set(self.terms)) != len(self.terms):
             faults.append("terms: name at least one term, and each once")
-        if self.stages == "two" and "prediction" not in self.terms:
+        from_teacher = self.student_init == "teacher" and self.student.startswith("layers")
+        if "prediction" not in self.terms and self.stages == "two":
             faults.append("stages: the second of two stages needs the term 'prediction'; add it or choose 'joint'")
+        elif "prediction" not in self.terms and not from_teacher:
+            faults.append("terms: a student that does not start from the teacher learns no class without 'prediction'")
         if self.stages == "two" and self.match_epochs and set(self.terms) == {"prediction"}:
             faults.append("match_epochs: the first stage has no term to learn from; set it to 0 or choose 'joint'")
         if not (self.shared_epochs or self.predict_epochs or (self.match_epochs and self.stages == "two")):
