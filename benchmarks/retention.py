@@ -1,4 +1,4 @@
-"""What students keep of their teacher's accuracy on Amazon's reviews, by the defaults of `metakd run`, cross-validated.
+"""What students keep of their teacher's accuracy on Amazon's reviews, cross-validated.
 
     python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2] [--lines "3 layers" "2 layers"]
 
@@ -32,6 +32,7 @@ from metakd.rows import Rows
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
 FOLDS = 5
+SETTINGS = {"windows": 2, "shared_epochs": 5, "shared_learning_rate": 4e-4, "stages": "joint"}
 
 
 def fold(data: MultiDomainDataset, number: int) -> MultiDomainDataset:
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], choices=range(FOLDS))
     parser.add_argument("--lines", nargs="+", default=["3 layers", "2 layers"])
     asked = parser.parse_args()
-    settings = Settings()
+    settings = Settings.build(SETTINGS)
     variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in asked.lines]
     data, rows = load_dataset(asked.data), Rows(RESULTS / "retention.jsonl")
     for number in asked.folds:
