@@ -25,8 +25,8 @@ def test_all_faults_stand_in_one_message() -> None:
     ("values", "message"),
     [
         ({"terms": "hidden", "stages": "two"}, "needs the term 'prediction'"),
-        ({"terms": "hidden", "student_init": "base"}, "learns no class without 'prediction'"),
-        ({"terms": "hidden", "student": "some/checkpoint"}, "learns no class without 'prediction'"),
+        ({"terms": "hidden", "stages": "joint", "student_init": "base"}, "learns no class without 'prediction'"),
+        ({"terms": "hidden", "stages": "joint", "student": "some/checkpoint"}, "learns no class without 'prediction'"),
         ({"terms": "prediction", "match_epochs": 1, "stages": "two"}, "choose 'joint'"),
         ({"terms": "prediction,prediction", "stages": "joint"}, "each once"),
         ({"terms": ""}, "at least one term"),
