@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,9 @@ def test_a_domain_name_is_one_safe_component_of_its_own(name: str) -> None:
     assert "\\" not in folder
     assert folder.strip(".") == folder
     assert len({folder_name(n) for n in (name, name + "/", "../" + name)}) == 3
+
+
+def test_rows_put_together_by_hand_need_ids_of_their_own(toy_data: Path) -> None:
+    data = load_dataset(toy_data)
+    with pytest.raises(InputError, match="toy, train: 256 ids stand on several rows, such as "):
+        replace(data, splits={"train": data.train * 2})

@@ -37,6 +37,13 @@ class MultiDomainDataset:
     domains: list[str]
     notices: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """What a teacher said is kept by id: InputError where two training rows have the same."""
+        known = Counter(e.id for e in self.splits["train"])
+        if twice := [name for name, count in known.items() if count > 1]:
+            told = f"{len(twice)} ids stand on several rows, such as {shown(twice[0])}; give each row its own"
+            raise InputError(f"{self.name}, train: {told}")
+
     @property
     def train(self) -> list[Example]:
         return self.splits["train"]
