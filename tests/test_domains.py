@@ -184,5 +184,5 @@ def test_a_domain_name_is_one_safe_component_of_its_own(name: str) -> None:
 
 def test_rows_put_together_by_hand_need_ids_of_their_own(toy_data: Path) -> None:
     data = load_dataset(toy_data)
-    with pytest.raises(InputError, match="toy, train: 256 ids stand on several rows, such as "):
+    with pytest.raises(InputError, match="train: 256 ids stand on several rows, such as "):
         replace(data, splits={"train": data.train * 2})
