@@ -94,7 +94,7 @@ def test_a_command_is_kept_as_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_command_names_no_folder_that_leads_to_its_files(finished_run: Path) -> None:
     findings = Findings.read(finished_run)
     told = dict(facts(findings))
-    assert told["Base"] == "bert0"
+    assert told["Base"] == Path(findings.run["settings"]["base"]).name
     assert str(finished_run.parent) not in told["Command"]
     assert f"--output {finished_run.name}" in told["Command"]
 
