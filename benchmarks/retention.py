@@ -1,6 +1,6 @@
 """What students keep of their teacher's accuracy on Amazon's reviews, cross-validated.
 
-    python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2] [--lines "3 layers" "2 layers"]
+    python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2]
 
 DIR holds the Multi-Domain Sentiment Dataset (train and dev), whose rows are cut into five folds, by domain and label
 and with each text in one of them. Fold k is scored once, by the models of seed k, which learn from the four others.
@@ -32,6 +32,7 @@ from metakd.rows import Rows
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
 FOLDS = 5
+LINES = ("3 layers", "2 layers")
 SETTINGS = {"windows": 2, "shared_epochs": 5, "shared_learning_rate": 4e-4, "stages": "joint"}
 
 
@@ -72,10 +73,9 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], choices=range(FOLDS))
-    parser.add_argument("--lines", nargs="+", default=["3 layers", "2 layers"])
     asked = parser.parse_args()
     settings = Settings.build(SETTINGS)
-    variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in asked.lines]
+    variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]
     data, rows = load_dataset(asked.data), Rows(RESULTS / "retention.jsonl")
     for number in asked.folds:
         for variant in variants:
