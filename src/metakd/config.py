@@ -79,16 +79,16 @@ class Settings(BaseModel):
         ("embedding", "hidden", "attention", "prediction", "feature"), "Loss terms of the student.", "all"
     )
     stages: Literal["two", "joint"] = setting(
-        "two", "Match layers first and predictions after, or all terms at once.", "two"
+        "joint", "Match layers first and predictions after, or all terms at once.", "two"
     )
     shared_epochs: int = setting(
-        1,
+        5,
         "Passes over all domains' text by one student, from which each domain's own starts; 0 for none.",
         "0",
         ge=0,
         le=MOST_PASSES,
     )
-    shared_learning_rate: float = setting(2e-4, "Peak learning rate of the shared start.", "", gt=0)
+    shared_learning_rate: float = setting(4e-4, "Peak learning rate of the shared start.", "", gt=0)
     match_epochs: int = setting(
         0, "Passes of the first stage (two stages only); 0 skips it.", "10", ge=0, le=MOST_PASSES
     )
@@ -102,7 +102,7 @@ class Settings(BaseModel):
     )
     predict_learning_rate: float = setting(5e-5, "Peak learning rate of the second or joint stage.", "3e-5", gt=0)
     windows: int = setting(
-        0,
+        2,
         "Further windows of `max_length` tokens that taught students read of each longer training text.",
         "0",
         ge=0,
