@@ -58,7 +58,7 @@ def _row(place: int, domain: str, labels: list[str], draw: random.Random) -> dic
     label, *others = draw.sample(labels, len(labels))
     models = {
         name: [others[0] if draw.random() < 1 / 7 else label, round(draw.uniform(1 / len(labels), 1), 4)]
-        for name in ("meta_teacher", "student", "fine_tuned", "tfidf")
+        for name in ("meta_teacher", "student", "fine_tuned_shared", "tfidf")
     }
     text = "".join(draw.choices("abcdefghij ", k=500))
     return {"id": f"test-{place}", "domain": domain, "label": label, "texts": [text], "models": models}

@@ -44,7 +44,7 @@ def test_every_step_leaves_a_manifest_and_nothing_half_made(finished_run: Path) 
         "shared_student",
         "students/books",
         "students/kitchen",
-        "fine_tuned/books",
+        "fine_tuned_shared/books",
     ]
     for step in steps:
         manifest = read_manifest(finished_run / step)
@@ -95,7 +95,7 @@ def test_a_run_that_was_stopped_while_the_rival_learnt_leaves_no_memory_behind(
 
 def test_results_have_every_model_domain_and_figure(finished_run: Path) -> None:
     results = json.loads((finished_run / "results.json").read_text())
-    models = ["meta_teacher", "student", "fine_tuned", "tfidf"]
+    models = ["meta_teacher", "student", "fine_tuned_shared", "tfidf"]
     assert results["split"] == "test"
     assert list(results["average"]) == models
     assert list(results["domains"]) == ["books", "kitchen"]
@@ -123,12 +123,15 @@ def test_the_teacher_notes_how_well_its_domain_can_be_read(finished_run: Path) -
 
 
 def test_the_rival_learns_for_as_long_as_a_student_has_behind_it(finished_run: Path) -> None:
-    """A shared pass over both domains is two over one's own; with the own passes that makes the rival's epochs."""
+    """As many passes over all domains' text, and then over its own."""
     settings = json.loads((finished_run / "run.json").read_text())["settings"]
-    manifest = read_manifest(finished_run / "fine_tuned" / "books")
-    assert manifest is not None
     own = settings["predict_epochs"] + settings["match_epochs"]
-    assert math.ceil(manifest["log"]["fine_tune"][-1]["epoch"]) == 2 * settings["shared_epochs"] + own
+    steps = [("fine_tuned_shared_shared_student", "share", settings["shared_epochs"])]
+    steps += [("fine_tuned_shared/books", "fine_tune", own)]
+    for folder, stage, epochs in steps:
+        manifest = read_manifest(finished_run / folder)
+        assert manifest is not None
+        assert math.ceil(manifest["log"][stage][-1]["epoch"]) == epochs
 
 
 def test_learning_shows(finished_run: Path) -> None:
@@ -195,7 +198,7 @@ def test_a_students_score_reads_the_students_weights(finished_run: Path, tmp_pat
     before = json.loads((finished_run / "results.json").read_text())
     assert found["domains"]["books"]["student"]["accuracy"] == 0.5
     assert found["domains"]["books"]["student"]["accuracy"] != before["domains"]["books"]["student"]["accuracy"]
-    for domain, model in (("kitchen", "student"), ("books", "meta_teacher"), ("books", "fine_tuned")):
+    for domain, model in (("kitchen", "student"), ("books", "meta_teacher"), ("books", "fine_tuned_shared")):
         assert found["domains"][domain][model]["accuracy"] == before["domains"][domain][model]["accuracy"]
 
 
@@ -385,11 +388,11 @@ def test_projections_go_on_from_the_shared_start(
     assert not (folder / "extras.safetensors").exists()
 
 
-def test_a_run_of_fine_tuned_alone_needs_no_teacher_to_learn_from(
+def test_a_run_of_labels_alone_needs_no_teacher_to_learn_from(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
 ) -> None:
-    results = pipeline.run_all(open_run(tmp_path / "run", toy_data, checkpoint(), method="fine_tuned"))
-    assert results["average"]["student"]["accuracy"] == results["average"]["fine_tuned"]["accuracy"]
+    results = pipeline.run_all(open_run(tmp_path / "run", toy_data, checkpoint(), method="fine_tuned_shared"))
+    assert results["average"]["student"]["accuracy"] == results["average"]["fine_tuned_shared"]["accuracy"]
 
 
 def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp_path: Path) -> None:

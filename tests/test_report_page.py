@@ -172,7 +172,7 @@ def test_each_node_opens_what_is_known_of_it(report: Path, opened: Callable[...,
     assert "Licences" in told["bert0"]
     assert "Domain can be told" in told["meta-teacher"]
     assert "Rows by label" in told["domain books"]
-    assert "its rival on books, %" in told["domain books"]
+    assert "its TF-IDF rival on books, %" in told["domain books"]
     assert "Most confident mistakes" in told["student, kitchen"]
     page.locator("#network .choose", has_text="meta-teacher").press("Enter")
     page.locator("#details-body .open").first.press("Enter")
@@ -214,9 +214,9 @@ def test_what_a_run_lacks_is_said_and_nothing_warns(
     lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["domain"] == "books"]
     for row in rows:
-        del row["models"]["fine_tuned"], row["models"]["tfidf"]
+        del row["models"]["fine_tuned_shared"], row["models"]["tfidf"]
     for found in (results["average"], *results["domains"].values()):
-        del found["fine_tuned"], found["tfidf"]
+        del found["fine_tuned_shared"], found["tfidf"]
     results["domains"].pop("kitchen")
     corpus |= {"similarity": [], "terms": {}, "turning": []}
     ids = {row["id"] for row in rows}

@@ -56,7 +56,7 @@ def test_a_run_is_repeated_bit_for_bit_and_a_difference_is_named(
     code, out, told = metakd("reproduce", folder)
     assert code == 0, told
     assert "run-reproduced is the same as" in out
-    for name in ("meta_teacher", "students/books", "fine_tuned/kitchen", "results.json", "predictions.jsonl"):
+    for name in ("meta_teacher", "students/books", "fine_tuned_shared/kitchen", "results.json", "predictions.jsonl"):
         assert name in out
 
     manifest = read_manifest(folder)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from metakd.artifacts import write_text
-from metakd.domains import by_domain, of_domain
+from metakd.domains import by_domain
 from metakd.errors import InputError
 from metakd.evaluation import Ints, Predictions, TfidfRival, latency
 from metakd.examples import Example
@@ -72,15 +72,30 @@ def ask_models(fleets: Mapping[str, Mapping[str, Path]], labels: list[str], exam
     return answers
 
 
-def ask_tfidf(train: Sequence[Example], labels: list[str], examples: Sequence[Example]) -> dict[str, Answer]:
-    """Each domain's examples, classified by TF-IDF on that domain's training examples."""
-    found, learnt = {}, by_domain(train)
-    for domain, own in sorted(by_domain(examples).items()):
+def ask_tfidf(
+    train: Sequence[Example], labels: list[str], examples: Sequence[Example], seed: int
+) -> tuple[dict[str, Answer], dict[str, dict[str, float]]]:
+    """Each domain's examples, classified by TF-IDF on that domain's training examples; and what passes between domains.
+
+    That is the accuracy of each domain's TF-IDF (outer key) on up to `asked_of_each` examples of each, drawn by `seed`.
+    """
+    found, passed = dict[str, Answer](), dict[str, dict[str, float]]()
+    learnt, rows = by_domain(train), dict(sorted(by_domain(examples).items()))
+    each, draw = asked_of_each(len(rows)), random.Random(seed)
+    asked = {domain: own if len(own) <= each else draw.sample(own, each) for domain, own in rows.items() if each}
+    for domain, own in rows.items():
         rival = TfidfRival(learnt.get(domain, []))
         predicted = np.array([labels.index(label) for label in rival.predict(own)])
         cost = rival.size() | {"latency_ms": latency(rival.predict_one, own)}
         found[domain] = Predictions(_truth(own, labels), predicted, rival.confidence(own)), cost
-    return found
+        if asked:
+            passed[domain] = {other: _share_right(rival, texts) for other, texts in asked.items()}
+    return found, passed
+
+
+def _share_right(rival: TfidfRival, examples: Sequence[Example]) -> float:
+    said = zip(rival.predict(examples), examples, strict=True)
+    return round(float(np.mean([label == e.label for label, e in said])), 4)
 
 
 def asked_of_each(domains: int) -> int:
@@ -88,26 +103,6 @@ def asked_of_each(domains: int) -> int:
     pairs = domains * (domains - 1)
     each = min(MOST_ASKED, QUESTIONS // max(pairs, 1))
     return each if pairs and each >= LEAST_ASKED else 0
-
-
-def transfer_between(
-    fleet: Mapping[str, Path], labels: list[str], examples: Sequence[Example], seed: int
-) -> dict[str, dict[str, float]]:
-    """Accuracy of each domain's model (outer key) on each domain's examples, up to `asked_of_each`, drawn by `seed`."""
-    each = asked_of_each(len(fleet))
-    if not each:
-        return {}
-    draw = random.Random(seed)
-    asked = {domain: of_domain(examples, domain) for domain in fleet}
-    asked = {domain: own if len(own) <= each else draw.sample(own, each) for domain, own in asked.items()}
-    found = {}
-    with Progress("ask of other domains", len(fleet)) as progress:
-        for domain, path in fleet.items():
-            model = TorchModel.load(path)
-            marks = {other: right_answers(own, labels, model) for other, own in asked.items()}
-            found[domain] = {other: round(float(right.mean()), 4) for other, right in marks.items()}
-            progress.advance(1)
-    return found
 
 
 def right_answers(examples: Sequence[Example], labels: list[str], model: Model) -> Any:

@@ -24,7 +24,7 @@ from metakd.errors import InputError, noting
 from metakd.examples import Example
 from metakd.hardware import Precision, native_precision
 from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
-from metakd.methods import METHODS
+from metakd.methods import METHODS, RIVAL
 from metakd.methods.base import Setup, Stage, check_needs, check_shareable, has_teacher, lengthened
 from metakd.students import check_models, layers_to_cut
 from metakd.tracking import check_tracker
@@ -99,7 +99,7 @@ class Run:
             sizes = math.ceil(len(self.data.train) / len(self.data.domains)), len(self.data.train)
             own, of_all = (updates_a_pass(n, settings.batch_size) for n in sizes)
             setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, own, of_all)
-            built = {method: METHODS[method].build(setup) for method in {*self.methods, "fine_tuned"}}
+            built = {method: METHODS[method].build(setup) for method in {*self.methods, RIVAL}}
         return {method: self.lengthened(method, found.stages()) for method, found in built.items()}
 
     @property
@@ -122,7 +122,7 @@ class Run:
     @property
     def methods(self) -> list[str]:
         """The run's method, and the rival's if it is wanted."""
-        return list(dict.fromkeys([self.settings.method, *(["fine_tuned"] if self.settings.rival else [])]))
+        return list(dict.fromkeys([self.settings.method, *([RIVAL] if self.settings.rival else [])]))
 
     def begin(self) -> Run:
         """Make the folder and note in it what this run is. InputError where finished steps are of another run."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from metakd import processes
-from metakd.answers import Answers, ask_models, ask_tfidf, asked_of_each, transfer_between
+from metakd.answers import Answers, ask_models, ask_tfidf, asked_of_each
 from metakd.artifacts import (
     MANIFEST,
     environment,
@@ -27,6 +27,7 @@ from metakd.errors import InputError
 from metakd.evaluation import Predictions, accuracy_of_kept, score
 from metakd.examples import Example, read_examples
 from metakd.locks import only_one
+from metakd.methods import RIVAL
 from metakd.progress import notice
 from metakd.results import markdown_table
 from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, Run
@@ -70,14 +71,13 @@ def _score(run: Run) -> dict[str, Any]:
             notice(f"{message}. Scores go on without it")
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
     answers = ask_models(fleets, run.data.labels, examples)
-    answers.add("tfidf", ask_tfidf(run.data.train, run.data.labels, examples))
+    tfidf, transfer = ask_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
+    answers.add("tfidf", tfidf)
     scored = score_models(answers, run.description(), examples, leaked)
     (run.folder / MANIFEST).unlink(missing_ok=True)
     answers.write(run.folder / PREDICTIONS_FILE, examples, run.data.labels)
     results = _results(scored, split, run.description()) | {"leaked_rows": len(leaked)}
-    if set(rivals := fleets.get("fine_tuned", {})) == set(run.data.domains):
-        results["transfer"] = transfer_between(rivals, run.data.labels, examples, run.settings.seed)
-        results["transfer_examples"] = asked_of_each(len(rivals))
+    results |= {"transfer": transfer, "transfer_examples": asked_of_each(len(run.data.domains))}
     results["seconds"] = _seconds(run.folder) | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / CORPUS_FILE, describe(run, examples, fleets["student"]))
     write_json(run.folder / "results.json", results)
@@ -132,12 +132,12 @@ def _fleets(folder: Path, described: Mapping[str, Any], domains: Sequence[str]) 
     if read_whole(folder / "meta_teacher") is None:
         raise InputError(f"{folder}: no finished meta-teacher; `metakd run --resume --output {folder}` goes on")
     fleets = {"meta_teacher": dict.fromkeys(domains, folder / "meta_teacher")}
-    parents = {"student": "students"} | ({"fine_tuned": "fine_tuned"} if described["settings"]["rival"] else {})
+    parents = {"student": "students"} | ({RIVAL: RIVAL} if described["settings"]["rival"] else {})
     for name, parent in parents.items():
         found = {domain: folder / parent / folder_name(domain) for domain in domains}
         fleets[name] = {domain: path for domain, path in found.items() if read_whole(path) is not None}
-    if described["settings"]["method"] == "fine_tuned":
-        fleets["fine_tuned"] = fleets["student"]
+    if described["settings"]["method"] == RIVAL:
+        fleets[RIVAL] = fleets["student"]
     return fleets
 
 

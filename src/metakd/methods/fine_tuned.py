@@ -1,4 +1,4 @@
-"""The rival: the same small model, fine-tuned on its domain's labels by someone who has no teacher."""
+"""The same small model, fine-tuned on its domain's labels by someone who has no teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rival with a shared start: the same small model on labels alone, first all domains', then its own."""
+"""The rival: the same small model on labels alone, first all domains', then its own."""
 
 from __future__ import annotations
 

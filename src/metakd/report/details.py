@@ -138,7 +138,7 @@ def _neighbours(findings: Findings, domain: str) -> list[dict[str, Any]]:
         heads.append("prototypes, cosine")
         columns.append([f"{alike[place][findings.domains.index(other)]:.2f}" for other in others])
     if known:
-        heads += [f"its rival on {domain}, %", f"rival of {domain} on it, %"]
+        heads += [f"its TF-IDF rival on {domain}, %", f"TF-IDF rival of {domain} on it, %"]
         columns.append([f"{100 * known[other][domain]:.1f}" for other in others])
         columns.append([f"{100 * known[domain][other]:.1f}" for other in others])
     rows = [list(row) for row in zip(others, *columns, strict=True)] if columns else []

@@ -33,7 +33,7 @@ def transfer(findings: Findings) -> Picture:
         text=alt.Text("accuracy:Q", format=".0f"),
         color=alt.condition(alt.datum.accuracy > middle, alt.value("white"), alt.value("black")),
     )
-    told = "Percent right of each domain's examples, by the fine-tuned rival of one domain, which has read no other."
+    told = "Percent right of each domain's examples, by the TF-IDF rival of one domain, which has read no other."
     if rows and (most := findings.results.get("transfer_examples")):
         asked = min(most, *map(len, findings.by_domain.values()))
         told += f" Each was asked {asked} or more: {_reach(middle / 100, asked):.0f} points either way may be chance."

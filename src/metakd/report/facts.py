@@ -18,13 +18,14 @@ from metakd.artifacts import read_manifest, read_run, read_whole
 from metakd.comparison import Values, compare
 from metakd.domains import folder_name
 from metakd.errors import InputError
+from metakd.methods import RIVAL
 from metakd.progress import notice
 from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE
 
 KINDS = {
     "meta_teacher": "meta-teacher",
     "student": "student",
-    "fine_tuned": "fine-tuned rival",
+    RIVAL: "fine-tuned rival",
     "tfidf": "TF-IDF rival",
 }
 DRAWN = ("main", "unseen", "scarce-5", "scarce-20", "scarce-all-5", "scarce-all-20")  # experiments with pictures
@@ -86,7 +87,7 @@ class Findings:
     @property
     def models(self) -> list[str]:
         """The kinds of models that were scored on every domain; students without a teacher are their own rival."""
-        same = {"fine_tuned"} if self.run["settings"]["method"] == "fine_tuned" else set[str]()
+        same = {RIVAL} if self.run["settings"]["method"] == RIVAL else set[str]()
         return [name for name in KINDS if name in self.results["average"] and name not in same]
 
     def manifest(self, *parts: str) -> Mapping[str, Any]:

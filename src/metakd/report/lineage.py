@@ -110,7 +110,7 @@ def widths(findings: Findings) -> str:
     if not values:
         return "No lines join domains: there is one alone, or nothing was measured between them."
     if findings.results.get("transfer"):
-        what = "how good a rival trained on the one is on the other, as a share of what that one's own rival is"
+        what = "how good a TF-IDF rival trained on the one is on the other, as a share of what that one's own rival is"
         least, most = (f"{100 * value:.0f} percent" for value in (min(values), max(values)))
     else:
         what = "how alike their prototypes are, class by class (cosine)"

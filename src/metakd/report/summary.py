@@ -9,9 +9,10 @@ from typing import Any
 
 from metakd.checkpoints import public_name
 from metakd.comparison import LEVEL, points
+from metakd.methods import RIVAL
 from metakd.report.facts import Findings
 
-RIVALS = {"fine_tuned": "the same small model fine-tuned without a teacher", "tfidf": "TF-IDF with logistic regression"}
+RIVALS = {RIVAL: "the same small model fine-tuned without a teacher", "tfidf": "TF-IDF with logistic regression"}
 ALIKE = 1.05  # ratios nearer to 1 are none
 
 
