@@ -21,7 +21,7 @@ from metakd.domains import hold_out
 from metakd.encoders import load_encoder, load_tokenizer
 from metakd.hardware import Precision
 from metakd.meta_teacher import MetaTeacher, freeze
-from metakd.methods import METHODS, metadistil
+from metakd.methods import METHODS, RIVAL, metadistil
 from metakd.methods.base import Setup, check_needs
 from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.metadistil import MetaDistil
@@ -198,8 +198,15 @@ def test_a_domain_too_small_for_a_quiz_is_refused_before_anything_is_trained(
 
 def test_stages_are_those_of_the_rival_with_a_shared_start(checkpoint: Callable[..., Path]) -> None:
     setup = setup_of(checkpoint(), stages="two", shared_epochs=3, match_epochs=7, predict_epochs=2)
-    ours = [(s.epochs, s.learning_rate, s.shared) for s in MetaDistil.build(setup).stages()]
-    assert ours == [(s.epochs, s.learning_rate, s.shared) for s in METHODS["fine_tuned_shared"].build(setup).stages()]
+    ours, theirs = (METHODS[name].build(setup).stages() for name in ("metadistil", RIVAL))
+    assert [(s.epochs, s.shared) for s in ours] == [(s.epochs, s.shared) for s in theirs] == [(3, True), (9, False)]
+    assert [s.learning_rate for s in ours] == [setup.settings.shared_learning_rate, 5e-5]
+    assert [s.learning_rate for s in theirs] == [setup.settings.rival_learning_rate, 5e-5]
+
+
+def test_without_a_shared_start_the_rival_learns_at_its_own_rate(checkpoint: Callable[..., Path]) -> None:
+    (only,) = METHODS[RIVAL].build(setup_of(checkpoint(), shared_epochs=0, rival_learning_rate=0.02)).stages()
+    assert only.learning_rate == 0.02
 
 
 class Watch:

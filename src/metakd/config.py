@@ -52,6 +52,9 @@ class Settings(BaseModel):
     rival: bool = setting(
         True, "Train `fine_tuned_shared` as well: the same students, with as many updates, on labels alone."
     )
+    rival_learning_rate: float = setting(
+        1e-4, "Peak learning rate of the first stage of those who learn from labels alone.", "", gt=0
+    )
     seed: int = setting(0, "Seed of every random draw.", ge=0, lt=2**31)
 
     # Instance weights

@@ -31,7 +31,9 @@ class Variant:
 
 META_KD: dict[str, Any] = {"method": "meta_kd"}
 TRIALS: list[dict[str, Any]] = [
-    {"shared_epochs": passes, "shared_learning_rate": rate} for passes in (2, 5) for rate in (2e-4, 4e-4)
+    {"shared_epochs": passes, "shared_learning_rate": rate, "rival_learning_rate": rate}
+    for passes in (2, 5)
+    for rate in (2e-4, 4e-4)
 ]
 NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none", "heads": "one"}
 

@@ -237,7 +237,7 @@ class Run:
         needs = METHODS[method].needs
         sources = [self.data.fingerprint, self.data.labels, self._base_digest, self._student_digest, self.precision]
         sources += [self.weigh_fingerprint] if "instance_weights" in needs else []
-        sources += [self.teach_fingerprint] if has_teacher(METHODS[method]) else []
+        sources += [self.teach_fingerprint if has_teacher(METHODS[method]) else str(self.settings.rival_learning_rate)]
         return fingerprint("distill", method, domain, sources, self._values(DISTILL_SETTINGS))
 
     @cached_property

@@ -31,8 +31,7 @@ class FineTuned:
         settings = setup.settings
         epochs = math.ceil(settings.shared_epochs * setup.updates_of_all / setup.updates) + settings.predict_epochs
         epochs += settings.match_epochs if settings.stages == "two" else 0
-        fastest = max(settings.predict_learning_rate, settings.shared_learning_rate)
-        return cls(Stage("fine_tune", epochs, fastest, terms=("class",)))
+        return cls(Stage("fine_tune", epochs, settings.rival_learning_rate, terms=("class",)))
 
     def stages(self) -> list[Stage]:
         return [self._stage]

@@ -30,11 +30,12 @@ class FineTunedShared:
     def stages(self) -> list[Stage]:
         settings, stages = self.settings, []
         if settings.shared_epochs:
-            shared = settings.shared_epochs, settings.shared_learning_rate
+            shared = settings.shared_epochs, settings.rival_learning_rate
             stages.append(Stage("share", *shared, terms=("class",), shared=True))
         own = settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
         if own:
-            stages.append(Stage("fine_tune", own, settings.predict_learning_rate, terms=("class",)))
+            rate = settings.predict_learning_rate if stages else settings.rival_learning_rate
+            stages.append(Stage("fine_tune", own, rate, terms=("class",)))
         return stages
 
     def trainable_modules(self) -> dict[str, nn.Module]:
