@@ -3,7 +3,9 @@
     python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2]
 
 DIR holds the Multi-Domain Sentiment Dataset (train and dev), whose rows are cut into five folds, by domain and label
-and with each text in one of them. Fold k is scored once, by the models of seed k, which learn from the four others.
+and with each text in one of them. Fold k is scored once, by the models of seed k, which learn from the four others by
+the default settings.
+
 Adds a line for each model and fold to benchmarks/results/evidence/retention.jsonl, and writes what all lines there come
 to into retention.json beside it: accuracies, shares kept, and differences paired by example, with 95 % intervals (over
 examples: with a fold for each seed the two cannot be told apart).
@@ -12,8 +14,8 @@ examples: with a fold for each seed the two cannot be told apart).
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,6 @@ from metakd.rows import Rows
 RESULTS = Path(__file__).parent / "results" / "evidence"
 FOLDS = 5
 LINES = ("3 layers", "2 layers")
-SETTINGS = {"windows": 2, "shared_epochs": 5, "shared_learning_rate": 4e-4, "stages": "joint"}
 
 
 def fold(data: MultiDomainDataset, number: int) -> MultiDomainDataset:
@@ -61,11 +62,27 @@ def measured(rows: Rows) -> dict[str, Any]:
     teacher = summary(values("meta teacher"))
     found: dict[str, Any] = {"folds": folds, "examples": {d: v.size for d, v in values("meta teacher").items()}}
     for name in sorted(right):
-        lost = difference(values(name), values("meta teacher"))
         own = summary(values(name))
-        kept = {"kept": own["mean"] / teacher["mean"], "minus_teacher": [lost.mean, lost.low, lost.high]}
-        found[name] = {k: own[k] for k in ("mean", "interval", "domains")} | (kept if name != "meta teacher" else {})
+        found[name] = {k: own[k] for k in ("mean", "interval", "domains")}
+        by_fold = [[marks.count("1") / len(marks) for marks in right[name][k].values()] for k in folds]
+        found[name]["by_fold"] = [float(np.mean(shares)) for shares in by_fold]
+        if name != "meta teacher":
+            lost = difference(values(name), values("meta teacher"))
+            found[name] |= {"kept": own["mean"] / teacher["mean"], "minus_teacher": [lost.mean, lost.low, lost.high]}
     return found
+
+
+def table(found: Mapping[str, Any]) -> str:
+    heads = ["", *(f"fold {k}" for k in found["folds"]), "all", "kept", "minus the teacher"]
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    for name in ("meta teacher", *LINES):
+        own = found[name]
+        line = [name, *(f"{100 * share:.1f}" for share in own["by_fold"]), f"{100 * own['mean']:.1f}"]
+        if "kept" in own:
+            lost, low, high = (100 * value for value in own["minus_teacher"])
+            line += [f"{100 * own['kept']:.1f} %", f"{lost:+.1f}, {low:+.1f} to {high:+.1f}"]
+        lines.append(line + [""] * (len(heads) - len(line)))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:
@@ -74,7 +91,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], choices=range(FOLDS))
     asked = parser.parse_args()
-    settings = Settings.build(SETTINGS)
+    settings = Settings()
     variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]
     data, rows = load_dataset(asked.data), Rows(RESULTS / "retention.jsonl")
     for number in asked.folds:
@@ -85,7 +102,7 @@ def main() -> None:
                     rows.add(row)
     found = measured(rows)
     write_json(RESULTS / "retention.json", found)
-    print(json.dumps(found, indent=2))
+    print(table(found))
 
 
 if __name__ == "__main__":
