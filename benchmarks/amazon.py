@@ -47,7 +47,7 @@ def over_seeds(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def since(before: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Accuracy now less accuracy in an earlier result, by model and seed."""
+    """Accuracy now less accuracy in an earlier result, by model and seed, of what both have."""
     seeds = [seed for seed in found if seed in before["seeds"]]
     return {
         model: {
@@ -55,6 +55,7 @@ def since(before: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str,
             for seed in seeds
         }
         for model in next(iter(found.values()))["average"]
+        if model in next(iter(before["seeds"].values()))["average"]
     }
 
 

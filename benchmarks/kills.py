@@ -36,6 +36,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from metakd import cli, engine, reproducing, resuming, scoring  # noqa: F401 - scoring and all below: imported once
 from metakd.artifacts import environment
 from metakd.cli_options import load_library
+from metakd.methods import RIVAL
 
 RESULTS, TESTS = Path(__file__).parent / "results" / "kills.json", Path(__file__).parents[1] / "tests"
 SAVED_EVERY = 4  # updates
@@ -43,7 +44,7 @@ LATEST = 0.02  # seconds after a moment
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")
 MARKS = {  # of the files that a phase begins with; the last phase first
     "score": r"^\.?(predictions|corpus|results|manifest)",
-    "rival": "fine_tuned",
+    "rival": f"^{RIVAL}",
     "students": "^students",
     "shared start": "shared_student",
     "remember": "teacher_cache.partial",

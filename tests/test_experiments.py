@@ -85,10 +85,21 @@ def test_main_scores_every_variant_and_teacher_and_goes_on_where_it_stopped(
     assert again["students"] == found["students"]
 
 
+def test_trials_are_named_by_the_rate_that_they_try(quick: Settings) -> None:
+    names = [v.name for v in grids.tune(quick) if v.trial_of in ("shared", "fine_tuned")]
+    assert names == [
+        f"{line}, {passes} at {rate}"
+        for line, rates in (("shared", (0.0002, 0.0004)), ("fine_tuned", (0.0001, 0.0002)))
+        for passes in (2, 5)
+        for rate in rates
+    ]
+
+
 def test_the_best_trial_on_dev_of_each_line_is_what_main_takes(
     quick: Settings, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials = [{"shared_epochs": passes, "shared_learning_rate": rate} for passes, rate in ((1, 1e-9), (2, 5e-3))]
+    names = ("shared_epochs", "shared_learning_rate", "rival_learning_rate")
+    trials = [dict(zip(names, values, strict=True)) for values in ((1, 1e-9, 1e-9), (2, 5e-3, 5e-3))]
     monkeypatch.setattr(grids, "TRIALS", trials)
     data = load_dataset(toy_data)
     tuned = experiment("tune", data, quick, tmp_path, seeds=[0], only=["meta_kd", "shared"])

@@ -123,7 +123,7 @@ def test_bfloat16_gives_nearly_the_gradient_of_float32(checkpoint: Callable[...,
 def test_without_soft_targets_the_teacher_has_nothing_to_learn(
     checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """α = 0: the pilot hears nothing of the teacher, and the student's loss is that of the rival."""
+    """α = 0: the pilot hears nothing of the teacher, and the student's loss is that of labels alone."""
     monkeypatch.setattr(metadistil, "SOFT_SHARE", 0.0)
     setup, batch = setup_of(checkpoint()), batch_of(checkpoint(), 1)
     method = MetaDistil.build(setup)

@@ -14,7 +14,7 @@ from metakd.artifacts import environment, write_json
 from metakd.errors import InputError
 from metakd.report import lineage
 from metakd.report.compare import compare_runs
-from metakd.report.facts import Findings, calibration_error
+from metakd.report.facts import KINDS, Findings, calibration_error
 from metakd.report.lineage import graph
 from metakd.report.summary import cautions, facts, sentences
 from metakd.results import markdown_table
@@ -165,6 +165,14 @@ def test_domains_are_joined_as_strongly_as_measured(finished_run: Path) -> None:
     alike = replace(findings, results=findings.results | {"transfer": {}})
     assert [edge["told"][:6] for edge in graph(alike)[1] if edge["kind"] == "between"] == ["alike:"]
     assert "cosine" in lineage.widths(alike)
+
+
+def test_every_kind_of_model_has_a_colour() -> None:
+    style = (Path(lineage.__file__).parent / "style.css").read_text(encoding="utf-8")
+    for kind in KINDS:
+        colour = f"--{kind.replace('_', '-')}"
+        assert f".{kind} {{ --kind: var({colour}); }}" in style
+        assert style.count(f"{colour}: #") == 2  # by day and by night
 
 
 def test_what_passes_between_domains_is_what_tfidf_of_one_gets_right_of_another(finished_run: Path) -> None:

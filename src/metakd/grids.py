@@ -10,6 +10,8 @@ from typing import Any, Literal
 from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.encoders import load_config
+from metakd.methods import METHODS
+from metakd.methods.base import has_teacher
 
 # One teacher for all domains; or one for each domain, all of which teach every student; or for each domain's student
 # another one, which knows that domain alone, or of that domain no more than the percentage, or nothing of that domain.
@@ -31,7 +33,7 @@ class Variant:
 
 META_KD: dict[str, Any] = {"method": "meta_kd"}
 TRIALS: list[dict[str, Any]] = [
-    {"shared_epochs": passes, "shared_learning_rate": rate, "rival_learning_rate": rate}
+    {"shared_epochs": passes, "shared_learning_rate": rate, "rival_learning_rate": rate / 2}
     for passes in (2, 5)
     for rate in (2e-4, 4e-4)
 ]
@@ -77,12 +79,17 @@ def tune(settings: Settings) -> list[Variant]:
     return [
         replace(
             variant,
-            name=f"{variant.name}, {variant.trial['shared_epochs']} at {variant.trial['shared_learning_rate']:g}",
+            name=f"{variant.name}, {variant.trial['shared_epochs']} at {variant.trial[_rate_of(variant)]:g}",
             trial_of=variant.name,
         )
         for trials in zip(*(tried(main, settings, trial) for trial in TRIALS), strict=True)
         for variant in trials
     ]
+
+
+def _rate_of(variant: Variant) -> str:
+    """The setting that is the rate of its first stage."""
+    return "shared_learning_rate" if has_teacher(METHODS[variant.changes["method"]]) else "rival_learning_rate"
 
 
 def ablation(settings: Settings) -> list[Variant]:
@@ -122,6 +129,7 @@ def unseen(settings: Settings) -> list[Variant]:
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("mix_kd", mixture, "mixture teacher"),
         Variant("fine_tuned", {"method": "fine_tuned"}),
+        Variant("fine_tuned_shared", {"method": "fine_tuned_shared"}),
     ]
 
 

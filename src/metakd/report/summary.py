@@ -12,7 +12,7 @@ from metakd.comparison import LEVEL, points
 from metakd.methods import RIVAL
 from metakd.report.facts import Findings
 
-RIVALS = {RIVAL: "the same small model fine-tuned without a teacher", "tfidf": "TF-IDF with logistic regression"}
+RIVALS = {RIVAL: "the same small model fine-tuned on labels alone", "tfidf": "TF-IDF with logistic regression"}
 ALIKE = 1.05  # ratios nearer to 1 are none
 
 
