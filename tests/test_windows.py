@@ -118,11 +118,13 @@ def test_what_comes_of_a_text_are_stretches_of_it(
     assert len({e.id for e in found}) == len(found)
 
 
-def test_settings_that_come_to_nothing_say_so(
+def test_crops_that_come_to_nothing_say_so_and_windows_of_short_texts_are_not_missed(
     checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert further(load_tokenizer(checkpoint(), 18), examples_of(1, 2), 18, windows=2) == {}
+    assert not caplog.text
     assert further(load_tokenizer(checkpoint(), 18), examples_of(1, 2), 18, crops=1) == {}
-    assert "windows and crops come to nothing" in caplog.text
+    assert "crops come to nothing" in caplog.text
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def further_texts(
     """For each id, what a teacher is asked of besides its text: examples with ids of their own, its label and domain.
 
     Up to `windows` windows of what follows the first `max_length` tokens, and `crops` stretches of random length from
-    anywhere in the text. Pairs have none, nor have texts that are too short; a notice says where that leaves nothing.
+    anywhere in the text. Pairs have none, nor have texts that are too short; a notice says where that leaves no crops.
     """
     if not (windows or crops):
         return {}
@@ -47,8 +47,8 @@ def further_texts(
             ]
             if further:
                 found[example.id] = further
-    if not found:
-        notice("windows and crops come to nothing: all training texts are pairs, or too short")
+    if crops and not found:
+        notice("crops come to nothing: all training texts are pairs, or too short")
     return found
 
 
