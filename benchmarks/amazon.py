@@ -24,9 +24,9 @@ FIGURES = ("accuracy", "macro_f1")
 
 
 def conditions(results: dict[str, Any]) -> list[Any]:
-    """What has to be the same for seeds to be averaged."""
+    """What has to be the same for seeds to be averaged; the budget is what the disk had free."""
     run = results["run"]
-    return [results["split"], run["data_fingerprint"], {**run["settings"], "seed": None}]
+    return [results["split"], run["data_fingerprint"], {**run["settings"], "seed": None, "cache_budget": None}]
 
 
 def over_seeds(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
