@@ -50,7 +50,7 @@ class Settings(BaseModel):
     max_length: int = setting(128, "Tokens a text is cut to, special ones included.", "128", ge=4, le=1_000_000)
     method: str = setting("meta_kd", "How the student learns; `metakd methods` lists them.", "meta_kd")
     rival: bool = setting(
-        True, "Train `fine_tuned_shared` as well: the same students, with as many updates, on labels alone."
+        True, "Train `fine_tuned_shared` as well: the same students, about as many updates, on labels alone."
     )
     rival_learning_rate: float = setting(
         1e-4, "Peak learning rate of the first stage of those who learn from labels alone.", "", gt=0
