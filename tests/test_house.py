@@ -31,7 +31,7 @@ FLOORS = [
     ["methods.fine_tuned", "methods.fine_tuned_shared", "methods.meta_kd", "methods.metadistil"],
     ["methods.cross_domain", "methods.hrkd"],
     ["methods"],
-    ["engine", "evaluation", "onnx_graph", "onnx_model", "passes"],
+    ["engine", "evaluation", "fingerprints", "onnx_graph", "onnx_model", "passes"],
     ["runs", "results", "torch_model"],
     ["inference"],
     ["answers", "checks", "teachers"],

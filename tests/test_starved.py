@@ -212,6 +212,8 @@ def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(
     pipeline.weigh(alone.begin())
     pipeline.teach(alone)
     assert planning.Disk.of(alone, 0.0) == planning.Disk(2 * student, 6 * student + said)
+    sharing = (Run.assemble(tmp_path / "a", Settings.build({**settings, "rival": own}), data) for own in (False, True))
+    assert [planning.Disk.of(run, 0.0).models for run in sharing] == [3 * student, 6 * student]  # one more each
 
 
 def test_space_that_is_not_there_cannot_be_reserved(small_disk: Path) -> None:

@@ -16,10 +16,10 @@ from metakd.domains import MultiDomainDataset
 from metakd.encoders import load_config, load_encoder, load_tokenizer, map_layers
 from metakd.evaluation import LATENCY_TEXTS, LATENCY_WARMUP
 from metakd.export import folder_bytes, quantize, ship, time_of
+from metakd.fingerprints import MODEL_FILES
 from metakd.hardware import usable_cores
 from metakd.onnx_model import MODEL_FILE, OnnxModel
 from metakd.progress import console
-from metakd.runs import MODEL_FILES
 from metakd.students import cut_student, layers_to_cut
 from metakd.torch_model import TorchModel
 from metakd.vocabulary import ROWS, compact_bytes

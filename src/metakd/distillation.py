@@ -28,13 +28,14 @@ from metakd.encoders import (
 )
 from metakd.errors import InputError
 from metakd.examples import Example
+from metakd.fingerprints import MODEL_FILES
 from metakd.hardware import device
 from metakd.locks import alone
 from metakd.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.methods import METHODS
 from metakd.methods.base import Method, Setup, Stage, has_teacher
 from metakd.progress import console
-from metakd.runs import EXTRAS_FILE, MODEL_FILES, Run
+from metakd.runs import EXTRAS_FILE, Run
 from metakd.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 from metakd.teachers import load_teacher
 from metakd.tracking import LOGS_FOLDER

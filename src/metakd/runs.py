@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from metakd import processes
-from metakd.artifacts import RUN_FILE, digest_files, fingerprint, free_disk, is_done, read_run, write_json
+from metakd.artifacts import RUN_FILE, fingerprint, free_disk, is_done, read_run, write_json
 from metakd.batching import Encoded, encode, updates_a_pass
 from metakd.checkpoints import licence, resolve
 from metakd.config import Settings
@@ -22,10 +22,11 @@ from metakd.domains import MultiDomainDataset, folder_name, hold_out, load_datas
 from metakd.encoders import blank_encoder, load_tokenizer, same_tokenizer
 from metakd.errors import InputError, noting
 from metakd.examples import Example
+from metakd.fingerprints import Fingerprints
 from metakd.hardware import Precision, native_precision
 from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
 from metakd.methods import METHODS, RIVAL
-from metakd.methods.base import Setup, Stage, check_needs, check_shareable, has_teacher, lengthened
+from metakd.methods.base import Setup, Stage, check_needs, check_shareable, lengthened
 from metakd.students import check_models, layers_to_cut
 from metakd.tracking import check_tracker
 from metakd.windows import further_texts
@@ -33,15 +34,6 @@ from metakd.windows import further_texts
 WEIGHTS_FILE, EXTRAS_FILE = "weights.jsonl", "extras.safetensors"  # the latter: projections and h of a shared start
 PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE = "predictions.jsonl", "corpus.json", "report.html"
 SCORE_FILES = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE)
-MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*")
-OPTIMISATION = ("seed", "batch_size", "warmup", "weight_decay", "dropout", "attention_dropout")
-WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
-TEACH_SETTINGS = ("domain_loss", "gamma1", "heads", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
-DISTILL_SETTINGS = (
-    *("base", "student", "student_init", "max_length", "terms", "stages", "shared_epochs", "shared_learning_rate"),
-    *("match_epochs", "match_learning_rate", "predict_epochs", "predict_learning_rate"),
-    *("windows", "crops", "gamma2", "temperature", "expertise", "attention", "layer_map", *OPTIMISATION),
-)
 
 
 @dataclass(frozen=True)
@@ -150,7 +142,7 @@ class Run:
         return {
             "data": self.data.place,
             "data_fingerprint": self.data.fingerprint,
-            "models": {"base": self._base_digest, "student": self._student_digest},
+            "models": {"base": self._own.base, "student": self._own.student},
             "licences": self._licences(),
             "labels": self.data.labels,
             "domains": self.data.domains,
@@ -221,37 +213,21 @@ class Run:
     # --- What each step depends on
 
     @cached_property
+    def _own(self) -> Fingerprints:
+        return Fingerprints(self.settings, self.data, self.precision)
+
+    @property
     def weigh_fingerprint(self) -> str:
-        sources = [self.data.fingerprint, self.data.labels, self._base_digest, self.precision]
-        return fingerprint("weigh", sources, self._values(WEIGH_SETTINGS))
+        return self._own.weigh
 
     @cached_property
     def teach_fingerprint(self) -> str:
-        if self.schools:
-            marks = [run.teach_fingerprint for run in self.schools]
-            return marks[0] if len(marks) == 1 else fingerprint("several", marks)
-        return fingerprint("teach", self.weigh_fingerprint, self._values(TEACH_SETTINGS))
+        marks = [run.teach_fingerprint for run in self.schools] or [self._own.teach]
+        return marks[0] if len(marks) == 1 else fingerprint("several", marks)
 
     def distill_fingerprint(self, method: str, domain: str | None) -> str:
         """Of the student of `domain`, or of the shared start of all (None)."""
-        needs = METHODS[method].needs
-        sources = [self.data.fingerprint, self.data.labels, self._base_digest, self._student_digest, self.precision]
-        sources += [self.weigh_fingerprint] if "instance_weights" in needs else []
-        sources += [self.teach_fingerprint if has_teacher(METHODS[method]) else str(self.settings.rival_learning_rate)]
-        return fingerprint("distill", method, domain, sources, self._values(DISTILL_SETTINGS))
-
-    @cached_property
-    def _base_digest(self) -> dict[str, str]:
-        return digest_files(resolve(self.settings.base), MODEL_FILES)
-
-    @cached_property
-    def _student_digest(self) -> dict[str, str]:
-        name = self.settings.student
-        return {} if layers_to_cut(name) else digest_files(resolve(name), MODEL_FILES)
-
-    def _values(self, names: Sequence[str]) -> dict[str, Any]:
-        values = self.settings.model_dump(mode="json")
-        return {name: values[name] for name in names}
+        return self._own.distill(method, domain, self.teach_fingerprint)
 
     # --- Texts, and texts as numbers
 
