@@ -1,6 +1,6 @@
 """What students keep of their teacher's accuracy on Amazon's reviews, cross-validated.
 
-    python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2]
+    python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2 3 4]
 
 DIR holds the Multi-Domain Sentiment Dataset (train and dev), whose rows are cut into five folds, by domain and label
 and with each text in one of them. Fold k is scored once, by the models of seed k, which learn from the four others by
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2], choices=range(FOLDS))
+    parser.add_argument("--folds", type=int, nargs="+", default=[*range(FOLDS)], choices=range(FOLDS))
     asked = parser.parse_args()
     settings = Settings()
     variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]

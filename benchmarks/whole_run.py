@@ -4,7 +4,7 @@
     python benchmarks/amazon.py --data DIR --config benchmarks/authors.yaml --seeds 0 --work runs/authors
     python benchmarks/whole_run.py --data DIR
 
-The run is that of amazon-authors.json: teacher, four students, four rivals, weighing, scoring, as it took (the rivals of
+The run is that of amazon-authors.json: teacher, four students, four rivals, weighing, scoring, as it took (rivals of
 the committed one, of 49db322, are by `fine_tuned`; those of today make as many passes). TextBrewer has no such run. Its
 time is what its own loops take for the same passes over the same reviews (BasicTrainer for the teacher and the rivals,
 GeneralDistiller for both stages of the students), each loop measured for `--epochs` passes over `--examples` reviews on
