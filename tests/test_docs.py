@@ -167,7 +167,7 @@ def test_the_table_of_deployment_is_that_of_the_committed_results() -> None:
 def test_the_figures_of_the_evidence_are_those_of_the_committed_rows() -> None:
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     folder = ROOT / "benchmarks" / "results" / "evidence"
-    for report in ("main", "main-windows", "main-windows-dev", "main-windows-0", "stsb"):
+    for report in ("main", "main-windows", "main-windows-dev", "main-windows-0", "ablation-windows", "stsb"):
         assert markdown(json.loads((folder / f"{report}.json").read_text(encoding="utf-8"))) in page
     for row in map(json.loads, (folder / "looks.jsonl").read_text(encoding="utf-8").splitlines()):
         rights = [marks.count("1") / len(marks) for marks in row["right"]["dev"].values()]
