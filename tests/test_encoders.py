@@ -200,3 +200,12 @@ def test_tokenizers_are_compared_by_what_they_do(checkpoint: Callable[..., Path]
     ours = encoders.load_tokenizer(checkpoint("bert"), 16)
     assert encoders.same_tokenizer(ours, encoders.load_tokenizer(checkpoint("electra"), 30))
     assert not encoders.same_tokenizer(ours, encoders.load_tokenizer(checkpoint(words=[*WORDS, "new"]), 16))
+
+
+def test_a_folder_whose_vocabulary_is_gone_is_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """For BERT's, transformers makes a tokenizer of special tokens alone, to which every word is unknown."""
+    folder = shutil.copytree(checkpoint(), tmp_path / "torn")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}', encoding="utf-8")
+    with pytest.raises(InputError, match="its tokenizer knows no words; its files"):
+        encoders.load_tokenizer(folder)

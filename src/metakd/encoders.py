@@ -179,6 +179,8 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
         raise InputError(f"{folder}: its tokenizer has no fast form (tokenizer.json), which batching needs")
     if tokenizer.pad_token_id is None:
         raise InputError(f"{folder}: its tokenizer has no padding token; choose an encoder such as BERT")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
+        raise InputError(f"{folder}: its tokenizer knows no words; its files (tokenizer.json or vocab.txt) are missing")
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     if max_length is not None:
