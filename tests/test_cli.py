@@ -46,6 +46,21 @@ def test_predict_writes_id_label_and_probability_in_order(metakd: Command, finis
     assert all(row["label"] in ("negative", "positive") and 0.5 <= row["probability"] <= 1 for row in found)
 
 
+def test_predict_refuses_a_student_that_is_not_what_was_trained(
+    metakd: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    """Weights of another student load, and would label every text by another domain's rules, in silence."""
+    student, source = tmp_path / "books", write_rows(tmp_path / "in.jsonl", [{"text": "a lovely page"}])
+    shutil.copytree(finished_run / "students" / "books", student)
+    shutil.copy(finished_run / "students" / "kitchen" / "model.safetensors", student)
+    command = ("predict", student, "--input", source, "--output", tmp_path / "out.jsonl")
+    code, _, err = metakd(*command)
+    assert code == 2
+    assert "not what manifest.json says: model.safetensors" in " ".join(err.split())
+    (student / "manifest.json").unlink()
+    assert metakd(*command)[0] == 0
+
+
 def test_predict_reads_no_other_columns_and_lets_ids_repeat(
     metakd: Command, finished_run: Path, tmp_path: Path
 ) -> None:
@@ -123,13 +138,18 @@ def test_steps_one_by_one_give_what_run_gives(
     assert whole.read_bytes() == alone.read_bytes()
 
 
-def test_a_run_goes_on_only_when_told_to(metakd: Command, finished_run: Path, toy_data: Path) -> None:
+def test_a_run_goes_on_only_when_told_to(
+    metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     code, _, err = metakd("run", "--data", toy_data, "--output", finished_run)
     assert code == 2
     assert "--resume" in err
     code, out, _ = metakd("run", "--resume", "--output", finished_run)
     assert code == 0
     assert "students" in out
+    copied = shutil.copytree(finished_run, tmp_path / "copy")
+    assert metakd("run", "--resume", "--output", copied, "--bootstrap", "300")[0] == 0
+    assert "goes on with other settings than it was begun with: bootstrap = 300, was" in caplog.text
     for name, value in (("seed", "5"), ("gamma2", "9"), ("method", "fine_tuned")):
         code, _, err = metakd("run", "--resume", "--output", finished_run, f"--{name}", value)
         assert code == 2
@@ -146,6 +166,19 @@ def test_dry_run_prints_plan_sizes_and_time_and_writes_nothing(
     for word in ("books", "weigh", "teach", "distill (meta_kd)", "minutes", "parameters", "disk"):
         assert word in out
     assert not folder.exists()
+
+
+def test_a_plan_is_of_what_the_command_would_do(
+    metakd: Command, checkpoint: Callable[..., Path], finished_run: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    """A folder that holds no more than a stopped command's lock is free; --overwrite counts on no step that is done."""
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    (folder / "run.lock").touch()
+    plan = ("run", "--dry-run", "--data", toy_data, "--base", checkpoint())
+    assert metakd(*plan, "--output", folder, *FAST)[0] == 0
+    code, _, err = metakd(*plan, "--output", finished_run, "--overwrite", *FAST, "--seed", "5")
+    assert code == 0, err
 
 
 def test_settings_from_a_file_give_way_to_flags(

@@ -76,7 +76,7 @@ def run(
     if dry_run:
         from metakd.planning import print_plan
 
-        processes.by_main(lambda: print_plan(assembled))
+        processes.by_main(lambda: print_plan(assembled, anew=overwrite))
     else:
         _run_all(assembled, overwrite)
 
@@ -98,9 +98,11 @@ def _run_all(assembled: Run, overwrite: bool) -> None:
     output = assembled.folder
     if overwrite:
         clear(assembled)
-    with only_one(output), going_on(f"metakd run --output {shlex.quote(str(output))} --resume"):
-        stdout.print(rich_table(run_all(assembled.begin())))
-        report = processes.by_main(lambda: str(cli_report.report_of(output)))
+    with only_one(output):
+        begun = assembled.begin()
+        with going_on(f"metakd run --output {shlex.quote(str(output))} --resume"):
+            stdout.print(rich_table(run_all(begun)))
+            report = processes.by_main(lambda: str(cli_report.report_of(output)))
         stdout.print(f"students: {output / 'students'}\nreport:   {report}", soft_wrap=True)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from metakd import processes
 from metakd.cli_options import DATA_HELP, load_library
 from metakd.config import Settings, read_settings_file
-from metakd.errors import InputError
-from metakd.progress import notice
+from metakd.errors import InputError, printable
+from metakd.progress import console, notice
 
 if TYPE_CHECKING:
     from metakd.runs import Run
@@ -37,7 +37,9 @@ def assemble_run(output: Path, data: str | None, config: Path | None, given: dic
     from metakd.inspection import inspect_dataset
     from metakd.overview import short_form
 
-    for message in [*assembled.data.notices, *short_form(inspect_dataset(assembled.data))]:
+    sizes, *findings = short_form(inspect_dataset(assembled.data))
+    console.print(printable(sizes), highlight=False, soft_wrap=True)
+    for message in [*assembled.data.notices, *findings]:
         notice(message)
     return assembled
 
@@ -49,9 +51,14 @@ def assemble_all(
     if resume and overwrite:
         raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
 
+    load_library()
+    from metakd.artifacts import RUN_FILE
+    from metakd.locks import is_foreign
+
     def assemble() -> Run:
-        taken = output.exists() and (not output.is_dir() or any(output.iterdir()))
-        if taken and not resume and not overwrite:
+        if is_foreign(output) and not resume:
+            raise InputError(f"{output} is there already, and no run is in it; choose another --output")
+        if (output / RUN_FILE).exists() and not resume and not overwrite:
             raise InputError(f"{output} is there already: --resume goes on with it, --overwrite makes it anew")
         assembled = assemble_run(output, data, config, given, anew=overwrite)
         from metakd.scoring import check_scorable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ def experiment(
     config: Config = None,
     seeds: Annotated[str, typer.Option(help="Seeds of teachers and students: '0,1,2'.")] = "0,1,2",
     cut: Annotated[str, typer.Option(help="Cut all rows anew: percent for train/dev/test, such as '60/0/40'.")] = "",
-    only: Annotated[str, typer.Option(help="Lines of the experiment, if not all: 'meta_kd,single_kd'.")] = "",
+    only: Annotated[str | None, typer.Option(help="Lines of the experiment, if not all: 'meta_kd,single_kd'.")] = None,
     split: Annotated[str | None, typer.Option(help="What is scored: 'dev' to choose by, 'test' to report.")] = None,
     reference: Annotated[str | None, typer.Option(help="Variant that the others are held against.")] = None,
     tuned: Annotated[Path | None, typer.Option(help="tune.json, whose best trial each line takes.")] = None,
@@ -35,8 +36,7 @@ def experiment(
 ) -> None:
     """Compare methods, parts or sizes over several seeds; goes on where it was stopped."""
     values = read_settings_file(config) if config else {}
-    if "seed" in given:
-        raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
+    _refuse_decided(name, given)
     settings = Settings.build(values | given)
     numbers = _numbers(seeds, ",", "--seeds", "0,1,2")
     shares = _shares(cut)
@@ -52,7 +52,7 @@ def experiment(
         notice(message)
     asked: dict[str, Any] = {
         "seeds": numbers,
-        "only": [line.strip() for line in only.split(",") if line.strip()],
+        "only": [] if only is None else [line.strip() for line in only.split(",")],
         "split": split,
         "reference": reference,
         "tuned": tuned,
@@ -64,10 +64,21 @@ def experiment(
     stdout.print(f"report: {output / f'{stem}.md'} and {stem}.json", soft_wrap=True)
 
 
+def _refuse_decided(name: str, given: Collection[str]) -> None:
+    """InputError for flags whose setting each line of the experiment has by itself."""
+    if "seed" in given:
+        raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
+    own = ["method", "track", *["student"] * (name == "size")]
+    if decided := [f"--{setting}" for setting in own if setting in given]:
+        raise InputError(f"{', '.join(decided)}: an experiment decides this itself; leave it out")
+
+
 def _shares(cut: str) -> list[int]:
     shares = _numbers(cut, "/", "--cut", "60/0/40") if cut else []
     if shares and (len(shares) != 3 or sum(shares) != 100):
         raise InputError(f"--cut {cut}: expected percent for train, dev and test that make 100, such as 60/0/40")
+    if shares and not shares[0]:
+        raise InputError(f"--cut {cut}: leaves nothing to learn from; give train a share, such as 60/0/40")
     return shares
 
 

@@ -171,7 +171,7 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
     if layers:
         console.print(
             f"teacher's layers: {sizes[fitting].sum() / 1e9:.2f} GB of disk for {fitting.sum()} of {len(examples)}"
-            f" examples (budget {budget / 1e9:.1f} GB); the teacher stays live for the rest",
+            f" examples (budget {budget / 1e9:.1f} GB)" + "; the teacher stays live for the rest" * (not fitting.all()),
             highlight=False,
         )
     if found is not None and found.covers([e.id for e in examples], layers, fitting):

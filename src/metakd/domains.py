@@ -89,7 +89,7 @@ class MultiDomainDataset:
         splits = cut_into_splits(rows, seed, dev, test)
         if faults := _faults_across(splits):
             raise InputError.collect(f"{self.name}, cut anew", faults)
-        return replace(self, splits=splits)
+        return replace(self, splits=splits, notices=[*self.notices, f"{self.name} was cut anew: {_sizes(splits)}"])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -145,8 +145,7 @@ def load_dataset(
     if "" in splits:
         faults += too_small_to_cut(_counts(splits[""]))
         splits = cut_into_splits(splits[""], seed)
-        sizes = ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
-        notices.append(f"{source.name} was cut into splits by domain and label with seed {seed}: {sizes}")
+        notices.append(f"{source.name} was cut into splits by domain and label with seed {seed}: {_sizes(splits)}")
     if drop_leaks:
         kept = without_leaks(splits)
         lost = {name: len(splits[name]) - len(rows) for name, rows in kept.items()}
@@ -186,6 +185,10 @@ def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test:
         if all(split_of[text] != "train" for text in texts):
             split_of |= dict.fromkeys(texts, "train")
     return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
+
+
+def _sizes(splits: Mapping[str, Sequence[Example]]) -> str:
+    return ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
 
 
 def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:

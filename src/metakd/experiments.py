@@ -126,6 +126,7 @@ def _variants(
     variants = EXPERIMENTS[name](settings)
     lines = list(dict.fromkeys(v.trial_of or v.name for v in variants))
     faults = [f"only = {line!r}: the experiment has {', '.join(lines)}" for line in only if line not in lines]
+    faults += [f"only = {line!r}: named twice" for line, count in Counter(only).items() if count > 1]
     chosen = [v for v in variants if not only or (v.trial_of or v.name) in only]
     untuned = [v.name for v in chosen if best is not None and v.name not in best]
     if untuned:

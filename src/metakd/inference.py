@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from metakd.artifacts import put
+from metakd.artifacts import MANIFEST, changed_files, put, read_manifest
 from metakd.checkpoints import resolve
 from metakd.errors import Faults, InputError, require
 from metakd.examples import Example, open_file, stream
@@ -48,8 +48,9 @@ class Classifier:
     def load(cls, folder: str | Path) -> Self:
         """Load what `metakd export` or `metakd distill` wrote, or any Hugging Face sequence classifier.
 
-        An exported folder needs no torch. Raises InputError.
+        An exported folder needs no torch. Raises InputError, also where a file is not what its manifest says.
         """
+        _refuse_changed(Path(folder))
         if (Path(folder) / "model.onnx").is_file():
             from metakd.onnx_model import OnnxModel
 
@@ -75,6 +76,12 @@ class Classifier:
         labels, found = self.labels, self.model.probabilities(examples)
         best = found.argmax(-1) if len(found) else []
         return [Prediction(labels[i], float(own[i])) for i, own in zip(best, found, strict=True)]
+
+
+def _refuse_changed(folder: Path) -> None:
+    if (manifest := read_manifest(folder)) and (changed := changed_files(folder, manifest)):
+        told = f"not what {MANIFEST} says: {', '.join(changed)}"
+        raise InputError(f"{folder}: {told}; copy or make it anew, or delete its {MANIFEST} to use it as it is")
 
 
 def label_file(

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from metakd import processes
+from metakd.artifacts import RUN_FILE
 from metakd.errors import InputError
 from metakd.progress import notice
 
@@ -26,6 +27,14 @@ def only_one(folder: Path) -> Iterator[None]:
     finally:
         for lock in held:
             lock.release()
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether what lies there is no run's, which may be gone on with or be overwritten."""
+    if not folder.is_dir():
+        return folder.exists()
+    there = {path.name for path in folder.iterdir()} - {LOCK_FILE}
+    return bool(there) and RUN_FILE not in there
 
 
 def refuse_beside_others(folder: Path) -> None:

@@ -20,7 +20,7 @@ from metakd.distillation import distill, distill_all
 from metakd.encoders import load_encoder, set_dropout
 from metakd.errors import InputError
 from metakd.hardware import device
-from metakd.locks import LOCK_FILE, only_one, refuse_while_held
+from metakd.locks import is_foreign, only_one, refuse_while_held
 from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
 from metakd.planning import check_disk
@@ -119,8 +119,7 @@ def clear(run: Run) -> None:
 
 def _clear(run: Run) -> None:
     folder = run.folder
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
-    if folder.is_file() or (there - {LOCK_FILE} and RUN_FILE not in there):
+    if is_foreign(folder):
         raise InputError(f"{folder}: no run here to be overwritten; choose another --output")
     shared = [run.shared_folder(method) for method in METHODS] + [folder / "shared_student"]
     fleets = [folder / name for name in ("students", *METHODS)]

@@ -12,6 +12,7 @@ from metakd.config import Settings
 from metakd.errors import InputError
 from metakd.locks import only_one
 from metakd.pipeline import run_all
+from metakd.progress import notice
 from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, Run
 from metakd.scoring import finished_steps
 
@@ -43,6 +44,8 @@ def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
     if faults:
         raise InputError.collect(f"{folder} cannot be repeated", faults)
     with only_one(output):
+        if read_manifest(output):
+            notice(f"{output} is finished already, so its models are compared as they are; delete it to repeat the run")
         run_all(run.begin())
     return compare(folder, output)
 

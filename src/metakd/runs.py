@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from metakd.hardware import Precision, native_precision
 from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
 from metakd.methods import METHODS, RIVAL
 from metakd.methods.base import Setup, Stage, check_needs, check_shareable, lengthened
+from metakd.progress import notice
 from metakd.students import check_models, layers_to_cut
 from metakd.tracking import check_tracker
 from metakd.windows import further_texts
@@ -132,7 +133,9 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             described, place = self.description(), self.folder / RUN_FILE
-            if not place.is_file() or read_run(self.folder) != described:  # jobs at once agree, and only read
+            before = read_run(self.folder) if place.is_file() else {}
+            if before != described:  # jobs at once agree, and only read
+                _tell_changes(before.get("settings", {}), described["settings"])
                 write_json(place, described)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
@@ -274,3 +277,9 @@ class Run:
         with (self.weights_folder / WEIGHTS_FILE).open(encoding="utf-8") as lines:
             weights = {row["id"]: row["weight"] for row in map(json.loads, lines)}
         return weights | {own.id: weights[name] for name, texts in self.further_texts.items() for own in texts}
+
+
+def _tell_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Of settings on which no finished step depends, so that nothing refuses them."""
+    if changed := [f"{name} = {now[name]}, was {old}" for name, old in before.items() if now.get(name, old) != old]:
+        notice(f"goes on with other settings than it was begun with: {'; '.join(changed)}")

@@ -102,7 +102,8 @@ def evaluate_file(
 ) -> dict[str, Any]:
     """Score the teacher and each domain's student of a finished run on a labelled file, and write the scores.
 
-    A domain that the run does not know is scored by the teacher alone, and left out of all averages.
+    A domain that the run does not know is scored by the teacher alone, and left out of all averages but where the file
+    has no other.
     """
     described = read_run(folder)
     examples = read_examples(data, columns=columns, encoding=encoding)
@@ -124,7 +125,9 @@ def _check_fits(data: Path, examples: Sequence[Example], described: Mapping[str,
         raise InputError.collect(str(data), faults)
     unseen = sorted({e.domain for e in examples} - set(described["domains"]))
     if unseen:
-        notice(f"domains without a student, scored by the teacher alone and left out of averages: {', '.join(unseen)}")
+        all_new = len(unseen) == len({e.domain for e in examples})
+        averages = "averaged, as the file has no other" if all_new else "left out of averages"
+        notice(f"domains without a student, scored by the teacher alone and {averages}: {', '.join(unseen)}")
 
 
 def _fleets(folder: Path, described: Mapping[str, Any], domains: Sequence[str]) -> dict[str, dict[str, Path]]:
