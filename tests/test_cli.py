@@ -154,6 +154,7 @@ def test_a_run_goes_on_only_when_told_to(
         code, _, err = metakd("run", "--resume", "--output", finished_run, f"--{name}", value)
         assert code == 2
         assert "made with other settings" in err
+        assert f"What was set otherwise: {name} = {value}" in " ".join(err.split())
         assert str(json.loads((finished_run / "run.json").read_text())["settings"][name]) != value
 
 

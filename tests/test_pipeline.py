@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -415,6 +416,12 @@ def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp
 def test_one_text_is_no_list_of_letters(finished_run: Path) -> None:
     with pytest.raises(InputError, match="list of texts"):
         metakd.Classifier.load(finished_run / "students" / "books").predict("I love it")
+
+
+@pytest.mark.parametrize("given", [[1], [None], [("one", 2)], [("one",)]])
+def test_what_is_no_text_is_refused(finished_run: Path, given: Any) -> None:
+    with pytest.raises(InputError, match="pairs of strings"):
+        metakd.Classifier.load(finished_run / "students" / "books").predict(given)
 
 
 def test_fast_flags_are_settings() -> None:

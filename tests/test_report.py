@@ -216,7 +216,7 @@ def test_a_folder_without_a_finished_run_is_refused(
 ) -> None:
     code, _, err = metakd(*command, tmp_path)
     assert code == 2
-    assert "metakd evaluate" in err
+    assert "no run here" in err
     assert "Traceback" not in err
 
 

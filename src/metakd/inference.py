@@ -69,6 +69,8 @@ class Classifier:
         """The likeliest label of each text (or pair of texts) and its probability, in order."""
         if isinstance(texts, str):
             raise InputError("predict takes a list of texts; for one text, predict([text])")
+        if not all(map(_is_text, texts)):
+            raise InputError("predict takes strings, or pairs of strings; some of these texts are neither")
         pairs = [(text, None) if isinstance(text, str) else text for text in texts]
         return self.predict_examples([Example("", first, second, label="", domain="") for first, second in pairs])
 
@@ -76,6 +78,12 @@ class Classifier:
         labels, found = self.labels, self.model.probabilities(examples)
         best = found.argmax(-1) if len(found) else []
         return [Prediction(labels[i], float(own[i])) for i, own in zip(best, found, strict=True)]
+
+
+def _is_text(given: object) -> bool:
+    if isinstance(given, tuple | list):
+        return len(given) == 2 and all(isinstance(part, str) for part in given)
+    return isinstance(given, str)
 
 
 def _refuse_changed(folder: Path) -> None:

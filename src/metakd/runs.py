@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -124,22 +124,32 @@ class Run:
         return self
 
     def _begin(self) -> str:
+        described, place = self.description(), self.folder / RUN_FILE
+        before = read_run(self.folder) if place.is_file() else {}
+        then, now = before.get("settings", {}), described["settings"]
+        changed = "; ".join(
+            f"{name} = {now[name]}, was {old}" for name, old in then.items() if now.get(name, old) != old
+        )
+        try:
+            self._refuse_steps_of_others()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if before != described:  # jobs at once agree, and only read
+                write_json(place, described)
+        except InputError as error:
+            raise InputError(f"{error}. What was set otherwise: {changed}" if changed else str(error)) from None
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
+        if changed:
+            notice(f"{self.folder} goes on with other settings than it was begun with: {changed}")
+        return self.weigh_fingerprint
+
+    def _refuse_steps_of_others(self) -> None:
         is_done(self.weights_folder, self.weigh_fingerprint)
         is_done(self.teacher_folder, self.teach_fingerprint)
         for method in self.methods:
             is_done(self.shared_folder(method), self.distill_fingerprint(method, None))
             for domain in self.data.domains:
                 is_done(self.student_folder(method, domain), self.distill_fingerprint(method, domain))
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            described, place = self.description(), self.folder / RUN_FILE
-            before = read_run(self.folder) if place.is_file() else {}
-            if before != described:  # jobs at once agree, and only read
-                _tell_changes(before.get("settings", {}), described["settings"])
-                write_json(place, described)
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
-        return self.weigh_fingerprint
 
     def description(self) -> dict[str, Any]:
         return {
@@ -277,9 +287,3 @@ class Run:
         with (self.weights_folder / WEIGHTS_FILE).open(encoding="utf-8") as lines:
             weights = {row["id"]: row["weight"] for row in map(json.loads, lines)}
         return weights | {own.id: weights[name] for name, texts in self.further_texts.items() for own in texts}
-
-
-def _tell_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Of settings on which no finished step depends, so that nothing refuses them."""
-    if changed := [f"{name} = {now[name]}, was {old}" for name, old in before.items() if now.get(name, old) != old]:
-        notice(f"goes on with other settings than it was begun with: {'; '.join(changed)}")

@@ -51,6 +51,7 @@ class Findings:
     @classmethod
     def read(cls, folder: Path, experiments: Path | None = None) -> Findings:
         """A run, and a folder of experiments if there is one. Raises InputError where either is not finished."""
+        run = read_run(folder)
         try:
             results, corpus = (
                 json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.json", CORPUS_FILE)
@@ -64,7 +65,6 @@ class Findings:
             ) from None
         except ValueError as error:
             raise InputError(f"{folder}: results are torn ({error}); `metakd evaluate {folder}` writes them") from None
-        run = read_run(folder)
         if read_whole(folder) is None:
             notice(f"{folder}: not as it was scored; `metakd evaluate {folder}` scores it anew")
         if faults := _missing(results, corpus, rows):
