@@ -44,7 +44,7 @@ LATEST = 0.02  # seconds after a moment
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")
 MARKS = {  # of the files that a phase begins with; the last phase first
     "score": r"^\.?(predictions|corpus|results|manifest)",
-    "rival": f"^{RIVAL}",
+    "rival": rf"(^|/)\.?{RIVAL}",
     "students": "^students",
     "shared start": "shared_student",
     "remember": "teacher_cache.partial",

@@ -6,28 +6,29 @@ DIR holds the Multi-Domain Sentiment Dataset (train and dev), whose rows are cut
 and with each text in one of them. Fold k is scored once, by the models of seed k, which learn from the four others by
 the default settings.
 
-Adds a line for each model and fold to benchmarks/results/evidence/retention.jsonl, and writes what all lines there come
-to into retention.json beside it: accuracies, shares kept, and differences paired by example, with 95 % intervals (over
-examples: with a fold for each seed the two cannot be told apart).
+Adds a line for each model and fold to benchmarks/results/evidence/retention.jsonl, and writes what they come to into
+retention.json beside it: accuracies, shares kept, and differences paired by example with two 95 % intervals: for other
+examples of these models, and, by the spread of the folds (t distribution), for other examples, data and seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.model_selection import StratifiedGroupKFold
 
 from metakd import Settings
 from metakd.artifacts import write_json
 from metakd.cells import Cell
-from metakd.comparison import difference, summary
+from metakd.comparison import LEVEL, difference, summary
 from metakd.domains import MultiDomainDataset, load_dataset
 from metakd.grids import size
 from metakd.rows import Rows
@@ -47,10 +48,10 @@ def fold(data: MultiDomainDataset, number: int) -> MultiDomainDataset:
     return replace(data, splits={"train": [rows[i] for i in learnt], "test": [rows[i] for i in scored]})
 
 
-def measured(rows: Rows) -> dict[str, Any]:
+def measured(found_rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What the lines of all folds that have every model come to."""
     right = defaultdict[str, dict[int, dict[str, str]]](dict)
-    for row in rows.found.values():
+    for row in found_rows:
         right[row["variant"]][row["seed"]] = row["right"]["test"]
     folds = sorted(set.intersection(*(set(own) for own in right.values())))
     domains = [*right["meta teacher"][folds[0]]]
@@ -61,19 +62,31 @@ def measured(rows: Rows) -> dict[str, Any]:
 
     teacher = summary(values("meta teacher"))
     found: dict[str, Any] = {"folds": folds, "examples": {d: v.size for d, v in values("meta teacher").items()}}
-    for name in sorted(right):
+    for name in ("meta teacher", *LINES):
         own = summary(values(name))
         found[name] = {k: own[k] for k in ("mean", "interval", "domains")}
         by_fold = [[marks.count("1") / len(marks) for marks in right[name][k].values()] for k in folds]
         found[name]["by_fold"] = [float(np.mean(shares)) for shares in by_fold]
         if name != "meta teacher":
             lost = difference(values(name), values("meta teacher"))
-            found[name] |= {"kept": own["mean"] / teacher["mean"], "minus_teacher": [lost.mean, lost.low, lost.high]}
+            by_fold = np.subtract(found[name]["by_fold"], found["meta teacher"]["by_fold"])
+            found[name] |= {
+                "kept": own["mean"] / teacher["mean"],
+                "minus_teacher": [lost.mean, lost.low, lost.high],
+                "minus_teacher_over_folds": [*map(float, over_folds(by_fold))],
+            }
     return found
 
 
+def over_folds(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of the mean of K values: (K,)."""
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    low, high = stats.t.interval(LEVEL, len(values) - 1, values.mean(), error)
+    return low, high
+
+
 def table(found: Mapping[str, Any]) -> str:
-    heads = ["", *(f"fold {k}" for k in found["folds"]), "all", "kept", "minus the teacher"]
+    heads = ["", *(f"fold {k}" for k in found["folds"]), "all", "kept", "minus the teacher", "over folds"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for name in ("meta teacher", *LINES):
         own = found[name]
@@ -81,6 +94,7 @@ def table(found: Mapping[str, Any]) -> str:
         if "kept" in own:
             lost, low, high = (100 * value for value in own["minus_teacher"])
             line += [f"{100 * own['kept']:.1f} %", f"{lost:+.1f}, {low:+.1f} to {high:+.1f}"]
+            line.append("{:+.1f} to {:+.1f}".format(*(100 * end for end in own["minus_teacher_over_folds"])))
         lines.append(line + [""] * (len(heads) - len(line)))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -94,13 +108,13 @@ def main() -> None:
     settings = Settings()
     variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]
     data, rows = load_dataset(asked.data), Rows(RESULTS / "retention.jsonl")
-    for number in asked.folds:
-        for variant in variants:
-            cell = Cell.of(variant, number, settings, fold(data, number), asked.work)
-            if not cell.keys <= set(rows.found):
-                for row in cell.rows(set(rows.found), cell.caches):
-                    rows.add(row)
-    found = measured(rows)
+    cells = {k: [Cell.of(v, k, settings, fold(data, k), asked.work) for v in variants] for k in range(FOLDS)}
+    for cell in (cell for number in asked.folds for cell in cells[number]):
+        if not cell.keys <= set(rows.found):
+            for row in cell.rows(set(rows.found), cell.caches):
+                rows.add(row)
+    keys = set[str]().union(*(cell.keys for own in cells.values() for cell in own))
+    found = measured(rows.found[key] for key in sorted(keys & set(rows.found)))
     write_json(RESULTS / "retention.json", found)
     print(table(found))
 

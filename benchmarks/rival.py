@@ -1,12 +1,13 @@
 """The learning rate of the rival, chosen on dev: `fine_tuned_shared` students of Amazon reviews at several rates.
 
-    python benchmarks/rival.py --data DIR [--rates 1e-4 2e-4 4e-4] [--work runs/rival]
+    python benchmarks/rival.py --data DIR [--rates 5e-5 1e-4 2e-4] [--work runs/rival]
 
 DIR as for benchmarks/amazon.py. A rate is that of the start for all domains; all other settings are the defaults.
-Writes benchmarks/results/rival.json.
+Adds to benchmarks/results/rival.json.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from metakd import Run, Settings
@@ -27,12 +28,14 @@ def dev_accuracy(folder: Path, data: Path, rate: float) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rates", nargs="+", default=["1e-4", "2e-4", "4e-4"])
+    parser.add_argument("--rates", nargs="+", default=["2.5e-5", "5e-5", "1e-4", "2e-4", "4e-4"])
     parser.add_argument("--work", type=Path, default=Path("runs/rival"))
     arguments = parser.parse_args()
-    found = {rate: dev_accuracy(arguments.work / rate, arguments.data, float(rate)) for rate in arguments.rates}
-    write_json(RESULT, {"dev_accuracy": found, "environment": environment()})
-    for rate, accuracies in found.items():
+    found = json.loads(RESULT.read_text(encoding="utf-8"))
+    for rate in arguments.rates:
+        accuracies = dev_accuracy(arguments.work / rate, arguments.data, float(rate))
+        found[rate] = {"dev_accuracy": accuracies, "environment": environment()}
+        write_json(RESULT, dict(sorted(found.items(), key=lambda item: float(item[0]))))
         print(rate, accuracies)
 
 

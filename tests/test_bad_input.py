@@ -220,7 +220,7 @@ SETTINGS = [
     (RUN.replace("--output o", "--output {run}") + " --resume", "was made with other settings, data or base"),
     (RUN.replace("--output o", "--output in") + " --overwrite --dry-run", "in is there already, and no run is in it"),
     ("run --output o", "--data is missing"),
-    ("run --output in --resume", "--data is missing, and in holds no run to go on with"),
+    ("run --output in --resume", "in is there already, and no run is in it"),
     ("distill --output {run} --domain garden", "books, kitchen"),
     (RUN.replace("run", "distill", 1) + " --domain garden", "--domain garden: the data has books, kitchen"),
     ("evaluate in", "no run here"),

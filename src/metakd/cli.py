@@ -6,6 +6,7 @@ import inspect
 import logging
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +77,8 @@ def run(
     if dry_run:
         from metakd.planning import print_plan
 
-        processes.by_main(lambda: print_plan(assembled, anew=overwrite))
+        planned = replace(assembled, folder=output / "anew") if overwrite else assembled  # where no step is done
+        processes.by_main(lambda: print_plan(planned))
     else:
         _run_all(assembled, overwrite)
 

@@ -22,8 +22,11 @@ def assemble_run(output: Path, data: str | None, config: Path | None, given: dic
     with (unless it is made anew), that before the defaults."""
     load_library()
     from metakd.artifacts import RUN_FILE, read_run
+    from metakd.locks import is_foreign
     from metakd.runs import Run
 
+    if is_foreign(output):
+        raise InputError(f"{output} is there already, and no run is in it; choose another --output")
     begun = read_run(output) if (output / RUN_FILE).is_file() and not anew else None
     if data is None and begun is not None and begun["data"] is None:
         raise InputError(
@@ -51,13 +54,9 @@ def assemble_all(
     if resume and overwrite:
         raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
 
-    load_library()
     from metakd.artifacts import RUN_FILE
-    from metakd.locks import is_foreign
 
     def assemble() -> Run:
-        if is_foreign(output) and not resume:
-            raise InputError(f"{output} is there already, and no run is in it; choose another --output")
         if (output / RUN_FILE).exists() and not resume and not overwrite:
             raise InputError(f"{output} is there already: --resume goes on with it, --overwrite makes it anew")
         assembled = assemble_run(output, data, config, given, anew=overwrite)

@@ -36,7 +36,7 @@ def experiment(
 ) -> None:
     """Compare methods, parts or sizes over several seeds; goes on where it was stopped."""
     values = read_settings_file(config) if config else {}
-    _refuse_decided(name, given)
+    _refuse_decided(name, given, values)
     settings = Settings.build(values | given)
     numbers = _numbers(seeds, ",", "--seeds", "0,1,2")
     shares = _shares(cut)
@@ -64,13 +64,15 @@ def experiment(
     stdout.print(f"report: {output / f'{stem}.md'} and {stem}.json", soft_wrap=True)
 
 
-def _refuse_decided(name: str, given: Collection[str]) -> None:
-    """InputError for flags whose setting each line of the experiment has by itself."""
+def _refuse_decided(name: str, given: Collection[str], in_file: Collection[str]) -> None:
+    """InputError for flags whose setting each line of the experiment has by itself, a notice for keys of a file."""
     if "seed" in given:
         raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
-    own = ["method", "track", *["student"] * (name == "size")]
-    if decided := [f"--{setting}" for setting in own if setting in given]:
-        raise InputError(f"{', '.join(decided)}: an experiment decides this itself; leave it out")
+    decided = ["method", "track", *["student"] * (name == "size")]
+    if flags := [f"--{setting}" for setting in decided if setting in given]:
+        raise InputError(f"{', '.join(flags)}: an experiment decides this itself; leave it out")
+    if keys := [setting for setting in ("seed", *decided) if setting in in_file]:
+        notice(f"--config: {', '.join(keys)} not used, as an experiment decides this itself")
 
 
 def _shares(cut: str) -> list[int]:

@@ -79,7 +79,7 @@ def compare(reference: str, rights: Mapping[str, Values]) -> dict[str, Any]:
     found = {name: difference(rights[reference], rights[name]) for name in others}
     raised = holm([found[name].p for name in others])
     against = {
-        name: _as_dict(found[name]) | {"p_holm": p, "established": p < 1 - LEVEL}
+        name: as_dict(found[name]) | {"p_holm": p, "established": p < 1 - LEVEL}
         for name, p in zip(others, raised, strict=True)
     }
     return {
@@ -94,7 +94,7 @@ def summary(values: Values) -> dict[str, Any]:
     """Accuracy of one model; its interval ends where accuracies do."""
     found = estimate(values)
     found = replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
-    return _as_dict(found) | {"domains": {domain: float(own.mean()) for domain, own in values.items()}}
+    return as_dict(found) | {"domains": {domain: float(own.mean()) for domain, own in values.items()}}
 
 
 def verdict(reference: str, against: Mapping[str, Mapping[str, Any]]) -> str:
@@ -115,7 +115,7 @@ def points(found: Mapping[str, Any]) -> str:
     return "{:+.1f}, {:+.1f} to {:+.1f}".format(*(100 * value for value in (found["mean"], *found["interval"])))
 
 
-def _as_dict(found: Estimate) -> dict[str, Any]:
+def as_dict(found: Estimate) -> dict[str, Any]:
     return {"mean": found.mean, "interval": [found.low, found.high], "deviation": found.deviation, "p": found.p}
 
 
@@ -140,7 +140,7 @@ def markdown(results: Mapping[str, Any]) -> str:
                 *(f"{100 * found['domains'][domain]:.1f}" for domain in domains),
                 f"{100 * found['mean']:.1f}",
                 f"{100 * low:.1f}-{100 * high:.1f}",
-                f"{100 * found['deviation']:.1f}" if found["deviation"] else "",
+                f"{100 * found['deviation']:.1f}" if len(results["seeds"]) > 1 else "",
                 *_difference(against.get(name)),
             ]
         )
@@ -151,7 +151,15 @@ def markdown(results: Mapping[str, Any]) -> str:
         told += f" Best trials: {'; '.join(found['trial'] for found in results['best'].values())}."
     if "tuned" in results:
         told += " Each line with the settings of its best trial."
+    lost = [_kept(name, results) for name in results.get("minus_teacher", {})]
+    told += f" Students minus their teachers: {'; '.join(lost)}." if lost else ""
     return table(lines) + "\n" + escaped(told) + "\n" + _checks(results["checks"])
+
+
+def _kept(name: str, results: Mapping[str, Any]) -> str:
+    """What a student has lost to the teacher that has taught it, in points and as a share."""
+    found, own = results["minus_teacher"][name], results["students"][name]["mean"]
+    return f"{name} {points(found)} ({100 * own / (own - found['mean']):.1f} percent kept)"
 
 
 def _checks(checks: Mapping[str, Mapping[str, float]]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from metakd.artifacts import RUN_FILE, write_json, write_text
 from metakd.cells import Cell
-from metakd.comparison import Values, compare, markdown, summary
+from metakd.comparison import Values, as_dict, compare, difference, markdown, summary
 from metakd.config import Settings
 from metakd.domains import LONGEST_NAME, MultiDomainDataset, folder_name
 from metakd.errors import InputError
@@ -203,6 +203,10 @@ def _results(
         students.setdefault(cell.variant.name, []).append(rows.found[cell.students])
         if cell.teachers:
             teachers.setdefault(cell.variant.teacher, {})[cell.seed] = rows.found[cell.teachers]
+    lessons = {cell.variant.name: cell.variant.teacher for cell in cells if cell.teachers}
+    lost = {
+        n: difference(_values(students[n], split), _values([*teachers[t].values()], split)) for n, t in lessons.items()
+    }
     first = students[reference][0]
     used = chain(*students.values(), *(own.values() for own in teachers.values()))
     return {
@@ -214,6 +218,7 @@ def _results(
         "seeds": [row["seed"] for row in students[reference]],
         "made_with": _made_with([*used]),
         "teachers": {variant: summary(_values([*own.values()], split)) for variant, own in teachers.items()},
+        "minus_teacher": {name: as_dict(found) for name, found in lost.items()},
         **(compared := compare(reference, {variant: _values(own, split) for variant, own in students.items()})),
         "checks": {variant: found for variant, own in students.items() if (found := _mean_checks(own))},
         **_best([cell.variant for cell in cells], compared["students"]),

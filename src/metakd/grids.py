@@ -33,7 +33,7 @@ class Variant:
 
 META_KD: dict[str, Any] = {"method": "meta_kd"}
 TRIALS: list[dict[str, Any]] = [
-    {"shared_epochs": passes, "shared_learning_rate": rate, "rival_learning_rate": rate / 2}
+    {"shared_epochs": passes, "shared_learning_rate": rate, "rival_learning_rate": rate / 4}
     for passes in (2, 5)
     for rate in (2e-4, 4e-4)
 ]

@@ -87,7 +87,9 @@ def _is_text(given: object) -> bool:
 
 
 def _refuse_changed(folder: Path) -> None:
-    if (manifest := read_manifest(folder)) and (changed := changed_files(folder, manifest)):
+    """InputError where a file that metakd wrote is another now; cards may be written on."""
+    manifest = read_manifest(folder) or {}
+    if "step" in manifest and (changed := [n for n in changed_files(folder, manifest) if not n.endswith(".md")]):
         told = f"not what {MANIFEST} says: {', '.join(changed)}"
         raise InputError(f"{folder}: {told}; copy or make it anew, or delete its {MANIFEST} to use it as it is")
 

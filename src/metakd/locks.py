@@ -33,7 +33,7 @@ def is_foreign(folder: Path) -> bool:
     """Whether what lies there is no run's, which may be gone on with or be overwritten."""
     if not folder.is_dir():
         return folder.exists()
-    there = {path.name for path in folder.iterdir()} - {LOCK_FILE}
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {LOCK_FILE}
     return bool(there) and RUN_FILE not in there
 
 

@@ -44,11 +44,11 @@ class Sizes:
         return cls(total, total - count_parameters(model.get_input_embeddings()))
 
 
-def print_plan(run: Run, *, anew: bool = False) -> None:
-    """Print the plan: steps with their minutes, sizes, disk; `anew` does not count on what the folder has."""
+def print_plan(run: Run) -> None:
+    """Print the plan: steps with their minutes, sizes, disk."""
     base, student_model = _untrained(run)
     teacher, student = Sizes.of(base), Sizes.of(student_model)
-    steps = Table(title=f"Plan of {run.folder}")
+    steps = Table(title="Plan")
     steps.add_column("step")
     steps.add_column("minutes, about", justify="right")
     needed = minutes(run)
@@ -56,7 +56,7 @@ def print_plan(run: Run, *, anew: bool = False) -> None:
         steps.add_row(name, f"{amount:.1f}")
     stdout.print(_data_table(run), steps)
     kept, share = _cache_size(run)
-    disk = Disk.of(run, kept, anew)
+    disk = Disk.of(run, kept)
     stdout.print(
         f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; disk "
         f"{disk.models / 1e9:.2f} GB, and up to {disk.passing / 1e9:.2f} GB while training; products in {run.precision}"
@@ -91,20 +91,20 @@ class Disk:
     passing: float
 
     @classmethod
-    def of(cls, run: Run, kept: float, anew: bool = False) -> Disk:
-        """With `kept` bytes of the teacher's layers, while students learn; `anew`, though steps may be done."""
+    def of(cls, run: Run, kept: float) -> Disk:
+        """With `kept` bytes of the teacher's layers, while students learn."""
         settings, data, num_layers = run.settings, run.data, layers_to_cut(run.settings.student)
         base = blank_encoder(resolve(settings.base), data.labels)
         source = resolve(settings.base if num_layers else settings.student)
         teacher, student = (
             4 * count_parameters(model) for model in (base, blank_encoder(source, data.labels, num_layers))
         )
-        untaught = anew or not is_done(run.teacher_folder, run.teach_fingerprint)
+        untaught = not is_done(run.teacher_folder, run.teach_fingerprint)
         lessons: list[tuple[str, str | None]] = [(m, d) for m in run.methods for d in data.domains]
         lessons += [(m, None) for m in run.methods if any(stage.shared for stage in run.stages[m])]
         places = [run.student_folder(m, d) if d else run.shared_folder(m) for m, d in lessons]
         marks = [run.distill_fingerprint(*lesson) for lesson in lessons]
-        missing = sum(anew or not is_done(place, mark) for place, mark in zip(places, marks, strict=True))
+        missing = sum(not is_done(place, mark) for place, mark in zip(places, marks, strict=True))
         teaching = untaught * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
         asked = len(run.with_further(data.train)) * bool(_taught(run))
         said = 4.0 * asked * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`

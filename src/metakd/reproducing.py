@@ -12,7 +12,6 @@ from metakd.config import Settings
 from metakd.errors import InputError
 from metakd.locks import only_one
 from metakd.pipeline import run_all
-from metakd.progress import notice
 from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE, Run
 from metakd.scoring import finished_steps
 
@@ -39,13 +38,13 @@ def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
         raise InputError(f"--output {output}: is the run itself; choose another folder to repeat it in")
     if data is None and described["data"] is None:
         raise InputError(f"{folder} was made of tables in memory: name the same rows by --data")
+    if read_manifest(output) is not None:
+        raise InputError(f"--output {output}: a whole run is there already; delete it, or choose another folder")
     run = Run.assemble(output, Settings.build(described["settings"]), described["data"] if data is None else data)
     faults = _other_sources(described, run.description())
     if faults:
         raise InputError.collect(f"{folder} cannot be repeated", faults)
     with only_one(output):
-        if read_manifest(output):
-            notice(f"{output} is finished already, so its models are compared as they are; delete it to repeat the run")
         run_all(run.begin())
     return compare(folder, output)
 
