@@ -25,6 +25,8 @@ def test_help_shows_every_step_and_every_setting(metakd: Command, monkeypatch: p
     assert code == 0
     for flag in ("--gamma2", "--no-rival", "--domain-loss", "--dry-run", "--resume", "--config"):
         assert flag in out
+    for default in ("(default: meta_kd)", "(default: embedding,hidden,attention,prediction,feature)", "(default: on)"):
+        assert default in out
 
 
 def test_methods_are_listed_with_what_they_do(metakd: Command) -> None:

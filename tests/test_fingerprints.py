@@ -46,7 +46,9 @@ TAUGHT, UNTAUGHT = {"meta_kd", "cross_domain", "hrkd", "metadistil"}, {"fine_tun
         ({"bootstrap": 100, "keep_cache": True, "track": "none"}, set()),
     ],
 )
-def test_a_setting_moves_what_reads_it_alone(marks: Marks, change: dict[str, Any], moved: set[str]) -> None:
+def test_what_a_step_has_no_use_for_leaves_its_fingerprint(
+    marks: Marks, change: dict[str, Any], moved: set[str]
+) -> None:
     before, after = marks(), marks(**change)
     assert {name for name in before if before[name] != after[name]} == moved
 

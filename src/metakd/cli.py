@@ -112,7 +112,7 @@ def _run_all(assembled: Run, overwrite: bool) -> None:
 def reproduce(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to repeat it. [default: DIR-reproduced]")
+        Path | None, typer.Option("--output", "-o", help="Where to repeat it. By default DIR-reproduced.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="The run's data, if it has moved.")] = None,
 ) -> None:

@@ -32,7 +32,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         switch = field.annotation is bool
         option = typer.Option(
             f"{flag}/--no-{name.replace('_', '-')}" if switch else flag,
-            help=f"{field.description} [default: {_shown(field.default)}]",
+            help=f"{field.description}{_default(field.default)}",
             rich_help_panel="Settings",
         )
         kind = Annotated[bool | None, option] if switch else Annotated[str | None, option]
@@ -48,8 +48,13 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def _shown(value: Any) -> str:
-    return ",".join(value) if isinstance(value, tuple | dict) else str(value)
+def _default(value: Any) -> str:
+    """In round brackets: Rich takes square ones for its markup, and shows nothing of them."""
+    if value is None or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return f" (default: {'on' if value else 'off'})"
+    return f" (default: {','.join(value) if isinstance(value, tuple) else value})"
 
 
 def reading(columns: str, encoding: str) -> dict[str, Any]:
