@@ -194,6 +194,11 @@ class Settings(BaseModel):
             raise ValueError("; ".join(faults))
         return self
 
+    @property
+    def own_epochs(self) -> int:
+        """Passes over its own domain's text that a student makes, after the shared start."""
+        return self.predict_epochs + (self.match_epochs if self.stages == "two" else 0)
+
     def reading(self) -> dict[str, Any]:
         """What `domains.load_dataset` needs to know besides the data and the seed."""
         return {name: getattr(self, name) for name in ("columns", "encoding", "data_config", "drop_leaks")}

@@ -48,7 +48,7 @@ def plain(settings: Settings) -> dict[str, Any]:
 def main(settings: Settings) -> list[Variant]:
     """Meta-KD, metakd's own, two neighbours, baselines of the paper, and rivals on labels alone."""
     tinybert = plain(settings)
-    own = settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
+    own = settings.own_epochs
     together = {"shared_epochs": settings.shared_epochs + own, "match_epochs": 0, "predict_epochs": 0}
     one_stage = {"terms": ("prediction",), "stages": "joint", "predict_epochs": own}
     return [

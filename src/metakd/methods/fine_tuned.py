@@ -23,18 +23,17 @@ class FineTuned:
 
     needs: ClassVar[frozenset[Need]] = frozenset()
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, stages: list[Stage]) -> None:
+        self._stages = stages
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
         settings = setup.settings
-        epochs = math.ceil(settings.shared_epochs * setup.updates_of_all / setup.updates) + settings.predict_epochs
-        epochs += settings.match_epochs if settings.stages == "two" else 0
-        return cls(Stage("fine_tune", epochs, settings.rival_learning_rate, terms=("class",)))
+        epochs = math.ceil(settings.shared_epochs * setup.updates_of_all / setup.updates) + settings.own_epochs
+        return cls([Stage("fine_tune", epochs, settings.rival_learning_rate, terms=("class",))])
 
     def stages(self) -> list[Stage]:
-        return [self._stage]
+        return self._stages
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         return {}

@@ -63,9 +63,8 @@ class MetaDistil:
         if settings.shared_epochs:
             shared = settings.shared_epochs, settings.shared_learning_rate
             stages.append(Stage("share", *shared, terms, shared=True))
-        own = settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
-        if own:
-            stages.append(Stage("predict", own, settings.predict_learning_rate, terms))
+        if settings.own_epochs:
+            stages.append(Stage("predict", settings.own_epochs, settings.predict_learning_rate, terms))
         return stages
 
     def trainable_modules(self) -> dict[str, nn.Module]:
