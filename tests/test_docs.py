@@ -164,28 +164,78 @@ def test_the_table_of_deployment_is_that_of_the_committed_results() -> None:
     assert f"{100 * results['predict']['share']:.0f} percent of the {max(rates):.0f}" in " ".join(page.split())
 
 
-def test_the_figures_of_the_evidence_are_those_of_the_committed_rows() -> None:
+EVIDENCE = ROOT / "benchmarks" / "results" / "evidence"
+
+
+def evidence(name: str) -> Any:
+    return json.loads((EVIDENCE / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def evidence_lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (EVIDENCE / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_tables_of_the_evidence_are_those_of_the_committed_reports() -> None:
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
-    folder = ROOT / "benchmarks" / "results" / "evidence"
-    for report in ("main", "main-windows", "main-windows-dev", "main-windows-0", "ablation-windows", "stsb"):
-        assert markdown(json.loads((folder / f"{report}.json").read_text(encoding="utf-8"))) in page
-    for row in map(json.loads, (folder / "looks.jsonl").read_text(encoding="utf-8").splitlines()):
-        rights = [marks.count("1") / len(marks) for marks in row["right"]["dev"].values()]
-        assert f"| {100 * sum(rights) / len(rights):.1f} |" in page
-    for look in map(json.loads, (folder / "shared-looks.jsonl").read_text(encoding="utf-8").splitlines()):
-        assert f"| {look['dev']:.1f} | {look['agreement']:.1f} | {look['kl']:.3f} |" in page
-    right = json.loads((folder / "windows.jsonl").read_text(encoding="utf-8"))["right"]
-    dev, test = (mean(own.count("1") / len(own) for own in right[split].values()) for split in ("dev", "test"))
-    assert f"has {100 * dev:.1f} on dev and {100 * test:.1f} on test" in page
-    kept = json.loads((folder / "retention.json").read_text(encoding="utf-8"))
-    assert runpy.run_path(str(ROOT / "benchmarks" / "retention.py"))["table"](kept) in page
-    budget = {
-        (row["name"], row["form"]): row["accuracy"]
-        for row in json.loads((folder.parent / "budget.json").read_text(encoding="utf-8"))["rows"]
-    }
+    for report in sorted(path.stem for path in EVIDENCE.glob("*.json") if path.stem not in ("retention", "factors")):
+        assert markdown(evidence(report) | {"checks": {}}).rstrip("\n") in page, report
+    assert markdown(evidence("main-windows")) in page  # with what weights and domain loss came to
+    assert runpy.run_path(str(ROOT / "benchmarks" / "retention.py"))["table"](evidence("retention")) in page
+    assert runpy.run_path(str(ROOT / "benchmarks" / "factors.py"))["shown"](evidence("factors")) in page
+
+
+def test_the_figures_of_single_looks_are_those_of_the_committed_rows() -> None:
+    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    last = next(row for row in evidence_lines("rows") if row["variant"] == "meta_kd")
+    found = [row["right"]["dev"] for row in (*evidence_lines("looks"), last)]
+    assert re.findall(r"^\| \d+ pass[^|]*\|[^|]*\| ([\d.]+) \|$", page, re.M) == [f"{_mean(own):.1f}" for own in found]
+    looks = [(f"{r['dev']:.1f}", f"{r['agreement']:.1f}", f"{r['kl']:.3f}") for r in evidence_lines("shared-looks")]
+    shown = re.findall(r"^\| [^|]*pass[^|]*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.M)
+    assert sorted(shown) == sorted(looks)
+    (windows,) = evidence_lines("windows")
+    assert (
+        "has {dev:.1f} on dev and {test:.1f} on test".format(**{s: _mean(o) for s, o in windows["right"].items()})
+        in page
+    )
+    rows = json.loads((EVIDENCE.parent / "budget.json").read_text(encoding="utf-8"))["rows"]
+    budget = {(row["name"], row["form"]): row["accuracy"] for row in rows}
     teacher, *ours = (budget[name, "transformers"] for name in ("teacher", "layers=3", "layers=2"))
     three, two = (100 * own / teacher for own in ours)
     assert f"| {three:.1f} | {two:.1f} |" in page
+
+
+def test_what_students_keep_is_said_as_it_was_found() -> None:
+    page, readme = (
+        " ".join((ROOT / name).read_text(encoding="utf-8").split()) for name in ("docs/evidence.md", "README.md")
+    )
+    found = evidence("retention")
+    for layers, words in (
+        ("3 layers", "of three layers keep {:.1f} percent of their teachers' accuracy"),
+        ("2 layers", "of two {:.1f}"),
+    ):
+        lost, low, high = (100 * value for value in found[layers]["minus_teacher"])
+        ends = [100 * end for end in found[layers]["minus_teacher_over_folds"]]
+        assert words.format(100 * found[layers]["kept"]) + f" ({lost:+.1f}" in readme
+        assert "{:+.1f} to {:+.1f})".format(*ends) in readme
+        assert f"{100 * found[layers]['kept']:.1f} percent" in page
+        for one, two in ((low, high), ends):
+            assert f"between {one:+.1f} and {two:+.1f}" in page
+        shares = [
+            100 * own / theirs
+            for own, theirs in zip(found[layers]["by_fold"], found["meta teacher"]["by_fold"], strict=True)
+        ]
+        assert f"{min(shares):.1f} to {max(shares):.1f}" in page
+    report = evidence("main-windows")
+    lost = report["minus_teacher"]["meta_kd"]
+    own = report["students"]["meta_kd"]["mean"]
+    told = "keep {:.1f} ({:+.1f} points, {:+.1f} to {:+.1f})"
+    values = (own / (own - lost["mean"]), lost["mean"], *lost["interval"])
+    assert told.format(*(100 * value for value in values)) in readme
+
+
+def _mean(right: dict[str, str]) -> float:
+    """Percent right, the plain mean over domains."""
+    return 100 * mean(own.count("1") / len(own) for own in right.values())
 
 
 DEMO = ROOT / "src" / "metakd" / "demo_data"
