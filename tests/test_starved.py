@@ -209,8 +209,11 @@ def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(
     assert one.passing == two.passing == 6 * teacher
     said = 4 * (2 + 16) * len(alone.data.train)
     assert planning.Disk.of(alone, 1e9).passing == 6 * student + 1e9 + said
+    assert min(planning.minutes(alone).values()) > 0
     pipeline.weigh(alone.begin())
     pipeline.teach(alone)
+    ahead = planning.minutes(alone)
+    assert [name for name, own in ahead.items() if own] == ["ask the teacher", "distill (meta_kd)"]
     assert planning.Disk.of(alone, 0.0) == planning.Disk(2 * student, 6 * student + said)
     sharing = (Run.assemble(tmp_path / "a", Settings.build({**settings, "rival": own}), data) for own in (False, True))
     assert [planning.Disk.of(run, 0.0).models for run in sharing] == [3 * student, 6 * student]  # one more each

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +67,7 @@ def print_plan(run: Run) -> None:
 
 
 def minutes(run: Run) -> dict[str, float]:
-    """Of each step, about: scaled from one real training step of the base on real text."""
+    """Of each step that is not done, about: scaled from one real training step of the base on real text."""
     base, student = _untrained(run)
     teacher = Sizes.of(base)
     second = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
@@ -106,7 +107,7 @@ class Disk:
         marks = [run.distill_fingerprint(*lesson) for lesson in lessons]
         missing = sum(not is_done(place, mark) for place, mark in zip(places, marks, strict=True))
         teaching = untaught * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
-        asked = len(run.with_further(data.train)) * bool(_taught(run))
+        asked = len(run.with_further(data.train)) * bool(_taught(run, run.methods))
         said = 4.0 * asked * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
         learning = CHECKPOINT_COPIES * student + kept + said
         return cls(untaught * teacher + missing * student, max(teaching, bool(missing) * learning))
@@ -127,13 +128,17 @@ def _cache_size(run: Run) -> tuple[float, float]:
     """Bytes that are kept of the teacher's layers, and their share in what all of them would take."""
     width = load_config(resolve(run.settings.base)).hidden_size
     lengths = run.features(run.with_further(run.data.train), run.tokenizer).lengths
-    sizes = layer_bytes(lengths, width, layers_to_keep(_taught(run)), run.precision)
+    sizes = layer_bytes(lengths, width, layers_to_keep(_taught(run, run.methods)), run.precision)
     kept = float(sizes[fits(sizes, run.cache_budget)].sum())
     return kept, kept / max(1.0, float(sizes.sum()))
 
 
-def _taught(run: Run) -> list[Stage]:
-    return [stage for m in run.methods if "teacher" in METHODS[m].needs for stage in run.stages[m]]
+def _taught(run: Run, methods: Sequence[str]) -> list[Stage]:
+    return [stage for m in methods if "teacher" in METHODS[m].needs for stage in run.stages[m]]
+
+
+def _has_student(run: Run, method: str, domain: str) -> bool:
+    return is_done(run.student_folder(method, domain), run.distill_fingerprint(method, domain))
 
 
 def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, float]:
@@ -144,8 +149,10 @@ def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, f
         "weigh": rows * teacher.computing * (run.settings.weights != "none"),
         "teach": run.settings.teacher_epochs * rows * BACKWARD * teacher.computing,
     }
-    taught = _taught(run)
-    if taught:
+    work["weigh"] *= not is_done(run.weights_folder, run.weigh_fingerprint)
+    work["teach"] *= not is_done(run.teacher_folder, run.teach_fingerprint)
+    missing = [m for m in run.methods if not all(_has_student(run, m, d) for d in run.data.domains)]
+    if taught := _taught(run, missing):
         live = (1 - share) * sum(stage.epochs for stage in taught if stage.layers)
         work["ask the teacher"] = (1 + live) * rows_taught * teacher.computing
     for method in run.methods:
@@ -154,7 +161,7 @@ def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, f
         passes = len(run.data.domains) if "foreign_text" in METHODS[method].needs else 1
         epochs = sum(stage.epochs * (1 if stage.shared else passes) for stage in run.stages[method])
         read = rows_taught if "teacher" in METHODS[method].needs else rows
-        work[f"distill ({method})"] = epochs * read * each
+        work[f"distill ({method})"] = epochs * read * each * (method in missing)
     return work
 
 
