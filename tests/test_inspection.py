@@ -202,5 +202,5 @@ def test_a_run_says_in_short_what_it_learns_from(
     base = ("--base", checkpoint(), "--student", "layers=2", "--max-length", "16")
     code, _, err = metakd("weigh", "--data", tmp_path / "data", *base, "--output", tmp_path / "o")
     assert code == 0, err
-    assert "rows: train 8, dev 8" in caplog.text
+    assert "rows: train 8, dev 8" in " ".join(err.split())
     assert "8 rows of dev stand word for word in train" in caplog.text
