@@ -7,6 +7,7 @@ author = "The metakd developers"
 copyright = "The metakd developers, Apache-2.0"
 release = metadata.version("metakd")
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
+myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"metakd {release}"
 exclude_patterns = ["_build"]
