@@ -132,11 +132,12 @@ class Run:
         )
         try:
             self._refuse_steps_of_others()
+        except InputError as error:
+            raise InputError(f"{error}. What was set otherwise: {changed}" if changed else str(error)) from None
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if before != described:  # jobs at once agree, and only read
                 write_json(place, described)
-        except InputError as error:
-            raise InputError(f"{error}. What was set otherwise: {changed}" if changed else str(error)) from None
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
         if changed:
