@@ -177,7 +177,8 @@ def test_a_plan_is_of_what_the_command_would_do(
     """A folder that holds no more than a stopped command's lock is free; --overwrite counts on no step that is done."""
     folder = tmp_path / "stopped"
     folder.mkdir()
-    (folder / "run.lock").touch()
+    for name in ("run.lock", ".run.json.partial"):
+        (folder / name).touch()
     plan = ("run", "--dry-run", "--data", toy_data, "--base", checkpoint())
     assert metakd(*plan, "--output", folder, *FAST)[0] == 0
     code, _, err = metakd(*plan, "--output", finished_run, "--overwrite", *FAST, "--seed", "5")
