@@ -1,14 +1,15 @@
 """What students keep of their teacher's accuracy on Amazon's reviews, cross-validated.
 
-    python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2 3 4]
+    python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2 3 4] [--expertise soft none]
 
 DIR holds the Multi-Domain Sentiment Dataset (train and dev), whose rows are cut into five folds, by domain and label
 and with each text in one of them. Fold k is scored once, by the models of seed k, which learn from the four others by
-the default settings.
+the default settings, with the expertise weights λ and without them.
 
 Adds a line for each model and fold to benchmarks/results/evidence/retention.jsonl, and writes what they come to into
-retention.json beside it: accuracies, shares kept, and differences paired by example with two 95 % intervals: for other
-examples of these models, and, by the spread of the folds (t distribution), for other examples, data and seeds.
+retention.json beside it, for each kind of λ: accuracies, shares kept, and differences paired by example with two 95 %
+intervals: for other examples of these models, and, by the spread of the folds (t distribution), for other examples,
+data and seeds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,7 @@ from metakd.rows import Rows
 RESULTS = Path(__file__).parent / "results" / "evidence"
 FOLDS = 5
 LINES = ("3 layers", "2 layers")
+KINDS: tuple[Literal["soft", "none"], ...] = ("soft", "none")  # of expertise weights λ
 
 
 def fold(data: MultiDomainDataset, number: int) -> MultiDomainDataset:
@@ -48,32 +50,48 @@ def fold(data: MultiDomainDataset, number: int) -> MultiDomainDataset:
     return replace(data, splits={"train": [rows[i] for i in learnt], "test": [rows[i] for i in scored]})
 
 
-def measured(found_rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the lines of all folds that have every model come to."""
+Right = dict[str, dict[int, dict[str, str]]]  # variant -> fold -> domain -> a mark for each example
+
+
+def right_of(rows: Iterable[Mapping[str, Any]]) -> Right:
+    """What the models of the folds that have every one of them got right."""
     right = defaultdict[str, dict[int, dict[str, str]]](dict)
-    for row in found_rows:
+    for row in rows:
         right[row["variant"]][row["seed"]] = row["right"]["test"]
     folds = sorted(set.intersection(*(set(own) for own in right.values())))
-    domains = [*right["meta teacher"][folds[0]]]
+    return {name: {k: own[k] for k in folds} for name, own in right.items()}
 
-    def values(name: str) -> dict[str, NDArray[Any]]:
-        """(1, N) for each domain: what was right of all folds, one after the other."""
-        return {d: np.array([[int(mark) for k in folds for mark in right[name][k][d]]]) for d in domains}
 
-    teacher = summary(values("meta teacher"))
-    found: dict[str, Any] = {"folds": folds, "examples": {d: v.size for d, v in values("meta teacher").items()}}
+def values(by_fold: Mapping[int, Mapping[str, str]], folds: Iterable[int]) -> dict[str, NDArray[Any]]:
+    """(1, N) for each domain: what was right of these folds, one after the other."""
+    domains = next(iter(by_fold.values()))
+    return {d: np.array([[int(mark) for k in folds for mark in by_fold[k][d]]]) for d in domains}
+
+
+def means(by_fold: Mapping[int, Mapping[str, str]], folds: Iterable[int]) -> list[float]:
+    return [float(np.mean([marks.count("1") / len(marks) for marks in by_fold[k].values()])) for k in folds]
+
+
+def minus(ours: Mapping[int, Mapping[str, str]], theirs: Mapping[int, Mapping[str, str]]) -> dict[str, Any]:
+    """Accuracy less another's on the folds that both have, with both intervals."""
+    folds = [k for k in ours if k in theirs]
+    found = difference(values(ours, folds), values(theirs, folds))
+    over = over_folds(np.subtract(means(ours, folds), means(theirs, folds)))
+    return {"mean": found.mean, "interval": [found.low, found.high], "over_folds": [*map(float, over)]}
+
+
+def measured(right: Right) -> dict[str, Any]:
+    """What the folds of one kind come to."""
+    teacher = right["meta teacher"]
+    folds = [*teacher]
+    found: dict[str, Any] = {"folds": folds, "examples": {d: v.size for d, v in values(teacher, folds).items()}}
     for name in ("meta teacher", *LINES):
-        own = summary(values(name))
-        found[name] = {k: own[k] for k in ("mean", "interval", "domains")}
-        by_fold = [[marks.count("1") / len(marks) for marks in right[name][k].values()] for k in folds]
-        found[name]["by_fold"] = [float(np.mean(shares)) for shares in by_fold]
+        own = summary(values(right[name], folds))
+        found[name] = {k: own[k] for k in ("mean", "interval", "domains")} | {"by_fold": means(right[name], folds)}
         if name != "meta teacher":
-            lost = difference(values(name), values("meta teacher"))
-            by_fold = np.subtract(found[name]["by_fold"], found["meta teacher"]["by_fold"])
             found[name] |= {
-                "kept": own["mean"] / teacher["mean"],
-                "minus_teacher": [lost.mean, lost.low, lost.high],
-                "minus_teacher_over_folds": [*map(float, over_folds(by_fold))],
+                "kept": own["mean"] / found["meta teacher"]["mean"],
+                "minus_teacher": minus(right[name], teacher),
             }
     return found
 
@@ -85,6 +103,12 @@ def over_folds(values: NDArray[np.float64]) -> tuple[float, float]:
     return low, high
 
 
+def points(found: Mapping[str, Any]) -> list[str]:
+    """A difference in points: with its interval, and over folds."""
+    mean, low, high, first, last = (100 * v for v in (found["mean"], *found["interval"], *found["over_folds"]))
+    return [f"{mean:+.1f}, {low:+.1f} to {high:+.1f}", f"{first:+.1f} to {last:+.1f}"]
+
+
 def table(found: Mapping[str, Any]) -> str:
     heads = ["", *(f"fold {k}" for k in found["folds"]), "all", "kept", "minus the teacher", "over folds"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
@@ -92,9 +116,7 @@ def table(found: Mapping[str, Any]) -> str:
         own = found[name]
         line = [name, *(f"{100 * share:.1f}" for share in own["by_fold"]), f"{100 * own['mean']:.1f}"]
         if "kept" in own:
-            lost, low, high = (100 * value for value in own["minus_teacher"])
-            line += [f"{100 * own['kept']:.1f} %", f"{lost:+.1f}, {low:+.1f} to {high:+.1f}"]
-            line.append("{:+.1f} to {:+.1f}".format(*(100 * end for end in own["minus_teacher_over_folds"])))
+            line += [f"{100 * own['kept']:.1f} %", *points(own["minus_teacher"])]
         lines.append(line + [""] * (len(heads) - len(line)))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -103,20 +125,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--folds", type=int, nargs="+", default=[*range(FOLDS)], choices=range(FOLDS))
+    parser.add_argument("--folds", type=int, nargs="*", default=[*range(FOLDS)], choices=range(FOLDS))
+    parser.add_argument("--expertise", nargs="+", default=[*KINDS], choices=KINDS)
     asked = parser.parse_args()
-    settings = Settings()
-    variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]
     data, rows = load_dataset(asked.data), Rows(RESULTS / "retention.jsonl")
-    cells = {k: [Cell.of(v, k, settings, fold(data, k), asked.work) for v in variants] for k in range(FOLDS)}
-    for cell in (cell for number in asked.folds for cell in cells[number]):
-        if not cell.keys <= set(rows.found):
-            for row in cell.rows(set(rows.found), cell.caches):
-                rows.add(row)
-    keys = set[str]().union(*(cell.keys for own in cells.values() for cell in own))
-    found = measured(rows.found[key] for key in sorted(keys & set(rows.found)))
+    right = dict[str, Right]()
+    for kind in KINDS:
+        settings = Settings(expertise=kind)
+        variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]
+        cells = {k: [Cell.of(v, k, settings, fold(data, k), asked.work) for v in variants] for k in range(FOLDS)}
+        for cell in (cell for number in asked.folds if kind in asked.expertise for cell in cells[number]):
+            if not cell.keys <= set(rows.found):
+                for row in cell.rows(set(rows.found), cell.caches):
+                    rows.add(row)
+        keys = set[str]().union(*(cell.keys for own in cells.values() for cell in own))
+        right[kind] = right_of(rows.found[key] for key in sorted(keys & set(rows.found)))
+    found = {kind: measured(own) for kind, own in right.items() if {*LINES} <= {*own}}
+    if len(found) == len(KINDS):
+        found["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in LINES}
     write_json(RESULTS / "retention.json", found)
-    print(table(found))
+    for kind in KINDS:
+        print(f"\nλ {kind}\n\n{table(found[kind])}" if kind in found else f"\nλ {kind}: nothing yet")
+    for name, lost in found.get("none minus soft", {}).items():
+        print(f"\n{name}, none minus soft: {'; over folds '.join(points(lost))}")
 
 
 if __name__ == "__main__":
