@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from metakd.artifacts import write_json
+from metakd.artifacts import environment, write_json
 from metakd.comparison import Values, as_dict, estimate, points, table
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
@@ -60,7 +60,7 @@ def main() -> None:
             "lines": {LINES[s]: float(np.mean([v.mean() for v in own.values()])) for s, own in cells.items()},
             "effects": {name: described(effect(cells, place)) for place, name in enumerate(FACTORS)},
         }
-    write_json(RESULTS / "factors.json", found)
+    write_json(RESULTS / "factors.json", {"splits": found, "environment": environment()})
     print(shown(found))
 
 

@@ -27,7 +27,7 @@ from scipy import stats
 from sklearn.model_selection import StratifiedGroupKFold
 
 from metakd import Settings
-from metakd.artifacts import write_json
+from metakd.artifacts import environment, write_json
 from metakd.cells import Cell
 from metakd.comparison import LEVEL, difference, summary
 from metakd.domains import MultiDomainDataset, load_dataset
@@ -143,7 +143,7 @@ def main() -> None:
     found = {kind: measured(own) for kind, own in right.items() if {*LINES} <= {*own}}
     if len(found) == len(KINDS):
         found["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in LINES}
-    write_json(RESULTS / "retention.json", found)
+    write_json(RESULTS / "retention.json", {**found, "environment": environment()})
     for kind in KINDS:
         print(f"\nλ {kind}\n\n{table(found[kind])}" if kind in found else f"\nλ {kind}: nothing yet")
     for name, lost in found.get("none minus soft", {}).items():

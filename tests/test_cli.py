@@ -59,6 +59,9 @@ def test_predict_refuses_a_student_that_is_not_what_was_trained(
     code, _, err = metakd(*command)
     assert code == 2
     assert "not what manifest.json says: model.safetensors" in " ".join(err.split())
+    (student / "manifest.json").write_text("{")
+    code, _, err = metakd(*command)
+    assert (code, "manifest.json is torn" in err) == (2, True)
     (student / "manifest.json").unlink()
     assert metakd(*command)[0] == 0
 

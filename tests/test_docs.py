@@ -182,7 +182,7 @@ def test_the_tables_of_the_evidence_are_those_of_the_committed_reports() -> None
     assert markdown(evidence("main-windows")) in page  # with what weights and domain loss came to
     for kind in ("soft",):
         assert runpy.run_path(str(ROOT / "benchmarks" / "retention.py"))["table"](evidence("retention")[kind]) in page
-    assert runpy.run_path(str(ROOT / "benchmarks" / "factors.py"))["shown"](evidence("factors")) in page
+    assert runpy.run_path(str(ROOT / "benchmarks" / "factors.py"))["shown"](evidence("factors")["splits"]) in page
 
 
 def test_the_figures_of_single_looks_are_those_of_the_committed_rows() -> None:

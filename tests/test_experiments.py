@@ -355,6 +355,7 @@ def test_an_experiment_from_the_command_line(
         (("main", "--only", ""), "only = '': the experiment has meta_kd"),
         (("main", "--only", "shared,shared"), "only = 'shared': named twice"),
         (("size", "--method", "hrkd", "--student", "layers=2"), "--method, --student: an experiment decides this"),
+        (("tune", "--shared-learning-rate", "1e-4"), "--shared-learning-rate: an experiment decides this"),
         (("main", "--tuned", "nowhere.json"), "--tuned nowhere.json: cannot be read"),
         (("main", "--split", "train"), "split = 'train': dev, to choose by, or test, to report"),
         (("main", "--shared-epochs", "0"), "hrkd: method = 'hrkd' cannot be used"),

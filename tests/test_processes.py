@@ -281,6 +281,17 @@ def test_commands_that_are_the_work_of_one_are_refused(metakd: Callable[..., Any
 
 
 @pytest.mark.usefixtures("of_two")
+def test_a_process_leaves_the_others_before_its_interpreter_ends() -> None:
+    """Else a thread of gloo's that still lets go of a tensor aborts it: two in ten ends of two processes did."""
+    found = "lambda: print('still among them' if distributed.is_initialized() else 'has left')"
+    lines = ["import atexit", "from torch import distributed", "from metakd import processes"]
+    code = "\n".join([*lines, f"atexit.register({found})", "processes._meeting()"])
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=SECONDS, env=os.environ | alone)
+    assert done.stdout == "has left\n"
+
+
 def test_what_cannot_be_shared_is_refused() -> None:
     for changes, method in (({}, "metadistil"), ({"domain_loss": "permuted"}, "meta_kd")):
         with pytest.raises(InputError, match="not for 2 processes"):

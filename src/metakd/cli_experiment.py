@@ -69,7 +69,11 @@ def _refuse_decided(name: str, given: Collection[str], in_file: Collection[str])
     if "seed" in given:
         raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
     decided = ["method", "track", *["student"] * (name == "size")]
-    if flags := [f"--{setting}" for setting in decided if setting in given]:
+    if name == "tune":
+        from metakd.grids import TRIALS
+
+        decided += TRIALS[0]
+    if flags := [f"--{setting.replace('_', '-')}" for setting in decided if setting in given]:
         raise InputError(f"{', '.join(flags)}: an experiment decides this itself; leave it out")
     if keys := [setting for setting in ("seed", *decided) if setting in in_file]:
         notice(f"--config: {', '.join(keys)} not used, as an experiment decides this itself")

@@ -88,10 +88,14 @@ def _is_text(given: object) -> bool:
 
 def _refuse_changed(folder: Path) -> None:
     """InputError where a file that metakd wrote is another now; cards may be written on."""
-    manifest = read_manifest(folder) or {}
-    if "step" in manifest and (changed := [n for n in changed_files(folder, manifest) if not n.endswith(".md")]):
-        told = f"not what {MANIFEST} says: {', '.join(changed)}"
-        raise InputError(f"{folder}: {told}; copy or make it anew, or delete its {MANIFEST} to use it as it is")
+    manifest = read_manifest(folder)
+    mend = f"copy or make it anew, or delete its {MANIFEST} to use it as it is"
+    if manifest is None and (folder / MANIFEST).exists():
+        raise InputError(f"{folder}: {MANIFEST} is torn; {mend}")
+    if manifest and "step" in manifest:
+        changed = [name for name in changed_files(folder, manifest) if not name.endswith(".md")]
+        if changed:
+            raise InputError(f"{folder}: not what {MANIFEST} says: {', '.join(changed)}; {mend}")
 
 
 def label_file(

@@ -5,6 +5,7 @@ All take the same steps. What only one may do (write, score, speak), the main on
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
@@ -113,7 +114,17 @@ def _meeting() -> Any:
         cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if not distributed.is_initialized():
         distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo")
+    atexit.register(_part)
     return distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
+
+
+def _part() -> None:
+    """Leave the others while the interpreter is whole: a thread of theirs that lets go of a tensor later on aborts."""
+    from torch import distributed
+
+    _meeting.cache_clear()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _heard() -> Any:
