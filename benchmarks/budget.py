@@ -33,13 +33,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from metakd import Settings
-from metakd.answers import shipped_bytes
+from metakd.answers import shipped_bytes, time_of
 from metakd.artifacts import environment, write_json
 from metakd.distillation import distill_all
 from metakd.domains import MultiDomainDataset, load_dataset, of_domain
 from metakd.evaluation import LATENCY_TEXTS, LATENCY_WARMUP
 from metakd.examples import Example
-from metakd.export import accuracy, folder_bytes, ship, time_of
+from metakd.export import accuracy, folder_bytes, ship
 from metakd.inference import Model
 from metakd.onnx_model import OnnxModel
 from metakd.pipeline import teach, weigh

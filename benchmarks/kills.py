@@ -239,6 +239,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
+    if asked.chain and asked.write:
+        parser.error("--chain compares the last run alone: the table that --write keeps is of runs struck once each")
     results = measure(asked.moments, asked.signal, asked.chain, asked.seed)
     text = json.dumps(results, indent=2) + "\n"
     sys.stdout.write(text)

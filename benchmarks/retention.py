@@ -76,8 +76,9 @@ def minus(ours: Mapping[int, Mapping[str, str]], theirs: Mapping[int, Mapping[st
     """Accuracy less another's on the folds that both have, with both intervals."""
     folds = [k for k in ours if k in theirs]
     found = difference(values(ours, folds), values(theirs, folds))
-    over = over_folds(np.subtract(means(ours, folds), means(theirs, folds)))
-    return {"mean": found.mean, "interval": [found.low, found.high], "over_folds": [*map(float, over)]}
+    by_fold = np.subtract(means(ours, folds), means(theirs, folds))
+    over = [*map(float, over_folds(by_fold))] if len(folds) > 1 else None
+    return {"folds": folds, "mean": found.mean, "interval": [found.low, found.high], "over_folds": over}
 
 
 def measured(right: Right) -> dict[str, Any]:
@@ -97,16 +98,20 @@ def measured(right: Right) -> dict[str, Any]:
 
 
 def over_folds(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % interval of the mean of K values: (K,)."""
-    error = values.std(ddof=1) / np.sqrt(len(values))
+    """The 95 % interval of the mean of K values, K > 1: (K,).
+
+    Folds share most of what they learn from, so that their own variance over K would be too small: to 1 / K comes what
+    is scored of a fold over what is learnt from (Nadeau and Bengio, 2003).
+    """
+    error = values.std(ddof=1) * np.sqrt(1 / len(values) + 1 / (FOLDS - 1))
     low, high = stats.t.interval(LEVEL, len(values) - 1, values.mean(), error)
     return low, high
 
 
 def points(found: Mapping[str, Any]) -> list[str]:
     """A difference in points: with its interval, and over folds."""
-    mean, low, high, first, last = (100 * v for v in (found["mean"], *found["interval"], *found["over_folds"]))
-    return [f"{mean:+.1f}, {low:+.1f} to {high:+.1f}", f"{first:+.1f} to {last:+.1f}"]
+    mean, low, high, *ends = (100 * v for v in (found["mean"], *found["interval"], *(found["over_folds"] or ())))
+    return [f"{mean:+.1f}, {low:+.1f} to {high:+.1f}", "{:+.1f} to {:+.1f}".format(*ends) if ends else "unknown"]
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -139,14 +144,15 @@ def main() -> None:
                 for row in cell.rows(set(rows.found), cell.caches):
                     rows.add(row)
         keys = set[str]().union(*(cell.keys for own in cells.values() for cell in own))
+        rows = Rows(RESULTS / "retention.jsonl")  # with what another process has added
         right[kind] = right_of(rows.found[key] for key in sorted(keys & set(rows.found)))
     found = {kind: measured(own) for kind, own in right.items() if {*LINES} <= {*own}}
-    if len(found) == len(KINDS):
-        found["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in LINES}
+    both = [name for name in LINES if all(name in own for own in right.values())]
+    found["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in both}
     write_json(RESULTS / "retention.json", {**found, "environment": environment()})
     for kind in KINDS:
-        print(f"\nλ {kind}\n\n{table(found[kind])}" if kind in found else f"\nλ {kind}: nothing yet")
-    for name, lost in found.get("none minus soft", {}).items():
+        print(f"\nλ {kind}\n\n{table(found[kind])}" if kind in found else f"\nλ {kind}: not all lines yet")
+    for name, lost in found["none minus soft"].items():
         print(f"\n{name}, none minus soft: {'; over folds '.join(points(lost))}")
 
 

@@ -1,14 +1,15 @@
 """The learning rate of the rival, chosen on dev: `fine_tuned_shared` students of Amazon reviews at several rates.
 
-    python benchmarks/rival.py --data DIR [--rates 5e-5 1e-4 2e-4] [--work runs/rival]
+    python benchmarks/rival.py --data DIR [--rates 2.5e-5 5e-5 1e-4 2e-4 4e-4] [--work runs/rival]
 
 DIR as for benchmarks/amazon.py. A rate is that of the start for all domains; all other settings are the defaults.
-Adds to benchmarks/results/rival.json.
+Adds to benchmarks/results/rival.json, where rates that were tried with other settings or data go.
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from metakd import Run, Settings
 from metakd.artifacts import environment, read_manifest, write_json
@@ -17,10 +18,19 @@ from metakd.distillation import distill_all
 RESULT = Path(__file__).parent / "results" / "rival.json"
 
 
-def dev_accuracy(folder: Path, data: Path, rate: float) -> dict[str, float]:
+def assembled(folder: Path, data: Path, rate: float) -> Run:
     settings = Settings(method="fine_tuned_shared", rival=False, rival_learning_rate=rate, track="none")
-    run = Run.assemble(folder, settings, data).begin()
-    students = distill_all(run, run.data.domains, run.methods)
+    return Run.assemble(folder, settings, data)
+
+
+def conditions(run: Run) -> dict[str, Any]:
+    """What has to be the same for rates to be compared."""
+    settings = run.settings.model_dump(mode="json", exclude={"rival_learning_rate"})
+    return {"settings": settings, "data_fingerprint": run.data.fingerprint}
+
+
+def dev_accuracy(run: Run) -> dict[str, float]:
+    students = distill_all(run.begin(), run.data.domains, run.methods)
     manifests = [read_manifest(student) for student in students]
     return {d: m["check"]["accuracy"] for d, m in zip(run.data.domains, manifests, strict=True) if m is not None}
 
@@ -31,10 +41,13 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", default=["2.5e-5", "5e-5", "1e-4", "2e-4", "4e-4"])
     parser.add_argument("--work", type=Path, default=Path("runs/rival"))
     arguments = parser.parse_args()
-    found = json.loads(RESULT.read_text(encoding="utf-8"))
+    found = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     for rate in arguments.rates:
-        accuracies = dev_accuracy(arguments.work / rate, arguments.data, float(rate))
-        found[rate] = {"dev_accuracy": accuracies, "environment": environment()}
+        run = assembled(arguments.work / rate, arguments.data, float(rate))
+        same = conditions(run)
+        accuracies = dev_accuracy(run)
+        found = {known: own for known, own in found.items() if same.items() <= own.items()}
+        found[rate] = {"dev_accuracy": accuracies, **same, "environment": environment()}
         write_json(RESULT, dict(sorted(found.items(), key=lambda item: float(item[0]))))
         print(rate, accuracies)
 

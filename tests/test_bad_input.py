@@ -22,6 +22,8 @@ HEADER = "text,label,domain\n"
 SOUND = "".join(json.dumps(row) + "\n" for row in ROWS)
 
 RUN = "run --output o --base {base} --max-length 16 --student layers=2 --data in"
+EXPERIMENT = "experiment size --data in --base {base} --max-length 16"
+FIT = "fit --data in --base {base} --max-length 16 --output f"
 ON_FILE = RUN + "/rows"
 TAKEN = "data amazon --source in/a.tar.gz --output o"
 
@@ -220,10 +222,17 @@ SETTINGS = [
     (RUN.replace("--output o", "--output {run}") + " --resume", "was made with other settings, data or base"),
     (RUN.replace("--output o", "--output in") + " --overwrite --dry-run", "in is there already, and no run is in it"),
     ("run --output o", "--data is missing"),
-    ("run --output in --resume", "in is there already, and no run is in it"),
+    ("run --output in --resume", "--data is missing, and in holds no run to go on with"),
     ("distill --output {run} --domain garden", "books, kitchen"),
     (RUN.replace("run", "distill", 1) + " --domain garden", "--domain garden: the data has books, kitchen"),
+    (RUN + " --match-epochs 3", "a joint stage has no first one"),
+    ("reproduce {run} --output in", "in is there already, and no run is in it"),
+    (EXPERIMENT + " --output in", "in is there already, and no experiment is in it"),
+    (EXPERIMENT + " --output e --rival --bootstrap 500", "--rival, --bootstrap: an experiment decides this itself"),
+    (FIT + " --layer-map 1,2", "--layer-map: fit decides this itself"),
+    (FIT + " --method hrkd --shared-epochs 0", "method = 'hrkd' cannot be used"),
     ("evaluate in", "no run here"),
+    ("evaluate {run} --columns text=review", "are of the file that --data names"),
     ("evaluate {run} --data in/dev.jsonl", "go together"),
     ("evaluate {run} --data in/dev.jsonl --output no/p", "has to be a file in a folder that is there"),
     ("predict in --input in/dev.jsonl --output p", "no config.json"),
@@ -332,6 +341,20 @@ def test_a_loss_that_is_no_number_stops_at_once_and_names_the_term(
     assert code == 2, told
     assert "teach all domains, update 2: the loss term 'class' is not finite. Lower the learning rate" in told
     assert not Path("o/meta_teacher").exists()
+
+
+def test_a_refused_step_leaves_what_the_run_is_made_of(
+    metakd: Command, places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next step would take over what was never done."""
+    for split in ("train", "dev"):
+        write_rows(tmp_path / "in" / f"{split}.jsonl", ROWS)
+    monkeypatch.chdir(tmp_path)
+    assert metakd(*shlex.split(RUN.replace("run ", "weigh ", 1).format(**places)))[0] == 0
+    assert_refused(metakd, "distill --output o --gamma2 5", places, "no finished meta-teacher")
+    unweighted = RUN.replace("run --output o", "weigh --output p") + " --weights none"
+    assert_refused(metakd, unweighted, places, "there is nothing to weigh")
+    assert_refused(metakd, "teach --output o --alpha 0.9", places, "made with other settings, data or base")
 
 
 def test_overwriting_removes_the_run_and_nothing_else(

@@ -56,6 +56,10 @@ class Hub:
     def __init__(self, known: list[tuple[str, Any]], refuse: str = "") -> None:
         self.known, self.refuse = known, refuse
 
+    def whoami(self) -> None:
+        if self.refuse == "all":
+            raise HfHubHTTPError("401 Unauthorized", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
+
     def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any:
         if self.refuse and self.refuse in repo_id:
             raise HfHubHTTPError("401 Unauthorized", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
@@ -81,7 +85,7 @@ def test_each_domain_goes_to_a_private_place_of_its_own(tmp_path: Path, monkeypa
 
 def test_a_refusal_says_what_is_there_already_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub([], refuse="kitchen"))
-    with pytest.raises(InputError, match=r"kitchen was not uploaded .*hf auth login.*uploaded before"):
+    with pytest.raises(InputError, match=r"kitchen was not uploaded .*hf upload.*uploaded before"):
         push({"books": tmp_path, "kitchen": tmp_path}, "me/reviews")
 
 
@@ -98,3 +102,12 @@ def test_an_export_has_cards_and_is_uploaded_only_when_asked(
     assert code == 0, err
     assert out.count("uploaded: ") == 2
     assert {name for name, _ in known} == {"me/toy-books", "me/toy-kitchen"}
+
+
+def test_who_uploads_is_asked_before_anything_is_exported(
+    finished_run: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub([], refuse="all"))
+    code, _, err = metakd("export", finished_run, "--output", tmp_path / "up", "--push-to-hub", "me/toy")
+    assert (code, "log in by `hf auth login`" in " ".join(err.split())) == (2, True)
+    assert not (tmp_path / "up").exists()

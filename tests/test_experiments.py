@@ -18,7 +18,7 @@ from metakd.config import Settings
 from metakd.domains import load_dataset
 from metakd.encoders import load_encoder
 from metakd.errors import InputError
-from metakd.experiments import experiment
+from metakd.experiments import experiment, report_name
 from metakd.grids import EXPERIMENTS, Variant
 from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
@@ -315,6 +315,13 @@ def test_classes_are_part_of_what_a_result_depends_on(quick: Settings, toy_data:
     wider = dataclasses.replace(alone, labels=[*alone.labels, "undecided"])
     marks = {Run(tmp_path, quick, data).teach_fingerprint for data in (alone, wider)}
     assert len(marks) == 2
+
+
+def test_reports_of_many_lines_have_names_of_their_own(quick: Settings) -> None:
+    lines = [variant.name for variant in EXPERIMENTS["ablation"](quick)]
+    assert len({report_name("ablation", lines[:n], split) for n in (12, 13) for split in (None, "dev", "test")}) == 6
+    assert report_name("ablation", lines, "dev", "meta_kd").endswith("-on-dev-against-meta_kd")
+    assert len(report_name("ablation", lines, "dev")) < 200
 
 
 def test_cutting_anew_keeps_every_row_and_the_shares(toy_data: Path) -> None:

@@ -63,7 +63,8 @@ def test_no_domain_has_the_folder_that_fit_works_in() -> None:
 @pytest.fixture(scope="module")
 def fast() -> list[str]:
     flags = dict(zip(FAST[1::2], FAST[2::2], strict=True))
-    flags.pop("--student")
+    for decided in ("--student", "--bootstrap"):
+        flags.pop(decided)
     return [FAST[0], *(word for pair in flags.items() for word in pair)]
 
 

@@ -126,3 +126,20 @@ def test_what_a_result_depends_on_beside_data_and_settings_is_written_down() -> 
     assert {"python", "versions", "system", "processor", "cores", "memory_gb", "threads", "gpu", "commit"} <= set(found)
     assert {"metakd", "torch", "transformers", "numpy"} <= set(found["versions"])
     assert found["threads"] >= 1
+
+
+def test_a_student_made_once_more_has_the_bits_of_the_first(
+    metakd: Command, checkpoint: Callable[..., Path], data: Path, tmp_path: Path
+) -> None:
+    """It has one pass left to make, for which alone nothing would be kept of the teacher's layers."""
+    folder = tmp_path / "run"
+    joint = ("--stages", "joint", "--match-epochs", "0", "--precision", "bfloat16", "--no-rival")
+    run = ("run", "--data", data, "--base", checkpoint(), "--output", folder, *QUICK, *joint)
+    code, _, told = metakd(*run)
+    assert code == 0, told
+    student = folder / "students" / "books"
+    first = (student / "model.safetensors").read_bytes()
+    shutil.rmtree(student)
+    code, _, told = metakd(*run, "--resume")
+    assert code == 0, told
+    assert (student / "model.safetensors").read_bytes() == first

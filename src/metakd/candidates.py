@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metakd.answers import time_of
 from metakd.artifacts import digest_files, environment, fingerprint, write_json
 from metakd.checkpoints import resolve
 from metakd.config import Settings
 from metakd.domains import MultiDomainDataset
 from metakd.encoders import load_config, load_encoder, load_tokenizer, map_layers
 from metakd.evaluation import LATENCY_TEXTS, LATENCY_WARMUP
-from metakd.export import folder_bytes, quantize, ship, time_of
+from metakd.export import folder_bytes, quantize, ship
 from metakd.fingerprints import MODEL_FILES
 from metakd.hardware import usable_cores
 from metakd.onnx_model import MODEL_FILE, OnnxModel

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metakd.artifacts import environment, write_text
-from metakd.errors import InputError
+from metakd.errors import InputError, first_line
 
 CARD_FILE = "README.md"
 
@@ -95,6 +95,17 @@ Of the base model `{self.base}`: {self.licences.get("base") or "not stated"}.
 """
 
 
+def check_login() -> None:
+    """InputError where the hub does not know who uploads, before the work for it is done."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().whoami()
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise InputError(f"--push-to-hub: not logged in ({first_line(error)}); log in by `hf auth login`") from None
+
+
 def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
     """Upload each domain's folder as PREFIX-DOMAIN, private until someone opens it; the addresses.
 
@@ -109,11 +120,10 @@ def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
             place = api.create_repo(f"{prefix}-{name}", private=True, exist_ok=True)
             api.upload_folder(repo_id=place.repo_id, folder_path=folder, commit_message="Exported by metakd")
         except (HfHubHTTPError, OSError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             there = f"; uploaded before: {', '.join(found)}" if found else ""
             raise InputError(
-                f"--push-to-hub {prefix}: {domain} was not uploaded ({reason}); log in by `hf auth login`, or name a "
-                f"place of yours such as me/reviews{there}"
+                f"--push-to-hub {prefix}: {domain} was not uploaded ({first_line(error)}); name a place of yours such "
+                f"as me/reviews. What was exported is whole: `hf upload` brings it there too{there}"
             ) from None
         found.append(str(place))
     return found

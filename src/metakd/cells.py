@@ -24,6 +24,7 @@ from metakd.runs import Run
 from metakd.torch_model import TorchModel
 
 SCORED = ("dev", "test")
+ALWAYS: dict[str, Any] = {"rival": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
 PROBES = {"chance": "domain by chance", "pooled": "domain read off E(x)", "representation": "domain read off h"}
 
 
@@ -37,26 +38,27 @@ class Cell:
 
     @classmethod
     def of(cls, variant: Variant, seed: int, settings: Settings, data: MultiDomainDataset, folder: Path) -> Cell:
-        always = {"seed": seed, "rival": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
-
         def run(part: MultiDomainDataset, *schools: Run, **more: Any) -> Run:
-            changed = settings.model_dump() | variant.changes | always | more
+            changed = settings.model_dump() | variant.changes | ALWAYS | {"seed": seed} | more
             return Run(folder, Settings.build(changed, f"variant {variant.name!r}"), part, True, schools)
+
+        def updates(part: Run) -> int:
+            return updates_a_pass(len(part.with_further(part.data.train)), settings.batch_size)
 
         def by_itself(domain: str) -> Run:
             """With as many updates on its own domain's text as others make on all."""
-            whole, own = run(left), run(left.only(domain))
-            texts = [part.with_further(part.data.train) for part in (whole, own)]
-            of_all, of_own = (updates_a_pass(len(read), settings.batch_size) for read in texts)
-            return run(own.data, shared_epochs=math.ceil(own.settings.shared_epochs * of_all / of_own))
+            alone = run(left.only(domain))
+            passes = whole.settings.shared_epochs * updates(whole) / updates(alone)
+            return run(alone.data, shared_epochs=math.ceil(passes))
 
         def by_all(part: MultiDomainDataset) -> Run:
             """Taught by a teacher of each domain."""
             return run(part, *(run(part.only(domain)) for domain in part.domains))
 
         left = data.thinned(variant.percent, seed)
+        whole = run(left)
         if variant.scope == "all":
-            return cls(variant, seed, [(run(left), data.domains)])
+            return cls(variant, seed, [(whole, data.domains)])
         if variant.scope == "several":
             return cls(variant, seed, [(by_all(left), data.domains)])
         own = {

@@ -95,12 +95,15 @@ def demo(
 def _run_all(assembled: Run, overwrite: bool) -> None:
     from metakd.locks import only_one
     from metakd.pipeline import clear, run_all
+    from metakd.planning import check_disk
     from metakd.results import rich_table
 
     output = assembled.folder
     if overwrite:
         clear(assembled)
     with only_one(output):
+        assembled.check_folder()
+        processes.by_main(lambda: check_disk(assembled))
         begun = assembled.begin()
         with going_on(f"metakd run --output {shlex.quote(str(output))} --resume"):
             stdout.print(rich_table(run_all(begun)))
@@ -135,9 +138,10 @@ def reproduce(
 @with_settings
 def weigh(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """First step: how much each training example transfers (prototype scores and instance weights)."""
-    with opened(output, data, config, given) as begun:
-        from metakd import pipeline
+    load_library()
+    from metakd import pipeline
 
+    with opened(output, data, config, given, pipeline.check_weighable) as begun:
         stdout.print(f"instance weights: {pipeline.weigh(begun)}")
 
 
@@ -145,9 +149,10 @@ def weigh(given: dict[str, Any], output: Output, data: Data = None, config: Conf
 @with_settings
 def teach(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """Second step: the meta-teacher, fine-tuned on all domains."""
-    with opened(output, data, config, given) as begun:
-        from metakd import pipeline
+    load_library()
+    from metakd import pipeline
 
+    with opened(output, data, config, given, lambda assembled: assembled.instance_weights(())) as begun:
         stdout.print(f"meta-teacher: {pipeline.teach(begun)}")
 
 
@@ -167,12 +172,19 @@ def distill(
         strange = [name for name in domain or [] if name not in assembled.data.domains]
         if strange:
             raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
+        assembled.check_folder()
+        if has_teacher(METHODS[assembled.settings.method]):
+            check_teacher(assembled)
         return assembled
 
-    assembled = processes.main_first(assemble)
+    load_library()
     from metakd import pipeline
+    from metakd.checks import check_teacher
     from metakd.locks import refuse_beside_others
+    from metakd.methods import METHODS
+    from metakd.methods.base import has_teacher
 
+    assembled = processes.main_first(assemble)
     refuse_beside_others(output)
     chosen = domain or assembled.data.domains
     folders = pipeline.distill_all(assembled.begin(), chosen, [assembled.settings.method])
@@ -191,6 +203,8 @@ def evaluate(
     """Last step: score all models on the run's held-out split, or teacher and students on a file."""
     if (data is None) != (output is None):
         raise InputError("--data and --output go together: the file to score on, and where its scores go")
+    if data is None and (columns or encoding != "utf-8"):
+        raise InputError("--columns and --encoding are of the file that --data names; the run's own data has its own")
     load_library()
     from metakd import scoring
     from metakd.artifacts import read_run
@@ -200,7 +214,8 @@ def evaluate(
         cli_deploy.check_writable(output)
         results = scoring.evaluate_file(folder, data, output, **reading(columns, encoding))
     else:
-        read_run(folder)
+        if read_run(folder)["data"] is None:
+            raise InputError(f"{folder} was begun with tables in memory: evaluate it from Python, or a file by --data")
         with opened(folder, None, None, {}) as begun:
             results = scoring.evaluate(begun)
     stdout.print(rich_table(results))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +22,8 @@ def assemble_run(output: Path, data: str | None, config: Path | None, given: dic
     with (unless it is made anew), that before the defaults."""
     load_library()
     from metakd.artifacts import RUN_FILE, read_run
-    from metakd.locks import is_foreign
     from metakd.runs import Run
 
-    if is_foreign(output):
-        raise InputError(f"{output} is there already, and no run is in it; choose another --output")
     begun = read_run(output) if (output / RUN_FILE).is_file() and not anew else None
     if data is None and begun is not None and begun["data"] is None:
         raise InputError(
@@ -69,9 +66,25 @@ def assemble_all(
 
 
 @contextlib.contextmanager
-def opened(output: Path, data: str | None, config: Path | None, given: dict[str, Any]) -> Iterator[Run]:
-    """The run meant by the command line, begun, with its folder held: no other process may begin another there."""
-    assembled = processes.main_first(lambda: assemble_run(output, data, config, given))
+def opened(
+    output: Path,
+    data: str | None,
+    config: Path | None,
+    given: dict[str, Any],
+    check: Callable[[Run], Any] = lambda assembled: None,
+) -> Iterator[Run]:
+    """The run meant by the command line, begun, with its folder held: no other process may begin another there.
+
+    `check` refuses what the command cannot do, before the folder is touched.
+    """
+
+    def assemble() -> Run:
+        assembled = assemble_run(output, data, config, given)
+        assembled.check_folder()
+        check(assembled)
+        return assembled
+
+    assembled = processes.main_first(assemble)
     from metakd.locks import only_one
 
     with only_one(output):

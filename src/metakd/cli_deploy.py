@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from metakd.cli_options import DATA_HELP, Columns, Config, Encoding, load_library, reading, with_settings
+from metakd.cli_options import (
+    DATA_HELP,
+    Columns,
+    Config,
+    Encoding,
+    load_library,
+    reading,
+    refuse_decided,
+    with_settings,
+)
 from metakd.config import Settings, read_settings_file
 from metakd.errors import InputError
 from metakd.progress import notice, stdout
@@ -39,11 +48,13 @@ def export(
     from rich.table import Table
 
     from metakd.artifacts import read_run
-    from metakd.cards import push
+    from metakd.cards import check_login, push
     from metakd.domains import folder_name
     from metakd.export import export as export_run
     from metakd.runs import Run
 
+    if push_to_hub:
+        check_login()
     begun = read_run(folder)
     if begun["data"] is None:
         raise InputError(f"{folder} was begun with tables in memory: export it from Python")
@@ -82,19 +93,21 @@ def fit(
     """The best small model for each domain that a budget allows, measured on this machine."""
     if "student" in given:
         raise InputError("--student: fit tries students of several sizes; add a checkpoint by --also")
-    settings = Settings.build((read_settings_file(config) if config else {}) | given)
+    values = read_settings_file(config) if config else {}
+    settings = Settings.build(values | given)
     load_library()
     from rich.table import Table
 
     from metakd.candidates import Budget
     from metakd.domains import load_dataset
+    from metakd.fit import ALWAYS, PICTURE_FILE
     from metakd.fit import fit as fit_models
     from metakd.report.tradeoff import write_tradeoff
 
+    refuse_decided("fit", ALWAYS | dict.fromkeys(["student", "bootstrap"]), given, values)
     found = load_dataset(data, settings.seed, **settings.reading())
     for message in found.notices:
         notice(message)
-    (output / "fit.html").unlink(missing_ok=True)
     result = fit_models(found, settings, output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most)
     table = Table(title=f"The best that the budget allows, of {len(result['tried'])} that were tried")
     for column in ("domain", "model", "dev", "test", "p95 ms", "MB"):
@@ -105,9 +118,9 @@ def fit(
     stdout.print(table)
     stdout.print(f"models: {output}/DOMAIN, what was tried: {output / 'fit.json'}", soft_wrap=True)
     try:
-        write_tradeoff(result, output / "fit.html")
+        write_tradeoff(result, output / PICTURE_FILE)
     except InputError as error:
-        notice(f"no fit.html: {error}")
+        notice(f"no {PICTURE_FILE}: {error}")
 
 
 @app.command()

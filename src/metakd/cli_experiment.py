@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from metakd.cli_options import DATA_HELP, Config, load_library, with_settings
+from metakd.cli_options import DATA_HELP, Config, load_library, refuse_decided, with_settings
 from metakd.config import Settings, read_settings_file
 from metakd.errors import InputError
 from metakd.progress import notice, stdout
@@ -36,11 +35,12 @@ def experiment(
 ) -> None:
     """Compare methods, parts or sizes over several seeds; goes on where it was stopped."""
     values = read_settings_file(config) if config else {}
-    _refuse_decided(name, given, values)
+    if "seed" in given:
+        raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
     settings = Settings.build(values | given)
-    numbers = _numbers(seeds, ",", "--seeds", "0,1,2")
-    shares = _shares(cut)
+    numbers, shares = _numbers(seeds, ",", "--seeds", "0,1,2"), _shares(cut)
     load_library()
+    refuse_decided("an experiment", _decided(name), given, values)
     from metakd.comparison import markdown
     from metakd.domains import load_dataset
     from metakd.experiments import experiment as run_experiment
@@ -64,19 +64,13 @@ def experiment(
     stdout.print(f"report: {output / f'{stem}.md'} and {stem}.json", soft_wrap=True)
 
 
-def _refuse_decided(name: str, given: Collection[str], in_file: Collection[str]) -> None:
-    """InputError for flags whose setting each line of the experiment has by itself, a notice for keys of a file."""
-    if "seed" in given:
-        raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
-    decided = ["method", "track", *["student"] * (name == "size")]
-    if name == "tune":
-        from metakd.grids import TRIALS
+def _decided(name: str) -> dict[str, Any]:
+    """What the lines of an experiment set themselves; None where they differ in it, or nothing is made of it."""
+    from metakd.cells import ALWAYS
+    from metakd.grids import TRIALS
 
-        decided += TRIALS[0]
-    if flags := [f"--{setting.replace('_', '-')}" for setting in decided if setting in given]:
-        raise InputError(f"{', '.join(flags)}: an experiment decides this itself; leave it out")
-    if keys := [setting for setting in ("seed", *decided) if setting in in_file]:
-        notice(f"--config: {', '.join(keys)} not used, as an experiment decides this itself")
+    own = ["seed", "method", "bootstrap", *["student"] * (name == "size"), *(TRIALS[0] if name == "tune" else ())]
+    return ALWAYS | dict.fromkeys(own)
 
 
 def _shares(cut: str) -> list[int]:

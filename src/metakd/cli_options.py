@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from metakd.config import Settings
-from metakd.errors import require
+from metakd.errors import InputError, require
+from metakd.progress import notice
 
 DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
 BASE, MAX_LENGTH = (Settings.model_fields[name].default for name in ("base", "max_length"))
@@ -55,6 +56,17 @@ def _default(value: Any) -> str:
     if isinstance(value, bool):
         return f" (default: {'on' if value else 'off'})"
     return f" (default: {','.join(value) if isinstance(value, tuple) else value})"
+
+
+def refuse_decided(what: str, decided: Mapping[str, Any], given: Mapping[str, Any], in_file: Mapping[str, Any]) -> None:
+    """InputError for flags of what the command sets itself, unless they say the same (None never is the same).
+
+    A notice for such keys of a file.
+    """
+    if flags := [f"--{name.replace('_', '-')}" for name, own in decided.items() if given.get(name, own) != own]:
+        raise InputError(f"{', '.join(flags)}: {what} decides this itself; leave it out")
+    if keys := [name for name, own in decided.items() if in_file.get(name, own) != own]:
+        notice(f"--config: {', '.join(keys)} not used, as {what} decides this itself")
 
 
 def reading(columns: str, encoding: str) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def markdown(results: Mapping[str, Any]) -> str:
                 *(f"{100 * found['domains'][domain]:.1f}" for domain in domains),
                 f"{100 * found['mean']:.1f}",
                 f"{100 * low:.1f}-{100 * high:.1f}",
-                f"{100 * found['deviation']:.1f}" if len(results["seeds"]) > 1 else "",
+                f"{100 * found['deviation']:.1f}" if found["deviation"] else "",  # 0 of one seed
                 *_difference(against.get(name)),
             ]
         )

@@ -188,6 +188,8 @@ class Settings(BaseModel):
             faults.append("terms: a student that does not start from the teacher learns no class without 'prediction'")
         if self.stages == "two" and self.match_epochs and set(self.terms) == {"prediction"}:
             faults.append("match_epochs: the first stage has no term to learn from; set it to 0 or choose 'joint'")
+        if self.stages == "joint" and self.match_epochs:
+            faults.append("match_epochs: a joint stage has no first one; leave it at 0, or choose stages = 'two'")
         if not (self.shared_epochs or self.predict_epochs or (self.match_epochs and self.stages == "two")):
             faults.append("predict_epochs: with no shared start and no first stage, 0 leaves nothing to learn")
         if faults:

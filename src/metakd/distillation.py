@@ -142,8 +142,8 @@ def _memory(run: Run, lessons: Sequence[Lesson]) -> TeacherCache:
     """
     texts = [run.with_further(run.data.train)] if run.settings.keep_cache else [lesson.examples for lesson in lessons]
     learnt_from = {e.id for part in texts for e in part}
-    stages = {(lesson.method, lesson.domain is None): lesson.own(run.stages[lesson.method]) for lesson in lessons}
-    layers = layers_to_keep([stage for group in stages.values() for stage in group])
+    methods = dict.fromkeys(lesson.method for lesson in lessons)
+    layers = layers_to_keep([stage for method in methods for stage in run.stages[method]])  # also of what is learnt
     with alone(run.cache_lock, "asks the teacher"):
         kept = processes.by_main(lambda: _remember(run, learnt_from, layers))
         cache = TeacherCache(run.cache_folder, TeacherLayers(*map(tuple, kept)))

@@ -65,7 +65,7 @@ def refusing(what: str) -> Iterator[None]:
         raise InputError(f"{what} ({first_line(error)})") from None
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -13,20 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from metakd.artifacts import RUN_FILE, write_json, write_text
+from metakd.artifacts import RUN_FILE, fingerprint, write_json, write_text
 from metakd.cells import Cell
 from metakd.comparison import Values, as_dict, compare, difference, markdown, summary
 from metakd.config import Settings
-from metakd.domains import LONGEST_NAME, MultiDomainDataset, folder_name
+from metakd.domains import MultiDomainDataset, folder_name
 from metakd.errors import InputError
 from metakd.grids import EXPERIMENTS, Variant, tried
-from metakd.locks import alone
+from metakd.locks import alone, refuse_foreign
 from metakd.progress import console, notice
 from metakd.rows import Rows
 from metakd.students import check_models
 
-ROWS_FILE = "rows.jsonl"
+ROWS_FILE, LOCK_FILE = "rows.jsonl", "experiment.lock"
 STUDENTS = ("students", "shared_student-*")
+LONGEST_LIST = 150  # characters of the names of lines in that of a report; a checksum stands for longer ones
 
 
 def experiment(
@@ -51,13 +52,14 @@ def experiment(
     """
     if (folder / RUN_FILE).exists():
         raise InputError(f"{folder}: holds a run, whose students would go; choose another --output")
+    refuse_foreign(folder, (ROWS_FILE, LOCK_FILE), "experiment")
     scored = split or ("dev" if name == "tune" else data.scored_split or "test")
     best = _read_best(tuned, name, data, scored) if tuned else None
     variants = _variants(name, settings, data, only, best)
     _check(name, variants, data, scored, seeds, reference)
     cells = [Cell.of(variant, seed, settings, data, folder) for seed in seeds for variant in variants]
     _check_methods(name, cells)
-    with alone(folder / "experiment.lock", "runs an experiment here"):
+    with alone(folder / LOCK_FILE, "runs an experiment here"):
         rows = Rows(folder / ROWS_FILE)
         for path in merge:
             rows.merge(path, set[str]().union(*(cell.keys for cell in cells)))
@@ -78,17 +80,21 @@ def report_name(
     reference: str | None = None,
     tuned: Path | None = None,
 ) -> str:
-    """Of the two files that an experiment writes, without their suffixes: what was asked for is part of it."""
+    """Of the two files that an experiment writes, without their suffixes: what was asked for is part of it.
+
+    Not so data, seeds and settings: a report can be made again from its rows, without training.
+    """
     parts = [name]
     if only:
-        parts.append("only-" + "+".join(map(folder_name, only)))
+        lines = "+".join(map(folder_name, only))
+        parts.append(f"only-{lines if len(lines) <= LONGEST_LIST else fingerprint(lines)[:12]}")
     if tuned:
         parts.append("tuned")
     if split:
         parts.append(f"on-{split}")
     if reference:
         parts.append(f"against-{folder_name(reference)}")
-    return "-".join(parts)[:LONGEST_NAME]
+    return "-".join(parts)
 
 
 def _run(cells: Sequence[Cell], rows: Rows) -> None:

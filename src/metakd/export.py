@@ -16,16 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from metakd.answers import predictions_of, shipped_bytes
+from metakd.answers import predictions_of, shipped_bytes, time_of
 from metakd.artifacts import is_done, step_folder, write_text
 from metakd.attention import attend_plainly
 from metakd.cards import Card
 from metakd.checkpoints import public_name
 from metakd.domains import of_domain
-from metakd.errors import CheckError, InputError, require
-from metakd.evaluation import latency
+from metakd.errors import CheckError, InputError, first_line, require
 from metakd.examples import Example
-from metakd.inference import Classifier, Model
+from metakd.inference import Model
 from metakd.onnx_graph import read_one_token, strip_notes
 from metakd.onnx_model import DESCRIPTION_FILE, MODEL_FILE, TOKENIZER_FILE, OnnxModel
 from metakd.progress import notice
@@ -219,7 +218,7 @@ def _first_cause(error: BaseException) -> str:
     """Of what first went wrong, which the exporter wraps several times."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 @contextlib.contextmanager
@@ -257,11 +256,6 @@ def accuracy(model: Model, examples: Sequence[Example], labels: list[str]) -> fl
 
 def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def time_of(model: Model, examples: Sequence[Example]) -> dict[str, float]:
-    """Milliseconds of one text at a time, tokenising included: median and 95th percentile."""
-    return latency(lambda example: Classifier(model).predict_examples([example]), examples)
 
 
 def hold(found: Sequence[Exported], max_drop: float, force: bool) -> None:

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from metakd.answers import time_of
 from metakd.artifacts import environment, fingerprint, is_done, read_manifest, step_folder, write_json
 from metakd.candidates import Budget, Candidate, loaded, measure_all
 from metakd.config import Settings
@@ -17,7 +18,7 @@ from metakd.distillation import distill_all
 from metakd.domains import MultiDomainDataset, folder_name, of_domain
 from metakd.errors import InputError, listed, noting, require
 from metakd.examples import Example
-from metakd.export import Measured, accuracy, card_of, folder_bytes, ship, time_of
+from metakd.export import Measured, accuracy, card_of, folder_bytes, ship
 from metakd.hardware import usable_cores
 from metakd.locks import alone
 from metakd.methods import METHODS
@@ -31,7 +32,8 @@ from metakd.torch_model import TorchModel
 from metakd.vocabulary import ROWS
 
 DELIVER = "deliver"  # the step that a delivered model's manifest names
-FIT_FILE, WORK_FOLDER = "fit.json", "fit.work"  # a domain's folder has no dot in its name
+FIT_FILE, PICTURE_FILE, WORK_FOLDER = "fit.json", "fit.html", "fit.work"  # a domain's folder has no dot in its name
+ALWAYS: dict[str, Any] = {"layer_map": "auto", "rival": False, "keep_cache": True, "track": "none"}
 
 
 def fit(
@@ -59,6 +61,7 @@ def fit(
     _check(data, settings, output, also)
     output.mkdir(parents=True, exist_ok=True)
     with alone(output / "fit.lock", "fits models here"):
+        (output / PICTURE_FILE).unlink(missing_ok=True)  # of an earlier budget; the command line draws another
         measured = measure_all(data, settings, output / WORK_FOLDER, also)
         fitting = [c for c in measured if not budget.excess(c.p95, c.bytes)]
         facts: dict[str, Any] = {"budget": asdict(budget), "candidates": [asdict(c) for c in measured]}
@@ -100,6 +103,8 @@ def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Seq
     for student in ("layers=1", *also):
         with noting(problems):
             check_models(settings.model_copy(update={"student": student, "layer_map": "auto"}))
+            if settings.method in METHODS:
+                _stages = _run_of(data, settings, output / WORK_FOLDER, student).stages
     for place in (output / folder_name(domain) for domain in data.domains):
         if place.exists() and (read_manifest(place) or {}).get("step") != DELIVER:
             told = "is there already, and no model of `metakd fit`; choose another --output"
@@ -126,11 +131,7 @@ def _in_turn(
     data: MultiDomainDataset, settings: Settings, work: Path, students: Sequence[str]
 ) -> Iterator[tuple[str, Run]]:
     """Each student with its run, and the minutes that it and those after it will take, which are said before it."""
-    changed = {"layer_map": "auto", "rival": False, "keep_cache": True, "track": "none"}
-    runs = [
-        Run(work, Settings.build(settings.model_dump() | changed | {"student": student}), data, by_content=True)
-        for student in students
-    ]
+    runs = [_run_of(data, settings, work, student) for student in students]
     left = [_minutes_left(run) for run in runs]
     for place, (student, run) in enumerate(zip(students, runs, strict=True)):
         if left[place]["students"]:
@@ -138,6 +139,10 @@ def _in_turn(
             about = teacher + sum(own["students"] for own in left[place:])
             console.print(f"training {student} ({place + 1} of {len(runs)}), about {about:.1f} minutes left")
         yield student, run
+
+
+def _run_of(data: MultiDomainDataset, settings: Settings, work: Path, student: str) -> Run:
+    return Run(work, Settings.build(settings.model_dump() | ALWAYS | {"student": student}), data, by_content=True)
 
 
 def _minutes_left(run: Run) -> dict[str, float]:

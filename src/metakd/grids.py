@@ -50,7 +50,7 @@ def main(settings: Settings) -> list[Variant]:
     tinybert = plain(settings)
     own = settings.own_epochs
     together = {"shared_epochs": settings.shared_epochs + own, "match_epochs": 0, "predict_epochs": 0}
-    one_stage = {"terms": ("prediction",), "stages": "joint", "predict_epochs": own}
+    one_stage = {"terms": ("prediction",), "stages": "joint", "match_epochs": 0, "predict_epochs": own}
     return [
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("meta_teacher_kd", tinybert),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
@@ -29,12 +29,12 @@ def only_one(folder: Path) -> Iterator[None]:
             lock.release()
 
 
-def is_foreign(folder: Path) -> bool:
-    """Whether what lies there is no run's, which may be gone on with or be overwritten."""
-    if not folder.is_dir():
-        return folder.exists()
-    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {LOCK_FILE}
-    return bool(there) and RUN_FILE not in there
+def refuse_foreign(folder: Path, signs: Collection[str] = (RUN_FILE,), what: str = "run") -> None:
+    """InputError where something lies there without one of the `signs` of what may be gone on with or be removed."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    strange = {name for name in there if not name.startswith(".")} - {LOCK_FILE}
+    if (strange and not there & {*signs}) or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} is there already, and no {what} is in it; choose another --output")
 
 
 def refuse_beside_others(folder: Path) -> None:

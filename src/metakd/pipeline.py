@@ -20,7 +20,7 @@ from metakd.distillation import distill, distill_all
 from metakd.encoders import load_encoder, set_dropout
 from metakd.errors import InputError
 from metakd.hardware import device
-from metakd.locks import is_foreign, only_one, refuse_while_held
+from metakd.locks import only_one, refuse_foreign, refuse_while_held
 from metakd.meta_teacher import MetaTeacher
 from metakd.methods import METHODS
 from metakd.planning import check_disk
@@ -38,6 +38,12 @@ def weigh(run: Run) -> Path:
     return run.weights_folder
 
 
+def check_weighable(run: Run) -> None:
+    """InputError where the settings want no weights."""
+    if run.settings.weights == "none":
+        raise InputError("weights = 'none': there is nothing to weigh; go on with `metakd teach`")
+
+
 def _weigh(run: Run) -> None:
     with only_one(run.folder):
         if not is_done(run.weights_folder, run.weigh_fingerprint):
@@ -45,9 +51,8 @@ def _weigh(run: Run) -> None:
 
 
 def _weigh_all(run: Run) -> None:
+    check_weighable(run)
     settings, data, folder, facts = run.settings, run.data, run.weights_folder, dict[str, Any]()
-    if settings.weights == "none":
-        raise InputError("weights = 'none': there is nothing to weigh; go on with `metakd teach`")
     with step_folder(folder, "weigh", run.weigh_fingerprint, facts) as partial:
         encoder = load_encoder(resolve(settings.base), data.labels).to(device())
         features = run.features(data.train, run.tokenizer)
@@ -119,8 +124,7 @@ def clear(run: Run) -> None:
 
 def _clear(run: Run) -> None:
     folder = run.folder
-    if is_foreign(folder):
-        raise InputError(f"{folder}: no run here to be overwritten; choose another --output")
+    refuse_foreign(folder)
     shared = [run.shared_folder(method) for method in METHODS] + [folder / "shared_student"]
     fleets = [folder / name for name in ("students", *METHODS)]
     passing = [folder / name for name in (".teacher_cache.partial", "checkpoints", LOGS_FOLDER)]

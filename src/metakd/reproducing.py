@@ -41,6 +41,7 @@ def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
     if read_manifest(output) is not None:
         raise InputError(f"--output {output}: a whole run is there already; delete it, or choose another folder")
     run = Run.assemble(output, Settings.build(described["settings"]), described["data"] if data is None else data)
+    run.check_folder()
     faults = _other_sources(described, run.description())
     if faults:
         raise InputError.collect(f"{folder} cannot be repeated", faults)

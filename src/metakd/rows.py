@@ -53,7 +53,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
             known = row["environment"]["versions"].get("metakd"), row["environment"]["commit"]
             if not isinstance(row["key"], str) or not all(isinstance(fact, str | None) for fact in known):
                 raise ValueError("not a row's key and environment")
-            rows.append(row | {name: row[name] for name in ("variant", "seed")})
+            if not {"variant", "seed"} <= {*row}:
+                raise ValueError("not a row's line and seed")
+            rows.append(row)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise InputError(f"{path}, line {number}: not the row of a cell; remove it, or the file") from None
     return rows

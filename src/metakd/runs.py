@@ -24,6 +24,7 @@ from metakd.errors import InputError, noting
 from metakd.examples import Example
 from metakd.fingerprints import Fingerprints
 from metakd.hardware import Precision, native_precision
+from metakd.locks import refuse_foreign
 from metakd.meta_teacher import UNKNOWN_DOMAIN, MetaTeacher, class_names
 from metakd.methods import METHODS, RIVAL
 from metakd.methods.base import Setup, Stage, check_needs, check_shareable, lengthened
@@ -51,8 +52,10 @@ class Run:
     def assemble(cls, folder: str | Path, settings: Settings, data: Any) -> Run:
         """Read the data and find the models, writing nothing. Raises InputError for what cannot be used.
 
-        `data` is a path, a hub dataset's id, or tables in memory; `domains.load_dataset` says which.
+        `data` is a path, a hub dataset's id, or tables in memory; `domains.load_dataset` says which. `folder` may have
+        a run in it, or nothing.
         """
+        refuse_foreign(Path(folder))
         problems: list[InputError] = []
         found: MultiDomainDataset | None = None
         with noting(problems):
@@ -92,7 +95,7 @@ class Run:
             sizes = math.ceil(len(self.data.train) / len(self.data.domains)), len(self.data.train)
             own, of_all = (updates_a_pass(n, settings.batch_size) for n in sizes)
             setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, own, of_all)
-            built = {method: METHODS[method].build(setup) for method in {*self.methods, RIVAL}}
+            built = {method: METHODS[method].build(setup) for method in self.methods}
         return {method: self.lengthened(method, found.stages()) for method, found in built.items()}
 
     @property
@@ -124,9 +127,21 @@ class Run:
         return self
 
     def _begin(self) -> str:
-        described, place = self.description(), self.folder / RUN_FILE
-        before = read_run(self.folder) if place.is_file() else {}
-        then, now = before.get("settings", {}), described["settings"]
+        changed, described, place = self.check_folder(), self.description(), self.folder / RUN_FILE
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not place.is_file() or read_run(self.folder) != described:  # jobs at once agree, and only read
+                write_json(place, described)
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
+        if changed:
+            notice(f"{self.folder} goes on with other settings than it was begun with: {changed}")
+        return self.weigh_fingerprint
+
+    def check_folder(self) -> str:
+        """What is set otherwise than the folder was begun with; InputError where `begin` would raise it."""
+        then = read_run(self.folder)["settings"] if (self.folder / RUN_FILE).is_file() else {}
+        now = self.description()["settings"]
         changed = "; ".join(
             f"{name} = {now[name]}, was {old}" for name, old in then.items() if now.get(name, old) != old
         )
@@ -134,15 +149,7 @@ class Run:
             self._refuse_steps_of_others()
         except InputError as error:
             raise InputError(f"{error}. What was set otherwise: {changed}" if changed else str(error)) from None
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if before != described:  # jobs at once agree, and only read
-                write_json(place, described)
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
-        if changed:
-            notice(f"{self.folder} goes on with other settings than it was begun with: {changed}")
-        return self.weigh_fingerprint
+        return changed
 
     def _refuse_steps_of_others(self) -> None:
         is_done(self.weights_folder, self.weigh_fingerprint)

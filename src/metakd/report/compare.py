@@ -69,7 +69,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     for cost, told in {"MB": "MB of a student", "ms": "ms for one text", "minutes": "minutes of work"}.items():
         lines.append([told, *(f"{found['costs'][name][cost]:.1f}" for name in names)])
     lines += [[f"`{key}`", *(escaped(own[name]) for name in names)] for key, own in found["settings"].items()]
-    told = "\nEach run has one seed, so ± is 0. What they cost, and the settings that differ:\n\n"
+    told = "\nEach run has one seed. What they cost, and the settings that differ:\n\n"
     return comparison.markdown(found) + told + table(lines)
 
 
