@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import FAST, as_row, toy_examples, write_rows
+from metakd.domains import folder_name
 from metakd.stops import Stopped
 
 Command = Callable[..., tuple[int, str, str]]
@@ -64,6 +65,12 @@ def test_predict_refuses_a_student_that_is_not_what_was_trained(
     assert (code, "manifest.json is torn" in err) == (2, True)
     (student / "manifest.json").unlink()
     assert metakd(*command)[0] == 0
+
+
+def test_a_domain_of_other_letters_is_found_by_its_name(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished_run / "students" / "books", tmp_path / folder_name("Büro"))
+    source = write_rows(tmp_path / "in.jsonl", [{"text": "a lovely page"}])
+    assert metakd("predict", tmp_path / "Büro", "--input", source, "--output", tmp_path / "out.jsonl")[0] == 0
 
 
 def test_predict_reads_no_other_columns_and_lets_ids_repeat(

@@ -131,10 +131,14 @@ def test_what_a_result_depends_on_beside_data_and_settings_is_written_down() -> 
 def test_a_student_made_once_more_has_the_bits_of_the_first(
     metakd: Command, checkpoint: Callable[..., Path], data: Path, tmp_path: Path
 ) -> None:
-    """It has one pass left to make, for which alone nothing would be kept of the teacher's layers."""
-    folder = tmp_path / "run"
+    """Its texts alone would be batched otherwise, and for its one pass none of the teacher's layers would be kept."""
+    folder, rows = tmp_path / "run", tmp_path / "rows"
+    for split in ("train", "dev"):
+        own = [json.loads(line) for line in (data / f"{split}.jsonl").read_text().splitlines()]
+        longer = [row | {"text": f"{row['text']}{' page' * (n % 9)}"} for n, row in enumerate(own)]
+        write_rows(rows / f"{split}.jsonl", longer)
     joint = ("--stages", "joint", "--match-epochs", "0", "--precision", "bfloat16", "--no-rival")
-    run = ("run", "--data", data, "--base", checkpoint(), "--output", folder, *QUICK, *joint)
+    run = ("run", "--data", rows, "--base", checkpoint(), "--output", folder, *QUICK, *joint)
     code, _, told = metakd(*run)
     assert code == 0, told
     student = folder / "students" / "books"

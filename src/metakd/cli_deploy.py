@@ -135,6 +135,10 @@ def predict(
     check_writable(output)
     if output.exists() and input.exists() and output.samefile(input):
         raise InputError(f"--output {output}: is the input itself, whose texts would be lost")
+    from metakd.domains import folder_name
+
+    if not model.is_dir():  # a domain of other letters has a folder of another name
+        model = model.with_name(folder_name(model.name))
     if not model.is_dir():
         raise InputError(f"{model}: no such folder; students lie in RUN/students/DOMAIN")
     from metakd.inference import Classifier, label_file

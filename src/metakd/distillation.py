@@ -136,22 +136,21 @@ def layers_to_keep(stages: Sequence[Stage]) -> TeacherLayers:
 
 
 def _memory(run: Run, lessons: Sequence[Lesson]) -> TeacherCache:
-    """What the teacher says of all that `lessons` learn from; a second process waits, and finds it made.
+    """What the teacher says of the training texts; a second process waits, and finds it made.
 
-    What is to be kept for other processes' students is of all texts, so that none of them has to ask again.
+    Of all of them, and for all stages, whatever `lessons` are left to learn: which texts share a batch, and whether a
+    layer is kept, decides the last bits, and a student that is made once more is to have those of the first.
     """
-    texts = [run.with_further(run.data.train)] if run.settings.keep_cache else [lesson.examples for lesson in lessons]
-    learnt_from = {e.id for part in texts for e in part}
     methods = dict.fromkeys(lesson.method for lesson in lessons)
-    layers = layers_to_keep([stage for method in methods for stage in run.stages[method]])  # also of what is learnt
+    layers = layers_to_keep([stage for method in methods for stage in run.stages[method]])
     with alone(run.cache_lock, "asks the teacher"):
-        kept = processes.by_main(lambda: _remember(run, learnt_from, layers))
+        kept = processes.by_main(lambda: _remember(run, layers))
         cache = TeacherCache(run.cache_folder, TeacherLayers(*map(tuple, kept)))
         processes.all_here()
     return cache
 
 
-def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> TeacherLayers:
+def _remember(run: Run, layers: TeacherLayers) -> TeacherLayers:
     """Let the teacher speak once, unless a whole cache of this teacher, these texts and these layers is there.
 
     Gives the layers that the cache was made for.
@@ -161,8 +160,8 @@ def _remember(run: Run, learnt_from: set[str], layers: TeacherLayers) -> Teacher
     mark = fingerprint("remember", FORMAT, weights, run.settings.max_length, run.precision, run.data.fingerprint)
     found = TeacherCache.find(folder, mark)
     if found is not None:  # what is made anew holds what was there as well
-        layers, learnt_from = layers.joined(found.layers), learnt_from | found.ids
-    examples = [e for e in run.with_further(run.data.train) if e.id in learnt_from]
+        layers = layers.joined(found.layers)
+    examples = run.with_further(run.data.train)
     features = run.features(examples, run.tokenizer)
     sizes = layer_bytes(
         features.lengths, load_config(run.teachers[0].teacher_folder).hidden_size, layers, run.precision

@@ -55,6 +55,8 @@ class Classifier:
             from metakd.onnx_model import OnnxModel
 
             return cls(OnnxModel.load(Path(folder)))
+        if (Path(folder) / "model.json").is_file():
+            raise InputError(f"{folder}: an export that has lost its model.onnx; copy it or export it anew")
         for module in ("torch", "transformers", "accelerate"):
             require(module, "train")
         from metakd.torch_model import TorchModel

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metakd.artifacts import read_manifest, read_whole
+from metakd.artifacts import read_manifest, read_run, read_whole
 from metakd.config import Settings
 from metakd.errors import InputError
 from metakd.locks import only_one
@@ -52,6 +52,7 @@ def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
 
 def _description(folder: Path) -> Mapping[str, Any]:
     """What a finished run was made of; InputError where it is not finished, or not as it was."""
+    read_run(folder)
     manifest = read_whole(folder)
     if manifest is None or manifest.get("step") != "run":
         raise InputError(f"{folder}: no finished run; `metakd run --output {folder} --resume` finishes one")

@@ -93,7 +93,10 @@ def check_scorable(run: Run) -> str:
     scored = {e.domain for e in run.data.splits[split]}
     empty = [domain for domain in run.data.domains if domain not in scored]
     if empty:
-        raise InputError(f"{run.data.name}: {split} has no rows of {', '.join(empty)}; add some, or drop the domain")
+        raise InputError(
+            f"{run.data.name}: {split} has no rows of {', '.join(empty)}; add some (where metakd cuts one file, "
+            f"about ten rows of each label give {split} one), hand over {split} as its own file, or drop the domain"
+        )
     return split
 
 
