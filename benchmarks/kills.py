@@ -55,7 +55,7 @@ MARKS = {  # of the files that a phase begins with; the last phase first
 PHASES = (*reversed(MARKS),)
 TINY = [
     *("--allow-weak-teacher", "--student", "layers=2", "--max-length", "16", "--batch-size", "32"),
-    *("--teacher-epochs", "2", "--shared-epochs", "1", "--match-epochs", "2", "--predict-epochs", "1"),
+    *("--teacher-epochs", "2", "--shared-epochs", "1", "--predict-epochs", "1"),
     *("--dropout", "0.1", "--cache-budget", "0.1", "--track", "none", "--precision", "float32", "--bootstrap", "100"),
 ]
 

@@ -24,7 +24,7 @@ Command = Callable[..., tuple[int, str, str]]
 Hub = Callable[[str], tuple[str, subprocess.Popen[str]]]
 QUICK = [
     *("--allow-weak-teacher", "--student", "layers=2", "--max-length", "16", "--batch-size", "32", "--track", "none"),
-    *("--teacher-epochs", "1", "--match-epochs", "2", "--no-rival", "--bootstrap", "100", "--cache-budget", "0.1"),
+    *("--teacher-epochs", "1", "--no-rival", "--bootstrap", "100", "--cache-budget", "0.1"),
 ]
 
 

@@ -22,8 +22,10 @@ def assemble_run(output: Path, data: str | None, config: Path | None, given: dic
     with (unless it is made anew), that before the defaults."""
     load_library()
     from metakd.artifacts import RUN_FILE, read_run
+    from metakd.locks import refuse_if_held
     from metakd.runs import Run
 
+    refuse_if_held(output)
     begun = read_run(output) if (output / RUN_FILE).is_file() and not anew else None
     if data is None and begun is not None and begun["data"] is None:
         raise InputError(

@@ -42,6 +42,12 @@ def refuse_beside_others(folder: Path) -> None:
     processes.by_main(lambda: _lock_of(folder, wait=ASKING).release())
 
 
+def refuse_if_held(folder: Path) -> None:
+    """InputError where another process holds the folder of a run, before anything is read; no folder is made."""
+    if processes.is_main() and (folder / LOCK_FILE).exists():
+        _lock_of(folder, wait=ASKING).release()
+
+
 def refuse_while_held(locks: Iterable[Path]) -> None:
     """InputError where another process holds one of the locks that are there."""
     for path in filter(Path.exists, locks):
