@@ -280,7 +280,6 @@ def test_commands_that_are_the_work_of_one_are_refused(metakd: Callable[..., Any
         assert f"metakd {words[0]} is the work of one process" in err
 
 
-@pytest.mark.usefixtures("of_two")
 def test_a_process_leaves_the_others_before_its_interpreter_ends() -> None:
     """Else a thread of gloo's that still lets go of a tensor aborts it: two in ten ends of two processes did."""
     found = "lambda: print('still among them' if distributed.is_initialized() else 'has left')"
@@ -292,6 +291,7 @@ def test_a_process_leaves_the_others_before_its_interpreter_ends() -> None:
     assert done.stdout == "has left\n"
 
 
+@pytest.mark.usefixtures("of_two")
 def test_what_cannot_be_shared_is_refused() -> None:
     for changes, method in (({}, "metadistil"), ({"domain_loss": "permuted"}, "meta_kd")):
         with pytest.raises(InputError, match="not for 2 processes"):
