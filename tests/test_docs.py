@@ -185,8 +185,7 @@ def test_the_tables_of_the_evidence_are_those_of_the_committed_reports() -> None
     for report in sorted(path.stem for path in EVIDENCE.glob("*.json") if path.stem not in ("retention", "factors")):
         assert markdown(evidence(report) | {"checks": {}}).rstrip("\n") in page, report
     assert markdown(evidence("main-windows")) in page  # with what weights and domain loss came to
-    for kind in ("soft",):
-        assert runpy.run_path(str(ROOT / "benchmarks" / "retention.py"))["table"](evidence("retention")[kind]) in page
+    assert runpy.run_path(str(ROOT / "benchmarks" / "retention.py"))["table"](evidence("retention")["soft"]) in page
     assert runpy.run_path(str(ROOT / "benchmarks" / "factors.py"))["shown"](evidence("factors")["splits"]) in page
 
 
