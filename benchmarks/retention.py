@@ -50,6 +50,12 @@ def fold(data: MultiDomainDataset, number: int) -> MultiDomainDataset:
     return replace(data, splits={"train": [rows[i] for i in learnt], "test": [rows[i] for i in scored]})
 
 
+def cells(data: MultiDomainDataset, settings: Settings, number: int, folder: Path) -> list[Cell]:
+    """A cell for each of LINES on fold `number`, with a row for the teacher as well."""
+    variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]
+    return [Cell.of(variant, number, settings, fold(data, number), folder) for variant in variants]
+
+
 Right = dict[str, dict[int, dict[str, str]]]  # variant -> fold -> domain -> a mark for each example
 
 
@@ -136,14 +142,12 @@ def main() -> None:
     data, rows = load_dataset(asked.data), Rows(RESULTS / "retention.jsonl")
     right = dict[str, Right]()
     for kind in KINDS:
-        settings = Settings(expertise=kind)
-        variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]
-        cells = {k: [Cell.of(v, k, settings, fold(data, k), asked.work) for v in variants] for k in range(FOLDS)}
-        for cell in (cell for number in asked.folds if kind in asked.expertise for cell in cells[number]):
+        own = {k: cells(data, Settings(expertise=kind), k, asked.work) for k in range(FOLDS)}
+        for cell in (cell for number in asked.folds if kind in asked.expertise for cell in own[number]):
             if not cell.keys <= set(rows.found):
                 for row in cell.rows(set(rows.found), cell.caches):
                     rows.add(row)
-        keys = set[str]().union(*(cell.keys for own in cells.values() for cell in own))
+        keys = set[str]().union(*(cell.keys for of_fold in own.values() for cell in of_fold))
         rows = Rows(RESULTS / "retention.jsonl")  # with what another process has added
         right[kind] = right_of(rows.found[key] for key in sorted(keys & set(rows.found)))
     found = {kind: measured(own) for kind, own in right.items() if {*LINES} <= {*own}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,15 +85,17 @@ class _Trainer(Trainer):
             self._add("loss_quiz", asked.item())
         terms: LossTerms = model(**inputs)
         counts = mean_share(len(inputs["labels"]))
-        for name, term in terms.items():
-            if not term.values.isfinite().all():
+        loss = counts * losses.reduce(terms)
+        means = [term.values.detach().mean() for term in terms.values()]
+        *values, whole = torch.stack([*means, loss.detach()]).tolist()  # a GPU is waited for once
+        for name, value in zip(terms, values, strict=True):
+            if not math.isfinite(value):
                 raise InputError(
                     f"{self._name}, update {self.state.global_step + 1}: the loss term {name!r} is not finite. Lower "
                     "the learning rate of this step, or look for what is odd in the data"
                 )
-            self._add(f"loss_{name}", counts * term.values.detach().mean().item())
-        loss = counts * losses.reduce(terms)
-        self._add("loss", loss.item())
+            self._add(f"loss_{name}", counts * value)
+        self._add("loss", whole)
         self._add(STEPS, 1)
         return loss
 

@@ -1,0 +1,203 @@
+"""The experiments of docs/evidence.md on one machine with a GPU, cell by cell, by several processes beside each other.
+
+    python benchmarks/grids.py --amazon DIR --stsb DIR --work FOLDER --output FOLDER
+        [--processes 14] [--minutes 8] [--only main retention ...] [--config FILE]
+
+Models this small leave most of a GPU idle, so each process trains one line with one seed after the other, in the order
+of `jobs`, until all is done or the minutes are over. A teacher is trained once for all lines that learn from it.
+OUTPUT/GROUP.jsonl has the rows of all cells that were finished: give it to `metakd experiment NAME --merge` for the
+report, or go on with a second call of this script. FILE has settings for all of them (YAML).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from multiprocessing import TimeoutError, get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import retention
+from filelock import FileLock
+
+from metakd import Settings, teach, weigh
+from metakd.cells import Cell
+from metakd.config import read_settings_file
+from metakd.domains import MultiDomainDataset, folder_name, load_dataset
+from metakd.experiments import experiment
+from metakd.grids import EXPERIMENTS, tried
+from metakd.methods import METHODS
+from metakd.methods.base import has_teacher
+from metakd.rows import Rows
+from metakd.runs import Run
+
+CUT = (60, 10, 30)
+SEEDS = (0, 1, 2)
+SMALL = (("windows", 0), ("shared_epochs", 2))  # where a line has a teacher for each domain
+LONG = (("teacher_epochs", 10),)  # where few texts are left
+STSB_LINES = ("meta_kd", "meta_teacher_kd", "mix_kd", "single_kd", "shared", "fine_tuned_shared")
+
+
+class Job(NamedTuple):
+    """One line of an experiment with one seed; of `retention` the seed is the fold."""
+
+    group: str  # whose file its rows go into
+    name: str
+    line: str
+    seed: int
+    changes: tuple[tuple[str, Any], ...] = ()
+    source: str = "amazon"
+
+    @property
+    def slug(self) -> str:
+        return folder_name("-".join(map(str, (self.group, self.line, self.seed, *(v for _, v in self.changes)))))
+
+
+def jobs() -> Iterator[Job]:
+    """All there is to do, what matters most first."""
+
+    def of(name: str, seeds: Sequence[int] = (0,), lines: Sequence[str] = (), *more: Any, group: str = "") -> list[Job]:
+        found = lines or dict.fromkeys(v.trial_of or v.name for v in EXPERIMENTS[name](given()))
+        return [Job(group or name, name, line, seed, *more) for line, seed in product(found, seeds)]
+
+    def folds(line: str, kind: str) -> list[Job]:
+        return [Job("retention", "retention", line, k, (("expertise", kind),)) for k in range(retention.FOLDS)]
+
+    yield from folds("3 layers", "soft")
+    yield from of("main", SEEDS, ("meta_kd", "mix_kd", "single_kd"))  # different teachers, so that none is waited for
+    yield from folds("3 layers", "none")
+    yield from of("main", SEEDS)
+    yield from folds("2 layers", "soft")
+    yield from folds("2 layers", "none")
+    yield from of("tune")
+    yield from of("main", SEEDS[1:], group="tuned")
+    yield from of("ablation")
+    yield from of("scarce-all-20", (0,), (), LONG)
+    yield from of("unseen", (0,), (), SMALL)
+    yield from of("scarce-20", (0,), (), SMALL)
+    yield from of("size")
+    yield from of("main", SEEDS, STSB_LINES, (), "stsb", group="stsb")
+    yield from of("scarce-all-5", (0,), (), LONG)
+    yield from of("scarce-5", (0,), (), SMALL)
+
+
+asked = argparse.Namespace()  # what the command line said, in each process
+
+
+def begin(said: argparse.Namespace) -> None:
+    """In each process: what it prints goes into a file of its own."""
+    vars(asked).update(vars(said))
+    log = os.open(asked.work / f"{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+
+
+def given(changes: Sequence[tuple[str, Any]] = ()) -> Settings:
+    return Settings.build((read_settings_file(asked.config) if asked.config else {}) | dict(changes))
+
+
+@cache
+def read(source: str, cut: bool) -> MultiDomainDataset:
+    data = load_dataset(str(vars(asked)[source]))
+    return data.cut_anew(*CUT[1:]) if cut else data
+
+
+def cells(job: Job, folder: Path) -> list[Cell]:
+    """Those of a job; several where it tunes."""
+    settings = given(job.changes)
+    if job.name == "retention":
+        of_fold = retention.cells(read(job.source, False), settings, job.seed, folder)
+        return [cell for cell in of_fold if cell.variant.name == job.line]
+    data, variants = read(job.source, job.source == "amazon"), EXPERIMENTS[job.name](settings)
+    if job.group == "tuned":
+        rows = [path for name in ("main", "tune") if (path := asked.output / f"{name}.jsonl").exists()]
+        found = experiment("tune", data, settings, folder / "tune", seeds=[0], only=[job.line], merge=rows)
+        variants = tried(EXPERIMENTS["main"], settings, found["best"][job.line]["settings"])
+    chosen = [v for v in variants if job.line in (v.name, v.trial_of)]
+    return [Cell.of(variant, job.seed, settings, data, folder) for variant in chosen]
+
+
+def lend(run: Run) -> None:
+    """Give the run its teacher, which the first of all processes that needs it trains."""
+    store = replace(run, folder=asked.work / "teachers" / run.teach_fingerprint[:16])
+    with FileLock(f"{store.folder}.lock"):
+        if run.settings.weights != "none":
+            weigh(store)
+        teach(store)
+    for made, wanted in ((store.weights_folder, run.weights_folder), (store.teacher_folder, run.teacher_folder)):
+        if made.exists() and not wanted.exists():
+            shutil.copytree(made, wanted, copy_function=os.link)
+
+
+def do(job: Job) -> tuple[Job, float, str]:
+    """Train and score what is missing of a job; the seconds it took, and what went wrong."""
+    started, wrong = time.monotonic(), ""
+    folder, rows = asked.work / "models" / job.slug, Rows(asked.work / "rows" / job.group / f"{job.slug}.jsonl")
+    try:
+        known = {key for path in asked.output.glob("*.jsonl") for key in Rows(path).found} | {*rows.found}
+        for cell in cells(job, folder):
+            if cell.keys <= known:
+                continue
+            if has_teacher(METHODS[cell.settings.method]):
+                for school in (school for run, _ in cell.parts for school in run.teachers):
+                    lend(school)
+            for row in cell.rows(known, ()):
+                rows.add(row)
+    except Exception:
+        wrong = traceback.format_exc(limit=-4)
+    shutil.rmtree(folder, ignore_errors=True)
+    return job, time.monotonic() - started, wrong
+
+
+def gather() -> int:
+    """The rows of all jobs, each once, by group; how many there are."""
+    count = 0
+    for folder in (asked.work / "rows").glob("*"):
+        place = asked.output / f"{folder.name}.jsonl"
+        paths = [path for path in (place, *sorted(folder.glob("*.jsonl"))) if path.exists()]
+        lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines(keepends=True)]
+        whole = {json.loads(line)["key"]: line for line in lines if line.endswith("\n")}
+        partial = place.with_suffix(".partial")
+        partial.write_text("".join(whole.values()), encoding="utf-8")
+        partial.replace(place)
+        count += len(whole)
+    return count
+
+
+def main() -> None:
+    started = time.monotonic()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("amazon", "stsb", "work", "output"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=14)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--only", nargs="+", help="groups")
+    parser.add_argument("--config", type=Path)
+    parser.parse_args(namespace=asked)
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of the processes to come
+    for folder in (asked.work / "teachers", asked.work / "rows", asked.output):
+        folder.mkdir(parents=True, exist_ok=True)
+    todo = [job for job in dict.fromkeys(jobs()) if not asked.only or job.group in asked.only]
+    with get_context("spawn").Pool(asked.processes, begin, (asked,)) as pool:
+        found = pool.imap_unordered(do, todo)
+        for done in range(1, len(todo) + 1):
+            try:
+                job, seconds, wrong = found.next(timeout=max(0.1, started + 60 * asked.minutes - time.monotonic()))
+            except TimeoutError:
+                break
+            print(f"{time.monotonic() - started:.0f} s: {done} of {len(todo)}, {job.slug}, {seconds:.0f} s", flush=True)
+            print(wrong, end="", flush=True)
+            gather()
+    print(f"{gather()} rows", flush=True)
+
+
+if __name__ == "__main__":
+    main()
