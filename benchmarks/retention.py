@@ -1,15 +1,16 @@
 """What students keep of their teacher's accuracy on Amazon's reviews, cross-validated.
 
-    python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2 3 4] [--expertise soft none]
+    python benchmarks/retention.py --data DIR --work FOLDER [--folds 0 1 2 3 4] [--expertise soft none] [--rows FILE]
 
 DIR holds the Multi-Domain Sentiment Dataset (train and dev), whose rows are cut into five folds, by domain and label
 and with each text in one of them. Fold k is scored once, by the models of seed k, which learn from the four others by
 the default settings, with the expertise weights λ and without them.
 
-Adds a line for each model and fold to benchmarks/results/evidence/retention.jsonl, and writes what they come to into
-retention.json beside it, for each kind of λ: accuracies, shares kept, and differences paired by example with two 95 %
+Adds a line for each model and fold to FILE (benchmarks/results/evidence/retention.jsonl), and writes what they come to
+into a .json beside it, for each kind of λ: accuracies, shares kept, and differences paired by example with two 95 %
 intervals: for other examples of these models, and, by the spread of the folds (t distribution), for other examples,
-data and seeds.
+data and seeds. With FILE = retention-gpu.jsonl, whose rows benchmarks/grids.py made, and no folds (`--folds`), it
+trains nothing and writes retention-gpu.json.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from metakd.domains import MultiDomainDataset, load_dataset
 from metakd.grids import size
 from metakd.rows import Rows
 
-RESULTS = Path(__file__).parent / "results" / "evidence"
+ROWS = Path(__file__).parent / "results" / "evidence" / "retention.jsonl"
 FOLDS = 5
 LINES = ("3 layers", "2 layers")
 KINDS: tuple[Literal["soft", "none"], ...] = ("soft", "none")  # of expertise weights λ
@@ -87,12 +88,16 @@ def minus(ours: Mapping[int, Mapping[str, str]], theirs: Mapping[int, Mapping[st
     return {"folds": folds, "mean": found.mean, "interval": [found.low, found.high], "over_folds": over}
 
 
+def lines_of(found: Iterable[str]) -> list[str]:
+    return [name for name in LINES if name in found]
+
+
 def measured(right: Right) -> dict[str, Any]:
     """What the folds of one kind come to."""
     teacher = right["meta teacher"]
     folds = [*teacher]
     found: dict[str, Any] = {"folds": folds, "examples": {d: v.size for d, v in values(teacher, folds).items()}}
-    for name in ("meta teacher", *LINES):
+    for name in ("meta teacher", *lines_of(right)):
         own = summary(values(right[name], folds))
         found[name] = {k: own[k] for k in ("mean", "interval", "domains")} | {"by_fold": means(right[name], folds)}
         if name != "meta teacher":
@@ -123,7 +128,7 @@ def points(found: Mapping[str, Any]) -> list[str]:
 def table(found: Mapping[str, Any]) -> str:
     heads = ["", *(f"fold {k}" for k in found["folds"]), "all", "kept", "minus the teacher", "over folds"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    for name in ("meta teacher", *LINES):
+    for name in ("meta teacher", *lines_of(found)):
         own = found[name]
         line = [name, *(f"{100 * share:.1f}" for share in own["by_fold"]), f"{100 * own['mean']:.1f}"]
         if "kept" in own:
@@ -138,8 +143,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--folds", type=int, nargs="*", default=[*range(FOLDS)], choices=range(FOLDS))
     parser.add_argument("--expertise", nargs="+", default=[*KINDS], choices=KINDS)
+    parser.add_argument("--rows", type=Path, default=ROWS)
     asked = parser.parse_args()
-    data, rows = load_dataset(asked.data), Rows(RESULTS / "retention.jsonl")
+    data, rows = load_dataset(asked.data), Rows(asked.rows)
     right = dict[str, Right]()
     for kind in KINDS:
         own = {k: cells(data, Settings(expertise=kind), k, asked.work) for k in range(FOLDS)}
@@ -148,12 +154,12 @@ def main() -> None:
                 for row in cell.rows(set(rows.found), cell.caches):
                     rows.add(row)
         keys = set[str]().union(*(cell.keys for of_fold in own.values() for cell in of_fold))
-        rows = Rows(RESULTS / "retention.jsonl")  # with what another process has added
+        rows = Rows(asked.rows)  # with what another process has added
         right[kind] = right_of(rows.found[key] for key in sorted(keys & set(rows.found)))
-    found = {kind: measured(own) for kind, own in right.items() if {*LINES} <= {*own}}
+    found = {kind: measured(own) for kind, own in right.items() if lines_of(own)}
     both = [name for name in LINES if all(name in own for own in right.values())]
     found["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in both}
-    write_json(RESULTS / "retention.json", {**found, "environment": environment()})
+    write_json(asked.rows.with_suffix(".json"), {**found, "environment": environment()})
     for kind in KINDS:
         print(f"\nλ {kind}\n\n{table(found[kind])}" if kind in found else f"\nλ {kind}: not all lines yet")
     for name, lost in found["none minus soft"].items():

@@ -182,10 +182,13 @@ def evidence_lines(name: str) -> list[dict[str, Any]]:
 
 def test_the_tables_of_the_evidence_are_those_of_the_committed_reports() -> None:
     page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
-    for report in sorted(path.stem for path in EVIDENCE.glob("*.json") if path.stem not in ("retention", "factors")):
+    others = ("retention", "retention-gpu", "factors")
+    for report in sorted(path.stem for path in EVIDENCE.glob("*.json") if path.stem not in others):
         assert markdown(evidence(report) | {"checks": {}}).rstrip("\n") in page, report
     assert markdown(evidence("main-windows")) in page  # with what weights and domain loss came to
-    assert runpy.run_path(str(ROOT / "benchmarks" / "retention.py"))["table"](evidence("retention")["soft"]) in page
+    table = runpy.run_path(str(ROOT / "benchmarks" / "retention.py"))["table"]
+    for found in (evidence("retention")["soft"], *(evidence("retention-gpu")[kind] for kind in ("soft", "none"))):
+        assert table(found) in page
     assert runpy.run_path(str(ROOT / "benchmarks" / "factors.py"))["shown"](evidence("factors")["splits"]) in page
 
 
@@ -231,7 +234,7 @@ def test_what_students_keep_is_said_as_it_was_found() -> None:
             for own, theirs in zip(found[layers]["by_fold"], found["meta teacher"]["by_fold"], strict=True)
         ]
         assert f"{min(shares):.1f} to {max(shares):.1f}" in page
-    report = evidence("main-windows")
+    report = evidence("defaults")
     lost = report["minus_teacher"]["meta_kd"]
     own = report["students"]["meta_kd"]["mean"]
     told = "keep {:.1f} ({:+.1f} points, {:+.1f} to {:+.1f})"
