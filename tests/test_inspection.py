@@ -44,9 +44,8 @@ def test_counts_repeats_leaks_and_contradictions(messy: Path) -> None:
     torn = report["contradictions"]
     assert torn["texts"] == 2
     assert {tuple(rows) for rows in torn["rows"]} == {("train row 1", "train row 3"), ("train row 4", "test row 1")}
-    assert report["faults"] == []
+    assert report["faults"] == ["test has no rows of kitchen; add some, or drop the domain"]
     assert "kitchen has no good in train" in report["remarks"]
-    assert "kitchen has no rows in test" in report["remarks"]
     assert "books has 3 rows in test: too few to score (under 50)" in report["remarks"]
 
 
@@ -58,8 +57,8 @@ def test_data_in_memory_is_seen_as_the_file_is(messy: Path) -> None:
 
 def test_findings_say_what_can_be_done(messy: Path) -> None:
     lines = "\n".join(findings(inspect_data(messy)))
-    assert "1 rows of train repeat the text of another row of train" in lines
-    assert "1 rows of test stand word for word in train" in lines
+    assert "1 row of train repeats the text of another row of train" in lines
+    assert "1 row of test stands word for word in train" in lines
     assert "--drop-leaks" in lines
     assert "2 texts stand with more than one label" in lines
     assert (
@@ -134,7 +133,7 @@ def test_without_the_bases_tokenizer_words_are_counted(
     metakd: Command, messy: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     code, out, _ = metakd("inspect", messy, "--base", "nobody/nothing")
-    assert code == 0
+    assert code == 2  # for a domain that nothing scores
     assert "Lengths in words" in out
     assert "lengths are counted in words, not tokens" in caplog.text
 
@@ -174,12 +173,13 @@ def test_remarks_on_sound_data_are_none() -> None:
 
 
 def test_inspect_as_a_user_types_it(metakd: Command, messy: Path, checkpoint: Callable[..., Path]) -> None:
-    code, out, _ = metakd("inspect", messy, "--base", checkpoint())
-    assert code == 0
+    code, out, err = metakd("inspect", messy, "--base", checkpoint())
+    assert code == 2
+    assert "test has no rows of kitchen" in err
     assert "Rows of" in out
-    assert "1 rows of dev stand word for word in train" in out
+    assert "1 row of dev stands word for word in train" in out
     code, out, _ = metakd("inspect", messy, "--base", checkpoint(), "--json")
-    assert code == 0
+    assert code == 2
     assert json.loads(out)["rows"] == 9
 
 
@@ -190,7 +190,7 @@ def test_inspect_of_data_that_cannot_be_trained_on_ends_with_its_faults(
     code, out, err = metakd("inspect", file, "--base", checkpoint())
     assert code == 2
     assert "Rows of" in out
-    assert "faults, for which `metakd run` would refuse the data" in out
+    assert "3 faults, for which `metakd run` would refuse the data" in out
     assert "row 2, label: is empty" in err
 
 

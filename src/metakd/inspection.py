@@ -137,7 +137,7 @@ class Inspector:
         faults = [f"id: {repeated} rows repeat the id of another row of their split"] if repeated else []
         as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}
         faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired) if len(texts) else []
-        faults += too_small_to_cut(counts[WHOLE]) if WHOLE in counts else []
+        faults += too_small_to_cut(counts[WHOLE]) if WHOLE in counts else _unscored(counts)
         told = [f"{n} rows of {name} dropped: their texts stand in a later split" for name, n in self._dropped.items()]
         told += remarks(as_train, labels, whole=WHOLE in counts)
         return found | {"remarks": told, "faults": faults}
@@ -182,8 +182,7 @@ def _contradictions(
 def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[str]:
     """What in the counts will weaken or spoil the results; `whole` data are yet to be cut into splits."""
     found = [*_odd_names("label", labels), *_odd_names("domain", sorted({d for own in counts.values() for d in own}))]
-    known = set(counts.get("train", {}))
-    scored = next((split for split in ("test", "dev") if split in counts), "")
+    scored = _scored(counts)
     for split in [split for split in ("train", scored) if split in counts]:
         for domain, own in sorted(counts[split].items()):
             missing = [label for label in labels if label not in own]
@@ -196,8 +195,19 @@ def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[
             share = sum(count // LEAST_TO_CUT for count in own.values())
             if share < FEW:
                 found.append(f"{domain} will have about {share} rows in test: too few to score (under {FEW})")
-    unscored = known - set(counts[scored]) if scored else set()
-    return found + [f"{domain} has no rows in {scored}" for domain in sorted(unscored)]
+    return found
+
+
+def _scored(counts: Counts) -> str:
+    """The split that results would be on, '' where there is none."""
+    return next((split for split in ("test", "dev") if split in counts), "")
+
+
+def _unscored(counts: Counts) -> list[str]:
+    """Domains that have no rows to score their students by, as `scoring.check_scorable` says it."""
+    scored = _scored(counts)
+    empty = sorted(set(counts.get("train", {})) - set(counts[scored])) if scored else []
+    return [f"{scored} has no rows of {domain}; add some, or drop the domain" for domain in empty]
 
 
 def _odd_names(what: str, names: Sequence[str]) -> list[str]:

@@ -25,12 +25,16 @@ def _listed(names: Sequence[str]) -> str:
 
 def findings(report: Mapping[str, Any]) -> list[str]:
     """Whatever should give pause, one line each, with what can be done."""
-    repeated = report["duplicates"].items()
-    found: list[str] = [f"{n} rows of {split} repeat the text of another row of {split}" for split, n in repeated if n]
+    found: list[str] = [
+        f"{_told(n, f'row of {split} repeats', f'rows of {split} repeat')} the text of another row of {split}"
+        for split, n in report["duplicates"].items()
+        if n
+    ]
     for leak in report["leaks"]:
         flatters = ", which flatters every score" if leak["stand_in"] == "train" else ""
+        stand = _told(leak["rows"], f"row of {leak['of']} stands", f"rows of {leak['of']} stand")
         found.append(
-            f"{leak['rows']} rows of {leak['of']} stand word for word in {leak['stand_in']}{flatters}; "
+            f"{stand} word for word in {leak['stand_in']}{flatters}; "
             f"`metakd run --drop-leaks` takes them out of {leak['stand_in']}"
         )
     torn = report["contradictions"]
@@ -38,13 +42,17 @@ def findings(report: Mapping[str, Any]) -> list[str]:
         places = "; ".join(" and ".join(rows) for rows in torn["rows"])
         more = ", ..." if torn["texts"] > len(torn["rows"]) else ""
         where = f" ({places}{more})" if places else " (`metakd inspect` names the rows)"
-        found.append(f"{torn['texts']} texts stand with more than one label{where}")
+        found.append(f"{_told(torn['texts'], 'text stands', 'texts stand')} with more than one label{where}")
     found += report["remarks"]
     if report["faults"]:
-        found.append(f"{len(report['faults'])} faults, for which `metakd run` would refuse the data")
+        found.append(f"{_told(len(report['faults']), 'fault', 'faults')}, for which `metakd run` would refuse the data")
     rest = len(found) - SHOWN_FINDINGS
     last = [f"and {rest} findings more (--json has all)"] if rest > 0 else []
     return [_clipped(line) for line in found[:SHOWN_FINDINGS]] + last
+
+
+def _told(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def _clipped(line: str) -> str:
