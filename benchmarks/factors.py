@@ -2,8 +2,9 @@
 
     python benchmarks/factors.py
 
-Reads the four lines that have both, one or neither from benchmarks/results/evidence/main-windows.jsonl (made by
-`metakd experiment main` and `ablation`, see docs/evidence.md), and writes factors.json beside it.
+Reads the four lines that have both, one or neither from benchmarks/results/evidence/main-windows.jsonl (three passes;
+made by `metakd experiment main` and `ablation`, see docs/evidence.md), and the two that have both or neither by the
+defaults from defaults.jsonl; writes factors.json beside them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ LINES = {  # (with λ, with L_tkd)
     (False, False): "meta_teacher_kd",
 }
 FACTORS = ("λ", "L_tkd")
+BOTH = "both, by the defaults minus with three passes"
 SEEDS = (0, 1, 2)
 
 
@@ -33,6 +35,13 @@ def effect(cells: Mapping[tuple[bool, bool], Values], factor: int) -> Values:
     """With the factor minus without it, of each domain (S, N_k): the mean over the other factor's two states."""
     sign = {state: 1 if state[factor] else -1 for state in cells}
     return {d: np.sum([sign[s] * own[d] for s, own in cells.items()], axis=0) / 2 for d in cells[True, True]}
+
+
+def marks(file: str, line: str, split: str) -> Values:
+    """What a line of a file of rows got right of each domain: (S, N_k)."""
+    rows = map(json.loads, (RESULTS / file).read_text(encoding="utf-8").splitlines())
+    right = {row["seed"]: row["right"][split] for row in rows if row["variant"] == line}
+    return {d: np.array([[int(mark) for mark in right[seed][d]] for seed in SEEDS]) for d in right[SEEDS[0]]}
 
 
 def described(values: Values) -> dict[str, Any]:
@@ -44,21 +53,20 @@ def shown(found: Mapping[str, Any]) -> str:
     lines = [["", *found], ["---", *["---:"] * len(found)]]
     lines += [[n, *(f"{100 * own['lines'][n]:.1f}" for own in found.values())] for n in LINES.values()]
     lines += [[f"{n}: with it minus without", *(points(own["effects"][n]) for own in found.values())] for n in FACTORS]
+    lines.append([BOTH, *(points(own["effects"][BOTH]) for own in found.values())])
     return table(lines)
 
 
 def main() -> None:
-    rows = map(json.loads, (RESULTS / "main-windows.jsonl").read_text(encoding="utf-8").splitlines())
-    known = {(row["variant"], row["seed"]): row["right"] for row in rows}
     found: dict[str, Any] = {}
     for split in ("dev", "test"):
-        cells = {}
-        for state, line in LINES.items():
-            own = [known[line, seed][split] for seed in SEEDS]
-            cells[state] = {d: np.array([[int(mark) for mark in right[d]] for right in own]) for d in own[0]}
+        cells = {state: marks("main-windows.jsonl", line, split) for state, line in LINES.items()}
+        longer, without = (marks("defaults.jsonl", LINES[state, state], split) for state in (True, False))
+        both = {d: longer[d] - without[d] - (cells[True, True][d] - cells[False, False][d]) for d in longer}
+        effects = {name: described(effect(cells, place)) for place, name in enumerate(FACTORS)}
         found[split] = {
             "lines": {LINES[s]: float(np.mean([v.mean() for v in own.values()])) for s, own in cells.items()},
-            "effects": {name: described(effect(cells, place)) for place, name in enumerate(FACTORS)},
+            "effects": effects | {BOTH: described(both)},
         }
     write_json(RESULTS / "factors.json", {"splits": found, "environment": environment()})
     print(shown(found))

@@ -1,12 +1,16 @@
 """The experiments of docs/evidence.md on one machine with a GPU, cell by cell, by several processes beside each other.
 
-    python benchmarks/grids.py --amazon DIR --stsb DIR --work FOLDER --output FOLDER
+    python benchmarks/grids.py --amazon DIR [--stsb DIR] --work FOLDER --output FOLDER
         [--processes 15] [--minutes 8] [--only main retention ...] [--config FILE]
 
-Models this small leave most of a GPU idle, so each process trains one line with one seed after the other, in the order
-of `jobs`, until all is done or the minutes are over. A teacher is trained once for all lines that learn from it.
-OUTPUT/GROUP.jsonl has the rows of all cells that were finished: give it to `metakd experiment NAME --merge` for the
-report, or go on with a second call of this script. FILE has settings for all of them (YAML).
+Models this small leave most of a GPU idle, so each process trains one line with one seed after the other, in the
+order of `jobs`, until all is done or the minutes are over. A teacher is trained once for all lines that learn from it.
+The same command with the same folders goes on. FILE has settings for all of them (YAML).
+
+OUTPUT/GROUP.jsonl has the rows of all cells that are finished. `metakd experiment` makes the report of them by
+`--merge`, if it is given what they were made with: CUT by --cut, SMALL for unseen, scarce-5 and scarce-20, LONG for the
+other two, the precision of the GPU; `tuned` belongs to main, with --tuned, and `stsb` is main of other data. The rows
+of `retention` are for benchmarks/retention.py.
 """
 
 from __future__ import annotations
@@ -15,13 +19,15 @@ import argparse
 import json
 import os
 import shutil
+import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from multiprocessing import TimeoutError, get_context
+from multiprocessing import TimeoutError as TimeIsUp
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +39,7 @@ from metakd.batching import Encoded, encode
 from metakd.cells import Cell
 from metakd.config import read_settings_file
 from metakd.domains import MultiDomainDataset, folder_name, load_dataset
+from metakd.errors import InputError
 from metakd.examples import Example
 from metakd.experiments import experiment
 from metakd.grids import EXPERIMENTS, tried
@@ -91,16 +98,16 @@ def jobs() -> Iterator[Job]:
     yield from of("scarce-5", (0,), (), SMALL)
 
 
-asked = argparse.Namespace()  # what the command line said, in each process
+asked = argparse.Namespace(config=None)  # what the command line said, in each process
 
 
-def begin(said: argparse.Namespace) -> None:
+def begin_process(said: argparse.Namespace) -> None:
     """In each process: what it prints goes into a file of its own."""
     vars(asked).update(vars(said))
     log = os.open(asked.work / f"{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    for module in (runs, torch_model):
+    for module in (runs, torch_model):  # on a GPU, tokenizing took a good part of each job
         vars(module)["encode"] = encode_once
 
 
@@ -108,8 +115,9 @@ tokens: dict[Any, Encoded] = {}
 
 
 def encode_once(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Encoded:
-    """What `batching.encode` gives: jobs ask for the same texts again and again, and all have one base's tokenizer."""
-    key = (max_length, *((e.text, e.text_pair) for e in examples))
+    """What `batching.encode` gives, remembered: the jobs of a process ask for the same texts again and again."""
+    vocabulary = hash(frozenset(tokenizer.get_vocab().items()))
+    key = (vocabulary, max_length, *((e.text, e.text_pair) for e in examples))
     if key not in tokens:
         tokens[key] = encode(tokenizer, examples, max_length)
     return tokens[key]
@@ -125,22 +133,25 @@ def read(source: str, cut: bool) -> MultiDomainDataset:
     return data.cut_anew(*CUT[1:]) if cut else data
 
 
-def cells(job: Job, folder: Path) -> list[Cell]:
-    """Those of a job; several where it tunes."""
+def cells(job: Job, folder: Path, known: Mapping[str, Any]) -> list[Cell]:
+    """Those of a job; several where it tunes. InputError for a tuned line whose trials have no rows yet."""
     settings = given(job.changes)
     if job.name == "retention":
         of_fold = retention.cells(read(job.source, False), settings, job.seed, folder)
         return [cell for cell in of_fold if cell.variant.name == job.line]
-    data, variants = read(job.source, job.source == "amazon"), EXPERIMENTS[job.name](settings)
+    data, variants = read(job.source, True), EXPERIMENTS[job.name](settings)
     if job.group == "tuned":
-        rows = [path for name in ("main", "tune") if (path := asked.output / f"{name}.jsonl").exists()]
+        trials = [v for v in EXPERIMENTS["tune"](settings) if v.trial_of == job.line]
+        if not {Cell.of(trial, 0, settings, data, folder).students for trial in trials} <= {*known}:
+            raise InputError(f"{job.line}: tune first")
+        rows = [asked.output / f"{name}.jsonl" for name in ("main", "tune")]
         found = experiment("tune", data, settings, folder / "tune", seeds=[0], only=[job.line], merge=rows)
         variants = tried(EXPERIMENTS["main"], settings, found["best"][job.line]["settings"])
     chosen = [v for v in variants if job.line in (v.name, v.trial_of)]
     return [Cell.of(variant, job.seed, settings, data, folder) for variant in chosen]
 
 
-def lend(run: Run) -> None:
+def lend_teacher(run: Run) -> None:
     """Give the run its teacher, which the first of all processes that needs it trains."""
     store = replace(run, folder=asked.work / "teachers" / run.teach_fingerprint[:16])
     with FileLock(f"{store.folder}.lock"):
@@ -152,19 +163,28 @@ def lend(run: Run) -> None:
             shutil.copytree(made, wanted, copy_function=os.link)
 
 
-def do(job: Job) -> tuple[Job, float, str]:
+def rows_in(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """The rows of all whole lines by key, the first of each, whoever writes or replaces the files meanwhile."""
+    lines = [line for path in paths for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    return {row["key"]: row for row in map(json.loads, reversed(lines))}
+
+
+def do_job(job: Job) -> tuple[Job, float, str]:
     """Train and score what is missing of a job; the seconds it took, and what went wrong."""
     started, wrong = time.monotonic(), ""
     folder, rows = asked.work / "models" / job.slug, Rows(asked.work / "rows" / job.group / f"{job.slug}.jsonl")
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was ended
     try:
-        known = {key for path in asked.output.glob("*.jsonl") for key in Rows(path).found} | {*rows.found}
-        for cell in cells(job, folder):
-            if cell.keys <= known:
+        known = rows_in(sorted(asked.output.glob("*.jsonl"))) | rows.found
+        for cell in cells(job, folder, known):
+            for key in cell.keys & set(known) - set(rows.found):  # a line of another experiment came to the same
+                rows.add(known[key])
+            if cell.keys <= set(rows.found):
                 continue
             if has_teacher(METHODS[cell.settings.method]):
                 for school in (school for run, _ in cell.parts for school in run.teachers):
-                    lend(school)
-            for row in cell.rows(known, ()):
+                    lend_teacher(school)
+            for row in cell.rows(set(rows.found), ()):
                 rows.add(row)
     except Exception:
         wrong = traceback.format_exc(limit=-4)
@@ -173,46 +193,53 @@ def do(job: Job) -> tuple[Job, float, str]:
 
 
 def gather() -> int:
-    """The rows of all jobs, each once, by group; how many there are."""
+    """Bring the rows of all jobs together by group, each once; how many there are."""
     count = 0
     for folder in (asked.work / "rows").glob("*"):
         place = asked.output / f"{folder.name}.jsonl"
-        paths = [path for path in (place, *sorted(folder.glob("*.jsonl"))) if path.exists()]
-        lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines(keepends=True)]
-        whole = {json.loads(line)["key"]: line for line in lines if line.endswith("\n")}
+        found = rows_in(path for path in (place, *sorted(folder.glob("*.jsonl"))) if path.exists())
         partial = place.with_suffix(".partial")
-        partial.write_text("".join(whole.values()), encoding="utf-8")
+        partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found.values()), "utf-8")
         partial.replace(place)
-        count += len(whole)
+        count += len(found)
     return count
 
 
-def main() -> None:
-    started = time.monotonic()
+def main() -> int:
+    started, failed = time.monotonic(), 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("amazon", "stsb", "work", "output"):
+    for name in ("amazon", "work", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--stsb", type=Path)
     parser.add_argument("--processes", type=int, default=15)
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--only", nargs="+", help="groups")
     parser.add_argument("--config", type=Path)
     parser.parse_args(namespace=asked)
+    wanted = [*dict.fromkeys(jobs())]
+    if strange := {*(asked.only or ())} - {job.group for job in wanted}:
+        parser.error(
+            f"--only {' '.join(sorted(strange))}: there are {', '.join(dict.fromkeys(j.group for j in wanted))}"
+        )
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # of the processes to come
     for folder in (asked.work / "teachers", asked.work / "rows", asked.output):
         folder.mkdir(parents=True, exist_ok=True)
-    todo = [job for job in dict.fromkeys(jobs()) if not asked.only or job.group in asked.only]
-    with get_context("spawn").Pool(asked.processes, begin, (asked,)) as pool:
-        found = pool.imap_unordered(do, todo)
+    todo = [job for job in wanted if vars(asked)[job.source] and job.group in (asked.only or (job.group,))]
+    with get_context("spawn").Pool(asked.processes, begin_process, (asked,)) as pool:
+        found = pool.imap_unordered(do_job, todo)
         for done in range(1, len(todo) + 1):
             try:
                 job, seconds, wrong = found.next(timeout=max(0.1, started + 60 * asked.minutes - time.monotonic()))
-            except TimeoutError:
+            except TimeIsUp:
+                print(f"time is up: {done - 1} of {len(todo)} jobs", flush=True)
                 break
             print(f"{time.monotonic() - started:.0f} s: {done} of {len(todo)}, {job.slug}, {seconds:.0f} s", flush=True)
             print(wrong, end="", flush=True)
+            failed += bool(wrong)
             gather()
-    print(f"{gather()} rows", flush=True)
+    print(f"{gather()} rows, {failed} jobs failed", flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

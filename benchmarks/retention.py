@@ -61,12 +61,16 @@ Right = dict[str, dict[int, dict[str, str]]]  # variant -> fold -> domain -> a m
 
 
 def right_of(rows: Iterable[Mapping[str, Any]]) -> Right:
-    """What the models of the folds that have every one of them got right."""
+    """What the models of each fold got right."""
     right = defaultdict[str, dict[int, dict[str, str]]](dict)
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["seed"]):
         right[row["variant"]][row["seed"]] = row["right"]["test"]
-    folds = sorted(set.intersection(*(set(own) for own in right.values())))
-    return {name: {k: own[k] for k in folds} for name, own in right.items()}
+    return dict(right)
+
+
+def whole_lines(right: Right) -> list[str]:
+    """Those of LINES that have every fold which the teacher has."""
+    return [name for name in LINES if name in right and right[name].keys() == right["meta teacher"].keys()]
 
 
 def values(by_fold: Mapping[int, Mapping[str, str]], folds: Iterable[int]) -> dict[str, NDArray[Any]]:
@@ -88,16 +92,12 @@ def minus(ours: Mapping[int, Mapping[str, str]], theirs: Mapping[int, Mapping[st
     return {"folds": folds, "mean": found.mean, "interval": [found.low, found.high], "over_folds": over}
 
 
-def lines_of(found: Iterable[str]) -> list[str]:
-    return [name for name in LINES if name in found]
-
-
 def measured(right: Right) -> dict[str, Any]:
     """What the folds of one kind come to."""
     teacher = right["meta teacher"]
     folds = [*teacher]
     found: dict[str, Any] = {"folds": folds, "examples": {d: v.size for d, v in values(teacher, folds).items()}}
-    for name in ("meta teacher", *lines_of(right)):
+    for name in ("meta teacher", *whole_lines(right)):
         own = summary(values(right[name], folds))
         found[name] = {k: own[k] for k in ("mean", "interval", "domains")} | {"by_fold": means(right[name], folds)}
         if name != "meta teacher":
@@ -128,7 +128,7 @@ def points(found: Mapping[str, Any]) -> list[str]:
 def table(found: Mapping[str, Any]) -> str:
     heads = ["", *(f"fold {k}" for k in found["folds"]), "all", "kept", "minus the teacher", "over folds"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    for name in ("meta teacher", *lines_of(found)):
+    for name in ("meta teacher", *(line for line in LINES if line in found)):
         own = found[name]
         line = [name, *(f"{100 * share:.1f}" for share in own["by_fold"]), f"{100 * own['mean']:.1f}"]
         if "kept" in own:
@@ -155,13 +155,17 @@ def main() -> None:
                     rows.add(row)
         keys = set[str]().union(*(cell.keys for of_fold in own.values() for cell in of_fold))
         rows = Rows(asked.rows)  # with what another process has added
-        right[kind] = right_of(rows.found[key] for key in sorted(keys & set(rows.found)))
-    found = {kind: measured(own) for kind, own in right.items() if lines_of(own)}
+        right[kind] = right_of(rows.found[key] for key in keys & set(rows.found))
+    found = {kind: measured(own) for kind, own in right.items() if whole_lines(own)}
     both = [name for name in LINES if all(name in own for own in right.values())]
     found["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in both}
     write_json(asked.rows.with_suffix(".json"), {**found, "environment": environment()})
     for kind in KINDS:
-        print(f"\nλ {kind}\n\n{table(found[kind])}" if kind in found else f"\nλ {kind}: not all lines yet")
+        print(
+            f"\nλ {kind}\n\n{table(found[kind])}"
+            if kind in found
+            else f"\nλ {kind}: no line has all folds of its teacher yet"
+        )
     for name, lost in found["none minus soft"].items():
         print(f"\n{name}, none minus soft: {'; over folds '.join(points(lost))}")
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from conftest import toy_examples
+from metakd import evaluation
 from metakd.evaluation import (
     Predictions,
     TfidfRival,
@@ -105,3 +106,13 @@ def test_accuracy_of_kept_rows_by_hand() -> None:
     kept = {"books": np.array([True, False, True]), "films": np.array([False]), "kitchen": np.array([True])}
     assert accuracy_of_kept(found, kept) == 0.75
     assert accuracy_of_kept(found, {d: np.zeros_like(rows) for d, rows in kept.items()}) is None
+
+
+@pytest.mark.parametrize("taken", [0, 90, 1_000_000])
+def test_times_that_other_work_has_lengthened_are_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, taken: int
+) -> None:
+    counts = iter([5, 5 + taken])
+    monkeypatch.setattr(evaluation, "_times_put_aside", lambda: next(counts))
+    latency(lambda _: None, toy_examples(8, 0, "t"))
+    assert ("latencies are too long" in caplog.text) is (taken > 100)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from metakd import hardware
-from metakd.progress import notice
 
 
 @pytest.mark.parametrize(
@@ -64,15 +63,3 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(hardware.ctypes, "CDLL", lambda *_: pytest.fail("nothing is to be asked of it"))
     with hardware.memory_kept():
         pass
-
-
-@pytest.mark.parametrize("taken", [True, False])
-def test_a_machine_that_others_use_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, taken: bool
-) -> None:
-    counts = iter([5, 1_000_005 if taken else 5])
-    monkeypatch.setattr(hardware, "_times_put_aside", lambda: next(counts))
-    notice.cache_clear()
-    with hardware.told_if_busy():
-        pass
-    assert ("latencies are too long" in caplog.text) is taken

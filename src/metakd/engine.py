@@ -87,13 +87,14 @@ class _Trainer(Trainer):
         counts = mean_share(len(inputs["labels"]))
         loss = counts * losses.reduce(terms)
         means = [term.values.detach().mean() for term in terms.values()]
-        *values, whole = torch.stack([*means, loss.detach()]).tolist()  # a GPU is waited for once
-        for name, value in zip(terms, values, strict=True):
+        *values, whole = torch.stack([*means, loss.detach()]).tolist()  # at once, as a GPU has to be waited for
+        for name, value in zip([*terms, "sum"], [*values, whole], strict=True):
             if not math.isfinite(value):
                 raise InputError(
                     f"{self._name}, update {self.state.global_step + 1}: the loss term {name!r} is not finite. Lower "
                     "the learning rate of this step, or look for what is odd in the data"
                 )
+        for name, value in zip(terms, values, strict=True):
             self._add(f"loss_{name}", counts * value)
         self._add("loss", whole)
         self._add(STEPS, 1)
@@ -219,6 +220,7 @@ def _arguments(plan: Plan, updates: int) -> TrainingArguments:
         save_strategy="no",
         save_total_limit=2,
         remove_unused_columns=False,
+        logging_nan_inf_filter=False,  # compute_loss has looked already
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
         bf16=plan.precision == "bfloat16",

@@ -7,21 +7,16 @@ import ctypes
 import os
 import platform
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
-
-from metakd.progress import notice
 
 Precision = Literal["float32", "bfloat16"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # options of glibc's mallopt
 _KEEP_ALL = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
 _AS_USUAL = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65536}  # to what glibc's own grow
-
-_BUSY = 100  # times a second that other work took a core away: some 3 to 30 on a machine at rest, 150 on a shared core
 
 
 def processor_name() -> str:
@@ -106,27 +101,6 @@ def memory_kept() -> Iterator[None]:
         for option, value in _AS_USUAL.items():
             c_library.mallopt(option, value)
         c_library.malloc_trim(0)
-
-
-@contextlib.contextmanager
-def told_if_busy() -> Iterator[None]:
-    """Say so where other work took the cores away from what is timed inside, which takes it longer."""
-    started, before = time.perf_counter(), _times_put_aside()
-    yield
-    if (_times_put_aside() - before) / (time.perf_counter() - started) > _BUSY:
-        notice(
-            "other work had this machine's cores while texts were timed, so the latencies are too long; "
-            "time them again when it is idle"
-        )
-
-
-def _times_put_aside() -> int:
-    """How often this process had to leave a core to others, 0 where the system does not count it."""
-    with contextlib.suppress(ImportError):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    return 0
 
 
 def _processor() -> dict[str, str]:

@@ -204,9 +204,11 @@ def _scored(counts: Counts) -> str:
 
 
 def _unscored(counts: Counts) -> list[str]:
-    """Domains that have no rows to score their students by, as `scoring.check_scorable` says it."""
+    """What leaves nothing to score a student by, for which `scoring.check_scorable` refuses a run."""
     scored = _scored(counts)
-    empty = sorted(set(counts.get("train", {})) - set(counts[scored])) if scored else []
+    if not scored:
+        return ["neither test nor dev, so there is nothing to score on; add dev.jsonl"]
+    empty = sorted(set(counts.get("train", {})) - set(counts[scored]))
     return [f"{scored} has no rows of {domain}; add some, or drop the domain" for domain in empty]
 
 
