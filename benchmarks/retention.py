@@ -161,11 +161,8 @@ def main() -> None:
     found["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in both}
     write_json(asked.rows.with_suffix(".json"), {**found, "environment": environment()})
     for kind in KINDS:
-        print(
-            f"\nλ {kind}\n\n{table(found[kind])}"
-            if kind in found
-            else f"\nλ {kind}: no line has all folds of its teacher yet"
-        )
+        told = table(found[kind]) if kind in found else "no line has all folds of its teacher yet"
+        print(f"\nλ {kind}\n\n{told}")
     for name, lost in found["none minus soft"].items():
         print(f"\n{name}, none minus soft: {'; over folds '.join(points(lost))}")
 

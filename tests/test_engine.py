@@ -19,6 +19,7 @@ from metakd import engine, passes, resuming
 from metakd.batching import Collator, Encoded, encode
 from metakd.config import Settings
 from metakd.encoders import forward, load_encoder, load_tokenizer, set_dropout
+from metakd.errors import InputError
 from metakd.meta_teacher import MetaTeacher
 
 
@@ -60,6 +61,13 @@ def test_every_epoch_has_every_example_in_an_order_of_its_own(checkpoint: Callab
     first, second = seen[:32], seen[32:]
     assert sorted(first) == sorted(second) == list(range(32))
     assert first != second
+
+
+def test_a_weight_that_is_no_number_stops_as_a_term_does(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """All terms are finite, what they come to is not."""
+    features = features_of(checkpoint()).with_columns(instance_weights=np.full(32, np.nan))
+    with pytest.raises(InputError, match="test, update 1: the loss term 'sum' is not finite"):
+        engine.fit(learner_of(checkpoint()), features, Collator(0), plan_of(tmp_path))
 
 
 def test_two_runs_are_identical(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
