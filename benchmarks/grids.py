@@ -10,7 +10,7 @@ The same command with the same folders goes on. FILE has settings for all of the
 OUTPUT/GROUP.jsonl has the rows of all cells that are finished. `metakd experiment` makes the report of them by
 `--merge`, if it is given what they were made with: CUT by --cut, SMALL for unseen, scarce-5 and scarce-20, LONG for the
 other two, the precision of the GPU; `tuned` belongs to main, with --tuned, and `stsb` is main of other data. The rows
-of `retention` are for benchmarks/retention.py.
+of `retention` are for benchmarks/retention.py; `longer` is main with --shared-epochs 10.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ CUT = (60, 10, 30)
 SEEDS = (0, 1, 2)
 SMALL = (("windows", 0), ("shared_epochs", 2))  # where a line has a teacher for each domain
 LONG = (("teacher_epochs", 10),)  # where few texts are left
+NEW_TEACHERS = ("meta_kd", "mix_kd", "single_kd", "metadistil", "mtl_kd", "fine_tuned_shared", "fine_tuned")
 STSB_LINES = ("meta_kd", "meta_teacher_kd", "mix_kd", "single_kd", "shared", "fine_tuned_shared")
 
 
@@ -81,15 +82,16 @@ def jobs() -> Iterator[Job]:
         return [Job("retention", "retention", line, k, (("expertise", kind),)) for k in range(retention.FOLDS)]
 
     yield from folds("3 layers", "soft")
-    yield from of("main", SEEDS, ("meta_kd", "mix_kd", "single_kd"))  # different teachers, so that none is waited for
+    yield from of("main", SEEDS, NEW_TEACHERS)  # or none, or slow: so that a teacher is seldom waited for
     yield from folds("3 layers", "none")
     yield from of("main", SEEDS)
+    yield from of("main", SEEDS, ("meta_kd",), (("shared_epochs", 10),), group="longer")
+    yield from of("main", SEEDS, STSB_LINES, (), "stsb", group="stsb")
     yield from folds("2 layers", "soft")
     yield from folds("2 layers", "none")
     yield from of("tune")
     yield from of("main", SEEDS[1:], group="tuned")
     yield from of("scarce-all-20", (0,), (), LONG)
-    yield from of("main", SEEDS, STSB_LINES, (), "stsb", group="stsb")
     yield from of("scarce-all-5", (0,), (), LONG)
     yield from of("size")
     yield from of("unseen", (0,), (), SMALL)
