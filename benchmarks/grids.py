@@ -22,6 +22,7 @@ import shutil
 import sys
 import time
 import traceback
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -166,9 +167,8 @@ def lend_teacher(run: Run) -> None:
 
 
 def rows_in(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """The rows of all whole lines by key, the first of each, whoever writes or replaces the files meanwhile."""
-    lines = [line for path in paths for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-    return {row["key"]: row for row in map(json.loads, reversed(lines))}
+    """The rows of several files by key, those of the first file that has them."""
+    return dict(ChainMap(*(Rows(path).found for path in paths)))
 
 
 def do_job(job: Job) -> tuple[Job, float, str]:

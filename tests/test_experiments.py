@@ -146,6 +146,7 @@ def test_a_torn_row_is_made_anew_and_rows_of_another_machine_are_taken_over(
     whole = (one / "rows.jsonl").read_text(encoding="utf-8")
     (one / "rows.jsonl").write_text(whole[:-20], encoding="utf-8")
     assert len(Rows(one / "rows.jsonl").found) == len(first["students"]) - 1
+    assert (one / "rows.jsonl").read_text(encoding="utf-8") == whole[:-20]  # who reads changes nothing
     again = experiment("size", data, quick, one, seeds=[0])
     assert again["students"] == first["students"]
     assert len(lines(one)) == len(first["students"])

@@ -50,9 +50,11 @@ def test_a_tuned_line_waits_for_its_trials(grids: Any) -> None:
     assert "meta_kd: tune first" in wrong
 
 
-def test_the_first_row_of_a_key_stays_and_a_torn_one_is_none(grids: Any, tmp_path: Path) -> None:
-    lines = [json.dumps({"key": "a", "told": "U+2028 \u2028 is no end"}, ensure_ascii=False), '{"key": "b"}']
-    (tmp_path / "one").write_text("\n".join([*lines, '{"key": "a"}', '{"key"']), encoding="utf-8")
-    found = grids.rows_in([tmp_path / "one"])
-    assert found["a"]["told"].startswith("U+2028")
-    assert {*found} == {"a", "b"}
+def test_the_row_of_the_first_file_stays_and_a_torn_one_is_none(grids: Any, tmp_path: Path) -> None:
+    for name, keys, torn in (("one", "a", '{"key": "c"'), ("two", "ab", "")):
+        row = {"variant": "\u2028 is no end", "seed": 0, "right": {}, "environment": {"versions": {}, "commit": name}}
+        text = "".join(json.dumps({"key": key} | row, ensure_ascii=False) + "\n" for key in keys)
+        (tmp_path / name).write_text(text + torn, encoding="utf-8")
+    found = grids.rows_in([tmp_path / "one", tmp_path / "two"])
+    assert {key: row["environment"]["commit"] for key, row in found.items()} == {"a": "one", "b": "two"}
+    assert (tmp_path / "one").read_text(encoding="utf-8").endswith('"c"')  # who reads changes nothing

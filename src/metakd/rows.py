@@ -13,18 +13,18 @@ from metakd.progress import console
 
 
 class Rows:
-    """A JSON Lines file of finished cells by key; a torn last line counts as not there."""
+    """A JSON Lines file of finished cells by key; a torn last line counts as not there, and goes with the next row."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found = {row["key"]: row for row in _read(path)} if path.exists() else {}
-        if path.exists():
-            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
     def add(self, row: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        with self.path.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.found[row["key"]] = row
