@@ -1,10 +1,10 @@
-"""What λ and L_tkd change in Meta-KD's students: each with the other and without it, on average.
+"""What λ and L_tkd change in Meta-KD's students, each with the other and without it, on average; and what passes do.
 
     python benchmarks/factors.py
 
-Reads the four lines that have both, one or neither from benchmarks/results/evidence/main-windows.jsonl (three passes;
-made by `metakd experiment main` and `ablation`, see docs/evidence.md), and the two that have both or neither by the
-defaults from defaults.jsonl; writes factors.json beside them.
+Reads, from benchmarks/results/evidence, the four lines that have both, one or neither (main-windows.jsonl: three
+passes; made by `metakd experiment main` and `ablation`, see docs/evidence-more.md), the two that have both or neither
+by the defaults (defaults.jsonl), and `meta_kd` with ten passes (longer.jsonl); writes factors.json beside them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ LINES = {  # (with λ, with L_tkd)
 }
 FACTORS = ("λ", "L_tkd")
 BOTH = "both, by the defaults minus with three passes"
+PASSES = "meta_kd, ten passes minus the defaults' five"
 SEEDS = (0, 1, 2)
 
 
@@ -53,7 +54,7 @@ def shown(found: Mapping[str, Any]) -> str:
     lines = [["", *found], ["---", *["---:"] * len(found)]]
     lines += [[n, *(f"{100 * own['lines'][n]:.1f}" for own in found.values())] for n in LINES.values()]
     lines += [[f"{n}: with it minus without", *(points(own["effects"][n]) for own in found.values())] for n in FACTORS]
-    lines.append([BOTH, *(points(own["effects"][BOTH]) for own in found.values())])
+    lines += [[name, *(points(own["effects"][name]) for own in found.values())] for name in (BOTH, PASSES)]
     return table(lines)
 
 
@@ -61,12 +62,13 @@ def main() -> None:
     found: dict[str, Any] = {}
     for split in ("dev", "test"):
         cells = {state: marks("main-windows.jsonl", line, split) for state, line in LINES.items()}
-        longer, without = (marks("defaults.jsonl", LINES[state, state], split) for state in (True, False))
-        both = {d: longer[d] - without[d] - (cells[True, True][d] - cells[False, False][d]) for d in longer}
+        five, without = (marks("defaults.jsonl", LINES[state, state], split) for state in (True, False))
+        both = {d: five[d] - without[d] - (cells[True, True][d] - cells[False, False][d]) for d in five}
+        ten = marks("longer.jsonl", LINES[True, True], split)
         effects = {name: described(effect(cells, place)) for place, name in enumerate(FACTORS)}
         found[split] = {
             "lines": {LINES[s]: float(np.mean([v.mean() for v in own.values()])) for s, own in cells.items()},
-            "effects": effects | {BOTH: described(both)},
+            "effects": effects | {BOTH: described(both), PASSES: described({d: ten[d] - five[d] for d in five})},
         }
     write_json(RESULTS / "factors.json", {"splits": found, "environment": environment()})
     print(shown(found))

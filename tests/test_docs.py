@@ -172,6 +172,10 @@ def test_the_table_of_deployment_is_that_of_the_committed_results() -> None:
 EVIDENCE = ROOT / "benchmarks" / "results" / "evidence"
 
 
+def evidence_pages() -> str:
+    return "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("evidence.md", "evidence-more.md"))
+
+
 def evidence(name: str) -> Any:
     return json.loads((EVIDENCE / f"{name}.json").read_text(encoding="utf-8"))
 
@@ -181,7 +185,7 @@ def evidence_lines(name: str) -> list[dict[str, Any]]:
 
 
 def test_the_tables_of_the_evidence_are_those_of_the_committed_reports() -> None:
-    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    page = evidence_pages()
     others = ("retention", "retention-gpu", "factors")
     for report in sorted(path.stem for path in EVIDENCE.glob("*.json") if path.stem not in others):
         assert markdown(evidence(report) | {"checks": {}}).rstrip("\n") in page, report
@@ -193,7 +197,7 @@ def test_the_tables_of_the_evidence_are_those_of_the_committed_reports() -> None
 
 
 def test_the_figures_of_single_looks_are_those_of_the_committed_rows() -> None:
-    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    page = evidence_pages()
     last = next(row for row in evidence_lines("rows") if row["variant"] == "meta_kd")
     found = [row["right"]["dev"] for row in (*evidence_lines("looks"), last)]
     assert re.findall(r"^\| \d+ pass[^|]*\|[^|]*\| ([\d.]+) \|$", page, re.M) == [f"{_mean(own):.1f}" for own in found]
