@@ -50,8 +50,7 @@ class MultiDomainDataset:
 
     @property
     def scored_split(self) -> str | None:
-        """The split that results are reported on: test, or dev where there is none."""
-        return next((name for name in ("test", "dev") if self.splits.get(name)), None)
+        return scored_split(self.splits)
 
     @property
     def has_pairs(self) -> bool:
@@ -99,6 +98,11 @@ class MultiDomainDataset:
             for e in self.splits.get(split, []):
                 digest.update(json.dumps([split, e.id, e.text, e.text_pair, e.label, e.domain]).encode())
         return digest.hexdigest()
+
+
+def scored_split(splits: Mapping[str, Any]) -> str | None:
+    """The split that results are reported on: test, or dev where there is none."""
+    return next((name for name in ("test", "dev") if splits.get(name)), None)
 
 
 def of_domain(examples: Iterable[Example], domain: str) -> list[Example]:

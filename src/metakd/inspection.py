@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from metakd.config import Settings
-from metakd.domains import LEAST_TO_CUT, Counts, MultiDomainDataset, faults_across, too_small_to_cut
+from metakd.domains import (
+    LEAST_TO_CUT,
+    Counts,
+    MultiDomainDataset,
+    faults_across,
+    scored_split,
+    too_small_to_cut,
+)
 from metakd.errors import require
 from metakd.examples import Example, read_table
 from metakd.sources import SPLITS, open_source
@@ -182,8 +189,8 @@ def _contradictions(
 def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[str]:
     """What in the counts will weaken or spoil the results; `whole` data are yet to be cut into splits."""
     found = [*_odd_names("label", labels), *_odd_names("domain", sorted({d for own in counts.values() for d in own}))]
-    scored = _scored(counts)
-    for split in [split for split in ("train", scored) if split in counts]:
+    scored = scored_split(counts)
+    for split in [split for split in counts if split in ("train", scored)]:
         for domain, own in sorted(counts[split].items()):
             missing = [label for label in labels if label not in own]
             if missing:
@@ -198,14 +205,9 @@ def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[
     return found
 
 
-def _scored(counts: Counts) -> str:
-    """The split that results would be on, '' where there is none."""
-    return next((split for split in ("test", "dev") if split in counts), "")
-
-
 def _unscored(counts: Counts) -> list[str]:
     """What leaves nothing to score a student by, for which `scoring.check_scorable` refuses a run."""
-    scored = _scored(counts)
+    scored = scored_split(counts)
     if not scored:
         return ["neither test nor dev, so there is nothing to score on; add dev.jsonl"]
     empty = sorted(set(counts.get("train", {})) - set(counts[scored]))
