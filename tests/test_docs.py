@@ -241,6 +241,15 @@ def test_what_students_keep_is_said_as_it_was_found() -> None:
     report = evidence("defaults")
     lost = report["minus_teacher"]["meta_kd"]
     own = report["students"]["meta_kd"]["mean"]
+    for line, words in (
+        ("single_kd", "are {:.1f} points better than those of a teacher for each domain ({:.1f} to {:.1f})"),
+        ("fine_tuned_shared", "and {:.1f} better than all domains' labels alone ({:.1f} to {:.1f})"),
+    ):
+        against = report["against"][line]
+        assert words.format(*(100 * value for value in (against["mean"], *against["interval"]))) in readme
+    mixture = report["against"]["mix_kd"]
+    ahead = "({:.1f} points ahead, {:+.1f} to {:+.1f})"
+    assert ahead.format(*(-100 * value for value in (mixture["mean"], *reversed(mixture["interval"])))) in readme
     told = "keep {:.1f} ({:+.1f} points, {:+.1f} to {:+.1f})"
     values = (own / (own - lost["mean"]), lost["mean"], *lost["interval"])
     assert told.format(*(100 * value for value in values)) in readme
