@@ -9,7 +9,6 @@ by the defaults (defaults.jsonl), and `meta_kd` with ten passes (longer.jsonl); 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 
 from metakd.artifacts import environment, write_json
 from metakd.comparison import Values, as_dict, estimate, points, table
+from metakd.rows import Rows
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
 LINES = {  # (with λ, with L_tkd)
@@ -40,7 +40,7 @@ def effect(cells: Mapping[tuple[bool, bool], Values], factor: int) -> Values:
 
 def marks(file: str, line: str, split: str) -> Values:
     """What a line of a file of rows got right of each domain: (S, N_k)."""
-    rows = map(json.loads, (RESULTS / file).read_text(encoding="utf-8").splitlines())
+    rows = Rows(RESULTS / file).found.values()
     right = {row["seed"]: row["right"][split] for row in rows if row["variant"] == line}
     return {d: np.array([[int(mark) for mark in right[seed][d]] for seed in SEEDS]) for d in right[SEEDS[0]]}
 

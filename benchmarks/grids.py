@@ -8,9 +8,9 @@ order of `jobs`, until all is done or the minutes are over. A teacher is trained
 The same command with the same folders goes on. FILE has settings for all of them (YAML).
 
 OUTPUT/GROUP.jsonl has the rows of all cells that are finished. `metakd experiment` makes the report of them by
-`--merge`, if it is given what they were made with: CUT by --cut, SMALL for unseen, scarce-5 and scarce-20, LONG for the
-other two, the precision of the GPU; `tuned` belongs to main, with --tuned, and `stsb` is main of other data. The rows
-of `retention` are for benchmarks/retention.py; `longer` is main with --shared-epochs 10.
+`--merge`, if it is given what they were made with: CUT by --cut, SMALL for unseen, scarce-5 and scarce-20, LONG for
+scarce-all-20 and scarce-all-5, the precision of the GPU; `tuned` belongs to main, with --tuned, `longer` is main with
+--shared-epochs 10, and `stsb` is main of other data. The rows of `retention` are for benchmarks/retention.py.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def jobs() -> Iterator[Job]:
         return [Job("retention", "retention", line, k, (("expertise", kind),)) for k in range(retention.FOLDS)]
 
     yield from folds("3 layers", "soft")
-    yield from of("main", SEEDS, NEW_TEACHERS)  # or none, or slow: so that a teacher is seldom waited for
+    yield from of("main", SEEDS, NEW_TEACHERS)  # each its own teacher, or none: nobody waits
     yield from folds("3 layers", "none")
     yield from of("main", SEEDS)
     yield from of("main", SEEDS, ("meta_kd",), (("shared_epochs", 10),), group="longer")
@@ -179,9 +179,9 @@ def do_job(job: Job) -> tuple[Job, float, str]:
     try:
         known = rows_in(sorted(asked.output.glob("*.jsonl"))) | rows.found
         for cell in cells(job, folder, known):
-            for key in cell.keys & set(known) - set(rows.found):  # a line of another experiment came to the same
-                rows.add(known[key])
-            if cell.keys <= set(rows.found):
+            if cell.keys <= known.keys():  # done before, or a line of another experiment came to the same
+                for key in cell.keys - rows.found.keys():
+                    rows.add(known[key])
                 continue
             if has_teacher(METHODS[cell.settings.method]):
                 for school in (school for run, _ in cell.parts for school in run.teachers):
