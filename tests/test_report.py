@@ -1,5 +1,6 @@
 """What a report says: no more and no less than the run's files."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from metakd.answers import asked_of_each
 from metakd.artifacts import environment, write_json
@@ -17,7 +19,7 @@ from metakd.report.compare import compare_runs
 from metakd.report.facts import KINDS, Findings, calibration_error
 from metakd.report.lineage import graph
 from metakd.report.summary import cautions, facts, sentences
-from metakd.results import markdown_table
+from metakd.results import markdown_table, rich_table, rows
 
 
 def test_without_texts_no_word_of_an_example_is_in_it(
@@ -257,3 +259,15 @@ def test_markdown_stays_text_and_one_table(finished_run: Path) -> None:
     header = markdown_table(results).splitlines()[0]
     assert header.startswith("| model | a\\|b &lt;img src=x> | average |")
     assert "<img" not in markdown_table(results)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_table_fits_the_terminal(width: int) -> None:
+    """A line a model where there is room, else a column a model; every name and figure whole."""
+    results = json.loads((Path(__file__).parents[1] / "benchmarks/results/demo.json").read_text(encoding="utf-8"))
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(rich_table(results, width))
+    shown = console.export_text()
+    header, body = rows(results)
+    assert all(cell in shown for cell in (*header, *(cell for line in body for cell in line)))
+    assert (sum("fine_tuned_shared" in line and "80.7" in line for line in shown.splitlines()) == 1) == (width == 200)

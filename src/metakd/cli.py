@@ -106,7 +106,7 @@ def _run_all(assembled: Run, overwrite: bool) -> None:
         processes.by_main(lambda: check_disk(assembled))
         begun = assembled.begin()
         with going_on(f"metakd run --output {shlex.quote(str(output))} --resume"):
-            stdout.print(rich_table(run_all(begun)))
+            stdout.print(rich_table(run_all(begun), stdout.width))
             report = processes.by_main(lambda: str(cli_report.report_of(output)))
         stdout.print(f"students: {output / 'students'}\nreport:   {report}", soft_wrap=True)
 
@@ -218,7 +218,7 @@ def evaluate(
             raise InputError(f"{folder} was begun with tables in memory: evaluate it from Python, or a file by --data")
         with opened(folder, None, None, {}) as begun:
             results = scoring.evaluate(begun)
-    stdout.print(rich_table(results))
+    stdout.print(rich_table(results, stdout.width))
     stdout.print(f"scores: {output or folder / 'results.json'}")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.table import Table
 
 
@@ -48,12 +49,16 @@ def escaped(text: str) -> str:
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())).replace("|", "\\|")
 
 
-def rich_table(results: Mapping[str, Any]) -> Table:
+def rich_table(results: Mapping[str, Any], width: int) -> Table:
+    """The same for a terminal of `width` columns: a model a column where lines of models would not fit."""
     header, body = rows(results)
+    columns: list[Sequence[str]] = [*zip(header, *body, strict=True)]
+    if sum(max(map(cell_len, column)) + len(" | ") for column in columns) >= width:
+        columns = [header, *body]
     table = Table(title="Accuracy in percent", caption=caption(results))
-    for column in header:
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for line in body:
+    for place, (name, *_) in enumerate(columns):
+        table.add_column(name, justify="right" if place else "left")
+    for line in zip(*(cells for _, *cells in columns), strict=True):
         table.add_row(*line)
     return table
 
