@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers import pipeline as hugging_face_pipeline
 import metakd
 from conftest import FAST, as_row, toy_examples, write_rows
 from metakd import CheckError, InputError, Run, Settings, checks, pipeline, scoring
-from metakd.artifacts import is_done, read_manifest, read_run, seal
+from metakd.artifacts import is_done, read_manifest, read_run, seal, write_json
 from metakd.examples import read_examples
 
 TINY = {
@@ -394,6 +395,25 @@ def test_a_run_of_labels_alone_needs_no_teacher_to_learn_from(
 ) -> None:
     results = pipeline.run_all(open_run(tmp_path / "run", toy_data, checkpoint(), method="fine_tuned_shared"))
     assert results["average"]["student"]["accuracy"] == results["average"]["fine_tuned_shared"]["accuracy"]
+
+
+def test_rows_that_the_run_learnt_from_are_told(
+    finished_run: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new, old = (read_examples(toy_data / f"{name}.jsonl") for name in ("test", "train"))
+    wrong = [replace(e, label="negative") for e in old if e.label == "positive"][:4]
+    rows = write_rows(tmp_path / "rows.jsonl", [*map(as_row, new + wrong)])
+    files = (toy_data / "test.jsonl", rows)
+    clean, found = (scoring.evaluate_file(finished_run, file, tmp_path / "s.json") for file in files)
+    assert found["leaked_rows"] == clean["leaked_rows"] + 4
+    without = [scores["average"]["student"]["accuracy_without_leaks"] for scores in (clean, found)]
+    assert without[0] == without[1] > found["average"]["student"]["accuracy"]
+    told = "is not there as it was: rows that it has learnt from count"
+    assert told not in caplog.text
+    folder = shutil.copytree(finished_run, tmp_path / "run")
+    write_json(folder / "run.json", read_run(folder) | {"data": str(tmp_path / "gone")})
+    assert scoring.evaluate_file(folder, rows, tmp_path / "s.json")["leaked_rows"] == 0
+    assert told in caplog.text
 
 
 def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,8 +22,9 @@ from metakd.artifacts import (
     write_json,
     write_text,
 )
+from metakd.config import Settings
 from metakd.corpus import describe
-from metakd.domains import folder_name, leaks, of_domain
+from metakd.domains import folder_name, leaks, load_dataset, of_domain
 from metakd.errors import InputError
 from metakd.evaluation import Predictions, accuracy_of_kept, score
 from metakd.examples import Example, read_examples
@@ -106,16 +108,30 @@ def evaluate_file(
     """Score the teacher and each domain's student of a finished run on a labelled file, and write the scores.
 
     A domain that the run does not know is scored by the teacher alone, and left out of all averages but where the file
-    has no other.
+    has no other. Averages are also given without the rows whose text the run has learnt from.
     """
     described = read_run(folder)
     examples = read_examples(data, columns=columns, encoding=encoding)
     _check_fits(data, examples, described)
     domains = sorted({e.domain for e in examples})
+    leaked = {e.id for e in leaks({"train": _learnt_from(described), "test": examples}).get("test", [])}
     answers = ask_models(_fleets(folder, described, domains), described["labels"], examples)
-    results = _results(score_models(answers, described, examples), str(data), described)
+    results = _results(score_models(answers, described, examples, leaked), str(data), described)
+    results["leaked_rows"] = len(leaked)
     write_json(output, results)
     return results
+
+
+def _learnt_from(described: Mapping[str, Any]) -> list[Example]:
+    """The rows that a run has learnt from; none, which is told, where its data is not as it was."""
+    place, settings = described["data"], Settings.build(described["settings"])
+    if place and Path(place).exists():
+        with contextlib.suppress(InputError):
+            found = load_dataset(place, settings.seed, **settings.reading())
+            if found.fingerprint == described["data_fingerprint"]:
+                return found.train
+    notice(f"the run's data ({place or 'tables in memory'}) is not there as it was: rows that it has learnt from count")
+    return []
 
 
 def _check_fits(data: Path, examples: Sequence[Example], described: Mapping[str, Any]) -> None:
