@@ -150,9 +150,13 @@ def test_a_torn_row_is_made_anew_and_rows_of_another_machine_are_taken_over(
     again = experiment("size", data, quick, one, seeds=[0])
     assert again["students"] == first["students"]
     assert len(lines(one)) == len(first["students"])
-    other = write_rows(tmp_path / "other.jsonl", [json.loads(line) for line in whole.splitlines()])
+    brought = [json.loads(line) for line in whole.splitlines()]
+    brought[0]["environment"]["gpu"] = "another"
+    other = write_rows(tmp_path / "other.jsonl", brought)
     merged = experiment("size", data, quick, two, seeds=[0], merge=[other])
     assert merged["students"] == first["students"]
+    assert len(first["made_on"]) == 1
+    assert merged["made_on"] == sorted(["another", *first["made_on"]])
     assert not list(two.glob("meta_teacher*"))  # nothing was trained for it
 
 

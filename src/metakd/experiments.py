@@ -222,7 +222,7 @@ def _results(
         "data_fingerprint": data.fingerprint,
         "examples": {domain: len(marks) for domain, marks in first["right"][split].items()},
         "seeds": [row["seed"] for row in students[reference]],
-        "made_with": _made_with([*used]),
+        **_origin([*used]),
         "teachers": {variant: summary(_values([*own.values()], split)) for variant, own in teachers.items()},
         "minus_teacher": {name: as_dict(found) for name, found in lost.items()},
         **(compared := compare(reference, {variant: _values(own, split) for variant, own in students.items()})),
@@ -248,12 +248,17 @@ def _best(variants: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]
     return {"best": found} if found else {}
 
 
-def _made_with(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The versions of metakd that rows come from, with commits where they are known; says so where they differ."""
-    found = {f"{row['environment']['versions'].get('metakd')} {row['environment']['commit'] or ''}" for row in rows}
-    if len(found) > 1:
-        notice(f"rows were made with different versions of metakd: {', '.join(sorted(found))}")
-    return sorted(found)
+def _origin(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Versions of metakd, with commits, and processors or GPUs that rows come from; says so where they differ."""
+    made = [row["environment"] for row in rows]
+    found = {
+        "made_with": {f"{own['versions'].get('metakd')} {own['commit'] or ''}" for own in made},
+        "made_on": {own.get("gpu") or own.get("processor") or "unknown" for own in made},
+    }
+    for name, told in (("made_with", "with different versions of metakd"), ("made_on", "on different machines")):
+        if len(found[name]) > 1:
+            notice(f"rows were made {told}: {', '.join(sorted(found[name]))}")
+    return {name: sorted(values) for name, values in found.items()}
 
 
 def _values(rows: Sequence[dict[str, Any]], split: str) -> Values:
