@@ -249,7 +249,7 @@ def test_what_students_keep_is_said_as_it_was_found() -> None:
         against = report["against"][line]
         assert words.format(*(100 * value for value in (against["mean"], *against["interval"]))) in readme
     mixture = report["against"]["mix_kd"]
-    ahead = "({:.1f} points ahead, {:+.1f} to {:+.1f})"
+    ahead = "({:.1f} points ahead, {:+.1f} to {:+.1f};"
     assert ahead.format(*(-100 * value for value in (mixture["mean"], *reversed(mixture["interval"])))) in readme
     told = "keep {:.1f} ({:+.1f} points, {:+.1f} to {:+.1f})"
     values = (own / (own - lost["mean"]), lost["mean"], *lost["interval"])
