@@ -170,8 +170,6 @@ def test_the_table_of_deployment_is_that_of_the_committed_results() -> None:
 
 
 EVIDENCE = ROOT / "benchmarks" / "results" / "evidence"
-
-
 EVIDENCE_PAGES = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("evidence.md", "evidence-more.md")]
 
 

@@ -408,8 +408,8 @@ def test_rows_that_the_run_learnt_from_are_told(
     assert found["leaked_rows"] == clean["leaked_rows"] + 4
     without = [scores["average"]["student"]["accuracy_without_leaks"] for scores in (clean, found)]
     assert without[0] == without[1] > found["average"]["student"]["accuracy"]
-    told = "is not there as it was: rows that it has learnt from count"
-    assert told not in caplog.text
+    told = "gone) is not here as it was: rows that it has learnt from are counted, and not told"
+    assert "is not here as it was" not in caplog.text
     folder = shutil.copytree(finished_run, tmp_path / "run")
     write_json(folder / "run.json", read_run(folder) | {"data": str(tmp_path / "gone")})
     assert scoring.evaluate_file(folder, rows, tmp_path / "s.json")["leaked_rows"] == 0

@@ -123,14 +123,15 @@ def evaluate_file(
 
 
 def _learnt_from(described: Mapping[str, Any]) -> list[Example]:
-    """The rows that a run has learnt from; none, which is told, where its data is not as it was."""
+    """The rows that a run has learnt from; none, which is told, where its files are not here as they were."""
     place, settings = described["data"], Settings.build(described["settings"])
     if place and Path(place).exists():
         with contextlib.suppress(InputError):
             found = load_dataset(place, settings.seed, **settings.reading())
             if found.fingerprint == described["data_fingerprint"]:
                 return found.train
-    notice(f"the run's data ({place or 'tables in memory'}) is not there as it was: rows that it has learnt from count")
+    data = place or "tables in memory"
+    notice(f"the run's data ({data}) is not here as it was: rows that it has learnt from are counted, and not told")
     return []
 
 
