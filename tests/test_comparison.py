@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metakd.comparison import Estimate, compare, difference, estimate, holm, markdown, verdict
+from metakd.comparison import Estimate, compare, difference, estimate, holm, markdown, summary, verdict
 
 
 def test_one_seed_and_domain_is_the_t_interval_of_a_mean() -> None:
@@ -120,3 +120,24 @@ def test_the_table_has_a_line_a_model() -> None:
     assert lines[3].startswith("| other | 50.0 | 25.0 | 37.5 |")
     assert "| +25.0, " in lines[3]
     assert "books 4, kitchen 4" in lines[-1]
+
+
+def test_of_trials_the_best_of_each_line_is_bold_and_no_difference_is_told() -> None:
+    rights = {
+        "shared, 2 at 0.1": {"books": np.array([[1, 0, 1, 0]])},
+        "shared, 5 at 0.1": {"books": np.array([[1, 1, 1, 0]])},
+        "hrkd, 2 at 0.1": {"books": np.array([[1, 1, 1, 1]])},
+    }
+    results = compare("shared, 2 at 0.1", rights) | {
+        "split": "dev",
+        "data": "reviews",
+        "examples": {"books": 4},
+        "seeds": [0],
+        "teachers": {"meta teacher": summary({"books": np.array([[1, 1, 0, 0]])})},
+        "checks": {},
+        "best": {"shared": {"trial": "shared, 5 at 0.1"}, "hrkd": {"trial": "hrkd, 2 at 0.1"}},
+    }
+    _, _, *rows, _, told = markdown(results).strip().splitlines()
+    assert rows == ["| shared | 2 at 0.1: 50.0 | **5 at 0.1: 75.0** |", "| hrkd | **2 at 0.1: 100.0** |"]
+    assert told.endswith("Teachers: meta teacher 50.0.")
+    assert "stablished" not in told

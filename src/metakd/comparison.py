@@ -120,7 +120,9 @@ def as_dict(found: Estimate) -> dict[str, Any]:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """The table and the verdict of an experiment."""
+    """The table and the verdict of an experiment; of trials, which one of each line is best."""
+    if "best" in results:
+        return _choice(results)
     domains, against = list(results["examples"]), results["against"]
     header = [
         "",
@@ -144,16 +146,36 @@ def markdown(results: Mapping[str, Any]) -> str:
                 *_difference(against.get(name)),
             ]
         )
-    counts = ", ".join(f"{domain} {count}" for domain, count in results["examples"].items())
-    told = f"Accuracy in percent on {results['split']} of {results['data']} ({counts} examples); seeds "
-    told += f"{', '.join(map(str, results['seeds']))}. {results['verdict']}"
-    if "best" in results:
-        told += f" Best trials: {'; '.join(found['trial'] for found in results['best'].values())}."
+    told = f"{_scored(results)} {escaped(results['verdict'])}"
     if "tuned" in results:
         told += " Each line with the settings of its best trial."
     lost = [_kept(name, results) for name in results.get("minus_teacher", {})]
-    told += f" Students minus their teachers: {'; '.join(lost)}." if lost else ""
-    return table(lines) + "\n" + escaped(told) + "\n" + _checks(results["checks"])
+    told += f" Students minus their teachers: {escaped('; '.join(lost))}." if lost else ""
+    return table(lines) + "\n" + told + "\n" + _checks(results["checks"])
+
+
+def _choice(results: Mapping[str, Any]) -> str:
+    """What every trial of each line has. Nothing is tested: what is chosen by cannot be reported on too."""
+    best = {found["trial"] for found in results["best"].values()}
+    lines: dict[str, list[str]] = {}
+    for name, found in results["students"].items():
+        line, trial = name.rsplit(", ", 1)
+        told = f"{trial}: {100 * found['mean']:.1f}"
+        lines.setdefault(line, []).append(f"**{told}**" if name in best else told)
+    most = max(map(len, lines.values()))
+    rows = [["passes at a rate: average", *[""] * most], ["---", *["---:"] * most]]
+    rows += [[line, *trials] for line, trials in lines.items()]
+    taught = [f"{escaped(name)} {100 * found['mean']:.1f}" for name, found in results["teachers"].items()]
+    told = f"{_scored(results)} The best of each line in bold; differences between trials are not tested, as they are "
+    told += "what is chosen by." + (f" Teachers: {', '.join(taught)}." if taught else "")
+    return f"{table(rows)}\n{told}\n{_checks(results['checks'])}"
+
+
+def _scored(results: Mapping[str, Any]) -> str:
+    """What the figures of a report are, and of what."""
+    counts = ", ".join(f"{domain} {count}" for domain, count in results["examples"].items())
+    told = f"Accuracy in percent on {results['split']} of {results['data']} ({counts} examples); seeds "
+    return escaped(f"{told}{', '.join(map(str, results['seeds']))}.")
 
 
 def _kept(name: str, results: Mapping[str, Any]) -> str:

@@ -150,7 +150,7 @@ def _embeddings(run: Run, folder: Path, examples: Sequence[Example]) -> torch.Te
     model = TorchModel.load(folder)
     features = encode(model.tokenizer, examples, run.settings.max_length)
     found = torch.zeros(len(examples), model.network.config.hidden_size)
-    return embed(model.network, features, model.collator, "look at the examples", "float32", found)
+    return embed(model.network, features, model.collator, f"look at examples by {folder.name}", "float32", found)
 
 
 def _main_directions(vectors: torch.Tensor) -> list[list[float]]:
