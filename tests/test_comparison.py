@@ -128,16 +128,21 @@ def test_of_trials_the_best_of_each_line_is_bold_and_no_difference_is_told() -> 
         "shared, 5 at 0.1": {"books": np.array([[1, 1, 1, 0]])},
         "hrkd, 2 at 0.1": {"books": np.array([[1, 1, 1, 1]])},
     }
-    results = compare("shared, 2 at 0.1", rights) | {
+    results = {
         "split": "dev",
         "data": "reviews",
         "examples": {"books": 4},
         "seeds": [0],
         "teachers": {"meta teacher": summary({"books": np.array([[1, 1, 0, 0]])})},
+        "students": {name: summary(values) for name, values in rights.items()},
         "checks": {},
-        "best": {"shared": {"trial": "shared, 5 at 0.1"}, "hrkd": {"trial": "hrkd, 2 at 0.1"}},
+        "best": {
+            "shared": {"trial": "shared, 5 at 0.1", "trials": ["shared, 2 at 0.1", "shared, 5 at 0.1"]},
+            "hrkd": {"trial": "hrkd, 2 at 0.1", "trials": ["hrkd, 2 at 0.1"]},
+        },
     }
-    _, _, *rows, _, told = markdown(results).strip().splitlines()
+    shown = markdown(results)
+    _, _, *rows, _, told = shown.strip().splitlines()
     assert rows == ["| shared | 2 at 0.1: 50.0 | **5 at 0.1: 75.0** |", "| hrkd | **2 at 0.1: 100.0** |"]
     assert told.endswith("Teachers: meta teacher 50.0.")
-    assert "stablished" not in told
+    assert "stablished" not in shown

@@ -109,11 +109,14 @@ def test_the_best_trial_on_dev_of_each_line_is_what_main_takes(
     ]
     means = {name: found["mean"] for name, found in tuned["students"].items() if name.startswith("meta_kd")}
     assert tuned["best"]["meta_kd"]["trial"] == max(means, key=means.__getitem__)
+    assert not {"against", "verdict", "minus_teacher"} & set(tuned)  # nothing is tested that is chosen by
     best = tuned["best"]["shared"]
     passes = 1 if "1 at" in best["trial"] else 2
     assert best["settings"] == trials[passes - 1]
     with pytest.raises(InputError, match="no trial of meta_teacher_kd"):
         experiment("main", data, quick, tmp_path, seeds=[0], tuned=tmp_path / "tune-only-meta_kd+shared.json")
+    with pytest.raises(InputError, match="trials are chosen from"):
+        experiment("tune", data, quick, tmp_path, seeds=[0], only=["shared"], reference="shared, 1 at 1e-09")
     with pytest.raises(InputError, match="tuned on other data"):
         experiment(
             "main", data.only("books"), quick, tmp_path, seeds=[0], tuned=tmp_path / "tune-only-meta_kd+shared.json"

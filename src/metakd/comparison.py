@@ -155,24 +155,21 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def _choice(results: Mapping[str, Any]) -> str:
-    """What every trial of each line has. Nothing is tested: what is chosen by cannot be reported on too."""
-    best = {found["trial"] for found in results["best"].values()}
-    lines: dict[str, list[str]] = {}
-    for name, found in results["students"].items():
-        line, trial = name.rsplit(", ", 1)
-        told = f"{trial}: {100 * found['mean']:.1f}"
-        lines.setdefault(line, []).append(f"**{told}**" if name in best else told)
-    most = max(map(len, lines.values()))
+    """The average of every trial of each line, the best in bold."""
+    most = max(len(found["trials"]) for found in results["best"].values())
     rows = [["passes at a rate: average", *[""] * most], ["---", *["---:"] * most]]
-    rows += [[line, *trials] for line, trials in lines.items()]
+    for line, found in results["best"].items():
+        means = {name: 100 * results["students"][name]["mean"] for name in found["trials"]}
+        told = {name: f"{name.removeprefix(f'{line}, ')}: {mean:.1f}" for name, mean in means.items()}
+        rows.append([line, *(f"**{own}**" if name == found["trial"] else own for name, own in told.items())])
     taught = [f"{escaped(name)} {100 * found['mean']:.1f}" for name, found in results["teachers"].items()]
-    told = f"{_scored(results)} The best of each line in bold; differences between trials are not tested, as they are "
-    told += "what is chosen by." + (f" Teachers: {', '.join(taught)}." if taught else "")
-    return f"{table(rows)}\n{told}\n{_checks(results['checks'])}"
+    words = f"{_scored(results)} The best of each line in bold; differences between trials are not tested, as they are "
+    words += "what is chosen by." + (f" Teachers: {', '.join(taught)}." if taught else "")
+    return f"{table(rows)}\n{words}\n"
 
 
 def _scored(results: Mapping[str, Any]) -> str:
-    """What the figures of a report are, and of what."""
+    """Which split of which data a report scores, and the seeds."""
     counts = ", ".join(f"{domain} {count}" for domain, count in results["examples"].items())
     told = f"Accuracy in percent on {results['split']} of {results['data']} ({counts} examples); seeds "
     return escaped(f"{told}{', '.join(map(str, results['seeds']))}.")

@@ -153,7 +153,9 @@ def _check(
     faults = []
     if not seeds or len(set(seeds)) != len(seeds):
         faults.append("seeds: name at least one, and each once")
-    if against is not None and against not in {v.name for v in variants}:
+    if against is not None and name == "tune":
+        faults.append(f"reference = {against!r}: trials are chosen from, not held against one of them; leave it out")
+    elif against is not None and against not in {v.name for v in variants}:
         faults.append(f"reference = {against!r}: the experiment has {', '.join(v.name for v in variants)}")
     scored = Counter(e.domain for e in data.splits.get(split, []))
     few = [domain for domain in data.domains if scored[domain] < 2]
@@ -209,10 +211,8 @@ def _results(
         students.setdefault(cell.variant.name, []).append(rows.found[cell.students])
         if cell.teachers:
             teachers.setdefault(cell.variant.teacher, {})[cell.seed] = rows.found[cell.teachers]
-    lessons = {cell.variant.name: cell.variant.teacher for cell in cells if cell.teachers}
-    lost = {
-        n: difference(_values(students[n], split), _values([*teachers[t].values()], split)) for n, t in lessons.items()
-    }
+    right = {variant: _values(own, split) for variant, own in students.items()}
+    taught = {variant: _values([*own.values()], split) for variant, own in teachers.items()}
     first = students[reference][0]
     used = chain(*students.values(), *(own.values() for own in teachers.values()))
     return {
@@ -223,12 +223,22 @@ def _results(
         "examples": {domain: len(marks) for domain, marks in first["right"][split].items()},
         "seeds": [row["seed"] for row in students[reference]],
         **_origin([*used]),
-        "teachers": {variant: summary(_values([*own.values()], split)) for variant, own in teachers.items()},
-        "minus_teacher": {name: as_dict(found) for name, found in lost.items()},
-        **(compared := compare(reference, {variant: _values(own, split) for variant, own in students.items()})),
+        "teachers": {variant: summary(values) for variant, values in taught.items()},
+        **_compared([cell.variant for cell in cells], right, taught, reference),
         "checks": {variant: found for variant, own in students.items() if (found := _mean_checks(own))},
-        **_best([cell.variant for cell in cells], compared["students"]),
     }
+
+
+def _compared(
+    variants: Sequence[Variant], right: Mapping[str, Values], taught: Mapping[str, Values], reference: str
+) -> dict[str, Any]:
+    """Students' accuracies and differences; of trials the best alone, since what is chosen by is not tested on."""
+    if trials := [variant for variant in variants if variant.trial_of]:
+        found = {variant: summary(values) for variant, values in right.items()}
+        return {"students": found, "best": _best(trials, found)}
+    lessons = {variant.name: taught[variant.teacher] for variant in variants if variant.teacher}
+    lost = {line: as_dict(difference(right[line], teacher)) for line, teacher in lessons.items()}
+    return {"minus_teacher": lost, **compare(reference, right)}
 
 
 def _mean_checks(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -237,15 +247,16 @@ def _mean_checks(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([own[name] for own in found])) for name in found[0] if all(name in f for f in found)}
 
 
-def _best(variants: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Of trials, the best of each line, the first of equals; nothing where there are none."""
-    best: dict[str, Variant] = {}
-    for variant in variants:
-        known = best.get(variant.trial_of)
-        if variant.trial_of and (not known or students[variant.name]["mean"] > students[known.name]["mean"]):
-            best[variant.trial_of] = variant
-    found = {line: {"trial": v.name, "settings": dict(v.trial)} for line, v in best.items()}
-    return {"best": found} if found else {}
+def _best(trials: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Of each line, the names of its trials, and the best of them, the first of equals, with what it sets."""
+    lines: dict[str, dict[str, Variant]] = {}
+    for variant in trials:
+        lines.setdefault(variant.trial_of, {})[variant.name] = variant
+    found = {}
+    for line, own in lines.items():
+        best = max(own, key=lambda name: students[name]["mean"])
+        found[line] = {"trial": best, "settings": dict(own[best].trial), "trials": [*own]}
+    return found
 
 
 def _origin(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
