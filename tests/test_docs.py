@@ -217,7 +217,7 @@ def test_the_figures_of_single_looks_are_those_of_the_committed_rows() -> None:
 
 
 def test_two_tuned_lines_are_compared_on_the_split_that_was_chosen_by_as_well() -> None:
-    """No report is made of that split, so the figures are of the rows: trials of seed 0, tuned lines of seeds 1 and 2."""
+    """Of that split no report is made, so the figures are of rows: trials of seed 0, tuned lines of seeds 1 and 2."""
     rows, best = evidence_lines("tune-stsb"), evidence("tune-stsb")["best"]
     right = {(row["variant"], row["seed"]): row["right"]["dev"] for row in rows}
     marks = {}
