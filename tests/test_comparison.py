@@ -101,7 +101,9 @@ def test_the_verdict_names_what_is_established_and_what_is_not() -> None:
     assert "worse than strong" in verdict(
         "o", {"strong": {"mean": -0.1, "interval": [-0.2, -0.1], "established": True}}
     )
-    assert verdict("o", {}) == "No difference of o from the others is established."
+    even = {"mean": 0.0, "interval": [-0.1, 0.1], "established": False}
+    assert verdict("o", {"even": even}) == "No difference of o from the others is established."
+    assert verdict("o", {}) == "o alone, so that nothing is compared."
 
 
 def test_the_table_has_a_line_a_model() -> None:

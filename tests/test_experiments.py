@@ -117,6 +117,8 @@ def test_the_best_trial_on_dev_of_each_line_is_what_main_takes(
         experiment("main", data, quick, tmp_path, seeds=[0], tuned=tmp_path / "tune-only-meta_kd+shared.json")
     with pytest.raises(InputError, match="trials are chosen from"):
         experiment("tune", data, quick, tmp_path, seeds=[0], only=["shared"], reference="shared, 1 at 1e-09")
+    with pytest.raises(InputError, match="trials are chosen on dev"):
+        experiment("tune", data, quick, tmp_path, seeds=[0], only=["shared"], split="test")
     with pytest.raises(InputError, match="tuned on other data"):
         experiment(
             "main", data.only("books"), quick, tmp_path, seeds=[0], tuned=tmp_path / "tune-only-meta_kd+shared.json"

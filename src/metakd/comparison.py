@@ -99,6 +99,8 @@ def summary(values: Values) -> dict[str, Any]:
 
 def verdict(reference: str, against: Mapping[str, Mapping[str, Any]]) -> str:
     """What is established of the reference, and what is not, in words."""
+    if not against:
+        return f"{reference} alone, so that nothing is compared."
     groups: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
     for name, found in against.items():
         group = ("better" if found["mean"] > 0 else "worse") if found["established"] else "open"

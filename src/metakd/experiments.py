@@ -161,6 +161,8 @@ def _check(
     few = [domain for domain in data.domains if scored[domain] < 2]
     if split not in ("dev", "test"):
         faults.append(f"split = {split!r}: dev, to choose by, or test, to report")
+    elif name == "tune" and split != "dev":
+        faults.append(f"split = {split!r}: trials are chosen on dev, so that test can be reported on; leave it out")
     elif not scored:
         faults.append(f"{data.name}: nothing to score on; add {split}.jsonl, or rows for it by --cut")
     elif few:
