@@ -148,12 +148,12 @@ def markdown(results: Mapping[str, Any]) -> str:
                 *_difference(against.get(name)),
             ]
         )
-    told = f"{_scored(results)} {escaped(results['verdict'])}"
+    told = f"{_scored(results)} {results['verdict']}"
     if "tuned" in results:
         told += " Each line with the settings of its best trial."
     lost = [_kept(name, results) for name in results.get("minus_teacher", {})]
-    told += f" Students minus their teachers: {escaped('; '.join(lost))}." if lost else ""
-    return table(lines) + "\n" + told + "\n" + _checks(results["checks"])
+    told += f" Students minus their teachers: {'; '.join(lost)}." if lost else ""
+    return table(lines) + "\n" + escaped(told) + "\n" + _checks(results["checks"])
 
 
 def _choice(results: Mapping[str, Any]) -> str:
@@ -164,17 +164,17 @@ def _choice(results: Mapping[str, Any]) -> str:
         means = {name: 100 * results["students"][name]["mean"] for name in found["trials"]}
         told = {name: f"{name.removeprefix(f'{line}, ')}: {mean:.1f}" for name, mean in means.items()}
         rows.append([line, *(f"**{own}**" if name == found["trial"] else own for name, own in told.items())])
-    taught = [f"{escaped(name)} {100 * found['mean']:.1f}" for name, found in results["teachers"].items()]
+    taught = [f"{name} {100 * found['mean']:.1f}" for name, found in results["teachers"].items()]
     words = f"{_scored(results)} The best of each line in bold; differences between trials are not tested, as they are "
     words += "what is chosen by." + (f" Teachers: {', '.join(taught)}." if taught else "")
-    return f"{table(rows)}\n{words}\n"
+    return table(rows) + "\n" + escaped(words) + "\n"
 
 
 def _scored(results: Mapping[str, Any]) -> str:
     """Which split of which data a report scores, and the seeds."""
     counts = ", ".join(f"{domain} {count}" for domain, count in results["examples"].items())
     told = f"Accuracy in percent on {results['split']} of {results['data']} ({counts} examples); seeds "
-    return escaped(f"{told}{', '.join(map(str, results['seeds']))}.")
+    return f"{told}{', '.join(map(str, results['seeds']))}."
 
 
 def _kept(name: str, results: Mapping[str, Any]) -> str:
