@@ -33,18 +33,22 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from metakd import Settings
-from metakd.answers import shipped_bytes, time_of
-from metakd.artifacts import environment, write_json
-from metakd.distillation import distill_all
-from metakd.domains import MultiDomainDataset, load_dataset, of_domain
-from metakd.evaluation import LATENCY_TEXTS, LATENCY_WARMUP
-from metakd.examples import Example
-from metakd.export import accuracy, folder_bytes, ship
-from metakd.inference import Model
-from metakd.onnx_model import OnnxModel
-from metakd.pipeline import teach, weigh
-from metakd.runs import Run
-from metakd.torch_model import TorchModel
+from metakd.data.dataset import MultiDomainDataset, load_dataset
+from metakd.data.schema import Example
+from metakd.data.splits import of_domain
+from metakd.evaluation.costs import shipped_bytes, time_of
+from metakd.evaluation.latency import LATENCY_TEXTS, LATENCY_WARMUP
+from metakd.export.exporter import accuracy, folder_bytes
+from metakd.export.onnx_format import ship
+from metakd.inference.classifier import Model
+from metakd.inference.onnx_backend import OnnxModel
+from metakd.inference.torch_backend import TorchModel
+from metakd.pipeline.distill import distill_all
+from metakd.pipeline.teach import teach
+from metakd.pipeline.weigh import weigh
+from metakd.runs.run import Run
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "budget.json"
 DISTILLED = {"windows": 2, "crops": 4, "shared_epochs": 4, "shared_learning_rate": 4e-4, "stages": "joint"}

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from metakd.artifacts import write_json
+from metakd.utils.artifacts import write_json
 
 RESULT = Path(__file__).parent / "results" / "demo.json"
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from metakd.artifacts import environment, write_json
-from metakd.comparison import Values, as_dict, estimate, points, table
-from metakd.rows import Rows
+from metakd.evaluation.statistics import Values, as_dict, estimate, points
+from metakd.experiments.results_store import Rows
+from metakd.experiments.tables import table
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
 LINES = {  # (with λ, with L_tkd)

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 from metakd import Settings
-from metakd.answers import right_answers
-from metakd.artifacts import environment
-from metakd.config import read_settings_file
-from metakd.distillation import distill_all
-from metakd.domains import load_dataset
-from metakd.pipeline import teach, weigh
-from metakd.runs import Run
-from metakd.torch_model import TorchModel
+from metakd.config.yaml_file import read_settings_file
+from metakd.data.dataset import load_dataset
+from metakd.evaluation.predictions import right_answers
+from metakd.inference.torch_backend import TorchModel
+from metakd.pipeline.distill import distill_all
+from metakd.pipeline.teach import teach
+from metakd.pipeline.weigh import weigh
+from metakd.runs.run import Run
+from metakd.utils.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "evidence" / "shared-looks.jsonl"
 ALWAYS = {"predict_epochs": 0, "rival": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}

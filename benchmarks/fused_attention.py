@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metakd import attention, linear
-from metakd.artifacts import environment, write_json
-from metakd.hardware import memory_kept
+from metakd.models import attention, linear
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
+from metakd.utils.hardware import memory_kept
 
 RESULT = Path(__file__).parent / "results" / "fused_attention.json"
 TOKENS, HEADS, WIDTH, INNER = 4096, 12, 384, 1536

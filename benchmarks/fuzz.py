@@ -43,17 +43,18 @@ if "--target" in sys.argv:
     import atheris
 
     with atheris.instrument_imports(include=["metakd", "yaml", "tarfile", "gzip", "csv"], enable_loader_override=False):
-        import metakd.config
-        import metakd.inspection
-        import metakd.releases  # noqa: F401
+        pass
 
-from metakd.artifacts import environment, write_json
-from metakd.config import Settings, read_settings_file
-from metakd.domains import load_dataset
-from metakd.errors import InputError
-from metakd.examples import read_examples
-from metakd.inspection import inspect_data
-from metakd.releases import AMAZON_DOMAINS, AMAZON_LABELS, prepare
+
+from metakd.config.settings import Settings
+from metakd.config.yaml_file import read_settings_file
+from metakd.data.dataset import load_dataset
+from metakd.data.examples import read_examples
+from metakd.data.releases import AMAZON_DOMAINS, AMAZON_LABELS, prepare
+from metakd.inspection.inspector import inspect_data
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
+from metakd.utils.errors import InputError
 
 ROWS = [
     {"text": f"a {'fine' if i % 2 else 'dull'} pan no. {i}", "label": "np"[i % 2], "domain": "ab"[i // 20]}

@@ -35,19 +35,21 @@ from typing import Any, NamedTuple
 import retention
 from filelock import FileLock
 
-from metakd import Settings, runs, teach, torch_model, weigh
-from metakd.batching import Encoded, encode
-from metakd.cells import Cell
-from metakd.config import read_settings_file
-from metakd.domains import MultiDomainDataset, folder_name, load_dataset
-from metakd.errors import InputError
-from metakd.examples import Example
-from metakd.experiments import experiment
-from metakd.grids import EXPERIMENTS, tried
+from metakd import Settings, teach, weigh
+from metakd.config.yaml_file import read_settings_file
+from metakd.data.dataset import MultiDomainDataset, folder_name, load_dataset
+from metakd.data.schema import Example
+from metakd.data.tokenization import Encoded, encode
+from metakd.experiments.results_store import Rows
+from metakd.experiments.runner import experiment
+from metakd.experiments.trial import Cell
+from metakd.experiments.variants import EXPERIMENTS, tried
+from metakd.inference import torch_backend
 from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
-from metakd.rows import Rows
-from metakd.runs import Run
+from metakd.runs import run
+from metakd.runs.run import Run
+from metakd.utils.errors import InputError
 
 CUT = (60, 10, 30)
 SEEDS = (0, 1, 2)
@@ -110,7 +112,7 @@ def begin_process(said: argparse.Namespace) -> None:
     log = os.open(asked.work / f"{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    for module in (runs, torch_model):  # on a GPU, tokenizing took a good part of each job
+    for module in (run, torch_backend):  # on a GPU, tokenizing took a good part of each job
         vars(module)["encode"] = encode_once
 
 

@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metakd import load_dataset
-from metakd.artifacts import environment, write_json
-from metakd.cli import DEMO_DATA
+from metakd.cli.main import DEMO_DATA
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "inspection.json"
 

@@ -33,10 +33,13 @@ from typing import Any, NamedTuple
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from metakd import cli, engine, reproducing, resuming, scoring  # noqa: F401 - scoring and all below: imported once
-from metakd.artifacts import environment
-from metakd.cli_options import load_library
+from metakd.cli import main as command_line
+from metakd.cli.options import load_library
 from metakd.methods import RIVAL
+from metakd.pipeline import evaluate, reproduce  # noqa: F401 - these and all below: imported once
+from metakd.pipeline.reproduce import VOLATILE, compare
+from metakd.training import checkpointing
+from metakd.utils.environment import environment
 
 RESULTS, TESTS = Path(__file__).parent / "results" / "kills.json", Path(__file__).parents[1] / "tests"
 SAVED_EVERY = 4  # updates
@@ -100,13 +103,13 @@ class Watch:
 
 def save_steadily() -> None:
     """Let training save itself at every fourth update, whatever the clock says."""
-    given = resuming.Keeper.on_step_end
+    given = checkpointing.Keeper.on_step_end
 
-    def steady(self: resuming.Keeper, args: Any, state: Any, control: Any, **rest: Any) -> None:
+    def steady(self: checkpointing.Keeper, args: Any, state: Any, control: Any, **rest: Any) -> None:
         self.pause = 0 if state.global_step % SAVED_EVERY == 0 else math.inf
         given(self, args, state, control, **rest)
 
-    resuming.Keeper.on_step_end = steady  # type: ignore[method-assign]
+    checkpointing.Keeper.on_step_end = steady  # type: ignore[method-assign]
 
 
 def in_a_process(work: Callable[[], None], log: Path) -> int:
@@ -135,7 +138,7 @@ def run(folder: Path, given: Sequence[str], moment: Moment | None = None, counts
         begun = folder.exists() and any(folder.iterdir())
         sys.argv = ["metakd", "run", "--output", str(folder), *given, *TINY, *(["--resume"] if begun else [])]
         try:
-            cli.main()
+            command_line.main()
         finally:
             if counts:
                 counts.write_text(json.dumps(watch.seen))
@@ -170,7 +173,7 @@ def compared(reference: Path, folder: Path, given: Sequence[str]) -> dict[str, A
     if code:
         return {"finished": code, "differences": {"log": [folder.with_suffix(".log").read_text(encoding="utf-8")]}}
     left = [path.name for path in folder.rglob("*") if path.name.startswith(".") or path.name.startswith("checkpoint-")]
-    found = reproducing.compare(reference, folder)
+    found = compare(reference, folder)
     return {"finished": 0, "differences": found.differences | ({"left": left} if left else {})}
 
 
@@ -212,7 +215,7 @@ def measure(number: int, signals: Sequence[str], chain: bool, seed: int) -> dict
             "stopped": sum(own["exit_code"] == codes[own["signal"]] for own in struck),
             "same": sum(not own["differences"] for own in [last] * chain + struck * (not chain)),
             **({"chain": last} if chain else {}),
-            "volatile": [*reproducing.VOLATILE],
+            "volatile": [*VOLATILE],
             "seconds": round(time.monotonic() - started),
             "environment": around,
         }

@@ -28,12 +28,13 @@ from scipy import stats
 from sklearn.model_selection import StratifiedGroupKFold
 
 from metakd import Settings
-from metakd.artifacts import environment, write_json
-from metakd.cells import Cell
-from metakd.comparison import LEVEL, difference, summary
-from metakd.domains import MultiDomainDataset, load_dataset
-from metakd.grids import size
-from metakd.rows import Rows
+from metakd.data.dataset import MultiDomainDataset, load_dataset
+from metakd.evaluation.statistics import LEVEL, difference, summary
+from metakd.experiments.results_store import Rows
+from metakd.experiments.trial import Cell
+from metakd.experiments.variants import size
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
 
 ROWS = Path(__file__).parent / "results" / "evidence" / "retention.jsonl"
 FOLDS = 5

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from metakd import Run, Settings
-from metakd.artifacts import environment, read_manifest, write_json
-from metakd.distillation import distill_all
+from metakd.pipeline.distill import distill_all
+from metakd.utils.artifacts import read_manifest, write_json
+from metakd.utils.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "rival.json"
 

@@ -89,8 +89,13 @@ def measure(domains: int, largest: int, width: int, layers: int) -> dict[str, An
     """All steps of one run, in this process."""
     import torch
 
-    from metakd import Run, Settings, cli_report, pipeline
-    from metakd.cli_options import load_library
+    from metakd import Run, Settings
+    from metakd.cli import report
+    from metakd.cli.options import load_library
+    from metakd.pipeline.distill import distill_all
+    from metakd.pipeline.evaluate import evaluate
+    from metakd.pipeline.teach import teach
+    from metakd.pipeline.weigh import weigh
 
     load_library()
     torch.set_num_threads(1)
@@ -113,11 +118,11 @@ def measure(domains: int, largest: int, width: int, layers: int) -> dict[str, An
         free = {"allow_weak_teacher": True, "precision": "float32"}
         settings = Settings.build(once | small | free)
         run = timed("read", lambda: Run.assemble(output, settings, str(data)).begin())
-        timed("weigh", lambda: pipeline.weigh(run))
-        timed("teach", lambda: pipeline.teach(run))
-        timed("distill", lambda: pipeline.distill_all(run, run.data.domains, run.methods))
-        timed("evaluate", lambda: pipeline.evaluate(run))
-        timed("report", lambda: cli_report.report_of(output))
+        timed("weigh", lambda: weigh(run))
+        timed("teach", lambda: teach(run))
+        timed("distill", lambda: distill_all(run, run.data.domains, run.methods))
+        timed("evaluate", lambda: evaluate(run))
+        timed("report", lambda: report.report_of(output))
     return found
 
 
@@ -182,7 +187,8 @@ def main() -> None:
     if given.one:
         print(json.dumps(measure(*given.one)))
         return
-    from metakd.artifacts import environment, write_json
+    from metakd.utils.artifacts import write_json
+    from metakd.utils.environment import environment
 
     series = {
         "measured": [(domains, LARGEST, 32, 2) for domains in given.domains],

@@ -34,20 +34,24 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, set_seed
 
 from metakd import Settings, load_dataset
-from metakd.artifacts import environment, write_json
-from metakd.batching import Collator, Encoded, encode, updates_a_pass
-from metakd.checkpoints import resolve
-from metakd.encoders import load_encoder, load_tokenizer, map_layers, set_dropout
-from metakd.engine import CACHE_ROW, Distillation, Plan, fit
-from metakd.hardware import Precision, device, native_precision
+from metakd.data.samplers import updates_a_pass
+from metakd.data.tokenization import Collator, Encoded, encode
 from metakd.losses import prediction_loss
-from metakd.meta_teacher import MetaTeacher, freeze
 from metakd.methods.base import Setup
 from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.meta_kd import MetaKD
-from metakd.passes import teach_all
-from metakd.students import cut_student
-from metakd.teacher_cache import TeacherCache, fits, layer_bytes
+from metakd.models.forward_passes import teach_all
+from metakd.models.hub import resolve
+from metakd.models.layer_map import map_layers
+from metakd.models.loading import load_encoder, load_tokenizer, set_dropout
+from metakd.models.meta_teacher import MetaTeacher, freeze
+from metakd.models.student import cut_student
+from metakd.training.distillation_module import CACHE_ROW, Distillation
+from metakd.training.teacher_cache import TeacherCache, fits, layer_bytes
+from metakd.training.trainer import Plan, fit
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
+from metakd.utils.hardware import Precision, device, native_precision
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
 EPOCHS, BATCH, LENGTH, RATE = 10, 32, 128, 5e-5

@@ -21,8 +21,9 @@ from typing import Any
 
 from transformers import BertConfig, BertModel
 
-from metakd.artifacts import environment, write_json
-from metakd.checkpoints import ALL_MINILM, resolve
+from metakd.models.hub import ALL_MINILM, resolve
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "weighing.json"
 WORDS = (

@@ -24,7 +24,8 @@ from textbrewer import BasicTrainer, TrainingConfig
 from transformers import PreTrainedModel
 
 from metakd import load_dataset
-from metakd.artifacts import environment, write_json
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from metakd.config import Settings
+from metakd.config.settings import Settings
 
 HEAD = """# Settings
 

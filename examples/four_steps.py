@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import metakd
-from metakd.cli import DEMO_DATA, DEMO_SETTINGS
-from metakd.config import read_settings_file
+from metakd.cli.main import DEMO_DATA, DEMO_SETTINGS
+from metakd.config.yaml_file import read_settings_file
 
 settings = metakd.Settings.build(read_settings_file(DEMO_SETTINGS) | {"rival": False})
 run = metakd.Run.assemble(Path("runs/example"), settings, DEMO_DATA).begin()

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 
-from metakd import cli, engine, resuming
+from metakd.cli import main as command_line
+from metakd.training import checkpointing, trainer
 
 found: dict[str, list[str]] = {"classes": [], "queue": [], "loads": [], "unsafe": [], "strange": []}
 own = [Path(place).resolve() for place in sys.argv[1:3]]
-real_load, real_finish = torch.load, engine.finish_checkpoint
+real_load, real_finish = torch.load, trainer.finish_checkpoint
 
 
 def heard(event: str, arguments: tuple[object, ...]) -> None:
@@ -39,24 +40,24 @@ def load(file: object, *rest: object, **how: object) -> object:
 
 def finish_and_stop(folder: Path, sums: Mapping[str, float]) -> None:
     real_finish(folder, sums)
-    engine.finish_checkpoint = real_finish
-    resuming.CHECKPOINT_SECONDS = 3600
+    trainer.finish_checkpoint = real_finish
+    checkpointing.CHECKPOINT_SECONDS = 3600
     raise KeyboardInterrupt
 
 
 def main() -> None:
     sys.addaudithook(heard)
     torch.load = load
-    resuming.CHECKPOINT_SECONDS = 0
-    engine.finish_checkpoint = finish_and_stop
+    checkpointing.CHECKPOINT_SECONDS = 0
+    trainer.finish_checkpoint = finish_and_stop
     sys.argv = ["metakd", *sys.argv[3:]]
     try:
-        cli.main()
+        command_line.main()
     except (KeyboardInterrupt, SystemExit):
         found["stopped"] = [path.name for path in own[0].rglob("checkpoint-*")]
     sys.argv.append("--resume")
     try:
-        cli.main()
+        command_line.main()
     except SystemExit as end:
         found["code"] = [str(end.code)]
     heard_of = len(found["classes"])

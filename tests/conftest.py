@@ -25,8 +25,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from metakd.examples import Example
-from metakd.progress import notice
+from metakd.data.schema import Example
+from metakd.utils.console import notice
 
 GOOD, BAD = ["good", "fine", "lovely", "bright"], ["bad", "poor", "dull", "broken"]
 TOPICS = {"books": ["plot", "page", "prose"], "kitchen": ["pan", "lid", "blade"]}
@@ -165,12 +165,12 @@ def metakd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     """metakd('run', ...) -> (exit code, standard output, standard error), as the shell would have them."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        from metakd import cli
+        from metakd.cli import main
 
         monkeypatch.setattr("sys.argv", ["metakd", *map(str, arguments)])
         code = 0
         try:
-            cli.main()
+            main.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
         captured = capsys.readouterr()

@@ -18,28 +18,30 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from metakd import cli, engine, processes, resuming
+from metakd.cli import main
+from metakd.training import checkpointing, trainer
+from metakd.utils import distributed
 
 
 def watched(
     folder: Path, place: int = 0, title: str = "", update: int = 0, number: int = signal.SIGKILL
-) -> type[engine._Ticks]:
+) -> type[trainer._Ticks]:
     """engine._Ticks that also keeps first gradients, and kills."""
 
-    class Watching(engine._Ticks):
+    class Watching(trainer._Ticks):
         def __init__(self, progress: Any) -> None:
             super().__init__(progress)
             self.name = progress._bar.tasks[0].description
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
             if state.global_step == 0:
-                own = folder / str(processes.place())
+                own = folder / str(distributed.place())
                 own.mkdir(parents=True, exist_ok=True)
                 found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
                 save_file(found, own / f"{self.name}.safetensors")
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if (self.name, state.global_step, processes.place()) == (title, update, place):
+            if (self.name, state.global_step, distributed.place()) == (title, update, place):
                 os.kill(os.getpid(), number)
 
     return Watching
@@ -64,16 +66,16 @@ def kill_at(file: str, place: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    resuming.CHECKPOINT_SECONDS, resuming.LARGEST_SHARE = 0, 1.0  # a checkpoint after every update
+    checkpointing.CHECKPOINT_SECONDS, checkpointing.LARGEST_SHARE = 0, 1.0  # a checkpoint after every update
     folder, commands, *doomed = sys.argv[1:]
     place, what, *update = doomed or ("0", "")
-    engine._Ticks = watched(Path(folder), int(place), what, *map(int, update))  # type: ignore[misc]
+    trainer._Ticks = watched(Path(folder), int(place), what, *map(int, update))  # type: ignore[misc]
     if doomed and not update:
         kill_at(what, int(place), Path(folder))
     for words in json.loads(commands):
         sys.argv = ["metakd", *words]
         try:
-            cli.main()
+            main.main()
         except SystemExit as stop:
             if stop.code:
                 raise

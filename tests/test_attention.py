@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from metakd import attention
+from metakd.models import attention
 
 
 @pytest.mark.parametrize("tokens", [5, attention.LONG])

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from conftest import as_row, toy_examples, write_rows
-from metakd.releases import AMAZON_DOMAINS, AMAZON_LABELS
+from metakd.data.releases import AMAZON_DOMAINS, AMAZON_LABELS
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import toy_examples
-from metakd import batching
-from metakd.batching import Collator, LengthBatches, encode, ordered_batches
-from metakd.encoders import load_tokenizer
-from metakd.errors import InputError
-from metakd.examples import Example
+from metakd.data import tokenization
+from metakd.data.samplers import LengthBatches, ordered_batches
+from metakd.data.schema import Example
+from metakd.data.tokenization import Collator, encode
+from metakd.models.loading import load_tokenizer
+from metakd.utils.errors import InputError
 
 
 def test_a_missing_second_text_is_not_the_word_none(checkpoint: Callable[..., Path]) -> None:
@@ -49,7 +50,7 @@ def test_texts_are_cut_to_max_length_and_not_to_the_files_own(checkpoint: Callab
 def test_texts_come_out_the_same_in_chunks(checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer, examples = load_tokenizer(checkpoint(), 16), toy_examples(10, 0, "t")
     whole = encode(tokenizer, examples, 16)
-    monkeypatch.setattr(batching, "CHUNK", 3)
+    monkeypatch.setattr(tokenization, "CHUNK", 3)
     parts = encode(tokenizer, examples, 16).with_columns(labels=[0, 1] * 5, instance_weights=[0.5] * 10)
     assert len(whole) == len(parts) == 10
     assert whole.lengths.tolist() == parts.lengths.tolist()

@@ -12,8 +12,8 @@ import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 
-from metakd.cards import Card, push
-from metakd.errors import InputError
+from metakd.export.model_cards import Card, push
+from metakd.utils.errors import InputError
 
 Command = Callable[..., Any]
 CARD = Card(

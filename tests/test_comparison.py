@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metakd.comparison import Estimate, compare, difference, estimate, holm, markdown, summary, verdict
+from metakd.evaluation.statistics import Estimate, compare, difference, estimate, holm, summary, verdict
+from metakd.experiments.tables import markdown
 
 
 def test_one_seed_and_domain_is_the_t_interval_of_a_mean() -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from metakd.config import Settings, read_settings_file
-from metakd.errors import InputError, require
+from metakd.config.settings import Settings
+from metakd.config.yaml_file import read_settings_file
+from metakd.utils.errors import InputError, require
 
 
 def test_a_misspelt_key_is_refused_with_the_nearest_name() -> None:

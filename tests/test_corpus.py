@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import TOPICS, toy_examples
-from metakd import corpus
-from metakd.artifacts import read_run
-from metakd.config import Settings
-from metakd.corpus import turning_terms
-from metakd.examples import Example
-from metakd.inspection import strongest_terms
+from metakd.config.settings import Settings
+from metakd.data.schema import Example
+from metakd.inspection.terms import strongest_terms
+from metakd.inspection.turning_terms import turning_terms
+from metakd.pipeline import corpus
+from metakd.pipeline.teach import load_teacher
 from metakd.prototypes import Prototypes, domain_similarity
-from metakd.runs import Run
-from metakd.teachers import load_teacher
+from metakd.runs.run import Run
+from metakd.utils.artifacts import read_run
 
 
 def review(place: int, text: str, label: str, domain: str) -> Example:

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from conftest import FAST
-from metakd.config import Settings
-from metakd.distillation import Lesson
-from metakd.domains import load_dataset
-from metakd.encoders import forward
-from metakd.engine import Distillation
+from metakd.config.settings import Settings
+from metakd.data.dataset import load_dataset
 from metakd.methods.cross_domain import CrossDomain
 from metakd.methods.meta_kd import MetaKD
+from metakd.models.encoder import forward
+from metakd.pipeline.student_jobs import Lesson
 from metakd.prototypes import transfer_weights
-from metakd.runs import Run
+from metakd.runs.run import Run
+from metakd.training.distillation_module import Distillation
 from test_meta_kd import batch_of, setup_of
 
 

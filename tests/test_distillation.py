@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metakd import distillation
+from metakd.pipeline.distill import alone
 
 HOLD = """
 import sys, time
@@ -19,11 +19,11 @@ with FileLock(sys.argv[1]):
 
 def test_who_waits_for_another_process_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "steps" / "books.lock"
-    with distillation.alone(path, "trains books"):
+    with alone(path, "trains books"):
         assert not caplog.text
     with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with distillation.alone(path, "trains books"):
+        with alone(path, "trains books"):
             assert other.stdout.read() == ""  # it has gone
     assert caplog.text.count("another process trains books") == 1

@@ -16,11 +16,13 @@ import pytest
 
 from conftest import FAST
 from metakd import Settings, methods
-from metakd.comparison import difference, markdown
-from metakd.config import read_settings_file
-from metakd.domains import load_dataset, of_domain
-from metakd.evaluation import TfidfRival
-from metakd.results import markdown_table
+from metakd.config.yaml_file import read_settings_file
+from metakd.data.dataset import load_dataset
+from metakd.data.splits import of_domain
+from metakd.evaluation.baselines import TfidfRival
+from metakd.evaluation.statistics import difference
+from metakd.evaluation.tables import markdown_table
+from metakd.experiments.tables import markdown
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,11 +80,9 @@ def test_every_link_and_file_in_the_docs_is_there() -> None:
 
 def test_the_example_runs(checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """examples/four_steps.py word for word, but with a tiny encoder as the default base."""
-    from metakd import config
-
     monkeypatch.chdir(tmp_path)
     small = {"base": str(checkpoint()), "max_length": 40, "student": "layers=2", "allow_weak_teacher": True}
-    build = config.Settings.build
+    build = Settings.build
     monkeypatch.setattr("metakd.Settings.build", lambda given: build(given | small))
     exec(compile((ROOT / "examples" / "four_steps.py").read_text(encoding="utf-8"), "four_steps.py", "exec"), {})
     assert (tmp_path / "runs" / "example" / "results.json").is_file()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from metakd import doctor
-from metakd.doctor import Finding, examine
+from metakd.inspection import doctor
+from metakd.inspection.doctor import Finding, examine
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import write_rows
-from metakd.domains import cut_into_splits, folder_name, leaks, load_dataset
-from metakd.errors import InputError
-from metakd.examples import Example, read_examples
-from metakd.sources import SPLITS
+from metakd.data.dataset import folder_name, load_dataset
+from metakd.data.examples import read_examples
+from metakd.data.schema import SPLITS, Example
+from metakd.data.splits import cut_into_splits, leaks
+from metakd.utils.errors import InputError
 
 GOOD: list[dict[str, Any]] = [
     {"text": "a fine pan", "label": "positive", "domain": "kitchen"},

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from metakd.embeddings import only_rows_in_use
-from metakd.encoders import load_encoder
+from metakd.models.embeddings import only_rows_in_use
+from metakd.models.loading import load_encoder
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra", "albert", "mpnet"])

@@ -14,16 +14,16 @@ from torch import nn
 from transformers import AutoModel
 
 from conftest import WORDS, toy_examples
-from metakd import attention, encoders
-from metakd.batching import Batch, Collator, encode
-from metakd.errors import InputError
-from metakd.examples import Example
+from metakd.data.schema import Example
+from metakd.data.tokenization import Batch, Collator, encode
+from metakd.models import attention, encoder, layer_map, loading
+from metakd.utils.errors import InputError
 
 PROVEN = ["bert", "roberta", "distilbert", "electra"]
 
 
 def batch_of(folder: Path, count: int = 6) -> Batch:
-    tokenizer = encoders.load_tokenizer(folder, 16)
+    tokenizer = loading.load_tokenizer(folder, 16)
     return Collator(tokenizer.pad_token_id)([*encode(tokenizer, toy_examples(count, 0, "t"), 16)])
 
 
@@ -35,18 +35,18 @@ def drop_unused(model: nn.Module, batch: Batch) -> Batch:
 def test_scores_are_raw_and_change_no_output(checkpoint: Callable[..., Path], kind: str) -> None:
     """Scores are what eager attention feeds its softmax: their masked softmax is the library's own attention."""
     folder = checkpoint(kind)
-    model = encoders.load_encoder(folder, ["a", "b"]).eval()
+    model = loading.load_encoder(folder, ["a", "b"]).eval()
     batch = drop_unused(model, batch_of(folder))
-    plain = encoders.forward(model, batch)
+    plain = encoder.forward(model, batch)
     assert plain.attentions == ()
     attention.attend_here(model, "factors")
-    factored = encoders.forward(model, batch, attentions=True)
+    factored = encoder.forward(model, batch, attentions=True)
     attention.attend_here(model, "scores")
-    scored = encoders.forward(model, batch, attentions=True)
+    scored = encoder.forward(model, batch, attentions=True)
     for recorded in (factored, scored):
         torch.testing.assert_close(recorded.logits, plain.logits)
     model.set_attn_implementation("eager")
-    eager = model(**{k: v for k, v in batch.items() if k in encoders.MODEL_INPUTS}, output_attentions=True).attentions
+    eager = model(**{k: v for k, v in batch.items() if k in encoder.MODEL_INPUTS}, output_attentions=True).attentions
     hidden = batch["attention_mask"][:, None, None, :] == 0
     assert len(scored.attentions) == len(eager) == 4
     for raw, factors, softmaxed in zip(scored.attentions, factored.attentions, eager, strict=True):
@@ -59,47 +59,47 @@ def test_scores_are_raw_and_change_no_output(checkpoint: Callable[..., Path], ki
 def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[..., Path], kind: str) -> None:
     """No dropout reaches the scores of the first layer, and what stands in the padding changes nothing."""
     folder = checkpoint(kind)
-    model = encoders.load_encoder(folder, ["a", "b"]).train()
-    encoders.set_dropout(model, 0.0, 0.5)
+    model = loading.load_encoder(folder, ["a", "b"]).train()
+    loading.set_dropout(model, 0.0, 0.5)
     attention.attend_here(model, "scores")
     batch = drop_unused(model, batch_of(folder))
-    one, two = (encoders.forward(model, batch, attentions=True) for _ in range(2))
+    one, two = (encoder.forward(model, batch, attentions=True) for _ in range(2))
     torch.testing.assert_close(one.attentions[0], two.attentions[0])
     assert not torch.equal(one.logits, two.logits)  # the dropout of attention itself is at work
-    encoders.set_dropout(model, 0.0, 0.0)
+    loading.set_dropout(model, 0.0, 0.0)
     other = {**batch, "input_ids": torch.where(batch["attention_mask"] == 0, 7, batch["input_ids"])}
     if kind != "roberta":  # whose position ids are read off the padding token
-        torch.testing.assert_close(encoders.forward(model, other).logits, encoders.forward(model, batch).logits)
+        torch.testing.assert_close(encoder.forward(model, other).logits, encoder.forward(model, batch).logits)
 
 
 @pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])
 def test_architectures_without_raw_scores_are_known(checkpoint: Callable[..., Path], kind: str) -> None:
-    assert not attention.has_raw_scores(encoders.load_encoder(checkpoint(kind), ["a", "b"]))
+    assert not attention.has_raw_scores(loading.load_encoder(checkpoint(kind), ["a", "b"]))
 
 
 def test_e_is_the_mean_over_real_tokens_alone() -> None:
     """[CLS] 9, tokens 1 and 3, [SEP] 9, padding 50: the mean is 2. With specials it would be 5.5."""
     states = torch.tensor([9.0, 1.0, 3.0, 9.0, 50.0]).view(1, 5, 1)
-    assert encoders.mean_over_real_tokens(states, torch.tensor([[0, 1, 1, 0, 0]])).tolist() == [[2.0]]
-    assert encoders.mean_over_real_tokens(states, torch.zeros(1, 5)).tolist() == [[0.0]]
+    assert encoder.mean_over_real_tokens(states, torch.tensor([[0, 1, 1, 0, 0]])).tolist() == [[2.0]]
+    assert encoder.mean_over_real_tokens(states, torch.zeros(1, 5)).tolist() == [[0.0]]
 
 
 def test_e_of_a_batch_leaves_out_padding_and_every_separator(checkpoint: Callable[..., Path]) -> None:
     """[CLS] good page [SEP] bad lid [SEP], padded beside a longer pair: tokens 1, 2, 4 and 5 are real."""
     folder = checkpoint()
-    model, tokenizer = encoders.load_encoder(folder, ["a", "b"]).eval(), encoders.load_tokenizer(folder, 32)
+    model, tokenizer = loading.load_encoder(folder, ["a", "b"]).eval(), loading.load_tokenizer(folder, 32)
     rows = [Example("1", "good page", "bad lid", "", ""), Example("2", "it was " * 5, "bad " * 5, "", "")]
-    found = encoders.forward(model, Collator(0)(encode(tokenizer, rows, 32)))
+    found = encoder.forward(model, Collator(0)(encode(tokenizer, rows, 32)))
     torch.testing.assert_close(found.pooled[0], found.hidden_states[-1][0, [1, 2, 4, 5]].mean(0))
 
 
 def test_e_does_not_depend_on_the_batch(checkpoint: Callable[..., Path]) -> None:
     folder = checkpoint()
-    model = encoders.load_encoder(folder, ["a", "b"]).eval()
-    tokenizer = encoders.load_tokenizer(folder, 16)
+    model = loading.load_encoder(folder, ["a", "b"]).eval()
+    tokenizer = loading.load_tokenizer(folder, 16)
     features = encode(tokenizer, toy_examples(6, 0, "t"), 16)
-    together = encoders.forward(model, Collator(0)(features)).pooled
-    alone = torch.cat([encoders.forward(model, Collator(0)([feature])).pooled for feature in features])
+    together = encoder.forward(model, Collator(0)(features)).pooled
+    alone = torch.cat([encoder.forward(model, Collator(0)([feature])).pooled for feature in features])
     torch.testing.assert_close(together, alone)
 
 
@@ -115,20 +115,20 @@ def test_e_does_not_depend_on_the_batch(checkpoint: Callable[..., Path]) -> None
     ],
 )
 def test_layer_map_rounds_halves_up_and_ends_at_the_last(student: int, teacher: int, expected: list[int]) -> None:
-    assert encoders.map_layers(student, teacher) == expected
+    assert layer_map.map_layers(student, teacher) == expected
 
 
 def test_an_explicit_layer_map_overrides_or_is_refused() -> None:
-    assert encoders.map_layers(3, 6, "1,2,6") == [1, 2, 6]
+    assert layer_map.map_layers(3, 6, "1,2,6") == [1, 2, 6]
     for bad in ("1,2", "0,1,2", "1,2,7", "a,b,c", ""):
         with pytest.raises(InputError, match=r"for instance 2,4,6"):
-            encoders.map_layers(3, 6, bad)
+            layer_map.map_layers(3, 6, bad)
 
 
 def test_dropout_reaches_every_layer_and_attention_apart(checkpoint: Callable[..., Path]) -> None:
     for kind in [*PROVEN, "mpnet", "deberta-v2", "albert"]:
-        model = encoders.load_encoder(checkpoint(kind), ["a", "b"])
-        encoders.set_dropout(model, 0.3, 0.2)
+        model = loading.load_encoder(checkpoint(kind), ["a", "b"])
+        loading.set_dropout(model, 0.3, 0.2)
         rates = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
         assert set(rates) == {0.3, 0.2}, kind
         assert rates.count(0.2) == (1 if kind == "albert" else 4), kind
@@ -144,11 +144,11 @@ def test_old_bin_weights_are_read_with_a_notice(
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
     torch.save({f"bert.{k}": v for k, v in source.state_dict().items()}, tmp_path / "pytorch_model.bin")
     with caplog.at_level(logging.WARNING, logger="metakd"):
-        model = encoders.load_encoder(tmp_path, ["a", "b"])
+        model = loading.load_encoder(tmp_path, ["a", "b"])
     assert "weights_only" in caplog.text
     torch.testing.assert_close(model.base_model.state_dict(), source.state_dict())
-    tokenizer = encoders.load_tokenizer(tmp_path, 16)
-    assert encoders.same_tokenizer(tokenizer, tokenizer)
+    tokenizer = loading.load_tokenizer(tmp_path, 16)
+    assert loading.same_tokenizer(tokenizer, tokenizer)
     assert tokenizer("Good page")["input_ids"] == [2, WORDS.index("good"), WORDS.index("page"), 3]
 
 
@@ -158,19 +158,19 @@ def test_weights_that_do_not_fit_are_refused(checkpoint: Callable[..., Path], tm
     weights = load_file(tmp_path / "model.safetensors")
     save_file({f"tower.{k}": v for k, v in weights.items()}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"weights that its bert needs are missing(.|\n)*bert\.embeddings"):
-        encoders.load_encoder(tmp_path, ["a", "b"])
+        loading.load_encoder(tmp_path, ["a", "b"])
 
 
 def test_a_base_may_have_another_class_head_and_a_classifier_may_not_lack_one(
     checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    encoders.load_encoder(checkpoint(), ["a", "b", "c"]).save_pretrained(tmp_path)
-    assert encoders.load_encoder(tmp_path, ["a", "b"]).config.num_labels == 2
-    assert encoders.load_classifier(tmp_path).config.num_labels == 3
+    loading.load_encoder(checkpoint(), ["a", "b", "c"]).save_pretrained(tmp_path)
+    assert loading.load_encoder(tmp_path, ["a", "b"]).config.num_labels == 2
+    assert loading.load_classifier(tmp_path).config.num_labels == 3
     weights = {k: v for k, v in load_file(tmp_path / "model.safetensors").items() if k != "classifier.weight"}
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"classifier\.weight"):
-        encoders.load_classifier(tmp_path)
+        loading.load_classifier(tmp_path)
 
 
 def test_bin_weights_with_code_in_them_do_not_run(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
@@ -184,22 +184,22 @@ def test_bin_weights_with_code_in_them_do_not_run(checkpoint: Callable[..., Path
 
     torch.save({"x": Evil()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(InputError):
-        encoders.load_encoder(tmp_path, ["a", "b"])
+        loading.load_encoder(tmp_path, ["a", "b"])
     assert not marker.exists()
 
 
 def test_a_length_beyond_the_positions_is_refused(checkpoint: Callable[..., Path]) -> None:
-    encoders.check_length(encoders.load_config(checkpoint()), 40)
+    loading.check_length(loading.load_config(checkpoint()), 40)
     with pytest.raises(InputError, match="positions for 40"):
-        encoders.check_length(encoders.load_config(checkpoint()), 41)
+        loading.check_length(loading.load_config(checkpoint()), 41)
     with pytest.raises(InputError, match="positions for 38"):
-        encoders.check_length(encoders.load_config(checkpoint("roberta")), 39)
+        loading.check_length(loading.load_config(checkpoint("roberta")), 39)
 
 
 def test_tokenizers_are_compared_by_what_they_do(checkpoint: Callable[..., Path]) -> None:
-    ours = encoders.load_tokenizer(checkpoint("bert"), 16)
-    assert encoders.same_tokenizer(ours, encoders.load_tokenizer(checkpoint("electra"), 30))
-    assert not encoders.same_tokenizer(ours, encoders.load_tokenizer(checkpoint(words=[*WORDS, "new"]), 16))
+    ours = loading.load_tokenizer(checkpoint("bert"), 16)
+    assert loading.same_tokenizer(ours, loading.load_tokenizer(checkpoint("electra"), 30))
+    assert not loading.same_tokenizer(ours, loading.load_tokenizer(checkpoint(words=[*WORDS, "new"]), 16))
 
 
 def test_a_folder_whose_vocabulary_is_gone_is_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
@@ -208,4 +208,4 @@ def test_a_folder_whose_vocabulary_is_gone_is_refused(checkpoint: Callable[..., 
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}', encoding="utf-8")
     with pytest.raises(InputError, match="its tokenizer knows no words; its files"):
-        encoders.load_tokenizer(folder)
+        loading.load_tokenizer(folder)

@@ -15,12 +15,14 @@ from torch import nn
 from transformers import TrainerCallback
 
 from conftest import toy_examples
-from metakd import engine, passes, resuming
-from metakd.batching import Collator, Encoded, encode
-from metakd.config import Settings
-from metakd.encoders import forward, load_encoder, load_tokenizer, set_dropout
-from metakd.errors import InputError
-from metakd.meta_teacher import MetaTeacher
+from metakd.config.settings import Settings
+from metakd.data.tokenization import Collator, Encoded, encode
+from metakd.models.encoder import forward
+from metakd.models.forward_passes import embed, predict
+from metakd.models.loading import load_encoder, load_tokenizer, set_dropout
+from metakd.models.meta_teacher import MetaTeacher
+from metakd.training import checkpointing, trainer
+from metakd.utils.errors import InputError
 
 
 def features_of(folder: Path, count: int = 32) -> Encoded:
@@ -36,8 +38,8 @@ def learner_of(folder: Path) -> MetaTeacher:
     return MetaTeacher(encoder, 2, "false", 0.5)
 
 
-def plan_of(folder: Path, epochs: int = 3) -> engine.Plan:
-    return engine.Plan("test", epochs, 1e-2, folder, Settings(batch_size=8))
+def plan_of(folder: Path, epochs: int = 3) -> trainer.Plan:
+    return trainer.Plan("test", epochs, 1e-2, folder, Settings(batch_size=8))
 
 
 def same(one: nn.Module, two: nn.Module) -> bool:
@@ -46,7 +48,7 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 
 
 def test_training_lowers_every_term_and_logs_it(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    log = engine.fit(learner_of(checkpoint()), features_of(checkpoint()), Collator(0), plan_of(tmp_path / "a", 12))
+    log = trainer.fit(learner_of(checkpoint()), features_of(checkpoint()), Collator(0), plan_of(tmp_path / "a", 12))
     assert log[-1]["loss_class"] < log[0]["loss_class"] / 2
     assert {"loss_class", "loss_domain", "learning_rate", "epoch"} <= set(log[0])
 
@@ -57,7 +59,7 @@ def test_every_epoch_has_every_example_in_an_order_of_its_own(checkpoint: Callab
     learner = learner_of(checkpoint())
     features = features_of(checkpoint()).with_columns(instance_weights=np.arange(32.0))
     learner.register_forward_pre_hook(lambda *call: seen.extend(call[2]["instance_weights"].tolist()), with_kwargs=True)
-    engine.fit(learner, features, Collator(0), plan_of(tmp_path / "a", 2))
+    trainer.fit(learner, features, Collator(0), plan_of(tmp_path / "a", 2))
     first, second = seen[:32], seen[32:]
     assert sorted(first) == sorted(second) == list(range(32))
     assert first != second
@@ -67,19 +69,19 @@ def test_a_weight_that_is_no_number_stops_as_a_term_does(checkpoint: Callable[..
     """All terms are finite, what they come to is not."""
     features = features_of(checkpoint()).with_columns(instance_weights=np.full(32, np.nan))
     with pytest.raises(InputError, match="test, update 1: the loss term 'sum' is not finite"):
-        engine.fit(learner_of(checkpoint()), features, Collator(0), plan_of(tmp_path))
+        trainer.fit(learner_of(checkpoint()), features, Collator(0), plan_of(tmp_path))
 
 
 def test_two_runs_are_identical(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     learners = [learner_of(checkpoint()) for _ in range(2)]
     for i, learner in enumerate(learners):
-        engine.fit(learner, features_of(checkpoint()), Collator(0), plan_of(tmp_path / str(i)))
+        trainer.fit(learner, features_of(checkpoint()), Collator(0), plan_of(tmp_path / str(i)))
     assert same(*learners)
 
 
 def save_every_update(monkeypatch: pytest.MonkeyPatch, seconds: int = 0) -> None:
-    monkeypatch.setattr(resuming, "CHECKPOINT_SECONDS", seconds)
-    monkeypatch.setattr(resuming, "LARGEST_SHARE", math.inf)
+    monkeypatch.setattr(checkpointing, "CHECKPOINT_SECONDS", seconds)
+    monkeypatch.setattr(checkpointing, "LARGEST_SHARE", math.inf)
 
 
 def _logging_every_third(arguments: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,7 +101,7 @@ def test_the_garbage_collector_leaves_out_what_was_there_while_a_student_learns(
     """All domains' rows are; afterwards they are as they were."""
     learner, frozen = learner_of(checkpoint()), []
     learner.register_forward_pre_hook(lambda *_: frozen.append(gc.get_freeze_count()))
-    engine.fit(learner, features_of(checkpoint()), Collator(0), plan_of(tmp_path, 1))
+    trainer.fit(learner, features_of(checkpoint()), Collator(0), plan_of(tmp_path, 1))
     assert min(frozen) > 10_000
     assert gc.get_freeze_count() == 0
 
@@ -118,14 +120,14 @@ def test_resumed_training_ends_where_the_unbroken_one_does(
     """
     unbroken, broken, resumed = (learner_of(checkpoint()) for _ in range(3))
     features, plan = features_of(checkpoint()), plan_of(tmp_path / "broken")
-    monkeypatch.setattr(engine, "_arguments", _logging_every_third(engine._arguments))
-    log = engine.fit(unbroken, features, Collator(0), plan_of(tmp_path / "unbroken"))
+    monkeypatch.setattr(trainer, "_arguments", _logging_every_third(trainer._arguments))
+    log = trainer.fit(unbroken, features, Collator(0), plan_of(tmp_path / "unbroken"))
     save_every_update(monkeypatch)
     with monkeypatch.context() as patch:
-        ticks = engine._Ticks
-        patch.setattr(engine, "_Ticks", type("Stopping", (_Stop, ticks), {}))
+        ticks = trainer._Ticks
+        patch.setattr(trainer, "_Ticks", type("Stopping", (_Stop, ticks), {}))
         with pytest.raises(KeyboardInterrupt):
-            engine.fit(broken, features, Collator(0), plan)
+            trainer.fit(broken, features, Collator(0), plan)
     kept = tmp_path / "broken"
     assert sorted(p.name for p in kept.iterdir()) == ["checkpoint-10", "checkpoint-9"]
     for name in ("checkpoint-11", "checkpoint-12"):
@@ -134,7 +136,7 @@ def test_resumed_training_ends_where_the_unbroken_one_does(
     with (kept / "checkpoint-12" / "optimizer.pt").open("r+b") as file:
         file.truncate(100)
     before = copy.deepcopy(resumed.state_dict())
-    assert engine.fit(resumed, features, Collator(0), plan) == log
+    assert trainer.fit(resumed, features, Collator(0), plan) == log
     assert same(resumed, unbroken)
     assert not all(torch.equal(value, before[name]) for name, value in resumed.state_dict().items())
 
@@ -146,17 +148,17 @@ def test_checkpoints_are_kept_where_they_save_enough_work(
     """A finished stage that has one is loaded and not trained again; without one, it is trained to the same weights."""
     save_every_update(monkeypatch, seconds)
     first, again = learner_of(checkpoint()), learner_of(checkpoint())
-    engine.fit(first, features_of(checkpoint()), Collator(0), plan_of(tmp_path))
+    trainer.fit(first, features_of(checkpoint()), Collator(0), plan_of(tmp_path))
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == kept
-    engine.fit(again, features_of(checkpoint()), Collator(0), plan_of(tmp_path))
+    trainer.fit(again, features_of(checkpoint()), Collator(0), plan_of(tmp_path))
     assert same(first, again)
 
 
 def test_predictions_and_vectors_keep_the_order_of_examples(checkpoint: Callable[..., Path]) -> None:
     model, features = load_encoder(checkpoint(), ["a", "b"]), features_of(checkpoint(), 70)
-    found = passes.predict(model, features, Collator(0))
+    found = predict(model, features, Collator(0))
     torch.testing.assert_close(found.sum(1), torch.ones(70))
-    vectors = passes.embed(model, features, Collator(0), "test", "float32", torch.zeros(70, 16))
+    vectors = embed(model, features, Collator(0), "test", "float32", torch.zeros(70, 16))
     for row in (0, 5, 69):
         alone = forward(model, Collator(0)([features[row]]))
         torch.testing.assert_close(found[row], alone.logits[0].softmax(-1))

@@ -9,19 +9,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from conftest import toy_examples
-from metakd import evaluation
-from metakd.evaluation import (
-    Predictions,
-    TfidfRival,
-    accuracy,
-    accuracy_of_kept,
-    confusion,
-    domain_probe,
-    latency,
-    macro_f1,
-    score,
-)
-from metakd.examples import Example
+from metakd.data.schema import Example
+from metakd.evaluation.baselines import TfidfRival
+from metakd.evaluation.latency import latency
+from metakd.evaluation.metrics import Predictions, accuracy, accuracy_of_kept, confusion, macro_f1, score
+from metakd.evaluation.probe import domain_probe
 
 
 def predictions(truth: list[int], predicted: list[int]) -> Predictions:
@@ -113,6 +105,6 @@ def test_times_that_other_work_has_lengthened_are_told(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, taken: int
 ) -> None:
     counts = iter([5, 5 + taken])
-    monkeypatch.setattr(evaluation, "_times_put_aside", lambda: next(counts))
+    monkeypatch.setattr("metakd.evaluation.latency._times_put_aside", lambda: next(counts))
     latency(lambda _: None, toy_examples(8, 0, "t"))
     assert ("latencies are too long" in caplog.text) is (taken > 100)

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 
 from conftest import as_row, toy_examples, write_rows
-from metakd import grids
-from metakd.batching import updates_a_pass
-from metakd.cells import Cell
-from metakd.checkpoints import resolve
-from metakd.config import Settings
-from metakd.domains import load_dataset
-from metakd.encoders import load_encoder
-from metakd.errors import InputError
-from metakd.experiments import experiment, report_name
-from metakd.grids import EXPERIMENTS, Variant
-from metakd.meta_teacher import MetaTeacher
+from metakd.config.settings import Settings
+from metakd.data.dataset import load_dataset
+from metakd.data.samplers import updates_a_pass
+from metakd.experiments import variants
+from metakd.experiments.results_store import Rows
+from metakd.experiments.runner import experiment, report_name
+from metakd.experiments.trial import Cell
+from metakd.experiments.variants import EXPERIMENTS, Variant
 from metakd.methods import METHODS
 from metakd.methods.base import Setup
-from metakd.rows import Rows
-from metakd.runs import Run
+from metakd.models.hub import resolve
+from metakd.models.loading import load_encoder
+from metakd.models.meta_teacher import MetaTeacher
+from metakd.runs.run import Run
+from metakd.utils.errors import InputError
 
 QUICK = {
     "max_length": 16,
@@ -86,7 +86,7 @@ def test_main_scores_every_variant_and_teacher_and_goes_on_where_it_stopped(
 
 
 def test_trials_are_named_by_the_rate_that_they_try(quick: Settings) -> None:
-    names = [v.name for v in grids.tune(quick) if v.trial_of in ("shared", "fine_tuned")]
+    names = [v.name for v in variants.tune(quick) if v.trial_of in ("shared", "fine_tuned")]
     assert names == [
         f"{line}, {passes} at {rate}"
         for line, rates in (("shared", (0.0002, 0.0004)), ("fine_tuned", (5e-05, 0.0001)))
@@ -100,7 +100,7 @@ def test_the_best_trial_on_dev_of_each_line_is_what_main_takes(
 ) -> None:
     names = ("shared_epochs", "shared_learning_rate", "rival_learning_rate")
     trials = [dict(zip(names, values, strict=True)) for values in ((1, 1e-9, 1e-9), (2, 5e-3, 5e-3))]
-    monkeypatch.setattr(grids, "TRIALS", trials)
+    monkeypatch.setattr(variants, "TRIALS", trials)
     data = load_dataset(toy_data)
     tuned = experiment("tune", data, quick, tmp_path, seeds=[0], only=["meta_kd", "shared"])
     assert tuned["split"] == "dev"

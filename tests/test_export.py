@@ -20,18 +20,20 @@ from tokenizers import Regex, Tokenizer, normalizers
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 from conftest import WORDS, as_row, toy_examples, write_rows
-from metakd import Classifier, InputError, Settings, export
-from metakd.artifacts import read_manifest, read_run
-from metakd.checkpoints import ALL_MINILM, resolve
-from metakd.cli import DEMO_DATA
-from metakd.domains import load_dataset
-from metakd.encoders import load_encoder, load_tokenizer
-from metakd.examples import Example
-from metakd.export import Exported, Measured, write_onnx
-from metakd.onnx_model import BATCH, CHARACTERS, OnnxModel, first_tokens, read_tokenizer
-from metakd.runs import Run
-from metakd.torch_model import TorchModel
-from metakd.vocabulary import ROWS, CompactEmbedding, compact_bytes, counted, part_width
+from metakd import Classifier, InputError, Settings
+from metakd.cli.main import DEMO_DATA
+from metakd.data.dataset import load_dataset
+from metakd.data.schema import Example
+from metakd.export import exporter, onnx_format
+from metakd.export.exporter import Exported, Measured
+from metakd.export.onnx_format import write_onnx
+from metakd.inference.onnx_backend import BATCH, CHARACTERS, OnnxModel, first_tokens, read_tokenizer
+from metakd.inference.torch_backend import TorchModel
+from metakd.models.compact_embedding import ROWS, CompactEmbedding, compact_bytes, counted, part_width
+from metakd.models.hub import ALL_MINILM, resolve
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.runs.run import Run
+from metakd.utils.artifacts import read_manifest, read_run
 
 Command = Callable[..., Any]
 
@@ -46,8 +48,8 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """Both students in float32, with smaller tables; a tiny model may well be slower by chance."""
     output = tmp_path_factory.mktemp("exported") / "toy"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("metakd.export.ROWS", 10)  # of 27; there are as many words as there are other pieces
-        export.export(open_finished(finished_run), output, int8=False, cut=True, force=True)
+        patch.setattr("metakd.export.onnx_format.ROWS", 10)  # of 27; there are as many words as there are other pieces
+        exporter.export(open_finished(finished_run), output, int8=False, cut=True, force=True)
     return output
 
 
@@ -143,12 +145,12 @@ def test_what_loses_too_much_or_is_slower_is_not_shipped_and_says_so(caplog: pyt
         Exported("kitchen", 100, Measured(0.90, 10, 2.0), Measured(0.90, 5, 3.0)),
     ]
     with pytest.raises(InputError) as refused:
-        export.hold(found, max_drop=0.005, force=False)
+        exporter.hold(found, max_drop=0.005, force=False)
     assert "falls by 1.00 points on average (books 2.0, kitchen 0.0); --max-drop allows 0.50" in str(refused.value)
     assert "kitchen: 3.00 ms a text, 2.00 in PyTorch" in str(refused.value)
-    export.hold(found, max_drop=0.005, force=True)
+    exporter.hold(found, max_drop=0.005, force=True)
     assert "falls by 1.00 points" in caplog.text
-    export.hold(found[:1], max_drop=0.021, force=False)
+    exporter.hold(found[:1], max_drop=0.021, force=False)
 
 
 def test_int8_is_refused_whole_or_written_whole(finished_run: Path, metakd: Command, tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_three_readers_agree_on_ten_thousand_texts(tmp_path: Path) -> None:
     folder = resolve(ALL_MINILM.package)
     tokenizer = load_tokenizer(folder, 128)
     tokenizer.save_pretrained(tmp_path)
-    export.shrink_json(tmp_path / "tokenizer.json")
+    onnx_format.shrink_json(tmp_path / "tokenizer.json")
     reviews = [e.text for rows in load_dataset(DEMO_DATA, 0).splits.values() for e in rows]
     draw = random.Random(0)
     alphabets = [(32, 127), (32, 0x250), (0x250, 0x3000), (0x3000, 0xD800), (0x1F300, 0x1FAFF)]
@@ -295,7 +297,7 @@ def test_what_fails_in_one_thread_is_raised(exported: Path, monkeypatch: pytest.
 def test_faults_late_in_a_file_leave_no_output(
     finished_run: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metakd.inference.CHUNK", 4)
+    monkeypatch.setattr("metakd.inference.classifier.CHUNK", 4)
     rows: list[dict[str, Any]] = [as_row(e) | {"label": None} for e in toy_examples(10, 0, "t")]
     good, target = write_rows(tmp_path / "good.jsonl", rows), tmp_path / "out.jsonl"
     student = finished_run / "students" / "books"

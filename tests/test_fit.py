@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from conftest import FAST, as_row, save_checkpoint, toy_examples, write_rows
-from metakd import Classifier, Settings, candidates, fit
-from metakd.artifacts import read_run
-from metakd.candidates import Budget, Candidate, measure_all
-from metakd.domains import folder_name, load_dataset
-from metakd.runs import Run
+from metakd import Classifier, Settings
+from metakd.data.dataset import folder_name, load_dataset
+from metakd.export import budget_search, candidates
+from metakd.export.candidates import Budget, Candidate, measure_all
+from metakd.runs.run import Run
+from metakd.utils.artifacts import read_run
 
 Command = Callable[..., Any]
 
@@ -43,21 +44,23 @@ def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tm
         folder.mkdir()
         (folder / "model.json").write_text(json.dumps({"max_length": 16, "place": place}), encoding="utf-8")
         candidate = Candidate(f"layers={place}", True, False, 8, 2.0, 1.5, size)
-        forms.append(fit.Form("books", candidate, score, folder, run))
-    data = fit.MultiDomainDataset("toy", None, {"train": [], "dev": []}, ["a", "b"], ["books"])
-    found, faults = fit._deliver(data, tmp_path / "out", Budget(max_mb=10), {}, forms)
+        forms.append(budget_search.Form("books", candidate, score, folder, run))
+    data = budget_search.MultiDomainDataset("toy", None, {"train": [], "dev": []}, ["a", "b"], ["books"])
+    found, faults = budget_search._deliver(data, tmp_path / "out", Budget(max_mb=10), {}, forms)
     assert not faults
     assert found["delivered"]["books"]["student"] == "layers=1"
     shipped = json.loads((tmp_path / "out" / "books" / "model.json").read_text(encoding="utf-8"))
     assert shipped == {"max_length": 8, "place": 1}
     assert "layers=1, int8, whole table, 8 tokens" in (tmp_path / "out" / "books" / "README.md").read_text("utf-8")
-    _, faults = fit._deliver(data, tmp_path / "out", Budget(max_mb=1), {}, forms)
+    _, faults = budget_search._deliver(data, tmp_path / "out", Budget(max_mb=1), {}, forms)
     assert faults == ["books: 5.00 MB, 4.00 too large (layers=1, int8, whole table, 8 tokens)"]
     assert not (tmp_path / "out" / "books").exists()  # it was delivered by the other budget
 
 
 def test_no_domain_has_the_folder_that_fit_works_in() -> None:
-    assert all(folder_name(name) != fit.WORK_FOLDER for name in (fit.WORK_FOLDER, "work", "fit work"))
+    assert all(
+        folder_name(name) != budget_search.WORK_FOLDER for name in (budget_search.WORK_FOLDER, "work", "fit work")
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metakd import hardware
+from metakd.utils import hardware
 
 
 @pytest.mark.parametrize(

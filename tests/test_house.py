@@ -1,118 +1,84 @@
-"""The shape of the code: imports go down the floors, and files stay short."""
+"""The shape of the code: packages import from those above them in the list, and files and folders stay small."""
 
 import ast
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "metakd"
-FLOORS = [
-    ["hardware", "lacks"],
-    ["errors"],
-    ["progress"],
-    ["processes", "stops"],
-    ["artifacts", "sharing"],
-    ["cards", "locks"],
-    ["losses"],
-    ["prototypes"],
-    ["packed", "strangers"],
-    ["readers"],
-    ["sources"],
-    ["config", "examples"],
-    ["releases"],
-    ["domains", "overview"],
-    ["attention", "batching", "checkpoints", "linear"],
-    ["doctor", "inspection"],
-    ["embeddings", "encoders", "resuming", "tracking", "windows"],
-    ["meta_teacher", "students", "vocabulary"],
-    ["teacher_cache"],
-    ["methods.base"],
-    ["methods.fine_tuned", "methods.meta_kd", "methods.metadistil"],
-    ["methods.cross_domain", "methods.fine_tuned_shared", "methods.hrkd"],
-    ["methods"],
-    ["engine", "evaluation", "fingerprints", "onnx_graph", "onnx_model", "passes"],
-    ["runs", "results", "torch_model"],
-    ["inference"],
-    ["answers", "checks", "teachers"],
-    ["corpus"],
-    ["scoring"],
-    ["distillation"],
-    ["planning"],
-    ["export", "pipeline"],
-    ["candidates", "reproducing"],
-    ["fit"],
-    ["comparison", "grids"],
-    ["cells", "rows"],
-    ["experiments"],
-    ["report.canvas", "report.facts"],
-    ["report.compare", "report.evidence", "report.network", "report.summary", "report.tradeoff"],
-    ["report.lineage", "report.pictures"],
-    ["report.details"],
-    ["report.page"],
-    ["report"],
-    ["cli_options"],
-    ["cli_assembly", "cli_data", "cli_deploy", "cli_experiment", "cli_report"],
-    ["cli"],
-    ["__main__"],
-]
-HEIGHT = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+PACKAGES = (  # each imports from those before it alone
+    *("losses", "prototypes", "utils", "data", "config", "models", "inspection", "methods", "training", "inference"),
+    *("evaluation", "runs", "pipeline", "experiments", "export", "report", "cli"),
+)
+MOST_LINES, MOST_MODULES, LONGEST_FUNCTION = 300, 12, 45
 
 
-def files() -> dict[str, Path]:
-    found = {}
-    for path in SOURCE.rglob("*.py"):
-        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-        found[name] = path
-    return {name: path for name, path in found.items() if name != "__init__"}
+def modules() -> dict[str, Path]:
+    """Every module but those that only hold their package's docstring, by its name within metakd."""
+    paths = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
+    return {
+        name.removesuffix(".__init__"): path for name, path in paths.items() if name not in ("__init__", "__main__")
+    }
 
 
-def height(name: str) -> int:
-    return HEIGHT.get(name, HEIGHT["methods.meta_kd"])
-
-
-def imports(path: Path) -> set[str]:
-    found = set()
+def imports(path: Path) -> Iterator[str]:
+    """The modules of metakd that a file names in any of its imports."""
+    known = modules()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "metakd":
             module = (node.module or "").removeprefix("metakd").lstrip(".")
-            whole = [f"{module}.{alias.name}".lstrip(".") for alias in node.names]
-            found |= {name if name in HEIGHT else module for name in whole}
-    return found - {""}
+            for alias in node.names:
+                inner = f"{module}.{alias.name}".lstrip(".")
+                yield inner if inner in known else module
 
 
-def test_every_file_has_its_floor() -> None:
-    """A new method needs no new line here: all of methods/ but its protocol stands on one floor."""
-    assert {name for name in files() if not name.startswith("methods.")} <= set(HEIGHT)
-    assert set(HEIGHT) <= set(files())
+def test_every_package_has_its_place() -> None:
+    assert {name.split(".")[0] for name in modules()} == set(PACKAGES)
 
 
-def test_no_file_imports_upwards() -> None:
-    for name, path in files().items():
-        for imported in imports(path):
-            assert height(imported) < height(name), f"{name} imports {imported}"
+def test_packages_import_from_those_above_alone() -> None:
+    upward = [
+        f"{name} imports {imported}"
+        for name, path in modules().items()
+        for imported in imports(path)
+        if PACKAGES.index(imported.split(".")[0]) > PACKAGES.index(name.split(".")[0])
+    ]
+    assert upward == []
 
 
-def test_the_ground_floor_knows_no_model_no_config_no_file() -> None:
+def test_no_modules_import_each_other() -> None:
+    TopologicalSorter({name: set(imports(path)) for name, path in modules().items()}).prepare()
+
+
+def test_the_equations_know_no_model_no_config_no_file() -> None:
     for name in ("losses", "prototypes"):
-        assert imports(files()[name]) == set()
+        assert [*imports(modules()[name])] == []
 
 
-def test_files_and_functions_stay_short() -> None:
-    for name, path in files().items():
+def test_files_folders_and_functions_stay_small() -> None:
+    for name, path in modules().items():
         text = path.read_text(encoding="utf-8")
-        assert text.count("\n") <= 300, name
+        assert text.count("\n") <= MOST_LINES, name
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
                 length = (node.end_lineno or 0) - node.lineno + 1
-                assert length <= 45, f"{name}.{node.name} has {length} lines"
+                assert length <= LONGEST_FUNCTION, f"{name}.{node.name} has {length} lines"
+    for folder in {path.parent for path in modules().values()} - {SOURCE}:
+        assert len({*folder.glob("*.py")} - {folder / "__init__.py"}) <= MOST_MODULES, folder.name
+
+
+def test_every_package_says_what_lives_there() -> None:
+    for folder in {path.parent for path in modules().values()} - {SOURCE}:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), folder.name
 
 
 def test_without_the_extra_every_command_names_it(tmp_path: Path) -> None:
     """A machine with the base install alone: torch and the rest cannot be imported."""
     blocked = (
         "import sys; sys.modules |= dict.fromkeys(['torch', 'transformers', 'accelerate', 'sklearn']);"
-        "from metakd.cli import main; main()"
+        "from metakd.cli.main import main; main()"
     )
     (tmp_path / "d.jsonl").write_text("{}")
     model = ("predict", ".", "--input", "d.jsonl", "--output", "o.jsonl")
@@ -133,7 +99,7 @@ class Nowhere:
         if name.partition(".")[0] in ("torch", "transformers", "accelerate"):
             raise ModuleNotFoundError(name=name)
 sys.meta_path.insert(0, Nowhere())
-from metakd.cli import main
+from metakd.cli.main import main
 main()
 """
     rows = "".join(f'{{"text": "a {i}", "label": "{i % 2}", "domain": "{i % 3}"}}\n' for i in range(120))
@@ -144,6 +110,6 @@ main()
 
 
 def test_the_command_line_starts_without_torch() -> None:
-    code = "import sys, metakd.cli; print(sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
+    code = "import sys, metakd.cli.main; print(sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

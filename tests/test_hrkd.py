@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from conftest import FAST, toy_examples
-from metakd import engine, losses
-from metakd.batching import Batch, Collator, encode
-from metakd.config import Settings
-from metakd.encoders import load_encoder, load_tokenizer
-from metakd.errors import InputError
-from metakd.meta_teacher import MetaTeacher, freeze
+from metakd import losses
+from metakd.config.settings import Settings
+from metakd.data.tokenization import Batch, Collator, encode
 from metakd.methods.base import Setup
 from metakd.methods.hrkd import (
     HRKD,
@@ -25,7 +22,12 @@ from metakd.methods.hrkd import (
     domain_prototypes,
     example_weights,
 )
-from metakd.students import cut_student
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.meta_teacher import MetaTeacher, freeze
+from metakd.models.student import cut_student
+from metakd.training.distillation_module import Distillation
+from metakd.training.trainer import Plan, fit
+from metakd.utils.errors import InputError
 
 BOTH = torch.tensor([True, True])
 MEMBERS = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0]])  # of four examples, the second is of domain 1
@@ -43,8 +45,8 @@ def batch_of(folder: Path, domains: list[int]) -> Batch:
     return Collator(0)([*features]) | {"labels": torch.tensor([0, 1, 0, 1]), "domains": torch.tensor(domains)}
 
 
-def learner_of(setup: Setup) -> engine.Distillation:
-    return engine.Distillation(setup.student, HRKD.build(setup), setup.teacher, None).eval()
+def learner_of(setup: Setup) -> Distillation:
+    return Distillation(setup.student, HRKD.build(setup), setup.teacher, None).eval()
 
 
 def as_identity(parameter: Tensor) -> None:
@@ -181,8 +183,8 @@ def test_every_graph_learns(checkpoint: Callable[..., Path], tmp_path: Path) -> 
     features = encode(load_tokenizer(checkpoint(), 16), toy_examples(32, 0, "t"), 16)
     features = features.with_columns(labels=[0, 0, 1, 1] * 8, domains=[0, 1] * 16)
     before = {name: p.clone() for name, p in learner.extras["relations"].named_parameters()}
-    plan = engine.Plan("test", 1, 1e-2, tmp_path, setup.settings, all_domains=True)
-    engine.fit(learner, features, Collator(0), plan)
+    plan = Plan("test", 1, 1e-2, tmp_path, setup.settings, all_domains=True)
+    fit(learner, features, Collator(0), plan)
     for name, parameter in learner.extras["relations"].named_parameters():
         assert (parameter - before[name]).abs().max() > 1e-3, name
 
@@ -196,8 +198,8 @@ def test_batches_hold_every_domain_where_the_method_needs_it(checkpoint: Callabl
     features = features.with_columns(labels=[0] * 32, domains=[0, 0, 0, 1] * 8)
     learner.register_forward_pre_hook(lambda *call: seen.append(call[2]["domains"].tolist()), with_kwargs=True)
     for all_domains in (True, False):
-        plan = engine.Plan("test", 2, 1e-3, tmp_path / str(all_domains), setup.settings, all_domains=all_domains)
-        engine.fit(learner, features, Collator(0), plan)
+        plan = Plan("test", 2, 1e-3, tmp_path / str(all_domains), setup.settings, all_domains=all_domains)
+        fit(learner, features, Collator(0), plan)
     assert [(len(domains), sum(domains)) for domains in seen[:8]] == [(8, 2)] * 8
     assert [sum(domains) for domains in seen[8:]] != [2] * 8
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from conftest import as_row, toy_examples, write_rows
-from metakd import inspection
-from metakd.domains import load_dataset
-from metakd.errors import InputError
-from metakd.examples import read_examples
-from metakd.inspection import Inspector, inspect_data, inspect_dataset, lengths, remarks, telling_terms
-from metakd.overview import findings, short_form
+from metakd.data.dataset import load_dataset
+from metakd.data.examples import read_examples
+from metakd.inspection.inspector import Inspector, inspect_data, inspect_dataset, lengths, remarks
+from metakd.inspection.tables import findings, short_form
+from metakd.inspection.terms import telling_terms
+from metakd.utils.errors import InputError
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -155,7 +155,7 @@ def test_telling_terms_are_those_of_one_domain(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_small_and_the_same_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "SAMPLE", 10)
+    monkeypatch.setattr("metakd.inspection.inspector.SAMPLE", 10)
     examples = toy_examples(50, 0, "t")
     samples = []
     for order in (examples, examples[::-1]):

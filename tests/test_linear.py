@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from metakd import linear
+from metakd.models import linear
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 

@@ -11,18 +11,19 @@ import torch
 
 from conftest import WORDS, toy_examples
 from metakd import losses
-from metakd.attention import raw_scores
-from metakd.batching import Batch, Collator, encode
-from metakd.config import Settings
-from metakd.encoders import forward, load_encoder, load_tokenizer
-from metakd.engine import Distillation
-from metakd.errors import InputError
-from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
+from metakd.config.settings import Settings
+from metakd.data.tokenization import Batch, Collator, encode
 from metakd.methods import METHODS
 from metakd.methods.base import Setup
 from metakd.methods.meta_kd import MetaKD
+from metakd.models.attention import raw_scores
+from metakd.models.encoder import forward
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
+from metakd.models.student import cut_student
 from metakd.prototypes import expertise_weights
-from metakd.students import cut_student
+from metakd.training.distillation_module import Distillation
+from metakd.utils.errors import InputError
 
 LABELS = ["a", "b"]
 

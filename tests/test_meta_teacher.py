@@ -9,9 +9,9 @@ from transformers import AutoModelForSequenceClassification
 
 from conftest import toy_examples
 from metakd import losses
-from metakd.batching import Batch, Collator, encode
-from metakd.encoders import load_encoder, load_tokenizer
-from metakd.meta_teacher import MetaTeacher, TransferableRepresentation, assert_frozen, freeze
+from metakd.data.tokenization import Batch, Collator, encode
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.meta_teacher import MetaTeacher, TransferableRepresentation, assert_frozen, freeze
 
 
 def make(folder: Path, kind: str = "false", num_domains: int = 2) -> MetaTeacher:

@@ -14,18 +14,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from conftest import WORDS, as_row, toy_examples, write_rows
-from metakd import InputError, Settings, engine, losses, pipeline, resuming
-from metakd.artifacts import read_manifest
-from metakd.batching import Batch, Collator, encode, endless_batches
-from metakd.domains import hold_out
-from metakd.encoders import load_encoder, load_tokenizer
-from metakd.hardware import Precision
-from metakd.meta_teacher import MetaTeacher, freeze
+from metakd import InputError, Settings, losses
+from metakd.data.samplers import endless_batches
+from metakd.data.splits import hold_out
+from metakd.data.tokenization import Batch, Collator, encode
 from metakd.methods import METHODS, RIVAL, metadistil
 from metakd.methods.base import Setup, check_needs
 from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.metadistil import MetaDistil
-from metakd.students import cut_student
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.meta_teacher import MetaTeacher, freeze
+from metakd.models.student import cut_student
+from metakd.pipeline.distill import distill
+from metakd.pipeline.teach import teach
+from metakd.training import checkpointing
+from metakd.training.distillation_module import Distillation
+from metakd.utils.artifacts import read_manifest
+from metakd.utils.hardware import Precision
 from test_pipeline import open_run
 
 LABELS = ["a", "b"]
@@ -127,10 +132,10 @@ def test_without_soft_targets_the_teacher_has_nothing_to_learn(
     monkeypatch.setattr(metadistil, "SOFT_SHARE", 0.0)
     setup, batch = setup_of(checkpoint()), batch_of(checkpoint(), 1)
     method = MetaDistil.build(setup)
-    learner = engine.Distillation(setup.student.eval(), method, setup.teacher, None)
+    learner = Distillation(setup.student.eval(), method, setup.teacher, None)
     gradient = method.meta_gradient(method.quiz_loss(learner.student, batch, batch, learner.stage))
     assert not any(part.any() for part in gradient)
-    rival = engine.Distillation(learner.student, FineTuned.build(setup), None, None)
+    rival = Distillation(learner.student, FineTuned.build(setup), None, None)
     torch.testing.assert_close(losses.reduce(learner(**batch)), losses.reduce(rival(**batch)))
 
 
@@ -138,7 +143,7 @@ def test_the_pilot_is_one_step_down_the_gradient_of_the_loss(checkpoint: Callabl
     """θ' = θ − 0.1 ∇L_S(θ), with the gradient that the real update takes, and L_S = (CE + L_pred) / 2."""
     setup, batch = setup_of(checkpoint()), batch_of(checkpoint(), 1)
     method = MetaDistil.build(setup)
-    learner = engine.Distillation(setup.student.eval(), method, setup.teacher, None)
+    learner = Distillation(setup.student.eval(), method, setup.teacher, None)
     terms = learner(**batch)
     loss = losses.reduce(terms)
     torch.testing.assert_close(loss, (terms["class"].values + terms["prediction"].values).mean() / 2)
@@ -293,23 +298,23 @@ def test_a_student_with_other_tokens_has_a_teacher_that_reads_its_own(
     other = checkpoint(words=[*WORDS[:5], *reversed(WORDS[5:])], hidden_size=8, num_hidden_layers=2)
     settings = {"method": "metadistil", "student": str(other), "rival": False, "weights": "none"}
     run = open_run(tmp_path / "run", toy_data, checkpoint(), **settings, precision="bfloat16")
-    pipeline.teach(run)
-    assert (pipeline.distill(run, "books") / "model.safetensors").is_file()
+    teach(run)
+    assert (distill(run, "books") / "model.safetensors").is_file()
 
 
 def test_a_lesson_with_a_quiz_keeps_no_checkpoints_and_begins_anew(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the second lesson's last update, and gone on with: the same weights as without a stop."""
-    monkeypatch.setattr(resuming, "CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr(resuming, "LARGEST_SHARE", math.inf)
+    monkeypatch.setattr(checkpointing, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(checkpointing, "LARGEST_SHARE", math.inf)
     whole, torn = (
         open_run(tmp_path / name, toy_data, checkpoint(), method="metadistil", rival=False, weights="none")
         for name in ("whole", "torn")
     )
     for run in (whole, torn):
-        pipeline.teach(run)
-    pipeline.distill(whole, "books")
+        teach(run)
+    distill(whole, "books")
     given, count = MetaDistil.before_update, 0
 
     def stop(*arguments: Any) -> Tensor:
@@ -322,9 +327,9 @@ def test_a_lesson_with_a_quiz_keeps_no_checkpoints_and_begins_anew(
     with monkeypatch.context() as patch:
         patch.setattr(MetaDistil, "before_update", stop)
         with pytest.raises(KeyboardInterrupt):
-            pipeline.distill(torn, "books")
+            distill(torn, "books")
     assert (torn.folder / "shared_student").exists()
     assert not [*torn.folder.rglob("checkpoint-*")]
-    pipeline.distill(torn, "books")
+    distill(torn, "books")
     weights = [load_file(run.folder / "students" / "books" / "model.safetensors") for run in (whole, torn)]
     assert same(*([*one.values()] for one in weights))

@@ -15,10 +15,10 @@ import torch
 from onnx import TensorProto, helper
 from transformers import AutoTokenizer
 
-from metakd.encoders import load_encoder
-from metakd.export import write_onnx
-from metakd.onnx_graph import read_one_token
-from metakd.torch_model import TorchModel
+from metakd.export.onnx_format import write_onnx
+from metakd.export.onnx_graph import read_one_token
+from metakd.inference.torch_backend import TorchModel
+from metakd.models.loading import load_encoder
 
 
 def by_hand(*, also_whole: bool) -> ir.Model:

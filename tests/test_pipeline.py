@@ -16,9 +16,16 @@ from transformers import pipeline as hugging_face_pipeline
 
 import metakd
 from conftest import FAST, as_row, toy_examples, write_rows
-from metakd import CheckError, InputError, Run, Settings, checks, pipeline, scoring
-from metakd.artifacts import is_done, read_manifest, read_run, seal, write_json
-from metakd.examples import read_examples
+from metakd import CheckError, InputError, Run, Settings
+from metakd.data.examples import read_examples
+from metakd.models.meta_teacher import MetaTeacher
+from metakd.pipeline import checks, run_all
+from metakd.pipeline.distill import distill, distill_all
+from metakd.pipeline.evaluate import evaluate, evaluate_file
+from metakd.pipeline.teach import teach
+from metakd.pipeline.weigh import weigh
+from metakd.training.distillation_module import Distillation
+from metakd.utils.artifacts import is_done, read_manifest, read_run, seal, write_json
 
 TINY = {
     "precision": "float32",
@@ -61,9 +68,9 @@ def test_a_folder_goes_on_in_the_precision_that_it_was_begun_in(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What `auto` meant on the machine that began it is written down, and read again on another machine."""
-    monkeypatch.setattr(metakd.runs, "native_precision", lambda: "bfloat16")
+    monkeypatch.setattr("metakd.runs.run.native_precision", lambda: "bfloat16")
     begun = open_run(tmp_path / "run", toy_data, checkpoint(), precision="auto")
-    monkeypatch.setattr(metakd.runs, "native_precision", lambda: "float32")
+    monkeypatch.setattr("metakd.runs.run.native_precision", lambda: "float32")
     again = Settings.build(json.loads((tmp_path / "run" / "run.json").read_text())["settings"])
     assert Run.assemble(tmp_path / "run", again, toy_data).teach_fingerprint == begun.teach_fingerprint
     assert open_run(tmp_path / "other", toy_data, checkpoint(), precision="auto").precision == "float32"
@@ -77,9 +84,9 @@ def test_vectors_that_the_disk_has_no_room_for_are_refused_before_they_are_made(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline, "reserve", full)
+    monkeypatch.setattr("metakd.pipeline.weigh.reserve", full)
     with pytest.raises(OSError, match="No space left"):
-        pipeline.weigh(run)
+        weigh(run)
     assert {path.name for path in run.folder.iterdir()} == {"run.json", "run.lock"}
 
 
@@ -88,10 +95,10 @@ def test_a_run_that_was_stopped_while_the_rival_learnt_leaves_no_memory_behind(
 ) -> None:
     """Students are done and the cache is kept; a resumed run that may not keep it has only rivals to train."""
     kept = open_run(tmp_path / "run", toy_data, checkpoint(), match_epochs=2, keep_cache=True, rival=False)
-    pipeline.run_all(kept)
+    run_all.run_all(kept)
     assert (kept.cache_folder / "shard-00000.safetensors").exists()
     resumed = open_run(tmp_path / "run", toy_data, checkpoint(), match_epochs=2)
-    pipeline.distill_all(resumed, resumed.data.domains, resumed.methods)
+    distill_all(resumed, resumed.data.domains, resumed.methods)
     assert [path.name for path in kept.cache_folder.iterdir()] == ["manifest.json"]
 
 
@@ -196,7 +203,7 @@ def test_a_students_score_reads_the_students_weights(finished_run: Path, tmp_pat
     manifest = read_manifest(weights.parent)
     assert manifest is not None
     seal(weights.parent, {name: value for name, value in manifest.items() if name != "files"})
-    found = scoring.evaluate_file(folder, toy_data / "test.jsonl", tmp_path / "scores.json")
+    found = evaluate_file(folder, toy_data / "test.jsonl", tmp_path / "scores.json")
     before = json.loads((finished_run / "results.json").read_text())
     assert found["domains"]["books"]["student"]["accuracy"] == 0.5
     assert found["domains"]["books"]["student"]["accuracy"] != before["domains"]["books"]["student"]["accuracy"]
@@ -221,12 +228,12 @@ def test_finished_steps_are_left_alone_and_other_settings_refused(finished_run: 
     data, settings = Path(described["data"]), described["settings"]
     run = Run.assemble(folder, Settings.build(settings), data).begin()
     before = (folder / "meta_teacher" / "manifest.json").stat().st_mtime_ns
-    pipeline.teach(run)
+    teach(run)
     assert (folder / "meta_teacher" / "manifest.json").stat().st_mtime_ns == before
     other = Run.assemble(folder, Settings.build(settings | {"gamma1": 0.1}), data)
     assert is_done(folder / "instance_weights", other.weigh_fingerprint)
     with pytest.raises(InputError, match="made with other settings"):
-        pipeline.teach(other)
+        teach(other)
 
 
 def test_steps_out_of_order_name_the_one_that_is_missing(
@@ -234,36 +241,36 @@ def test_steps_out_of_order_name_the_one_that_is_missing(
 ) -> None:
     run = open_run(tmp_path / "run", toy_data, checkpoint())
     with pytest.raises(InputError, match="metakd weigh"):
-        pipeline.teach(run)
+        teach(run)
     with pytest.raises(InputError, match="metakd teach"):
-        pipeline.distill(run, "books")
+        distill(run, "books")
     assert {p.name for p in run.folder.iterdir()} <= {"run.json", "run.lock", "students", "meta_teacher"}
     assert not list(run.folder.rglob("manifest.json"))
 
 
 def test_a_teacher_near_chance_is_refused(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", toy_data, checkpoint(), allow_weak_teacher=False, teacher_learning_rate=1e-9)
-    pipeline.weigh(run)
-    pipeline.teach(run)
+    weigh(run)
+    teach(run)
     with pytest.raises(InputError, match=r"near chance.*--allow-weak-teacher"):
-        pipeline.distill(run, "books")
+        distill(run, "books")
 
 
 def test_a_reload_that_differs_is_an_error(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = open_run(tmp_path / "run", toy_data, checkpoint())
-    pipeline.weigh(run)
+    weigh(run)
 
-    def forgetful(self: metakd.meta_teacher.MetaTeacher, folder: Path) -> None:
+    def forgetful(self: MetaTeacher, folder: Path) -> None:
         self.encoder.save_pretrained(folder)
         weights = load_file(folder / "model.safetensors")
         weights["classifier.weight"][0] += 1.0
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
-    monkeypatch.setattr(metakd.meta_teacher.MetaTeacher, "save", forgetful)
+    monkeypatch.setattr(MetaTeacher, "save", forgetful)
     with pytest.raises(CheckError, match="reloaded, its probabilities differ"):
-        pipeline.teach(run)
+        teach(run)
     assert not run.teacher_folder.exists()
     assert not list(run.folder.glob(".*"))
 
@@ -272,7 +279,7 @@ def test_a_reload_that_differs_is_an_error(
 def test_every_proven_architecture_runs_through(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, kind: str
 ) -> None:
-    results = pipeline.run_all(open_run(tmp_path / "run", toy_data, checkpoint(kind), rival=False))
+    results = run_all.run_all(open_run(tmp_path / "run", toy_data, checkpoint(kind), rival=False))
     assert list(results["average"]) == ["meta_teacher", "student", "tfidf"]
 
 
@@ -281,9 +288,9 @@ def test_every_domain_loss_runs_through(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, loss: str
 ) -> None:
     run = open_run(tmp_path / "run", toy_data, checkpoint(), domain_loss=loss, stages="joint", shared_epochs=0)
-    pipeline.weigh(run)
-    pipeline.teach(run)
-    assert (pipeline.distill(run, "books") / "manifest.json").is_file()
+    weigh(run)
+    teach(run)
+    assert (distill(run, "books") / "manifest.json").is_file()
 
 
 def test_a_checkpoint_of_another_width_and_vocabulary_can_be_the_student(
@@ -293,7 +300,7 @@ def test_a_checkpoint_of_another_width_and_vocabulary_can_be_the_student(
 
     student = checkpoint("distilbert", words=[*WORDS[:5], *reversed(WORDS[5:])], dim=8, hidden_dim=16, n_layers=1)
     run = open_run(tmp_path / "run", toy_data, checkpoint(), student=str(student), rival=False)
-    results = pipeline.run_all(run)
+    results = run_all.run_all(run)
     assert results["average"]["student"]["parameters"] < results["average"]["meta_teacher"]["parameters"]
 
 
@@ -306,7 +313,7 @@ def test_one_domain_pairs_no_test_split_and_odd_names(checkpoint: Callable[..., 
     data = write_rows(tmp_path / "data" / "train.jsonl", rows).parent
     write_rows(data / "dev.jsonl", [row for row in rows if row["label"] != "z"])
     run = open_run(tmp_path / "run", data, checkpoint())
-    results = pipeline.run_all(run)
+    results = run_all.run_all(run)
     assert results["split"] == "dev"
     assert [p.name for p in (tmp_path / "run" / "students").iterdir()] == ["%2E%2E%2Fa b"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "run"]
@@ -322,7 +329,7 @@ def test_a_model_that_is_not_what_its_manifest_says_is_not_scored_but_made_anew(
     described = read_run(folder)
     run = Run.assemble(folder, Settings.build(described["settings"]), Path(described["data"]))
     with pytest.raises(InputError, match=r"student is missing for books; `metakd run --resume"):
-        scoring.evaluate(run)
+        evaluate(run)
     assert "books counts as unfinished: not what its manifest says: model.safetensors" in caplog.text
     assert not is_done(weights.parent, run.distill_fingerprint("meta_kd", "books"))
     assert not (folder / "manifest.json").exists()
@@ -335,10 +342,10 @@ def test_a_run_without_all_its_students_is_not_scored(finished_run: Path, tmp_pa
     described = read_run(folder)
     run = Run.assemble(folder, Settings.build(described["settings"]), Path(described["data"]))
     with pytest.raises(InputError, match=r"student is missing for kitchen; `metakd run --resume"):
-        scoring.evaluate(run)
+        evaluate(run)
     shutil.rmtree(folder / "meta_teacher")
     with pytest.raises(InputError, match="no finished meta-teacher"):
-        scoring.evaluate_file(folder, toy_data / "test.jsonl", tmp_path / "s.json")
+        evaluate_file(folder, toy_data / "test.jsonl", tmp_path / "s.json")
 
 
 def test_what_cannot_be_scored_is_refused_before_anything_is_trained(
@@ -347,10 +354,10 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_trained(
     rows = [as_row(e) for e in toy_examples(32, 0, "train")]
     data = write_rows(tmp_path / "data" / "train.jsonl", rows).parent
     with pytest.raises(InputError, match="neither test nor dev"):
-        pipeline.run_all(open_run(tmp_path / "run", data, checkpoint()))
+        run_all.run_all(open_run(tmp_path / "run", data, checkpoint()))
     write_rows(data / "dev.jsonl", [as_row(e) for e in toy_examples(8, 1, "dev") if e.domain == "books"])
     with pytest.raises(InputError, match="dev has no rows of kitchen"):
-        pipeline.run_all(open_run(tmp_path / "run", data, checkpoint()))
+        run_all.run_all(open_run(tmp_path / "run", data, checkpoint()))
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json"}
 
 
@@ -360,7 +367,7 @@ def test_another_base_in_the_same_folder_is_noticed(
     """Every weight replaced, the file's size the same: what the old base began cannot go on with the new one."""
     base = tmp_path / "base"
     shutil.copytree(checkpoint(), base)
-    pipeline.weigh(open_run(tmp_path / "run", toy_data, base))
+    weigh(open_run(tmp_path / "run", toy_data, base))
     weights = base / "model.safetensors"
     save_file({k: torch.rand_like(v) for k, v in load_file(weights).items()}, weights, metadata={"format": "pt"})
     with pytest.raises(InputError, match="made with other settings, data or base"):
@@ -373,19 +380,19 @@ def test_projections_go_on_from_the_shared_start(
     """What the shared start learnt of projections and h is what each domain's own stage begins with."""
     narrow = checkpoint(hidden_size=8, intermediate_size=16, num_hidden_layers=2)
     run = open_run(tmp_path / "run", toy_data, checkpoint(), student=str(narrow), stages="joint", rival=False)
-    pipeline.weigh(run)
-    pipeline.teach(run)
-    pipeline.distill(run, "kitchen")
+    weigh(run)
+    teach(run)
+    distill(run, "kitchen")
     shared = load_file(run.shared_folder("meta_kd") / "extras.safetensors")
     assert {name.split(".")[0] for name in shared} == {"layers", "feature", "transferable"}
     begun: list[dict[str, torch.Tensor]] = []
 
-    def note(learner: metakd.engine.Distillation, *_: object) -> list[dict[str, float]]:
+    def note(learner: Distillation, *_: object) -> list[dict[str, float]]:
         begun.append({name: value.clone() for name, value in learner.extras.state_dict().items()})
         return []
 
-    monkeypatch.setattr(metakd.engine, "fit", note)
-    folder = pipeline.distill(run, "books")
+    monkeypatch.setattr("metakd.pipeline.distill.fit", note)
+    folder = distill(run, "books")
     assert all(torch.equal(begun[0][name], shared[name]) for name in shared)
     assert not (folder / "extras.safetensors").exists()
 
@@ -393,7 +400,7 @@ def test_projections_go_on_from_the_shared_start(
 def test_a_run_of_labels_alone_needs_no_teacher_to_learn_from(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
 ) -> None:
-    results = pipeline.run_all(open_run(tmp_path / "run", toy_data, checkpoint(), method="fine_tuned_shared"))
+    results = run_all.run_all(open_run(tmp_path / "run", toy_data, checkpoint(), method="fine_tuned_shared"))
     assert results["average"]["student"]["accuracy"] == results["average"]["fine_tuned_shared"]["accuracy"]
 
 
@@ -404,7 +411,7 @@ def test_rows_that_the_run_learnt_from_are_told(
     wrong = [replace(e, label="negative") for e in old if e.label == "positive"][:4]
     rows = write_rows(tmp_path / "rows.jsonl", [*map(as_row, new + wrong)])
     files = (toy_data / "test.jsonl", rows)
-    clean, found = (scoring.evaluate_file(finished_run, file, tmp_path / "s.json") for file in files)
+    clean, found = (evaluate_file(finished_run, file, tmp_path / "s.json") for file in files)
     assert found["leaked_rows"] == clean["leaked_rows"] + 4
     without = [scores["average"]["student"]["accuracy_without_leaks"] for scores in (clean, found)]
     assert without[0] == without[1] > found["average"]["student"]["accuracy"]
@@ -412,24 +419,24 @@ def test_rows_that_the_run_learnt_from_are_told(
     assert "is not here as it was" not in caplog.text
     folder = shutil.copytree(finished_run, tmp_path / "run")
     write_json(folder / "run.json", read_run(folder) | {"data": str(tmp_path / "gone")})
-    assert scoring.evaluate_file(folder, rows, tmp_path / "s.json")["leaked_rows"] == 0
+    assert evaluate_file(folder, rows, tmp_path / "s.json")["leaked_rows"] == 0
     assert told in caplog.text
 
 
 def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp_path: Path) -> None:
     rows = [as_row(e) | {"domain": "garden"} for e in toy_examples(8, 3, "new")]
-    found = scoring.evaluate_file(finished_run, write_rows(tmp_path / "new.jsonl", rows), tmp_path / "s.json")
+    found = evaluate_file(finished_run, write_rows(tmp_path / "new.jsonl", rows), tmp_path / "s.json")
     assert list(found["domains"]["garden"]) == ["meta_teacher"]
     known = [as_row(e) for e in toy_examples(8, 4, "known")]
-    both = scoring.evaluate_file(finished_run, write_rows(tmp_path / "both.jsonl", rows + known), tmp_path / "b.json")
+    both = evaluate_file(finished_run, write_rows(tmp_path / "both.jsonl", rows + known), tmp_path / "b.json")
     own = [both["domains"][d]["meta_teacher"]["accuracy"] for d in ("books", "kitchen")]
     assert both["average"]["meta_teacher"]["accuracy"] == sum(own) / 2
     pairs = write_rows(tmp_path / "pairs.jsonl", [row | {"text_pair": "x"} for row in known])
     with pytest.raises(InputError, match="learnt from single texts"):
-        scoring.evaluate_file(finished_run, pairs, tmp_path / "p.json")
+        evaluate_file(finished_run, pairs, tmp_path / "p.json")
     bad = write_rows(tmp_path / "bad.jsonl", [rows[0] | {"label": "neutral"}])
     with pytest.raises(InputError, match="label 'neutral'"):
-        scoring.evaluate_file(finished_run, bad, tmp_path / "s2.json")
+        evaluate_file(finished_run, bad, tmp_path / "s2.json")
     assert not (tmp_path / "s2.json").exists()
 
 
@@ -461,7 +468,7 @@ def test_scores_are_told_without_the_rows_that_stand_in_train_too(
     write_rows(tmp_path / "data" / "train.jsonl", [as_row(e) for e in train])
     write_rows(tmp_path / "data" / "dev.jsonl", [as_row(e) for e in leaked + fresh])
     run = open_run(tmp_path / "run", tmp_path / "data", checkpoint(), rival=False)
-    results = pipeline.run_all(run)
+    results = run_all.run_all(run)
     assert results["leaked_rows"] == 4
     right: dict[str, list[bool]] = {}
     for example in fresh:
@@ -479,9 +486,9 @@ def test_bfloat16_products_give_about_the_same_students_saved_in_float32(
     found = {}
     for precision in ("float32", "bfloat16"):
         run = open_run(tmp_path / precision, toy_data, checkpoint(), precision=precision, match_epochs=2)
-        pipeline.weigh(run)
-        pipeline.teach(run)
-        folder = pipeline.distill(run, "books")
+        weigh(run)
+        teach(run)
+        folder = distill(run, "books")
         manifest = read_manifest(folder)
         assert manifest is not None
         assert manifest["precision"] == precision

@@ -26,13 +26,13 @@ from safetensors.torch import load_file
 
 import several
 from conftest import as_row, save_checkpoint, toy_examples, write_rows
-from metakd import engine
-from metakd.artifacts import changed_files, read_manifest
-from metakd.config import Settings
-from metakd.errors import InputError
+from metakd.config.settings import Settings
 from metakd.methods import METHODS
 from metakd.methods.base import check_shareable
-from metakd.sharing import share
+from metakd.training import trainer
+from metakd.utils.artifacts import changed_files, read_manifest
+from metakd.utils.batch_shares import share
+from metakd.utils.errors import InputError
 
 TOLERANCE, OF_GRAPHS = 1e-5, 1e-4
 SECONDS = 600  # that anything may take on a busy machine before it counts as hanging
@@ -71,16 +71,16 @@ class Place:
 
 @contextmanager
 def watching(folder: Path) -> Iterator[None]:
-    before = engine._Ticks
-    engine._Ticks = several.watched(folder)  # type: ignore[misc]
+    before = trainer._Ticks
+    trainer._Ticks = several.watched(folder)  # type: ignore[misc]
     try:
         yield
     finally:
-        engine._Ticks = before  # type: ignore[misc]
+        trainer._Ticks = before  # type: ignore[misc]
 
 
 def in_this_process(*words: Any) -> None:
-    from metakd.cli import app
+    from metakd.cli.main import app
 
     app([str(word) for word in words], standalone_mode=False)
 
@@ -283,7 +283,7 @@ def test_commands_that_are_the_work_of_one_are_refused(metakd: Callable[..., Any
 def test_a_process_leaves_the_others_before_its_interpreter_ends() -> None:
     """Else a thread of gloo's that still lets go of a tensor aborts it: two in ten ends of two processes did."""
     found = "lambda: print('still among them' if distributed.is_initialized() else 'has left')"
-    lines = ["import atexit", "from torch import distributed", "from metakd import processes"]
+    lines = ["import atexit", "from torch import distributed", "from metakd.utils import distributed as processes"]
     code = "\n".join([*lines, f"atexit.register({found})", "processes._meeting()"])
     alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     line = [sys.executable, "-c", code]

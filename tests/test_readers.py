@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import write_rows
-from metakd import readers
-from metakd.errors import InputError
-from metakd.examples import stream
-from metakd.readers import read_rows
-from metakd.sources import Table
+from metakd.data import readers
+from metakd.data.examples import stream
+from metakd.data.readers import read_rows
+from metakd.data.sources import Table
+from metakd.utils.errors import InputError
 
 ROWS: list[dict[str, Any]] = [
     {"text": "Très bon, même à froid", "label": "gut", "domain": "Küche"},

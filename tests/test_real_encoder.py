@@ -10,11 +10,11 @@ import torch
 from transformers import pipeline as hugging_face_pipeline
 
 from metakd import Classifier, Run, Settings, run_all
-from metakd.checkpoints import ALL_MINILM, resolve
-from metakd.cli import DEMO_DATA, DEMO_SETTINGS
-from metakd.config import read_settings_file
-from metakd.encoders import load_encoder, load_tokenizer
-from metakd.students import count_parameters
+from metakd.cli.main import DEMO_DATA, DEMO_SETTINGS
+from metakd.config.yaml_file import read_settings_file
+from metakd.models.hub import ALL_MINILM, resolve
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.student import count_parameters
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from conftest import write_rows
-from metakd.domains import load_dataset
-from metakd.errors import InputError
-from metakd.releases import AMAZON_DOMAINS, prepare
+from metakd.data.dataset import load_dataset
+from metakd.data.releases import AMAZON_DOMAINS, prepare
+from metakd.utils.errors import InputError
 
 
 def write_release(folder: Path, per_label: int) -> Path:

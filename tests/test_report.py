@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metakd.answers import asked_of_each
-from metakd.artifacts import environment, write_json
-from metakd.errors import InputError
+from metakd.evaluation.predictions import asked_of_each
+from metakd.evaluation.tables import markdown_table, rich_table, rows
 from metakd.report import lineage
 from metakd.report.compare import compare_runs
 from metakd.report.facts import KINDS, Findings, calibration_error
 from metakd.report.lineage import graph
 from metakd.report.summary import cautions, facts, sentences
-from metakd.results import markdown_table, rich_table, rows
+from metakd.utils.artifacts import write_json
+from metakd.utils.environment import environment
+from metakd.utils.errors import InputError
 
 
 def test_without_texts_no_word_of_an_example_is_in_it(

@@ -13,9 +13,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from conftest import FAST, as_row, toy_examples, write_rows
-from metakd.artifacts import write_json
 from metakd.report.facts import Findings
 from metakd.report.page import write_report
+from metakd.utils.artifacts import write_json
 
 BENCHMARK = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "report.py"))
 CHROMIUM = BENCHMARK["CHROMIUM"]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from conftest import as_row, toy_examples, write_rows
-from metakd import reproducing
-from metakd.artifacts import changed_files, environment, read_manifest, read_whole
-from metakd.batching import LengthBatches
+from metakd.data.samplers import LengthBatches
+from metakd.pipeline import reproduce
+from metakd.utils.artifacts import changed_files, read_manifest, read_whole
+from metakd.utils.environment import environment
 
 Command = Callable[..., tuple[int, str, str]]
 QUICK = [
@@ -99,9 +100,9 @@ def test_a_run_is_repeated_bit_for_bit_and_a_difference_is_named(
 def test_values_are_compared_but_for_times(tmp_path: Path) -> None:
     one = {"a": {"accuracy": 0.5, "latency_ms": {"median": 1.0}}, "seconds": 3, "files": {"x": "1"}, "b": [1, 2]}
     two = {"a": {"accuracy": 0.25, "latency_ms": {"median": 2.0}}, "seconds": 4, "files": {"x": "2"}, "b": [1, 3]}
-    assert reproducing._unlike(one, two) == ["a.accuracy", "b"]
-    assert reproducing._unlike(one, one) == []
-    assert reproducing._unlike({"a": 1}, {}) == ["a"]
+    assert reproduce._unlike(one, two) == ["a.accuracy", "b"]
+    assert reproduce._unlike(one, one) == []
+    assert reproduce._unlike({"a": 1}, {}) == ["a"]
 
 
 def test_a_manifest_knows_when_its_files_are_no_more_what_they_were(

@@ -14,13 +14,14 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from metakd.config import Settings, read_settings_file
-from metakd.domains import folder_name, load_dataset
-from metakd.errors import InputError, listed, printable, shown
-from metakd.examples import Example, read_examples
-from metakd.inspection import inspect_data
-from metakd.releases import AMAZON_DOMAINS, AMAZON_LABELS, prepare
-from metakd.sources import FIELDS
+from metakd.config.settings import Settings
+from metakd.config.yaml_file import read_settings_file
+from metakd.data.dataset import folder_name, load_dataset
+from metakd.data.examples import read_examples
+from metakd.data.releases import AMAZON_DOMAINS, AMAZON_LABELS, prepare
+from metakd.data.schema import FIELDS, Example
+from metakd.inspection.inspector import inspect_data
+from metakd.utils.errors import InputError, listed, printable, shown
 
 settings.register_profile("bounded", max_examples=60, deadline=None)
 settings.load_profile("bounded")

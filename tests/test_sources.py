@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from conftest import as_row, toy_examples, write_rows
-from metakd import Run, Settings, sources
-from metakd.domains import MultiDomainDataset, load_dataset
-from metakd.errors import InputError
-from metakd.examples import read_examples
+from metakd import Run, Settings
+from metakd.data import sources
+from metakd.data.dataset import MultiDomainDataset, load_dataset
+from metakd.data.examples import read_examples
+from metakd.utils.errors import InputError
 
 ROWS = [as_row(e) for e in toy_examples(8, 0, "t")]
 
@@ -129,7 +130,7 @@ def test_rows_are_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     file = write_rows(tmp_path / "rows.jsonl", ROWS)
     parsed: list[str] = []
     real = json.loads
-    monkeypatch.setattr("metakd.readers.json.loads", lambda line, **how: parsed.append(line) or real(line, **how))
+    monkeypatch.setattr("metakd.data.readers.json.loads", lambda line, **how: parsed.append(line) or real(line, **how))
     next(sources.open_source(file).tables[""].rows([]))
     assert len(parsed) == 1
 

@@ -15,10 +15,15 @@ import torch
 from safetensors import SafetensorError
 
 from conftest import as_row, save_checkpoint, toy_examples, write_rows
-from metakd import InputError, Run, Settings, engine, meta_teacher, pipeline, planning, scoring, teacher_cache
-from metakd.artifacts import reserve
-from metakd.lacks import DISK, MEMORY, lack
-from metakd.tracking import trackers
+from metakd import InputError, Run, Settings
+from metakd.models import meta_teacher
+from metakd.pipeline import evaluate, plan
+from metakd.pipeline.teach import teach
+from metakd.pipeline.weigh import weigh
+from metakd.training import teacher_cache, trainer
+from metakd.training.trackers import trackers
+from metakd.utils.artifacts import reserve
+from metakd.utils.resource_errors import DISK, MEMORY, lack
 
 Command = Callable[..., tuple[int, str, str]]
 Hub = Callable[[str], tuple[str, subprocess.Popen[str]]]
@@ -99,10 +104,10 @@ def fill(folder: Path) -> None:
 
 
 PLACES = {
-    "a checkpoint": (engine, "finish_checkpoint"),
+    "a checkpoint": (trainer, "finish_checkpoint"),
     "the teacher": (meta_teacher.MetaTeacher, "save"),
     "the cache": (teacher_cache._Writer, "close"),
-    "the scores": (scoring, "write_json"),
+    "the scores": (evaluate, "write_json"),
 }
 
 
@@ -115,7 +120,7 @@ def test_a_disk_that_fills_up_at_any_step_stops_the_run_which_then_goes_on(
     finished: list[set[Path]] = [set()]
     for owner, name in PLACES.values():
         with monkeypatch.context() as patch:
-            patch.setattr("metakd.resuming.CHECKPOINT_SECONDS", 0)
+            patch.setattr("metakd.training.checkpointing.CHECKPOINT_SECONDS", 0)
             before(patch, owner, name, lambda: fill(small_disk))
             code, _, told = metakd(*given, *(["--resume"] if folder.exists() else []))
         assert code == 1, told
@@ -185,7 +190,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(
 def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_starts(
     metakd: Command, checkpoint: Callable[..., Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "free_disk", lambda _: 100_000)
+    monkeypatch.setattr(plan, "free_disk", lambda _: 100_000)
     code, _, told = metakd("run", "--data", data, "--base", checkpoint(), "--output", tmp_path / "run", *QUICK)
     assert code == 2, told
     assert "GB of disk are needed, 0.00 are free. Free some, choose another --output" in " ".join(told.split())
@@ -202,21 +207,21 @@ def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(
     settings = {"base": str(checkpoint()), "max_length": 16, "student": "layers=2", "allow_weak_teacher": True}
     alone = Run.assemble(tmp_path / "a", Settings.build({**settings, "rival": False, "shared_epochs": 0}), data)
     both = Run.assemble(tmp_path / "a", Settings.build({**settings, "shared_epochs": 0}), data)
-    one, two = (planning.Disk.of(run, 0.0) for run in (alone, both))
+    one, two = (plan.Disk.of(run, 0.0) for run in (alone, both))
     student = (two.models - one.models) / 2  # the rivals of two domains
     teacher = one.models - 2 * student
     assert teacher > student > 0
     assert one.passing == two.passing == 6 * teacher
     said = 4 * (2 + 16) * len(alone.data.train)
-    assert planning.Disk.of(alone, 1e9).passing == 6 * student + 1e9 + said
-    assert min(planning.minutes(alone).values()) > 0
-    pipeline.weigh(alone.begin())
-    pipeline.teach(alone)
-    ahead = planning.minutes(alone)
+    assert plan.Disk.of(alone, 1e9).passing == 6 * student + 1e9 + said
+    assert min(plan.minutes(alone).values()) > 0
+    weigh(alone.begin())
+    teach(alone)
+    ahead = plan.minutes(alone)
     assert [name for name, own in ahead.items() if own] == ["ask the teacher", "distill (meta_kd)"]
-    assert planning.Disk.of(alone, 0.0) == planning.Disk(2 * student, 6 * student + said)
+    assert plan.Disk.of(alone, 0.0) == plan.Disk(2 * student, 6 * student + said)
     sharing = (Run.assemble(tmp_path / "a", Settings.build({**settings, "rival": own}), data) for own in (False, True))
-    assert [planning.Disk.of(run, 0.0).models for run in sharing] == [3 * student, 6 * student]  # one more each
+    assert [plan.Disk.of(run, 0.0).models for run in sharing] == [3 * student, 6 * student]  # one more each
 
 
 def test_space_that_is_not_there_cannot_be_reserved(small_disk: Path) -> None:
@@ -327,7 +332,7 @@ def hub(checkpoint: Callable[..., Path]) -> Iterator[Hub]:
 def test_a_hub_that_is_gone_half_way_leaves_nothing_that_looks_whole(hub: Hub, data: Path, tmp_path: Path) -> None:
     """The same command afterwards, with the hub back, finds what it needs; without a hub, too."""
     words = ["run", "--data", data, "--base", "owner/tiny", "--output", tmp_path / "run", *QUICK]
-    found = "from metakd.checkpoints import resolve; print(resolve('owner/tiny'))"
+    found = "from metakd.models.hub import resolve; print(resolve('owner/tiny'))"
 
     def call(address: str, *line: object) -> subprocess.CompletedProcess[str]:
         around = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hub")}

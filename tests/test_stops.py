@@ -11,10 +11,10 @@ import pytest
 from filelock import FileLock
 
 from metakd import InputError, Run, Settings
-from metakd.artifacts import read_run
-from metakd.locks import LOCK_FILE, only_one, refuse_beside_others
-from metakd.pipeline import clear
-from metakd.stops import Stopped, is_asked, listening, patience
+from metakd.pipeline.run_all import clear
+from metakd.utils.artifacts import read_run
+from metakd.utils.locks import LOCK_FILE, only_one, refuse_beside_others
+from metakd.utils.signals import Stopped, is_asked, listening, patience
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

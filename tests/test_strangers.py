@@ -19,13 +19,16 @@ from onnx import TensorProto, helper
 from safetensors.torch import load_file
 
 from conftest import FAST, as_row, toy_examples, write_rows
-from metakd import Classifier, config, domains, examples, packed, readers, releases, strangers
-from metakd.checkpoints import resolve, tokenizer_file
-from metakd.domains import folder_name, load_dataset
-from metakd.encoders import load_classifier, load_config, load_encoder, load_tokenizer
-from metakd.errors import InputError
-from metakd.onnx_model import OnnxModel
-from metakd.strangers import check_sizes, damage, open_tokenizer
+from metakd import Classifier
+from metakd.config import yaml_file
+from metakd.data import dataset, examples, readers, releases
+from metakd.data.dataset import folder_name, load_dataset
+from metakd.inference.onnx_backend import OnnxModel
+from metakd.models.hub import resolve, tokenizer_file
+from metakd.models.loading import load_classifier, load_config, load_encoder, load_tokenizer
+from metakd.utils import archives, validation
+from metakd.utils.errors import InputError
+from metakd.utils.validation import check_sizes, damage, open_tokenizer
 
 LABELS = ["a", "b"]
 HOSTILE = [
@@ -172,7 +175,7 @@ def test_an_exported_model_has_a_name_for_every_class(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, labels: list[Any]
 ) -> None:
     session = SimpleNamespace(get_outputs=lambda: [SimpleNamespace(shape=[None, 2])], get_inputs=list)
-    monkeypatch.setattr("metakd.onnx_model._session", lambda *_: session)
+    monkeypatch.setattr("metakd.inference.onnx_backend._session", lambda *_: session)
     with pytest.raises(InputError, match="expected the names of 2 labels"):
         OnnxModel(tmp_path, None, {"labels": labels, "pad_token_id": 0}, 1)  # type: ignore[arg-type]
 
@@ -287,17 +290,17 @@ def test_a_run_with_hostile_names_stays_in_its_folder(
 def test_the_limits_in_the_docs_are_those_of_the_code() -> None:
     page = (Path(__file__).parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("|")]
-    megabytes = [strangers.LONGEST[name] // 10**6 for name in ("config.json", "tokenizer.json")]
-    sizes = [f"{strangers.MOST[name]:,}" for name in ("num_hidden_layers", "hidden_size", "vocab_size")]
+    megabytes = [validation.LONGEST[name] // 10**6 for name in ("config.json", "tokenizer.json")]
+    sizes = [f"{validation.MOST[name]:,}" for name in ("num_hidden_layers", "hidden_size", "vocab_size")]
     for told in (
         f"| {readers.LONGEST_LINE:,} characters |",
-        f"| {packed.ALWAYS_EXPANDED // 2**20} MiB, or {packed.MOST_EXPANDED} times its size |",
+        f"| {archives.ALWAYS_EXPANDED // 2**20} MiB, or {archives.MOST_EXPANDED} times its size |",
         f"| a file of an Amazon release | {releases.REVIEW_FILE // 2**20} MiB |",
-        f"| domains, labels | {domains.MOST_DOMAINS:,} and {domains.MOST_LABELS:,} |",
-        f"| {examples.LONGEST_WORD:,} characters | refused; a domain's folder ends at {domains.LONGEST_NAME} of",
-        f"| a file of settings | {config.LONGEST_FILE:,} characters |",
+        f"| domains, labels | {dataset.MOST_DOMAINS:,} and {dataset.MOST_LABELS:,} |",
+        f"| {examples.LONGEST_WORD:,} characters | refused; a domain's folder ends at {dataset.LONGEST_NAME} of",
+        f"| a file of settings | {yaml_file.LONGEST_FILE:,} characters |",
         f"| {megabytes[0]} MB and {megabytes[1]} MB |",
-        f"| {strangers.LONGEST_OTHER // 10**6} MB each |",
+        f"| {validation.LONGEST_OTHER // 10**6} MB each |",
         f"| {sizes[0]}, {sizes[1]} and {sizes[2]} |",
     ):
         assert any(told in row for row in rows), told

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from conftest import toy_examples
-from metakd.batching import Collator, encode
-from metakd.encoders import forward, load_encoder, load_tokenizer
-from metakd.errors import InputError
-from metakd.students import count_parameters, cut_student, layers_to_cut
+from metakd.data.tokenization import Collator, encode
+from metakd.models.encoder import forward
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.student import count_parameters, cut_student, layers_to_cut
+from metakd.utils.errors import InputError
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra", "mpnet", "deberta-v2", "albert"])

@@ -14,17 +14,22 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import toy_examples
-from metakd import distillation, passes, pipeline, teacher_cache
-from metakd.artifacts import MANIFEST, read_manifest, write_json
-from metakd.attention import raw_scores
-from metakd.batching import Collator, Encoded, encode
-from metakd.config import Settings
-from metakd.encoders import load_encoder, load_tokenizer
-from metakd.hardware import Precision
-from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
+from metakd.config.settings import Settings
+from metakd.data.tokenization import Collator, Encoded, encode
 from metakd.methods.base import Stage
-from metakd.runs import Run
-from metakd.teacher_cache import TeacherCache, fits, layer_bytes
+from metakd.models.attention import raw_scores
+from metakd.models.forward_passes import teach_all
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
+from metakd.pipeline.distill import distill, distill_all
+from metakd.pipeline.teach import teach
+from metakd.pipeline.teacher_outputs import layers_to_keep
+from metakd.pipeline.weigh import weigh
+from metakd.runs.run import Run
+from metakd.training import teacher_cache
+from metakd.training.teacher_cache import TeacherCache, fits, layer_bytes
+from metakd.utils.artifacts import MANIFEST, read_manifest, write_json
+from metakd.utils.hardware import Precision
 
 LAYERS = TeacherLayers(hidden=(0, 2, 4), attention=(2, 4))
 SMALL = {
@@ -61,7 +66,7 @@ def write(
     precision: Precision = "float32",
 ) -> TeacherCache:
     folder.mkdir()
-    said = passes.teach_all(teacher, features, Collator(0), layers, precision)
+    said = teach_all(teacher, features, Collator(0), layers, precision)
     fitting = fits(layer_bytes(features.lengths, 16, layers, precision), budget)
     TeacherCache.write(folder, [f"t-{i}" for i in range(len(features))], said, layers, fitting, precision)
     return TeacherCache(folder, layers)
@@ -130,9 +135,9 @@ def test_layers_are_kept_only_where_they_are_read_twice() -> None:
         return Stage("s", epochs, 1e-3, ("hidden",), layers, shared)
 
     one, other = TeacherLayers(hidden=(2,)), TeacherLayers(hidden=(4,), attention=(4,))
-    assert distillation.layers_to_keep([stage(1, one), stage(9, NO_LAYERS)]) == NO_LAYERS
-    assert distillation.layers_to_keep([stage(2, one)]) == one
-    both = distillation.layers_to_keep([stage(1, one, shared=True), stage(1, other)])
+    assert layers_to_keep([stage(1, one), stage(9, NO_LAYERS)]) == NO_LAYERS
+    assert layers_to_keep([stage(2, one)]) == one
+    both = layers_to_keep([stage(1, one, shared=True), stage(1, other)])
     assert both == TeacherLayers(hidden=(2, 4), attention=(4,))
 
 
@@ -145,8 +150,8 @@ def open_run(folder: Path, data: Path, base: Path, **settings: object) -> Run:
 
 def taught_run(folder: Path, data: Path, base: Path, **settings: object) -> Run:
     run = open_run(folder, data, base, **settings)
-    pipeline.weigh(run)
-    pipeline.teach(run)
+    weigh(run)
+    teach(run)
     return run
 
 
@@ -168,7 +173,7 @@ def test_students_are_the_same_with_and_without_the_cache(
         shutil.copytree(tmp_path / "taught", tmp_path / name)
         run = open_run(tmp_path / name, toy_data, checkpoint(), match_epochs=2, cache_budget=budget)
         capsys.readouterr()
-        weights[name] = load_file(pipeline.distill(run, "books") / "model.safetensors")
+        weights[name] = load_file(distill(run, "books") / "model.safetensors")
         told[name] = " ".join(capsys.readouterr().err.split())
         assert [path.name for path in run.cache_folder.iterdir()] == ["manifest.json"]
     count = len(begun.data.train)
@@ -191,7 +196,7 @@ def test_once_everything_is_kept_the_teacher_is_silent(
         return outputs(self, batch, *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(MetaTeacher, "outputs", listen)
-    pipeline.distill_all(run, run.data.domains, ["meta_kd"])
+    distill_all(run, run.data.domains, ["meta_kd"])
     assert sum(heard) == len(run.data.train)
 
 
@@ -204,7 +209,7 @@ def test_a_kept_cache_is_used_again_and_a_stale_or_torn_one_is_not(
     def made() -> tuple[float, str]:
         """When the cache that is there after all students were taught anew was written, and its fingerprint."""
         shutil.rmtree(run.folder / "students", ignore_errors=True)
-        pipeline.distill_all(run, run.data.domains, ["meta_kd"])
+        distill_all(run, run.data.domains, ["meta_kd"])
         manifest = read_manifest(run.cache_folder)
         assert manifest is not None
         return index.stat().st_mtime, manifest["fingerprint"]
@@ -228,7 +233,7 @@ def test_a_kept_cache_is_used_again_and_a_stale_or_torn_one_is_not(
 
 
 def _distill(folder: Path, data: Path, base: Path, domain: str) -> None:
-    pipeline.distill(open_run(folder, data, base, match_epochs=2, shared_epochs=0), domain)
+    distill(open_run(folder, data, base, match_epochs=2, shared_epochs=0), domain)
 
 
 def test_two_processes_do_not_spoil_each_others_memory(
@@ -255,7 +260,7 @@ def test_for_a_single_pass_no_layers_are_kept(
 ) -> None:
     """Only logits and h are on disk, and nothing is said of gigabytes."""
     run = taught_run(tmp_path / "run", toy_data, checkpoint(), keep_cache=True)
-    pipeline.distill(run, "books")
+    distill(run, "books")
     assert sorted(path.name for path in run.cache_folder.iterdir()) == [
         "ids.json",
         "index.safetensors",

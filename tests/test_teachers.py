@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from conftest import FAST, toy_examples
-from metakd.batching import Batch, Collator, encode
-from metakd.encoders import load_encoder, load_tokenizer
-from metakd.errors import InputError
-from metakd.meta_teacher import MetaTeacher, TeacherLayers, freeze, own_head
-from metakd.students import cut_student
-from metakd.teachers import Council
+from metakd.data.tokenization import Batch, Collator, encode
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.meta_teacher import MetaTeacher, TeacherLayers, freeze, own_head
+from metakd.models.student import cut_student
+from metakd.models.teacher_ensemble import Council
+from metakd.utils.errors import InputError
 
 LABELS = ["a", "b"]
 

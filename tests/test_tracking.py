@@ -10,9 +10,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from transformers import TrainerCallback
 
-from metakd import tracking
-from metakd.errors import InputError
-from metakd.tracking import LOGS_FOLDER, check_tracker, trackers
+from metakd.training.trackers import LOGS_FOLDER, check_tracker, trackers
+from metakd.utils.errors import InputError
 
 Command = Callable[..., Any]
 
@@ -40,7 +39,7 @@ def test_none_and_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert trackers("none", tmp_path) == []
     check_tracker("none")
     check_tracker("tensorboard")
-    monkeypatch.setattr(tracking, "find_spec", lambda _: None)
+    monkeypatch.setattr("metakd.training.trackers.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"track = 'comet_ml': not installed; pip install comet-ml, or --track none"):
         check_tracker("comet_ml")
 

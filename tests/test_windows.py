@@ -13,16 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import WORDS, as_row, toy_examples, write_rows
-from metakd import pipeline
-from metakd.artifacts import read_manifest
-from metakd.config import Settings
-from metakd.distillation import Lesson, distill_all, layers_to_keep
-from metakd.encoders import load_tokenizer
-from metakd.examples import Example
+from metakd.config.settings import Settings
+from metakd.data.long_texts import further_texts
+from metakd.data.schema import Example
 from metakd.methods import RIVAL
-from metakd.runs import Run
-from metakd.teacher_cache import TeacherCache
-from metakd.windows import further_texts
+from metakd.models.loading import load_tokenizer
+from metakd.pipeline.distill import distill_all
+from metakd.pipeline.student_jobs import Lesson
+from metakd.pipeline.teach import teach
+from metakd.pipeline.teacher_outputs import layers_to_keep
+from metakd.pipeline.weigh import weigh
+from metakd.runs.run import Run
+from metakd.training.teacher_cache import TeacherCache
+from metakd.utils.artifacts import read_manifest
 
 Open = Callable[..., Run]
 
@@ -173,8 +176,8 @@ def test_crops_are_further_texts_as_windows_are(open_long: Open) -> None:
 def test_what_was_said_of_more_crops_serves_for_fewer(open_long: Open) -> None:
     """What is kept is of all texts, whoever asks first, and is not written again for a part of it."""
     run = open_long(rival=False, keep_cache=True, crops=3, shared_epochs=0, predict_epochs=2, stages="joint").begin()
-    pipeline.weigh(run)
-    pipeline.teach(run)
+    weigh(run)
+    teach(run)
     distill_all(run, ["books"], ["meta_kd"])
     spoken_of = run.cache_folder / "ids.json"
     first = spoken_of.stat().st_mtime_ns
@@ -199,8 +202,8 @@ def test_students_are_checked_on_whole_texts(open_long: Open) -> None:
 
 def test_windows_have_the_weight_of_their_text_and_the_teacher_speaks_of_each(open_long: Open) -> None:
     run = open_long(rival=False, keep_cache=True).begin()
-    pipeline.weigh(run)
-    pipeline.teach(run)
+    weigh(run)
+    teach(run)
     (student,) = distill_all(run, ["books"], ["meta_kd"])
     lesson = Lesson.of(run, "meta_kd", "books")
     weights = dict(zip([e.id for e in lesson.examples], run.instance_weights(lesson.examples), strict=True))

@@ -7,15 +7,18 @@ folder for them; `Classifier.load(folder).predict(texts)` uses a student.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from metakd.config import Settings
-from metakd.errors import CheckError, InputError, require
+from metakd.config.settings import Settings
+from metakd.utils.errors import CheckError, InputError, require
 
 if TYPE_CHECKING:
-    from metakd.domains import load_dataset
-    from metakd.inference import Classifier
-    from metakd.pipeline import distill, distill_all, run_all, teach, weigh
-    from metakd.runs import Run
-    from metakd.scoring import evaluate, evaluate_file
+    from metakd.data.dataset import load_dataset
+    from metakd.inference.classifier import Classifier
+    from metakd.pipeline.distill import distill, distill_all
+    from metakd.pipeline.evaluate import evaluate, evaluate_file
+    from metakd.pipeline.run_all import run_all
+    from metakd.pipeline.teach import teach
+    from metakd.pipeline.weigh import weigh
+    from metakd.runs.run import Run
 
 __all__ = [
     "CheckError",
@@ -35,16 +38,16 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Classifier": "inference",
-    "Run": "runs",
-    "distill": "pipeline",
-    "distill_all": "pipeline",
-    "evaluate": "scoring",
-    "evaluate_file": "scoring",
-    "load_dataset": "domains",
-    "run_all": "pipeline",
-    "teach": "pipeline",
-    "weigh": "pipeline",
+    "Classifier": "inference.classifier",
+    "Run": "runs.run",
+    "distill": "pipeline.distill",
+    "distill_all": "pipeline.distill",
+    "evaluate": "pipeline.evaluate",
+    "evaluate_file": "pipeline.evaluate",
+    "load_dataset": "data.dataset",
+    "run_all": "pipeline.run_all",
+    "teach": "pipeline.teach",
+    "weigh": "pipeline.weigh",
 }
 
 

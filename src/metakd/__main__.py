@@ -1,5 +1,5 @@
 """`python -m metakd` is `metakd`."""
 
-from metakd.cli import main
+from metakd.cli.main import main
 
 main()

@@ -10,14 +10,14 @@ from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from metakd import processes
-from metakd.batching import Batch
-from metakd.config import Settings
-from metakd.encoders import EncoderOutputs
-from metakd.errors import InputError
-from metakd.hardware import Precision
+from metakd.config.settings import Settings
+from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms
-from metakd.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, TeacherOutputs
+from metakd.models.encoder import EncoderOutputs
+from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, TeacherOutputs
+from metakd.utils import distributed
+from metakd.utils.errors import InputError
+from metakd.utils.hardware import Precision
 
 Need = Literal[
     "teacher",  # frozen, and read from the cache where that holds it
@@ -109,7 +109,7 @@ def check_needs(name: str, kind: type[Method]) -> None:
 
 def check_shareable(name: str, kind: type[Method], settings: Settings) -> None:
     """Raise InputError for what several processes cannot do together as one does it."""
-    if processes.count() == 1:
+    if distributed.count() == 1:
         return
     faults = []
     if "live_teacher" in kind.needs:
@@ -117,4 +117,4 @@ def check_shareable(name: str, kind: type[Method], settings: Settings) -> None:
     if settings.domain_loss == "permuted":
         faults.append("domain_loss = 'permuted': it shuffles whole batches; choose another --domain-loss")
     if faults:
-        raise InputError.collect(f"not for {processes.count()} processes; start `metakd` by itself, or else", faults)
+        raise InputError.collect(f"not for {distributed.count()} processes; start `metakd` by itself, or else", faults)

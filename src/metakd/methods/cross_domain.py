@@ -6,12 +6,12 @@ from typing import ClassVar, Self
 
 from torch import nn
 
-from metakd.batching import Batch
-from metakd.encoders import EncoderOutputs
+from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms
-from metakd.meta_teacher import TeacherOutputs
 from metakd.methods.base import Need, Setup, Stage
 from metakd.methods.meta_kd import MetaKD
+from metakd.models.encoder import EncoderOutputs
+from metakd.models.meta_teacher import TeacherOutputs
 
 
 class CrossDomain:

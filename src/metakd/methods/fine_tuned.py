@@ -8,11 +8,11 @@ from typing import ClassVar, Self
 from torch import nn
 
 from metakd import losses
-from metakd.batching import Batch
-from metakd.encoders import EncoderOutputs
+from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
-from metakd.meta_teacher import TeacherOutputs
 from metakd.methods.base import Need, Setup, Stage
+from metakd.models.encoder import EncoderOutputs
+from metakd.models.meta_teacher import TeacherOutputs
 
 
 class FineTuned:

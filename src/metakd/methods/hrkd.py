@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metakd.batching import Batch
-from metakd.encoders import EncoderOutputs, mean_over_real_tokens
-from metakd.errors import InputError
+from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
-from metakd.meta_teacher import TeacherOutputs
 from metakd.methods.base import Need, Setup, Stage
 from metakd.methods.meta_kd import LAYER_TERMS, MetaKD
-from metakd.sharing import summed
+from metakd.models.encoder import EncoderOutputs, mean_over_real_tokens
+from metakd.models.meta_teacher import TeacherOutputs
+from metakd.utils.batch_shares import summed
+from metakd.utils.errors import InputError
 
 HEADS, NEGATIVE_SLOPE, GRAPH_DROPOUT = 8, 0.2, 0.1  # of the graphs, as in the authors' release
 ROWS = {"embedding": 0, "prediction": -1}  # where a term's weights stand; those of layer m stand at m

@@ -9,16 +9,17 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 
 from metakd import losses
-from metakd.attention import has_raw_scores, raw_scores
-from metakd.batching import Batch
-from metakd.config import Settings
-from metakd.encoders import EncoderOutputs, map_layers
-from metakd.errors import InputError
+from metakd.config.settings import Settings
+from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
-from metakd.meta_teacher import TeacherLayers, TeacherOutputs, TransferableRepresentation
 from metakd.methods.base import Need, Setup, Stage
-from metakd.progress import notice
+from metakd.models.attention import has_raw_scores, raw_scores
+from metakd.models.encoder import EncoderOutputs
+from metakd.models.layer_map import map_layers
+from metakd.models.meta_teacher import TeacherLayers, TeacherOutputs, TransferableRepresentation
 from metakd.prototypes import expertise_weights
+from metakd.utils.console import notice
+from metakd.utils.errors import InputError
 
 LAYER_TERMS = ("embedding", "hidden", "attention")
 

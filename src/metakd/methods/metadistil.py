@@ -26,13 +26,13 @@ from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from metakd import losses
-from metakd.batching import Batch
-from metakd.config import Settings
-from metakd.encoders import EncoderOutputs, forward
-from metakd.hardware import Precision, autocast
+from metakd.config.settings import Settings
+from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
-from metakd.meta_teacher import MetaTeacher, TeacherOutputs
 from metakd.methods.base import Need, Setup, Stage
+from metakd.models.encoder import EncoderOutputs, forward
+from metakd.models.meta_teacher import MetaTeacher, TeacherOutputs
+from metakd.utils.hardware import Precision, autocast
 
 # As in the authors' training script for text.
 SOFT_SHARE = 0.5  # of the teacher's soft targets in the loss; the rest is the labels'

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metakd import comparison
-from metakd.checkpoints import public_name
-from metakd.comparison import compare, summary, table
-from metakd.errors import InputError
+from metakd.evaluation.statistics import compare, summary
+from metakd.evaluation.tables import escaped
+from metakd.experiments import tables
+from metakd.experiments.tables import table
+from metakd.models.hub import public_name
 from metakd.report.facts import Findings
-from metakd.results import escaped
+from metakd.utils.errors import InputError
 
 
 def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines.append([told, *(f"{found['costs'][name][cost]:.1f}" for name in names)])
     lines += [[f"`{key}`", *(escaped(own[name]) for name in names)] for key, own in found["settings"].items()]
     told = "\nEach run has one seed. What they cost, and the settings that differ:\n\n"
-    return comparison.markdown(found) + told + table(lines)
+    return tables.markdown(found) + told + table(lines)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metakd.comparison import difference
+from metakd.evaluation.statistics import difference
 from metakd.report.facts import KINDS, SHOWN, Findings, calibration_error
 from metakd.report.lineage import score
 from metakd.report.summary import base_name, facts

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metakd.artifacts import read_manifest, read_run, read_whole
-from metakd.comparison import Values, compare
-from metakd.domains import folder_name
-from metakd.errors import InputError
+from metakd.data.dataset import folder_name
+from metakd.evaluation.statistics import Values, compare
 from metakd.methods import RIVAL
-from metakd.progress import notice
-from metakd.runs import CORPUS_FILE, PREDICTIONS_FILE
+from metakd.runs.run import CORPUS_FILE, PREDICTIONS_FILE
+from metakd.utils.artifacts import read_manifest, read_run, read_whole
+from metakd.utils.console import notice
+from metakd.utils.errors import InputError
 
 KINDS = {
     "meta_teacher": "meta-teacher",

@@ -7,15 +7,15 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from metakd.artifacts import write_text
-from metakd.errors import require
+from metakd.evaluation.tables import escaped, markdown_table
 from metakd.report.details import all_models, examples, line, models
 from metakd.report.details import nodes as node_details
 from metakd.report.facts import KINDS, SHOWN, Findings
 from metakd.report.lineage import graph, widths
 from metakd.report.summary import cautions, facts, sentences, told_points
-from metakd.results import escaped, markdown_table
-from metakd.runs import REPORT_FILE
+from metakd.runs.run import REPORT_FILE
+from metakd.utils.artifacts import write_text
+from metakd.utils.errors import require
 
 PIECES = Path(__file__).parent
 

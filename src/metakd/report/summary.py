@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from metakd.checkpoints import public_name
-from metakd.comparison import LEVEL, points
+from metakd.evaluation.statistics import LEVEL, points
 from metakd.methods import RIVAL
+from metakd.models.hub import public_name
 from metakd.report.facts import Findings
 
 RIVALS = {RIVAL: "the same small model fine-tuned on labels alone", "tfidf": "TF-IDF with logistic regression"}

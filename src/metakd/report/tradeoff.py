@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metakd.artifacts import write_text
-from metakd.errors import require
+from metakd.utils.artifacts import write_text
+from metakd.utils.errors import require
 
 
 def write_tradeoff(found: Mapping[str, Any], path: Path) -> None:

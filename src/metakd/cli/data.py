@@ -1,0 +1,83 @@
+"""Subcommands that look at data and machine before anything is trained; they need no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metakd.cli.options import BASE, DATA_HELP, MAX_LENGTH, Columns, Encoding
+from metakd.config.settings import Settings
+from metakd.utils.console import notice, stdout
+from metakd.utils.errors import InputError
+
+app = typer.Typer()
+
+
+@app.command()
+def data(
+    release: Annotated[str, typer.Argument(help="amazon or multinli.")],
+    source: Annotated[str, typer.Option(help="The raw release: a folder, a .tar.gz (amazon), a hub id (multinli).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train.jsonl, dev.jsonl, ...")],
+) -> None:
+    """A paper's raw release in the paper's own split, ready for `metakd run --data`."""
+    from metakd.data.releases import prepare
+
+    found = prepare(release, source, output)
+    for message in found.notices:
+        notice(message)
+    sizes = ", ".join(f"{split} {len(rows)}" for split, rows in found.splits.items())
+    stdout.print(f"{sizes}: {output}")
+
+
+@app.command()
+def inspect(
+    data: Annotated[str, typer.Argument(help=DATA_HELP, metavar="DATA")],
+    columns: Columns = "",
+    encoding: Encoding = "utf-8",
+    data_config: Annotated[str | None, typer.Option(help="Configuration of a hub dataset that has several.")] = None,
+    base: Annotated[str, typer.Option(help="Encoder whose tokens are counted.")] = BASE,
+    max_length: Annotated[int, typer.Option(help="Tokens that a text is cut to.", min=4)] = MAX_LENGTH,
+    drop_leaks: Annotated[bool, typer.Option("--drop-leaks", help="Look at what `run --drop-leaks` keeps.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """What is in the data: counts, lengths, repeats, leaks, contradictions, telling terms."""
+    from metakd.inspection.inspector import inspect_data
+    from metakd.inspection.tables import findings, tables
+    from metakd.models.hub import tokenizer_file
+
+    named = Settings.build({"columns": columns}).columns
+    try:
+        tokenizer: Path | None = tokenizer_file(base)
+    except InputError as error:
+        tokenizer = None
+        notice(f"lengths are counted in words, not tokens. {error}")
+    reading: dict[str, Any] = {"columns": named, "encoding": encoding, "data_config": data_config}
+    report = inspect_data(data, **reading, drop_leaks=drop_leaks, tokenizer=tokenizer, max_length=max_length)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        stdout.print(*tables(report), sep="\n")
+        for line in findings(report) or ["nothing that should give pause"]:
+            typer.echo(f"- {line}")
+    if report["faults"]:
+        raise InputError.collect(f"{data} cannot be trained on as it is", report["faults"])
+
+
+@app.command()
+def doctor(
+    base: Annotated[str, typer.Option(help="Encoder that has to be found.")] = BASE,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where results would go.")] = Path("runs"),
+) -> None:
+    """What this machine has and lacks, and which command helps."""
+    from metakd.inspection.doctor import examine
+
+    found = examine(base, output)
+    for finding in found:
+        typer.echo(f"{finding.state:8} {finding.name}: {finding.found}")
+        if finding.remedy:
+            typer.echo(f"{'':8} -> {finding.remedy}")
+    if any(finding.state == "missing" for finding in found):
+        raise typer.Exit(1)

@@ -1,0 +1,73 @@
+"""The command line: one module a group of commands, and what every one of them ends with."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+from rich.logging import RichHandler
+
+from metakd.cli import data, deploy, experiment, report, steps
+from metakd.utils import distributed
+from metakd.utils.console import console
+from metakd.utils.errors import CheckError, InputError, LostProcessError, printable
+from metakd.utils.resource_errors import lack
+from metakd.utils.signals import Stopped, listening
+
+SHARED = ("run", "demo", "weigh", "teach", "distill")  # commands whose work several processes may share
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One large language model and text from several domains in, one small model for each domain out.",
+)
+
+app.add_typer(steps.app)
+app.add_typer(data.app)
+app.add_typer(deploy.app)
+app.add_typer(experiment.app)
+app.add_typer(report.app)
+
+
+@app.callback()
+def _before(context: typer.Context) -> None:
+    if distributed.count() > 1 and context.invoked_subcommand not in SHARED:
+        raise InputError(
+            f"metakd {context.invoked_subcommand} is the work of one process: start it without torchrun or accelerate "
+            f"launch, which are for {', '.join(SHARED)}"
+        )
+
+
+def main() -> None:
+    """Entry point: errors that users can mend are one message and exit code 2, without a traceback.
+
+    Code 1: a check failed, or the machine ran out of something; 128 and a signal's number: it stopped the command.
+    """
+    handler = RichHandler(console=console, show_time=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    with listening():
+        try:
+            app()
+        except Stopped as stop:
+            if not hasattr(stop, "__notes__"):
+                stop.add_note("The same command goes on with what is finished, or begins again.")
+            _fail(stop, str(stop), stop.exit_code)
+        except (CheckError, LostProcessError) as error:
+            _fail(error, f"Error: {error}", 1)
+        except Exception as error:
+            if isinstance(error, InputError):
+                _fail(error, f"Error: {error}", 2)
+            if missing := lack(error):
+                _fail(error, f"Error: {missing}", 1)
+            if isinstance(error, OSError):
+                _fail(error, f"Error: {error}", 2)
+            raise
+
+
+def _fail(error: BaseException, message: str, code: int) -> None:
+    console.quiet = console.quiet and isinstance(error, Stopped)  # a signal reaches all processes, and is said once
+    told = [message, *getattr(error, "__notes__", ())]
+    console.print(printable("\n".join(told)), style="red", highlight=False, soft_wrap=True)
+    sys.exit(code)

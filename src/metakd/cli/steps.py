@@ -1,0 +1,211 @@
+"""The commands for the steps of a run, and `run` for all of them."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metakd.cli.assembly import assemble_all, assemble_run, opened
+from metakd.cli.deploy import check_writable
+from metakd.cli.options import (
+    Columns,
+    Config,
+    Data,
+    Encoding,
+    Output,
+    Overwrite,
+    Resume,
+    load_library,
+    reading,
+    with_settings,
+)
+from metakd.cli.report import report_of
+from metakd.utils import distributed
+from metakd.utils.console import stdout
+from metakd.utils.errors import CheckError, InputError, going_on
+
+if TYPE_CHECKING:
+    from metakd.runs.run import Run
+
+
+DEMO_DATA = Path(__file__).parents[1] / "demo_data"
+DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
+
+app = typer.Typer()
+
+
+@app.command()
+@with_settings
+def run(
+    given: dict[str, Any],
+    output: Output,
+    data: Data = None,
+    config: Config = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan, sizes and time; train nothing.")] = False,
+) -> None:
+    """All steps: weigh, teach, distill, evaluate."""
+    assembled = assemble_all(output, data, config, given, resume, overwrite)
+    if dry_run:
+        from metakd.pipeline.plan import print_plan
+
+        planned = replace(assembled, folder=output / "anew") if overwrite else assembled  # where no step is done
+        distributed.by_main(lambda: print_plan(planned))
+    else:
+        _run_all(assembled, overwrite)
+
+
+@app.command()
+@with_settings
+def demo(
+    given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False, overwrite: Overwrite = False
+) -> None:
+    """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
+    _run_all(assemble_all(output, str(DEMO_DATA), DEMO_SETTINGS, given, resume, overwrite), overwrite)
+
+
+def _run_all(assembled: Run, overwrite: bool) -> None:
+    from metakd.evaluation.tables import rich_table
+    from metakd.pipeline.plan import check_disk
+    from metakd.pipeline.run_all import clear, run_all
+    from metakd.utils.locks import only_one
+
+    output = assembled.folder
+    if overwrite:
+        clear(assembled)
+    with only_one(output):
+        assembled.check_folder()
+        distributed.by_main(lambda: check_disk(assembled))
+        begun = assembled.begin()
+        with going_on(f"metakd run --output {shlex.quote(str(output))} --resume"):
+            stdout.print(rich_table(run_all(begun), stdout.width))
+            report = distributed.by_main(lambda: str(report_of(output)))
+        stdout.print(f"students: {output / 'students'}\nreport:   {report}", soft_wrap=True)
+
+
+@app.command()
+def reproduce(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to repeat it. By default DIR-reproduced.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The run's data, if it has moved.")] = None,
+) -> None:
+    """Repeat a run from its manifest, and say whether it came out the same, bit for bit."""
+    load_library()
+    from metakd.pipeline.reproduce import reproduce as repeat
+
+    place = output or folder.resolve().parent / f"{folder.resolve().name}-reproduced"
+    with going_on(f"metakd reproduce {shlex.quote(str(folder))} --output {shlex.quote(str(place))}"):
+        found = repeat(folder, place, data)
+    if not found.differences:
+        stdout.print(f"{place} is the same as {folder}, bit for bit: {', '.join(found.compared)}", soft_wrap=True)
+        return
+    elsewhere = [f"made elsewhere: {difference}" for difference in found.surroundings]
+    unlike = [f"{name}: {', '.join(own)}" for name, own in found.differences.items()]
+    raise CheckError("\n".join([f"{place} is not the same as {folder}", *unlike, *elsewhere]))
+
+
+@app.command()
+@with_settings
+def weigh(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
+    """First step: how much each training example transfers (prototype scores and instance weights)."""
+    load_library()
+    from metakd.pipeline.weigh import check_weighable, weigh
+
+    with opened(output, data, config, given, check_weighable) as begun:
+        stdout.print(f"instance weights: {weigh(begun)}")
+
+
+@app.command()
+@with_settings
+def teach(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
+    """Second step: the meta-teacher, fine-tuned on all domains."""
+    load_library()
+    from metakd.pipeline.teach import teach
+
+    with opened(output, data, config, given, lambda assembled: assembled.instance_weights(())) as begun:
+        stdout.print(f"meta-teacher: {teach(begun)}")
+
+
+@app.command()
+@with_settings
+def distill(
+    given: dict[str, Any],
+    output: Output,
+    data: Data = None,
+    config: Config = None,
+    domain: Annotated[list[str] | None, typer.Option(help="Only this domain; may be repeated.")] = None,
+) -> None:
+    """Third step: one student for each domain."""
+
+    def assemble() -> Run:
+        assembled = assemble_run(output, data, config, given)
+        strange = [name for name in domain or [] if name not in assembled.data.domains]
+        if strange:
+            raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
+        assembled.check_folder()
+        if has_teacher(METHODS[assembled.settings.method]):
+            check_teacher(assembled)
+        return assembled
+
+    load_library()
+    from metakd.methods import METHODS
+    from metakd.methods.base import has_teacher
+    from metakd.pipeline.checks import check_teacher
+    from metakd.pipeline.distill import distill_all
+    from metakd.utils.locks import refuse_beside_others
+
+    assembled = distributed.main_first(assemble)
+    refuse_beside_others(output)
+    chosen = domain or assembled.data.domains
+    folders = distill_all(assembled.begin(), chosen, [assembled.settings.method])
+    for name, folder in zip(chosen, folders, strict=True):
+        stdout.print(f"student of {name}: {folder}")
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="DIR")],
+    data: Annotated[Path | None, typer.Option(help="Labelled file to score on, instead of the run's own.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the scores go, with --data.")] = None,
+    columns: Columns = "",
+    encoding: Encoding = "utf-8",
+) -> None:
+    """Last step: score all models on the run's held-out split, or teacher and students on a file."""
+    if (data is None) != (output is None):
+        raise InputError("--data and --output go together: the file to score on, and where its scores go")
+    if data is None and (columns or encoding != "utf-8"):
+        raise InputError("--columns and --encoding are of the file that --data names; the run's own data has its own")
+    load_library()
+    from metakd.evaluation.tables import rich_table
+    from metakd.pipeline.evaluate import evaluate, evaluate_file
+    from metakd.utils.artifacts import read_run
+
+    if data is not None and output is not None:
+        check_writable(output)
+        results = evaluate_file(folder, data, output, **reading(columns, encoding))
+    else:
+        if read_run(folder)["data"] is None:
+            raise InputError(f"{folder} was begun with tables in memory: evaluate it from Python, or a file by --data")
+        with opened(folder, None, None, {}) as begun:
+            results = evaluate(begun)
+    stdout.print(rich_table(results, stdout.width))
+    stdout.print(f"scores: {output or folder / 'results.json'}")
+
+
+@app.command()
+def methods() -> None:
+    """How students can be taught."""
+    load_library()
+    from metakd.methods import METHODS
+
+    for name, kind in METHODS.items():
+        module = inspect.getmodule(kind)
+        typer.echo(f"{name:12}  {((module.__doc__ if module else '') or '').strip().splitlines()[0]}")

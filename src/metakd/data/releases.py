@@ -1,0 +1,201 @@
+"""The papers' raw releases -> splits as the papers cut them."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from metakd.data.examples import with_ids
+from metakd.data.readers import Values, read_rows
+from metakd.data.sources import HUB_ID, Table, hub_tables
+from metakd.utils.archives import is_gzip, open_bytes
+from metakd.utils.artifacts import fingerprint, step_folder, write_text
+from metakd.utils.errors import InputError, refusing, require, shown
+
+
+class Release(NamedTuple):
+    """Rows by split, with the fields that metakd reads, and what there is to say of them."""
+
+    splits: dict[str, list[Values]]
+    notices: list[str]
+
+
+AMAZON_DOMAINS = {"books": "books", "dvd": "dvd", "electronics": "electronics", "kitchen_&_housewares": "kitchen"}
+AMAZON_LABELS = ("positive", "negative")
+AMAZON_SEED = 11111
+FOLDS = 10
+AMAZON_REVIEWS = 1000  # of each label in each domain
+REVIEW_FILE = 64 * 2**20  # bytes of one file at most; the release's own have about one million
+REVIEW_TEXT = re.compile(r"<review_text>(.*?)</review_text>", re.S)
+
+MULTINLI_PREFIX = "multinli_1.0_"
+MULTINLI_SPLITS = {"train": "train", "dev_matched": "dev", "validation_matched": "dev"}
+MULTINLI_SPLITS |= {"dev_mismatched": "dev_mismatched", "validation_mismatched": "dev_mismatched"}
+MULTINLI_FIELDS = {"sentence1": "text", "premise": "text", "sentence2": "text_pair", "hypothesis": "text_pair"}
+MULTINLI_FIELDS |= {"gold_label": "label", "label": "label", "genre": "domain"}
+NO_LABEL = ("-", None)  # the annotators did not agree
+
+
+def amazon(source: str) -> Release:
+    """The Multi-Domain Sentiment Dataset [Blitzer, Dredze and Pereira, ACL 2007] in the split of Meta-KD.
+
+    `source` is the release's .tar.gz, or the folder it unpacks to. All domains' reviews are pooled, positive before
+    negative, and shuffled; test is the first of ten folds stratified by label, dev the first of ten of what is left.
+    """
+    pandas, selection = require("pandas", "train"), require("sklearn.model_selection", "train")
+    files = _review_files(Path(source))
+    wanted = [(folder, label) for folder in AMAZON_DOMAINS for label in AMAZON_LABELS]
+    missing = [f"no {folder}/{label}.review" for folder, label in wanted if (folder, label) not in files]
+    if missing:
+        raise InputError.collect(f"{source}: not the whole release", missing)
+    reviews = {key: list(_reviews(files[key])) for key in wanted}
+    faults = [f"{len(texts)} reviews in {'/'.join(key)}.review" for key, texts in reviews.items() if len(texts) < FOLDS]
+    faults += [f"an empty review in {'/'.join(key)}.review" for key, texts in reviews.items() if not all(texts)]
+    if faults:
+        raise InputError.collect(f"{source}: not the release with <review_text> blocks", faults)
+    rows = [
+        {"text": text, "label": label, "domain": AMAZON_DOMAINS[folder]}
+        for (folder, label), texts in reviews.items()
+        for text in texts
+    ]
+    pooled = pandas.DataFrame(rows).sample(frac=1, random_state=AMAZON_SEED)
+
+    def first_fold(frame: Any) -> tuple[Any, Any]:
+        folds = selection.StratifiedKFold(FOLDS, shuffle=True, random_state=AMAZON_SEED)
+        others, fold = next(folds.split(frame, frame["label"]))
+        return frame.iloc[others], frame.iloc[fold]
+
+    rest, test = first_fold(pooled)
+    train, dev = first_fold(rest)
+    sizes = {len(texts) for texts in reviews.values()}
+    told = (
+        [] if sizes == {AMAZON_REVIEWS} else [f"not the paper's data: {AMAZON_REVIEWS} reviews a label were expected"]
+    )
+    return Release({n: f.to_dict("records") for n, f in {"train": train, "dev": dev, "test": test}.items()}, told)
+
+
+def multinli(source: str) -> Release:
+    """MultiNLI [Williams, Nangia and Bowman, NAACL 2018]: pairs of texts, genres as domains, the matched part as dev.
+
+    `source` is the folder of the release, or its id on the hub (nyu-mll/multi_nli). Pairs without an agreed label are
+    dropped and counted. The mismatched part, whose genres are not in train, is written beside the splits.
+    """
+    faults: list[str] = []
+    release = Release({}, [])
+    for split, table in _multinli_tables(source).items():
+        rows = [
+            {ours: row[theirs] for theirs, ours in MULTINLI_FIELDS.items() if theirs in row}
+            for _, row in table.rows(faults)
+        ]
+        kept = [row for row in rows if row.get("label") not in NO_LABEL]
+        if not kept:
+            faults.append(f"{split}: no row has a label; the fields have to be those of MultiNLI")
+        if lone := sum(not row.get("text_pair") for row in kept):
+            faults.append(
+                f"{split}: {lone} of {len(kept)} rows have no sentence2 (or hypothesis); all of MultiNLI have"
+            )
+        release.splits[split] = kept
+        if len(kept) < len(rows):
+            release.notices.append(f"{len(rows) - len(kept)} of {len(rows)} rows of {split} dropped: no agreed label")
+    if faults:
+        raise InputError.collect(source, faults)
+    return release
+
+
+RELEASES: dict[str, Callable[[str], Release]] = {"amazon": amazon, "multinli": multinli}
+
+
+def prepare(name: str, source: str, output: Path) -> Release:
+    """Write the release's splits as JSONL into the folder `output`; raises InputError for what is no such release."""
+    if name not in RELEASES:
+        raise InputError(f"{name}: there are {', '.join(RELEASES)}")
+    if not output.name:
+        raise InputError(f"--output {output}: name a folder to be made")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output} is there already; choose another --output")
+    release = RELEASES[name](source)
+    faults: list[str] = []
+    for split, rows in release.splits.items():
+        with_ids(Table(split, partial(_numbered, rows)), faults)
+    if faults:
+        raise InputError.collect(f"{source}, in the rows that would be written", faults)
+    facts = {"release": name, "rows": {s: len(rows) for s, rows in release.splits.items()}, "notices": release.notices}
+    with step_folder(output, "data", fingerprint(name, release.splits), facts) as unfinished:
+        for split, rows in release.splits.items():
+            lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+            write_text(unfinished / f"{split}.jsonl", "\n".join(lines) + "\n")
+    return release
+
+
+def _numbered(rows: list[Values], _: list[str]) -> Iterator[tuple[int, Values]]:
+    return iter(enumerate(rows, start=1))
+
+
+def _review_files(source: Path) -> dict[tuple[str, str], bytes]:
+    """The content of each .review file of a domain and label, by these; nothing is unpacked to disk."""
+    wanted = {(folder, label) for folder in AMAZON_DOMAINS for label in AMAZON_LABELS}
+    found: dict[tuple[str, str], bytes] = {}
+    faults = []
+    with refusing(f"{source}: neither a folder nor a whole .tar.gz"):
+        for path, size, read in _members(source):
+            place = path.parent.name, path.name.removesuffix(".review")
+            if path.suffix != ".review" or place not in wanted:
+                continue
+            if path.is_absolute() or ".." in path.parts:
+                faults.append(f"{shown(str(path))} climbs out of the archive")
+            elif place in found:
+                faults.append(f"{'/'.join(place)}.review is there twice")
+            elif size > REVIEW_FILE:
+                faults.append(f"{'/'.join(place)}.review has {size:,} bytes, and {REVIEW_FILE:,} is the most")
+            else:
+                found[place] = read()
+    if faults:
+        raise InputError.collect(f"{source}: not the release as it was published", faults)
+    return found
+
+
+def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes]]]:
+    """Path, size and content of each ordinary file of a folder or archive; a link within an archive is none."""
+    if source.is_dir():
+        for path in sorted(path for path in source.rglob("*.review") if path.is_file()):
+            yield PurePosixPath(path.relative_to(source).as_posix()), path.stat().st_size, path.read_bytes
+        return
+    if not source.is_file():
+        raise InputError(f"{source}: no such file or folder")
+    with (
+        open_bytes(source, packed=is_gzip(source)) as packed,
+        tarfile.open(fileobj=packed, mode="r|") as archive,
+    ):
+        for member in archive:
+            if member.isfile() and (file := archive.extractfile(member)) is not None:
+                yield PurePosixPath(member.name), member.size, file.read
+
+
+def _reviews(content: bytes) -> Iterator[str]:
+    """The texts of one file: no XML in spite of its looks, and not all of its bytes are UTF-8."""
+    for found in REVIEW_TEXT.finditer(content.decode("utf-8", "replace")):
+        yield " ".join(found.group(1).split())
+
+
+def _multinli_tables(source: str) -> dict[str, Table]:
+    """The release's tables under our names of the splits."""
+    folder = Path(source)
+    if folder.is_dir():
+        files = {path.stem.removeprefix(MULTINLI_PREFIX): path for path in folder.glob(f"{MULTINLI_PREFIX}*.jsonl")}
+        found = {split: Table(path.name, partial(read_rows, path, "utf-8")) for split, path in files.items()}
+    elif HUB_ID.fullmatch(source):
+        found = hub_tables(source, None)
+    else:
+        raise InputError(f"{source}: no such folder, and not a dataset's id such as nyu-mll/multi_nli")
+    tables = {MULTINLI_SPLITS[name]: table for name, table in found.items() if name in MULTINLI_SPLITS}
+    missing = {"train", "dev"} - set(tables)
+    if missing:
+        raise InputError(
+            f"{source}: no {' and no '.join(sorted(missing))} of MultiNLI there ({MULTINLI_PREFIX}*.jsonl)"
+        )
+    return tables

@@ -1,0 +1,102 @@
+"""Batches of texts of like length, in an order that seed and epoch decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+from typing import Self
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from metakd.data.tokenization import Array, Batch, Collator, Encoded
+from metakd.utils.batch_shares import share
+
+POOL = 16  # batches whose texts are sorted by length together; more pads less and shuffles less
+
+
+def updates_a_pass(num_examples: int, batch_size: int) -> int:
+    return math.ceil(num_examples / batch_size)
+
+
+class LengthBatches(Sampler[list[int]]):
+    """Batches of texts of like length, in an order that depends on seed and epoch alone, so that resuming is exact.
+
+    With `groups`, one a text, each batch holds every group in the proportions of the data: of a group that has at
+    least as many texts as there are batches, none is without. Each of several processes gets its share of each batch.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int] | Array, batch_size: int, seed: int, groups: Sequence[int] | Array | None = None
+    ) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.groups = groups
+        self.epoch = 0
+
+    @classmethod
+    def of(cls, features: Encoded, batch_size: int, seed: int, all_domains: bool) -> Self:
+        """Those of `features`; with `all_domains`, text of every domain in each, where there are several."""
+        domains = features.column("domains").numpy() if all_domains else np.zeros(1)
+        return cls(features.lengths, batch_size, seed, domains if len(np.unique(domains)) > 1 else None)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return updates_a_pass(len(self.lengths), self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        batches = self._mixed(order) if self.groups is None else self._proportional(order, self.groups)
+        for index in torch.randperm(len(batches), generator=generator).tolist():
+            yield share(batches[index])
+
+    def _mixed(self, order: list[int]) -> list[list[int]]:
+        """Batches as chance mixes them: pools of `order`, each sorted by length and cut."""
+        pool = self.batch_size * POOL
+        batches = []
+        for start in range(0, len(order), pool):
+            part = sorted(order[start : start + pool], key=lambda i: self.lengths[i])
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        return batches
+
+    def _proportional(self, order: list[int], groups: Sequence[int] | Array) -> list[list[int]]:
+        """Each group dealt evenly over all batches; what is left over goes on where that of the group before ended.
+
+        So two batches differ by one text at most, of each group and in all.
+        """
+        batches: list[list[int]] = [[] for _ in range(len(self))]
+        begin = 0
+        for group in np.unique(groups):
+            rows = [i for i in order if groups[i] == group]
+            each, left_over = divmod(len(rows), len(batches))
+            sizes = [each + ((j - begin) % len(batches) < left_over) for j in range(len(batches))]
+            begin += left_over
+            drawn = iter(rows)
+            for start in range(0, len(batches), POOL):
+                pool = sizes[start : start + POOL]
+                part = iter(sorted(islice(drawn, sum(pool)), key=lambda i: self.lengths[i]))
+                for batch, size in zip(batches[start:], pool, strict=False):
+                    batch += islice(part, size)
+        return batches
+
+
+def endless_batches(features: Encoded, collator: Collator, batch_size: int, seed: int) -> Iterator[Batch]:
+    """One pass over `features` after another, each in an order of its own."""
+    batches = LengthBatches(features.lengths, batch_size, seed)
+    for epoch in count():
+        batches.set_epoch(epoch)
+        for indices in batches:
+            yield collator([features[i] for i in indices])
+
+
+def ordered_batches(lengths: Array, batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches from the shortest text to the longest, for passes without learning."""
+    order = lengths.argsort(kind="stable").tolist()
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

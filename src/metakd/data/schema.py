@@ -1,0 +1,22 @@
+"""What one row is: the names of its fields, the names of the splits, and a checked example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SPLITS = ("train", "dev", "test")
+FIELDS = ("text", "text_pair", "label", "domain", "id")
+
+
+LABELLED = ("text", "label", "domain")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One text (or pair of texts) of one domain; `label` is empty in a file without labels."""
+
+    id: str
+    text: str
+    text_pair: str | None
+    label: str
+    domain: str

@@ -1,0 +1,160 @@
+"""Whatever a user hands over -> a table for each split: a file, a folder, a hub dataset, tables in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from metakd.data.readers import SUFFIXES, Rows, Values, read_rows
+from metakd.data.schema import SPLITS
+from metakd.utils.errors import InputError, first_line, listed, refusing, require
+
+ALIASES = {"train": "train", "dev": "dev", "test": "test", "validation": "dev", "valid": "dev", "val": "dev"}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_SECONDS = 10  # until an unreachable hub is given up
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that can be read more than once; `rows(faults)` starts anew and reports faults of single rows."""
+
+    name: str
+    rows: Callable[[list[str]], Rows]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a user handed over: its tables by split, or one table under '' to be cut.
+
+    `place` is where it can be read again, a path or a hub dataset's id; None for tables in memory.
+    """
+
+    name: str
+    tables: Mapping[str, Table]
+    place: str | None = None
+
+
+def open_source(data: Any, encoding: str = "utf-8", config: str | None = None) -> Source:
+    """`data` is a file, a folder with train, dev and test, a hub dataset's id, a pandas DataFrame, a `datasets` object,
+    or a dict of such tables by split. Raises InputError for anything else."""
+    if isinstance(data, str | Path):
+        path = Path(data)
+        if path.is_dir():
+            return Source(str(path), _folder(path, encoding), os.path.realpath(path))
+        if path.exists() or not HUB_ID.fullmatch(str(data)) or path.name.endswith(SUFFIXES):
+            return Source(str(path), {"": _file(path, encoding)}, os.path.realpath(path))
+        return Source(str(data), _splits(str(data), hub_tables(str(data), config)), str(data))
+    if isinstance(data, Mapping):
+        tables = {str(name): _object(str(name), table, encoding) for name, table in data.items()}
+        return Source("data", _splits("data", tables))
+    return Source("data", {"": _object("data", data, encoding)})
+
+
+def _file(path: Path, encoding: str) -> Table:
+    return Table(path.name, partial(read_rows, path, encoding))
+
+
+def _folder(path: Path, encoding: str) -> Mapping[str, Table]:
+    """Files by the name of their split, or what `datasets` saved with `save_to_disk`."""
+    if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
+        datasets = require("datasets", "train")
+        with refusing(f"{path}: what `datasets` saved there cannot be read"):
+            saved = datasets.load_from_disk(str(path))
+        return open_source(dict(saved) if isinstance(saved, Mapping) else saved).tables
+    files = {
+        file.name: _file(file, encoding)
+        for file in sorted(path.iterdir())
+        if file.name.lower().endswith(SUFFIXES) and file.name.partition(".")[0].lower() in ALIASES
+    }
+    return _splits(str(path), files, there=_listing(path))
+
+
+def _splits(name: str, tables: Mapping[str, Table], there: str | None = None) -> dict[str, Table]:
+    """The tables under the names of their splits; InputError where one has two, or train has none."""
+    found: dict[str, list[str]] = {}
+    for key in tables:
+        split = ALIASES.get(key.partition(".")[0].lower())
+        if split is not None:
+            found.setdefault(split, []).append(key)
+    faults = [f"{split}: stands there as {' and '.join(keys)}; keep one" for split, keys in found.items() if keys[1:]]
+    if "train" not in found:
+        faults.append(f"no train ({', '.join(SUFFIXES)}); there are {there or ', '.join(tables) or 'none'}")
+    if faults:
+        raise InputError.collect(name, faults)
+    return {split: tables[found[split][0]] for split in SPLITS if split in found}
+
+
+def _listing(path: Path) -> str:
+    return listed(sorted(p.name for p in path.iterdir())) or "no files"
+
+
+def hub_tables(name: str, config: str | None) -> dict[str, Table]:
+    """The splits of a dataset of the hub, or of its local cache where the hub cannot be reached."""
+    datasets = require("datasets", "train")
+    from huggingface_hub import HfApi
+
+    failures = []
+    try:
+        HfApi().dataset_info(name, timeout=HUB_SECONDS)
+    except Exception as error:  # whatever the hub's client raises
+        failures.append(error)
+    try:
+        with _offline() if failures else contextlib.nullcontext():
+            found = datasets.load_dataset(name, config)
+    except Exception as error:
+        reason = first_line((failures or [error])[0])
+        raise InputError(
+            f"{name}: no such file or folder, and it could not be had from the hub ({reason}). Check the path, "
+            "name a configuration by --data-config if it has several, or download it where the hub can be reached"
+        ) from None
+    return {split: _object(split, table, "utf-8") for split, table in found.items()}
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Keep `datasets` from asking a hub that does not answer, which it would do for half a minute."""
+    switches: list[Any] = [require(module, "train") for module in ("huggingface_hub.constants", "datasets.config")]
+    before = [switch.HF_HUB_OFFLINE for switch in switches]
+    try:
+        for switch in switches:
+            switch.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.HF_HUB_OFFLINE = value
+
+
+def _object(name: str, table: Any, encoding: str) -> Table:
+    """A file's path, a pandas DataFrame or a `datasets.Dataset`."""
+    if isinstance(table, str | Path):
+        return _file(Path(table), encoding)
+    pandas, datasets = (sys.modules.get(module) for module in ("pandas", "datasets"))
+    if pandas and isinstance(table, pandas.DataFrame):
+        return Table(name, lambda _: _numbered(_records(table)))
+    if datasets and isinstance(table, datasets.Dataset):
+        return Table(name, lambda _: _numbered(_named_classes(table.with_format(None))))
+    raise InputError(f"{name}: expected a path, a pandas DataFrame or a datasets.Dataset, found {type(table).__name__}")
+
+
+def _numbered(records: Iterable[Values]) -> Rows:
+    return iter(enumerate(records, start=1))
+
+
+def _records(frame: Any) -> Iterable[Values]:
+    """Rows of a DataFrame; its marks of what is missing (NaN, NaT, NA) become None."""
+    return frame.rename(columns=str).astype(object).where(frame.notna().to_numpy(), None).to_dict("records")
+
+
+def _named_classes(table: Any) -> Iterable[Values]:
+    """Rows of a Dataset with the names of classes in place of their numbers; -1, its mark of no label, becomes None."""
+    classes = {name: feature for name, feature in table.features.items() if hasattr(feature, "int2str")}
+    for values in table:
+        numbers = {name: values[name] for name in classes}
+        yield values | {n: None if i is None or i < 0 else classes[n].int2str(i) for n, i in numbers.items()}

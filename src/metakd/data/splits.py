@@ -1,0 +1,109 @@
+"""Train, dev and test: cut by domain and label, held out, and texts that stand in two splits."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from metakd.data.schema import SPLITS, Example
+from metakd.utils.errors import InputError
+
+Text = tuple[str, str | None]
+LEAST_TO_CUT = 10  # texts of a domain and label, of which one goes to dev and one to test
+HELD_OUT = 10  # percent of the training texts that a quiz is made of
+
+
+def scored_split(splits: Mapping[str, Any]) -> str | None:
+    """The split that results are reported on: test, or dev where there is none."""
+    return next((name for name in ("test", "dev") if splits.get(name)), None)
+
+
+def of_domain(examples: Iterable[Example], domain: str) -> list[Example]:
+    return [example for example in examples if example.domain == domain]
+
+
+def by_domain(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    found: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        found[example.domain].append(example)
+    return dict(found)
+
+
+def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test: int = 10) -> dict[str, list[Example]]:
+    """`dev` and `test` percent of the texts of each domain and label, by seed; what is left goes to train.
+
+    A text that stands on several rows keeps them in one split; what train would have none of, of a domain's label, goes
+    there as a whole.
+    """
+    groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
+    for example in examples:
+        groups[example.domain, example.label][_text_of(example)] = None
+    split_of: dict[Text, str] = {}
+    for key in sorted(groups):
+        members = [text for text in groups[key] if text not in split_of]
+        random.Random(f"{seed}/{key}").shuffle(members)
+        tuned, scored = len(members) * dev // 100, len(members) * test // 100
+        split_of |= dict.fromkeys(members, "train")
+        split_of |= dict.fromkeys(members[:tuned], "dev") | dict.fromkeys(members[tuned : tuned + scored], "test")
+    for texts in groups.values():
+        if all(split_of[text] != "train" for text in texts):
+            split_of |= dict.fromkeys(texts, "train")
+    return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
+
+
+def _sizes(splits: Mapping[str, Sequence[Example]]) -> str:
+    return ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
+
+
+def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
+    """What is left to learn from, and HELD_OUT percent of the texts of each domain and label, drawn by seed.
+
+    Of fewer than 100 / HELD_OUT texts nothing is held out; InputError names domains whose quiz would have one label.
+    """
+    cut = cut_into_splits(train, seed, dev=HELD_OUT, test=0)
+    there, asked = _counts(train), _counts(cut["dev"])
+    bare = [domain for domain in sorted(there) if len(asked[domain]) < min(2, len(there[domain]))]
+    if bare:
+        raise InputError(
+            f"train, domain {', '.join(map(repr, bare))}: a quiz needs two labels with {100 // HELD_OUT} texts each to "
+            "hold some out; give more rows, or choose a --method that needs no held-out split"
+        )
+    return cut["train"], cut["dev"]
+
+
+def _text_of(example: Example) -> Text:
+    return example.text, example.text_pair
+
+
+def too_small_to_cut(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The fault of one file whose domains and labels all have too few rows for dev and test."""
+    if any(count >= LEAST_TO_CUT for own in counts.values() for count in own.values()):
+        return []
+    return [f"no domain has {LEAST_TO_CUT} rows of a label, so none are left for dev and test; give files for these"]
+
+
+def leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
+    """The rows of each held-out split whose text stands in train; splits without any are left out."""
+    known = {_text_of(e) for e in splits["train"]}
+    found = {name: [e for e in splits.get(name, []) if _text_of(e) in known] for name in ("dev", "test")}
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def without_leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
+    """The splits without what stands in a later one, so that test stays what it was."""
+    kept: dict[str, list[Example]] = {}
+    later: set[Text] = set()
+    for name in reversed([name for name in SPLITS if name in splits]):
+        kept[name] = [e for e in splits[name] if _text_of(e) not in later]
+        later |= {_text_of(e) for e in splits[name]}
+    return dict(reversed(kept.items()))
+
+
+def _counts(examples: Iterable[Example]) -> dict[str, dict[str, int]]:
+    """Rows by domain and label."""
+    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for example in examples:
+        found[example.domain][example.label] += 1
+    return found

@@ -1,0 +1,131 @@
+"""Tokenize once, pad to the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from metakd.data.schema import Example
+from metakd.utils.errors import InputError
+
+Features = dict[str, Any]
+Batch = dict[str, Tensor]
+Array = NDArray[Any]
+
+TEACHER_TOKENS = "teacher_"  # prefix of the same texts in the tokens of a teacher that has others
+CHUNK = 4096  # texts tokenised at a time
+
+
+class Ragged(NamedTuple):
+    """Rows of different lengths in one flat array: row i is values[offsets[i] : offsets[i + 1]]."""
+
+    values: Array  # (all tokens,)
+    offsets: Array  # (N + 1,) int
+
+    def __getitem__(self, row: Any) -> Any:
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+
+class Encoded(Dataset[Features]):
+    """Many texts as token ids, and what is known of each: six bytes a token, however many texts there are."""
+
+    def __init__(self, tokens: Mapping[str, Ragged], columns: Mapping[str, Array]) -> None:
+        self._tokens = tokens
+        self._columns = columns
+
+    @property
+    def lengths(self) -> Array:
+        """Tokens of each text, special ones included: (N,)."""
+        return np.diff(self._tokens["input_ids"].offsets)
+
+    @property
+    def token_ids(self) -> Array:
+        """Those that occur, sorted."""
+        return np.unique(self._tokens["input_ids"].values)
+
+    def __len__(self) -> int:
+        return len(self._tokens["input_ids"].offsets) - 1
+
+    def __getitem__(self, row: int) -> Features:
+        tokens = {name: ragged[row] for name, ragged in self._tokens.items()}
+        return tokens | {name: values[row] for name, values in self._columns.items()}
+
+    def __iter__(self) -> Iterator[Features]:
+        return map(self.__getitem__, range(len(self)))
+
+    def column(self, name: str) -> Tensor:
+        """One value an example: (N,)."""
+        return torch.from_numpy(self._columns[name])
+
+    def with_columns(self, **columns: Sequence[Any] | Array) -> Encoded:
+        """The same texts with one value an example (N,) under each name; real numbers become float32."""
+        arrays = {name: np.asarray(values) for name, values in columns.items()}
+        as_float32 = {name: a.astype(np.float32) for name, a in arrays.items() if a.dtype.kind == "f"}
+        return Encoded(self._tokens, {**self._columns, **arrays, **as_float32})
+
+    def with_teacher_tokens(self, theirs: Encoded) -> Encoded:
+        """The same texts in the teacher's own tokens beside the student's."""
+        named = {TEACHER_TOKENS + name: ragged for name, ragged in theirs._tokens.items()}
+        return Encoded({**self._tokens, **named}, self._columns)
+
+
+def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Encoded:
+    """Token ids of each example, and `real_mask`: 1 for each token of the text, 0 for each special one."""
+    paired = {example.text_pair is not None for example in examples}
+    if len(paired) > 1:
+        lone = [e.id for e in examples if e.text_pair is None]
+        raise InputError(f"text_pair is missing on {len(lone)} rows ({', '.join(lone[:3])}, ...) and there on others")
+    parts: dict[str, list[Array]] = {"input_ids": [np.zeros(0, np.int32)]}
+    lengths = [np.zeros(1, np.int64)]
+    for start in range(0, len(examples), CHUNK):
+        chunk = examples[start : start + CHUNK]
+        encoded = tokenizer(
+            [e.text for e in chunk],
+            [e.text_pair for e in chunk] if True in paired else None,  # never the word "None"
+            truncation=True,
+            max_length=max_length,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+        )
+        lengths.append(np.array([len(ids) for ids in encoded["input_ids"]]))
+        for name, rows in encoded.items():
+            kind = np.int32 if name == "input_ids" else np.uint8
+            parts.setdefault(name, []).append(np.fromiter(chain.from_iterable(rows), kind))
+    offsets = np.concatenate(lengths).cumsum()
+    tokens = {name: Ragged(np.concatenate(values), offsets) for name, values in parts.items()}
+    if examples:
+        tokens["real_mask"] = Ragged(1 - tokens.pop("special_tokens_mask").values, offsets)
+    return Encoded(tokens, {})
+
+
+class Collator:
+    """Features -> tensors (B, L), padded to the longest of the batch; values of one an example are stacked.
+
+    Names that begin with TEACHER_TOKENS are the same texts in the teacher's tokens, padded with its own id.
+    """
+
+    def __init__(self, pad_id: int, teacher_pad_id: int = 0) -> None:
+        self.pad_ids = {"input_ids": pad_id, TEACHER_TOKENS + "input_ids": teacher_pad_id}
+
+    def __call__(self, features: Sequence[Features]) -> Batch:
+        batch = {}
+        for name, first in features[0].items():
+            values = [feature[name] for feature in features]
+            if np.ndim(first) == 0:
+                batch[name] = torch.from_numpy(np.array(values))
+                continue
+            lengths = np.array([len(value) for value in values])
+            real = np.arange(lengths.max()) < lengths[:, None]
+            padded = np.full(real.shape, self.pad_ids.get(name, 0))
+            padded[real] = np.concatenate(values)
+            batch[name] = torch.from_numpy(padded)
+            if name in self.pad_ids:
+                batch[name.replace("input_ids", "attention_mask")] = torch.from_numpy(real.astype(np.int64))
+        return batch

@@ -1,0 +1,46 @@
+"""TF-IDF with logistic regression: what labels alone give, without a language model."""
+
+from __future__ import annotations
+
+import pickle  # nosec B403
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from metakd.data.schema import Example
+from metakd.evaluation.metrics import Floats
+
+
+class TfidfRival:
+    """TF-IDF of word 1- and 2-grams into logistic regression: what labels alone give, without a language model."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        labels = [example.label for example in examples]
+        classifier = LogisticRegression(max_iter=1000) if len(set(labels)) > 1 else DummyClassifier()
+        pattern = r"(?u)\w+|[^\w\s]+"
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern)
+        self.pipeline: Pipeline = make_pipeline(vectorizer, classifier)
+        self.pipeline.fit([self._text(example) for example in examples], labels)
+
+    @staticmethod
+    def _text(example: Example) -> str:
+        return example.text if example.text_pair is None else f"{example.text} {example.text_pair}"
+
+    def predict(self, examples: Sequence[Example]) -> list[str]:
+        return [str(label) for label in self.pipeline.predict([self._text(example) for example in examples])]
+
+    def confidence(self, examples: Sequence[Example]) -> Floats:
+        """The probability of the predicted class: (N,)."""
+        return np.asarray(self.pipeline.predict_proba([self._text(example) for example in examples])).max(-1)
+
+    def predict_one(self, example: Example) -> str:
+        return self.predict([example])[0]
+
+    def size(self) -> dict[str, int]:
+        """Weights of the classifier, and bytes of the whole pipeline as Python would store it."""
+        coefficients = getattr(self.pipeline[-1], "coef_", np.zeros(0))
+        return {"parameters": int(coefficients.size), "bytes": len(pickle.dumps(self.pipeline))}  # never loaded

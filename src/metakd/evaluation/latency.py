@@ -1,0 +1,51 @@
+"""Milliseconds for one text at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from metakd.data.schema import Example
+from metakd.utils.console import notice
+
+LATENCY_TEXTS = 100
+LATENCY_WARMUP = 10
+BUSY = 100  # times a second, and so many at least, that other work took a core away while texts were timed
+
+
+def latency(classify: Callable[[Example], Any], examples: Sequence[Example]) -> dict[str, float]:
+    """Milliseconds for one text at a time, tokenising included: median and 95th percentile over 100 texts."""
+    chosen = [examples[i % len(examples)] for i in range(LATENCY_WARMUP + LATENCY_TEXTS)]
+    times = []
+    with _told_if_busy():
+        for example in chosen:
+            started = time.perf_counter()
+            classify(example)
+            times.append(1000 * (time.perf_counter() - started))
+    median, p95 = np.percentile(times[LATENCY_WARMUP:], [50, 95])
+    return {"median": round(float(median), 3), "p95": round(float(p95), 3)}
+
+
+@contextlib.contextmanager
+def _told_if_busy() -> Iterator[None]:
+    """Say so where other work took the cores away from what is timed inside, which takes it longer."""
+    started, before = time.perf_counter(), _times_put_aside()
+    yield
+    if _times_put_aside() - before > BUSY * max(1, time.perf_counter() - started):
+        notice(
+            "other work had this machine's cores while texts were timed, so the latencies are too long; "
+            "time them again when it is idle"
+        )
+
+
+def _times_put_aside() -> int:
+    """How often this process had to leave a core to others, 0 where the system does not count it."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return 0

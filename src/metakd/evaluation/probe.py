@@ -1,0 +1,24 @@
+"""How well a linear classifier reads the domain off a model's vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from metakd.evaluation.metrics import Floats, Ints
+
+
+def domain_probe(vectors: Floats, domains: Ints) -> float | None:
+    """Cross-validated accuracy of a linear classifier of the domain; None where a domain has fewer than two rows.
+
+    vectors: (N, H); domains: (N,). Near the commonest domain's share, the vectors are blind to the domain.
+    """
+    counts = np.unique(domains, return_counts=True)[1]
+    if len(counts) < 2 or counts.min() < 2:
+        return None
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    folds = StratifiedKFold(min(5, int(counts.min())), shuffle=True, random_state=0)
+    return float(cross_val_score(probe, vectors, domains, cv=folds).mean())

@@ -1,0 +1,41 @@
+"""A saved Hugging Face sequence classifier, as PyTorch runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from metakd.data.schema import Example
+from metakd.data.tokenization import Collator, encode
+from metakd.models.forward_passes import predict
+from metakd.models.loading import load_classifier, load_tokenizer, usable_length
+
+
+class TorchModel:
+    """A student (or teacher) as it was saved, with its tokenizer; in eval mode and float32."""
+
+    def __init__(self, network: PreTrainedModel, tokenizer: Any) -> None:
+        self.network = network.eval()
+        self.tokenizer = tokenizer
+        self.collator = Collator(tokenizer.pad_token_id)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Raises InputError for what is no text classifier."""
+        network, tokenizer = load_classifier(folder), load_tokenizer(folder)
+        tokenizer.model_max_length = min(tokenizer.model_max_length, usable_length(network.config))
+        return cls(network, tokenizer)
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.network.config.id2label[i] for i in range(self.network.config.num_labels)]
+
+    def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
+        """(N, M), columns in the order of `labels`."""
+        features = encode(self.tokenizer, examples, self.tokenizer.model_max_length)
+        return predict(self.network, features, self.collator).numpy()

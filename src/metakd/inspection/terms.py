@@ -1,0 +1,45 @@
+"""Terms that are characteristic of a domain, and words that turn: for a label here, against it there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from metakd.data.schema import Example
+from metakd.utils.errors import require
+
+TERMS = 10  # of each domain
+
+
+def telling_terms(sample: Sequence[Example]) -> dict[str, list[str]]:
+    """For each domain the words whose mean TF-IDF is furthest above that of the other domains."""
+    return {domain: [word for word, _ in own] for domain, own in strongest_terms(sample, TERMS).items()}
+
+
+def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tuple[str, float]]]:
+    """For each domain `count` words, with how far their mean TF-IDF is above that of the other domains.
+
+    A word that stands in more texts than the largest domain has belongs to none.
+    """
+    text = require("sklearn.feature_extraction.text", "train")
+    domains = sorted({example.domain for example in sample})
+    if len(domains) < 2:
+        return {}
+    largest = max(Counter(example.domain for example in sample).values())
+    vectorizer = text.TfidfVectorizer(
+        sublinear_tf=True, max_features=50_000, min_df=min(2, len(sample)), max_df=max(2, largest)
+    )
+    try:
+        vectors = vectorizer.fit_transform([f"{e.text} {e.text_pair or ''}" for e in sample])
+    except ValueError:  # no word of two letters stands twice
+        return {}
+    words = vectorizer.get_feature_names_out()
+    own = np.array([example.domain for example in sample])
+    found = {}
+    for domain in domains:
+        inside, outside = (np.asarray(vectors[mask].mean(axis=0)).ravel() for mask in (own == domain, own != domain))
+        best = np.argsort(outside - inside, kind="stable")[:count]
+        found[domain] = [(str(words[i]), float(inside[i] - outside[i])) for i in best if inside[i] > outside[i]]
+    return found

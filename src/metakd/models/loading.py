@@ -1,0 +1,159 @@
+"""A checkpoint's folder -> configuration, sequence classifier and tokenizer, checked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertTokenizer,
+    PreTrainedModel,
+)
+
+from metakd.models.attention import attend_here
+from metakd.utils.console import notice
+from metakd.utils.errors import InputError, listed, refusing
+from metakd.utils.validation import check_numbers, check_weights, read_config
+
+COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions begin after the padding token's id
+
+
+# --- Loading ----------------------------------------------------------------------------------------------------
+
+
+def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
+    """The checkpoint's configuration, with these class names; old ones without `model_type` are read as BERT.
+
+    What it says of how attention is computed is not heeded, as that may name code on the hub.
+    """
+    typed = "model_type" in read_config(folder)
+    names: dict[str, Any] = {}
+    if labels is not None:
+        names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    plain = {"attn_implementation": None, "experts_implementation": None}
+    with refusing(f"{folder}: its configuration cannot be used"):
+        if typed:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **plain, **names)
+        else:
+            config = BertConfig.from_pretrained(folder, **plain, **names)
+    check_numbers(folder, lambda name: getattr(config, name, None))
+    return config
+
+
+def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> PreTrainedModel:
+    """A float32 sequence classifier with the checkpoint's weights and a class for each of `labels`.
+
+    The class head is new where the checkpoint has none of that size, unless `whole`; the encoder never is:
+    InputError names the weights that the checkpoint lacks.
+    """
+    if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
+        notice(f"{folder.name} has old .bin weights; they are read with weights_only, so no code in them runs")
+    blank = blank_encoder(folder, labels)
+    check_weights(folder, sum(parameter.numel() for parameter in blank.parameters()))
+    config = load_config(folder, labels)
+    with refusing(f"{folder}: not an encoder that can classify text"):
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            weights_only=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=not whole,
+            output_loading_info=True,
+        )
+    encoder = f"{model.base_model_prefix}."
+    absent = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
+    absent = [name for name in absent if whole or (name.startswith(encoder) and ".pooler." not in name)]
+    if absent:
+        raise InputError.collect(f"{folder}: weights that its {config.model_type} needs are missing", sorted(absent))
+    attend_here(model)
+    return model
+
+
+def blank_encoder(folder: Path, labels: Sequence[str], num_layers: int | None = None) -> PreTrainedModel:
+    """The checkpoint's architecture without weights, of `num_layers` if given: for decisions, not for use."""
+    config = load_config(folder, labels)
+    if num_layers is not None:
+        config.num_hidden_layers = num_layers
+    with refusing(f"{folder}: not an encoder that can classify text"), torch.device("meta"):
+        return AutoModelForSequenceClassification.from_config(config)
+
+
+def load_classifier(folder: Path) -> PreTrainedModel:
+    """A float32 sequence classifier with the labels that it was saved with; InputError where it has none."""
+    config = load_config(folder)
+    if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
+    if sorted(config.id2label) != [*range(config.num_labels)]:
+        names = listed([*map(str, config.id2label)])
+        raise InputError(f"{folder}: id2label in its config.json names classes {names}; they have to be 0, 1 and so on")
+    return load_encoder(folder, [config.id2label[i] for i in range(config.num_labels)], whole=True)
+
+
+def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
+    """The checkpoint's tokenizer, without padding and truncation that its file may have baked in.
+
+    `max_length` becomes its `model_max_length`; without it, the checkpoint's own stays.
+    """
+    typed = "model_type" in read_config(folder)
+    with refusing(f"{folder}: its tokenizer cannot be used"):
+        if typed:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        else:
+            tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
+    if not tokenizer.is_fast:
+        raise InputError(f"{folder}: its tokenizer has no fast form (tokenizer.json), which batching needs")
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"{folder}: its tokenizer has no padding token; choose an encoder such as BERT")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
+        raise InputError(f"{folder}: its tokenizer knows no words; its files (tokenizer.json or vocab.txt) are missing")
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    if max_length is not None:
+        tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def usable_length(config: Any) -> int:
+    """The tokens that the encoder has positions for, special ones included (RoBERTa and its kin reserve two)."""
+    positions = getattr(config, "max_position_embeddings", None)
+    reserved = 2 if config.model_type in COUNT_FROM_PADDING else 0
+    return sys.maxsize if positions is None else positions - reserved
+
+
+def check_length(config: Any, max_length: int) -> None:
+    """Raise InputError where the encoder has fewer positions than `max_length`."""
+    if max_length > usable_length(config):
+        raise InputError(
+            f"max_length = {max_length}: this encoder has positions for {usable_length(config)} tokens at most"
+        )
+
+
+def set_dropout(model: PreTrainedModel, hidden: float, attention: float) -> None:
+    """Give every dropout layer its rate; the configuration, which is saved, keeps the checkpoint's."""
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Dropout):
+                in_attention = "SelfAttention" in type(parent).__name__ or name == "attention_dropout"
+                child.p = attention if in_attention else hidden
+
+
+def same_tokenizer(one: Any, other: Any) -> bool:
+    """Whether two tokenizers turn every text into the same ids."""
+    states = []
+    for tokenizer in (one, other):
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        states.append(
+            {name: state[name] for name in ("added_tokens", "normalizer", "pre_tokenizer", "model", "post_processor")}
+        )
+    return bool(states[0] == states[1])

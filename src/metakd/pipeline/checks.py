@@ -1,0 +1,131 @@
+"""What is checked of a model before anyone relies on it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from metakd.data.schema import Example
+from metakd.data.tokenization import Collator
+from metakd.evaluation.probe import domain_probe
+from metakd.models.forward_passes import embed, predict
+from metakd.models.loading import load_classifier, load_tokenizer
+from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, own_head
+from metakd.prototypes import effective_share, expertise_weights, transfer_weights
+from metakd.runs.run import Run
+from metakd.training.teacher_cache import TeacherCache
+from metakd.utils.artifacts import is_done, read_manifest
+from metakd.utils.console import notice
+from metakd.utils.errors import CheckError, InputError
+from metakd.utils.hardware import device
+
+TEACHER_MARGIN = 0.05  # what a teacher's accuracy has to be above that of the commonest class
+NEARLY_ALL = 0.995  # effective share of weights that might as well not be there
+PROBED = 5_000  # examples that the domain is read off, where there are more: it takes rows times domains
+BINS = 20  # of the histogram of weights
+SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
+
+
+def check_reloaded(
+    run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, train: list[Example], dev: list[Example]
+) -> dict[str, Any]:
+    """Score the model and what was saved of it, on dev where there is one; CheckError where they differ."""
+    examples = dev or train
+    saved = load_classifier(folder).to(device())
+    theirs = predict(saved, run.features(examples, load_tokenizer(folder)), Collator(tokenizer.pad_token_id))
+    features = run.features(examples, tokenizer)
+    ours = predict(model, features, Collator(tokenizer.pad_token_id))
+    difference = (ours - theirs).abs().max().item()
+    if not difference <= SAME_PROBABILITY:
+        raise CheckError(f"{folder}: reloaded, its probabilities differ by {difference:.2g} from what was saved")
+    said = own_head(ours, features.column("domains"), ours.shape[1] // len(run.data.labels))
+    commonest = Counter(e.label for e in examples).most_common(1)[0][1]
+    return {
+        "split": "dev" if dev else "train",
+        "examples": len(examples),
+        "accuracy": (said.argmax(-1) == features.column("labels")).float().mean().item(),
+        "commonest_class": commonest / len(examples),
+    }
+
+
+def check_teacher(run: Run) -> None:
+    """Raise InputError where a meta-teacher is missing, or hardly better than always saying the commonest class."""
+    for school in run.teachers:
+        _check_teacher(school)
+
+
+def _check_teacher(run: Run) -> None:
+    manifest = read_manifest(run.teacher_folder)
+    if manifest is None or not is_done(run.teacher_folder, run.teach_fingerprint):
+        remedy = f"run `metakd teach --output {run.folder}` first"
+        raise InputError(f"{run.teacher_folder}: no finished meta-teacher; {remedy}")
+    found = manifest["check"]
+    least = min(TEACHER_MARGIN, (1 - found["commonest_class"]) / 2)
+    if found["accuracy"] - found["commonest_class"] < least and not run.settings.allow_weak_teacher:
+        raise InputError(
+            f"the meta-teacher is near chance: accuracy {found['accuracy']:.3f} on {found['examples']} "
+            f"examples of {found['split']}, "
+            f"{found['commonest_class']:.3f} by the commonest class alone. Raise --teacher-epochs or "
+            "--teacher-learning-rate, check the labels, or take it as it is by --allow-weak-teacher"
+        )
+
+
+def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
+    """How (N,) weights are distributed, for a manifest; says so where they are too alike to change anything."""
+    share = effective_share(weights)
+    if share > NEARLY_ALL:
+        notice(f"{name} hardly differ between examples (effective share {share:.4f}): expect nothing of them")
+    values = weights.double().numpy().round(6)  # alike but for the last bit, they would fit into no bins
+    quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+    counts, edges = np.histogram(values, BINS)
+    return {
+        "quantiles": [round(q, 4) for q in quantiles.tolist()],
+        "effective_share": round(share, 4),
+        "histogram": {"counts": counts.tolist(), "edges": [round(edge, 4) for edge in edges.tolist()]},
+    }
+
+
+def trust(run: Run, examples: list[Example], cache: TeacherCache) -> dict[str, Any]:
+    """How the expertise weights λ of these examples are distributed."""
+    rows = torch.tensor(cache.rows([e.id for e in examples]))
+    labels = torch.tensor([run.data.labels.index(e.label) for e in examples])
+    instance = torch.tensor(run.instance_weights(examples))
+    logits = cache.read(rows, NO_LAYERS).logits
+    return spread(expertise_weights(instance, logits, labels, run.settings.expertise == "hard"), "expertise weights")
+
+
+def transfer(
+    run: Run, examples: list[Example], domain: str, cache: TeacherCache
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """How far each example transfers to `domain`, (N,), and how the other domains' weights are distributed."""
+    h = cache.read(torch.tensor(cache.rows([e.id for e in examples])), NO_LAYERS).representation
+    labels = torch.tensor([run.data.labels.index(e.label) for e in examples])
+    domains = torch.tensor([run.data.domains.index(e.domain) for e in examples])
+    home = run.data.domains.index(domain)
+    weights = transfer_weights(h, labels, domains, home)
+    others = weights[domains != home]
+    return weights, spread(others, "transfer weights of other domains' text") if len(others) else {}
+
+
+def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, float | None]:
+    """How well the domain can be read off E(x) and off h: what the kinds of L_dom are said to change."""
+    if len(examples) > PROBED:
+        examples = random.Random(run.settings.seed).sample(examples, PROBED)
+    features = run.features(examples, run.tokenizer)
+    pooled = torch.zeros(len(features), teacher.encoder.config.hidden_size)
+    collator = Collator(run.tokenizer.pad_token_id)
+    embed(teacher.encoder, features, collator, "probe the domain", run.precision, pooled)
+    domains = features.column("domains")
+    with torch.no_grad():
+        h = teacher.transferable.cpu()(pooled, domains)
+    return {
+        "chance": domains.bincount().max().item() / len(domains),
+        "pooled": domain_probe(pooled.double().numpy(), domains.numpy()),
+        "representation": domain_probe(h.double().numpy(), domains.numpy()),
+    }

@@ -1,0 +1,197 @@
+"""`--dry-run`: what a run would do, how large its models are, and roughly how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from rich.table import Table
+from transformers import PreTrainedModel
+
+from metakd import losses
+from metakd.data.schema import SPLITS
+from metakd.data.tokenization import Collator
+from metakd.methods import METHODS
+from metakd.methods.base import Stage
+from metakd.models.encoder import forward
+from metakd.models.hub import resolve
+from metakd.models.layer_map import map_layers
+from metakd.models.loading import blank_encoder, load_config, load_encoder, set_dropout
+from metakd.models.student import count_parameters, cut_student, layers_to_cut
+from metakd.pipeline.teacher_outputs import layers_to_keep
+from metakd.runs.run import Run
+from metakd.training.teacher_cache import fits, layer_bytes
+from metakd.utils.artifacts import free_disk, is_done
+from metakd.utils.console import stdout
+from metakd.utils.errors import InputError
+from metakd.utils.hardware import autocast, device
+
+BACKWARD = 3  # a forward and a backward pass cost about as much as three forward passes
+QUIZ = 3  # a pilot update, a quiz and the gradient through both cost about as much as three updates
+CHECKPOINT_COPIES = 3 * 2  # weights and two moments of the optimizer, two checkpoints at a time
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameters in all, and those that compute (embedding tables do not)."""
+
+    parameters: int
+    computing: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Sizes:
+        total = count_parameters(model)
+        return cls(total, total - count_parameters(model.get_input_embeddings()))
+
+
+def print_plan(run: Run) -> None:
+    """Print the plan: steps with their minutes, sizes, disk."""
+    base, student_model = _untrained(run)
+    teacher, student = Sizes.of(base), Sizes.of(student_model)
+    steps = Table(title="Plan")
+    steps.add_column("step")
+    steps.add_column("minutes, about", justify="right")
+    needed = minutes(run)
+    for name, amount in (needed | {"all": sum(needed.values())}).items():
+        steps.add_row(name, f"{amount:.1f}")
+    stdout.print(_data_table(run), steps)
+    kept, share = _cache_size(run)
+    disk = Disk.of(run, kept)
+    stdout.print(
+        f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; disk "
+        f"{disk.models / 1e9:.2f} GB, and up to {disk.passing / 1e9:.2f} GB while training; products in {run.precision}"
+    )
+    if kept:
+        stdout.print(f"while students learn, {kept / 1e9:.2f} GB of disk for {share:.0%} of the teacher's layers")
+
+
+def minutes(run: Run) -> dict[str, float]:
+    """Of each step that is not done, about: scaled from one real training step of the base on real text."""
+    base, student = _untrained(run)
+    teacher = Sizes.of(base)
+    second = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
+    work = _work(run, teacher, Sizes.of(student), _cache_size(run)[1])
+    return {name: amount * second / 60 for name, amount in work.items()}
+
+
+def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """The base and a student of its kind."""
+    labels, spec = run.data.labels, run.settings.student
+    base, layers = load_encoder(resolve(run.settings.base), labels), layers_to_cut(spec)
+    if layers is None:
+        return base, load_encoder(resolve(spec), labels)
+    return base, cut_student(base, map_layers(layers, base.config.num_hidden_layers, run.settings.layer_map))
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes that a run has yet to write: of models that stay, and at most at a time of what passes."""
+
+    models: float
+    passing: float
+
+    @classmethod
+    def of(cls, run: Run, kept: float) -> Disk:
+        """With `kept` bytes of the teacher's layers, while students learn."""
+        settings, data, num_layers = run.settings, run.data, layers_to_cut(run.settings.student)
+        base = blank_encoder(resolve(settings.base), data.labels)
+        source = resolve(settings.base if num_layers else settings.student)
+        teacher, student = (
+            4 * count_parameters(model) for model in (base, blank_encoder(source, data.labels, num_layers))
+        )
+        untaught = not is_done(run.teacher_folder, run.teach_fingerprint)
+        lessons: list[tuple[str, str | None]] = [(m, d) for m in run.methods for d in data.domains]
+        lessons += [(m, None) for m in run.methods if any(stage.shared for stage in run.stages[m])]
+        places = [run.student_folder(m, d) if d else run.shared_folder(m) for m, d in lessons]
+        marks = [run.distill_fingerprint(*lesson) for lesson in lessons]
+        missing = sum(not is_done(place, mark) for place, mark in zip(places, marks, strict=True))
+        teaching = untaught * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
+        asked = len(run.with_further(data.train)) * bool(_taught(run, run.methods))
+        said = 4.0 * asked * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
+        learning = CHECKPOINT_COPIES * student + kept + said
+        return cls(untaught * teacher + missing * student, max(teaching, bool(missing) * learning))
+
+
+def check_disk(run: Run) -> None:
+    """InputError where the disk has no room for what the run has yet to write."""
+    disk, free = Disk.of(run, _cache_size(run)[0]), free_disk(run.folder)
+    needed = disk.models + disk.passing
+    if needed > free:
+        raise InputError(
+            f"{run.folder}: about {needed / 1e9:.2f} GB of disk are needed, {free / 1e9:.2f} are free. Free some, "
+            "choose another --output, or give --cache-budget fewer gigabytes"
+        )
+
+
+def _cache_size(run: Run) -> tuple[float, float]:
+    """Bytes that are kept of the teacher's layers, and their share in what all of them would take."""
+    width = load_config(resolve(run.settings.base)).hidden_size
+    lengths = run.features(run.with_further(run.data.train), run.tokenizer).lengths
+    sizes = layer_bytes(lengths, width, layers_to_keep(_taught(run, run.methods)), run.precision)
+    kept = float(sizes[fits(sizes, run.cache_budget)].sum())
+    return kept, kept / max(1.0, float(sizes.sum()))
+
+
+def _taught(run: Run, methods: Sequence[str]) -> list[Stage]:
+    return [stage for m in methods if "teacher" in METHODS[m].needs for stage in run.stages[m]]
+
+
+def _has_student(run: Run, method: str, domain: str) -> bool:
+    return is_done(run.student_folder(method, domain), run.distill_fingerprint(method, domain))
+
+
+def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, float]:
+    """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is kept."""
+    rows, rows_taught = len(run.data.train), len(run.with_further(run.data.train))
+    learning = BACKWARD * student.computing
+    work: dict[str, float] = {
+        "weigh": rows * teacher.computing * (run.settings.weights != "none"),
+        "teach": run.settings.teacher_epochs * rows * BACKWARD * teacher.computing,
+    }
+    work["weigh"] *= not is_done(run.weights_folder, run.weigh_fingerprint)
+    work["teach"] *= not is_done(run.teacher_folder, run.teach_fingerprint)
+    missing = [m for m in run.methods if not all(_has_student(run, m, d) for d in run.data.domains)]
+    if taught := _taught(run, missing):
+        live = (1 - share) * sum(stage.epochs for stage in taught if stage.layers)
+        work["ask the teacher"] = (1 + live) * rows_taught * teacher.computing
+    for method in run.methods:
+        quizzed = "held_out_split" in METHODS[method].needs
+        each = learning * (1 + QUIZ * quizzed) + (1 + BACKWARD) * teacher.computing * quizzed
+        passes = len(run.data.domains) if "foreign_text" in METHODS[method].needs else 1
+        epochs = sum(stage.epochs * (1 if stage.shared else passes) for stage in run.stages[method])
+        read = rows_taught if "teacher" in METHODS[method].needs else rows
+        work[f"distill ({method})"] = epochs * read * each * (method in missing)
+    return work
+
+
+def _data_table(run: Run) -> Table:
+    table = Table(title=f"Examples in {run.data.name}")
+    splits = [name for name in SPLITS if run.data.splits.get(name)]
+    for column in ("domain", *splits):
+        table.add_column(column, justify="left" if column == "domain" else "right")
+    counts = {name: Counter(e.domain for e in run.data.splits[name]) for name in splits}
+    for domain in run.data.domains:
+        table.add_row(domain, *(str(counts[name][domain]) for name in splits))
+    return table
+
+
+def _forward_seconds(run: Run, model: PreTrainedModel) -> float:
+    """Seconds of one example's forward pass, a third of its training step; the first of two steps warms up."""
+    examples = run.data.train[: run.settings.batch_size]
+    features = run.features(examples, run.tokenizer)
+    batch = {name: value.to(device()) for name, value in Collator(run.tokenizer.pad_token_id)([*features]).items()}
+    set_dropout(model, run.settings.dropout, run.settings.attention_dropout)
+    model.to(device()).train()
+    elapsed = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        with autocast(run.precision):
+            loss = losses.cross_entropy(forward(model, batch).logits, batch["labels"]).mean()
+        loss.backward()
+        if device().type == "cuda":
+            torch.cuda.synchronize()
+        elapsed = time.perf_counter() - started
+    return elapsed / len(examples) / BACKWARD

@@ -1,0 +1,55 @@
+"""The whole story: weigh -> teach -> distill -> evaluate. Each step leaves a manifest, written last."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from metakd.methods import METHODS
+from metakd.pipeline.distill import distill, distill_all
+from metakd.pipeline.evaluate import check_scorable, evaluate
+from metakd.pipeline.plan import check_disk
+from metakd.pipeline.teach import teach
+from metakd.pipeline.weigh import weigh
+from metakd.runs.run import SCORE_FILES, Run
+from metakd.training.trackers import LOGS_FOLDER
+from metakd.utils import distributed
+from metakd.utils.artifacts import MANIFEST, RUN_FILE
+from metakd.utils.locks import only_one, refuse_foreign, refuse_while_held
+
+__all__ = ["distill", "distill_all", "evaluate", "run_all", "teach", "weigh"]
+
+
+def clear(run: Run) -> None:
+    """Remove what runs have left in the folder, and nothing else. InputError where no run has been begun in it."""
+    distributed.by_main(lambda: _clear(run))
+
+
+def _clear(run: Run) -> None:
+    folder = run.folder
+    refuse_foreign(folder)
+    shared = [run.shared_folder(method) for method in METHODS] + [folder / "shared_student"]
+    fleets = [folder / name for name in ("students", *METHODS)]
+    passing = [folder / name for name in (".teacher_cache.partial", "checkpoints", LOGS_FOLDER)]
+    with only_one(folder):
+        refuse_while_held([run.cache_lock, *(folder / "checkpoints").glob("*.lock")])
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for path in (run.weights_folder, run.teacher_folder, run.cache_folder, *shared, *fleets, *passing):
+            shutil.rmtree(path, ignore_errors=True)
+        for file in (*SCORE_FILES, RUN_FILE):
+            (folder / file).unlink(missing_ok=True)
+
+
+def run_all(run: Run) -> dict[str, Any]:
+    """Every step, those that are done already left as they are; returns what results.json holds.
+
+    Raises InputError where the disk has no room for it, or another process is at work in the folder.
+    """
+    check_scorable(run)
+    with only_one(run.folder):
+        distributed.by_main(lambda: check_disk(run))
+        if run.settings.weights != "none":
+            weigh(run)
+        teach(run)
+        distill_all(run, run.data.domains, run.methods)
+        return evaluate(run)

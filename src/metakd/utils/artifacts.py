@@ -1,0 +1,185 @@
+"""Files that are whole or absent: written under a temporary name, renamed, and their manifest last."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from metakd.utils import distributed
+from metakd.utils.console import notice
+from metakd.utils.environment import environment
+from metakd.utils.errors import InputError
+
+MANIFEST, RUN_FILE = "manifest.json", "run.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `path` so that it holds all of `text` or what it held before, whenever the machine stops."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        put(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def put(temporary: Path, path: Path) -> None:
+    """Let a whole file or folder take its place, for good: on disk before it is renamed, and its name after it."""
+    _sync(temporary)
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+@contextlib.contextmanager
+def step_folder(folder: Path, step: str, fingerprint: str, facts: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder to write a step's results into; it takes its place with a manifest, or not at all.
+
+    `facts` may be filled while the step runs; the manifest holds them as they are at its end. Of several processes only
+    the main one has the folder and may write.
+    """
+    temporary = folder.with_name(f".{folder.name}.partial")
+    if not distributed.is_main():
+        yield temporary
+        return
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    started = datetime.now(UTC)
+    try:
+        yield temporary
+        head = {"step": step, "fingerprint": fingerprint, **facts, "started": started.isoformat(timespec="seconds")}
+        seconds = round((datetime.now(UTC) - started).total_seconds(), 1)
+        seal(temporary, {**head, "seconds": seconds, "environment": environment()})
+        shutil.rmtree(folder, ignore_errors=True)
+        put(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def seal(folder: Path, facts: Mapping[str, Any], names: Sequence[str] = ()) -> None:
+    """Put all files of the folder (or those of `names`) on disk, and after them a manifest with their checksums."""
+    found = [folder / name for name in names] or sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path for path in found if path.name != MANIFEST}
+    for path in {*files.values(), *(path.parent for path in files.values())}:
+        _sync(path)
+    write_json(folder / MANIFEST, {**facts, "files": {name: _digest_now(path) for name, path in files.items()}})
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    if path.is_dir() and os.name == "nt":  # Windows keeps names without being asked, and opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished step, or None where there is none (or it is torn)."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a disk that fails says nothing of what it holds
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def changed_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Files of a finished step that are gone, or are no more what its manifest says."""
+    files = manifest.get("files")
+    if not isinstance(files, Mapping):
+        return [MANIFEST]
+    return [name for name, digest in files.items() if not _is(folder / name, digest)]
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and _digest_now(path) == digest
+
+
+def read_whole(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a step whose files are what it says, or None: it is unfinished, and a notice says why."""
+    manifest = read_manifest(folder)
+    changed = changed_files(folder, manifest) if manifest else []
+    if changed:
+        notice(f"{folder} counts as unfinished: not what its manifest says: {', '.join(changed)}")
+    return None if changed else manifest
+
+
+def is_done(folder: Path, expected: str) -> bool:
+    """Whether a step's result is there, whole; InputError where it was made with other settings or data."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.get("fingerprint") == expected:
+        return read_whole(folder) is not None
+    raise InputError(
+        f"{folder} was made with other settings, data or base, or in another precision. Choose another --output, or "
+        "delete that folder to have it made anew"
+    )
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The description that `Run.begin` left in the folder."""
+    try:
+        described = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{folder}: no run here (no readable {RUN_FILE}); `metakd run` makes one") from None
+    if not isinstance(described, Mapping) or "settings" not in described:
+        raise InputError(f"{folder}/{RUN_FILE}: not the description of a run")
+    return dict(described)
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where `folder` is or would be made."""
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make a file of `size` bytes that are really there, where the system can promise it; else OSError."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        elif size > free_disk(path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def nearest(folder: Path) -> Path:
+    """The folder itself, or the closest one above it that is there."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 of anything that JSON can write."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def digest_files(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each file of the folder that one of the patterns matches, by name."""
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return {path.name: _digest_now(path) for path in found}
+
+
+def _digest_now(path: Path) -> str:
+    facts = path.stat()
+    return _digest(path.resolve(), facts.st_mtime_ns, facts.st_size)
+
+
+@cache
+def _digest(path: Path, _changed: int, _size: int) -> str:
+    """Read once a process, as long as the file stays as it is."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
