@@ -36,7 +36,7 @@ from metakd import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
 from metakd.data.schema import Example
 from metakd.data.splits import of_domain
-from metakd.evaluation.costs import shipped_bytes, time_of
+from metakd.evaluation.costs import measure_latency, shipped_bytes
 from metakd.evaluation.latency import LATENCY_TEXTS, LATENCY_WARMUP
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.onnx_format import ship
@@ -122,13 +122,13 @@ def _drawn(examples: list[Example]) -> list[Example]:
 
 
 def _cut(data: str) -> MultiDomainDataset:
-    return load_dataset(data, 0).cut_anew(10, 30)
+    return load_dataset(data, 0).resplit(10, 30)
 
 
 def _trained(source: str, work: Path, layers: list[int]) -> dict[str, dict[str, Path]]:
     """Folders by domain of the teacher and of each kind of student, what is missing being trained."""
     data = _cut(source)
-    always = {"seed": 0, "rival": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
+    always = {"seed": 0, "baseline": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
     runs = [
         Run(work, Settings.build(DISTILLED | always | {"student": f"layers={n}"}), data, by_content=True)
         for n in layers
@@ -177,14 +177,14 @@ def _line(name: str, form: str, fleet: dict[str, Any], data: MultiDomainDataset)
 def _accepted(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each student in its smallest form beside the teacher, the teacher's int8 export, and itself uncompressed."""
     found = {(line["name"], line["form"]): line for line in lines}
-    teacher, exported, rival = (found["teacher", form] for form in ("transformers", "ONNX float32", "ONNX int8"))
+    teacher, exported, baseline = (found["teacher", form] for form in ("transformers", "ONNX float32", "ONNX int8"))
     return [
         {
             "name": line["name"],
             "times_smaller": round(teacher["MB"] / line["MB"], 2),
             "times_faster": round(teacher["ms"] / line["ms"], 2),
             "times_faster_than_exported_teacher": round(exported["ms"] / line["ms"], 2),
-            "times_faster_than_int8_teacher": round(rival["ms"] / line["ms"], 2),
+            "times_faster_than_int8_teacher": round(baseline["ms"] / line["ms"], 2),
             "points_from_teacher": round(100 * (line["accuracy"] - teacher["accuracy"]), 2),
             "points_from_itself": round(100 * (line["accuracy"] - found[line["name"], "transformers"]["accuracy"]), 2),
         }
@@ -199,7 +199,7 @@ def _in_turn(models: list[Model], examples: Any, rounds: int) -> list[float]:
     for place in range(rounds):
         order = range(len(models)) if place % 2 else reversed(range(len(models)))
         for i in order:
-            found[i].append(time_of(models[i], examples)["median"])
+            found[i].append(measure_latency(models[i], examples)["median"])
     return [round(float(np.median(own)), 3) for own in found]
 
 

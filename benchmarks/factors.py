@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from metakd.evaluation.statistics import Values, as_dict, estimate, points
-from metakd.experiments.results_store import Rows
+from metakd.experiments.results_store import ResultsStore
 from metakd.experiments.tables import table
 from metakd.utils.artifacts import write_json
 from metakd.utils.environment import environment
@@ -34,15 +34,15 @@ PASSES = "meta_kd, ten passes minus the defaults' five"
 SEEDS = (0, 1, 2)
 
 
-def effect(cells: Mapping[tuple[bool, bool], Values], factor: int) -> Values:
+def effect(trials: Mapping[tuple[bool, bool], Values], factor: int) -> Values:
     """With the factor minus without it, of each domain (S, N_k): the mean over the other factor's two states."""
-    sign = {state: 1 if state[factor] else -1 for state in cells}
-    return {d: np.sum([sign[s] * own[d] for s, own in cells.items()], axis=0) / 2 for d in cells[True, True]}
+    sign = {state: 1 if state[factor] else -1 for state in trials}
+    return {d: np.sum([sign[s] * own[d] for s, own in trials.items()], axis=0) / 2 for d in trials[True, True]}
 
 
 def marks(file: str, line: str, split: str) -> Values:
     """What a line of a file of rows got right of each domain: (S, N_k)."""
-    rows = Rows(RESULTS / file).found.values()
+    rows = ResultsStore(RESULTS / file).found.values()
     right = {row["seed"]: row["right"][split] for row in rows if row["variant"] == line}
     return {d: np.array([[int(mark) for mark in right[seed][d]] for seed in SEEDS]) for d in right[SEEDS[0]]}
 
@@ -63,13 +63,13 @@ def shown(found: Mapping[str, Any]) -> str:
 def main() -> None:
     found: dict[str, Any] = {}
     for split in ("dev", "test"):
-        cells = {state: marks("main-windows.jsonl", line, split) for state, line in LINES.items()}
+        trials = {state: marks("main-windows.jsonl", line, split) for state, line in LINES.items()}
         five, without = (marks("defaults.jsonl", LINES[state, state], split) for state in (True, False))
-        both = {d: five[d] - without[d] - (cells[True, True][d] - cells[False, False][d]) for d in five}
+        both = {d: five[d] - without[d] - (trials[True, True][d] - trials[False, False][d]) for d in five}
         ten = marks("longer.jsonl", LINES[True, True], split)
-        effects = {name: described(effect(cells, place)) for place, name in enumerate(FACTORS)}
+        effects = {name: described(effect(trials, place)) for place, name in enumerate(FACTORS)}
         found[split] = {
-            "lines": {LINES[s]: float(np.mean([v.mean() for v in own.values()])) for s, own in cells.items()},
+            "lines": {LINES[s]: float(np.mean([v.mean() for v in own.values()])) for s, own in trials.items()},
             "effects": effects | {BOTH: described(both), PASSES: described({d: ten[d] - five[d] for d in five})},
         }
     write_json(RESULTS / "factors.json", {"splits": found, "environment": environment()})

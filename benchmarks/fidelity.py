@@ -19,7 +19,7 @@ import numpy as np
 from metakd import Settings
 from metakd.config.yaml_file import read_settings_file
 from metakd.data.dataset import load_dataset
-from metakd.evaluation.predictions import right_answers
+from metakd.evaluation.predictions import correct_predictions
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.teach import teach
@@ -28,7 +28,7 @@ from metakd.runs.run import Run
 from metakd.utils.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "evidence" / "shared-looks.jsonl"
-ALWAYS = {"predict_epochs": 0, "rival": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
+ALWAYS = {"predict_epochs": 0, "baseline": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--config", type=Path, required=True)
     asked = parser.parse_args()
-    data, changes = load_dataset(asked.data, 0).cut_anew(10, 30), read_settings_file(asked.config)
+    data, changes = load_dataset(asked.data, 0).resplit(10, 30), read_settings_file(asked.config)
     run = Run(asked.work, Settings.build(ALWAYS | changes), data, by_content=True)
     weigh(run)
     teacher = TorchModel.load(teach(run))
@@ -50,7 +50,7 @@ def main() -> None:
     known = {domain: np.array([e.domain == domain for e in dev]) for domain in data.domains}
     row: dict[str, Any] = {"name": asked.name, "changes": changes}
     for name, model in (("dev", student), ("teacher_dev", teacher)):
-        right = right_answers(dev, data.labels, model)
+        right = correct_predictions(dev, data.labels, model)
         row[name] = round(100 * float(np.mean([right[own].mean() for own in known.values()])), 2)
     row |= {
         "agreement": round(100 * float((ours.argmax(1) == theirs.argmax(1)).mean()), 2),

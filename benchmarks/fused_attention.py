@@ -20,7 +20,7 @@ from torch import Tensor
 from metakd.models import attention, linear
 from metakd.utils.artifacts import write_json
 from metakd.utils.environment import environment
-from metakd.utils.hardware import memory_kept
+from metakd.utils.hardware import allocator_tuned
 
 RESULT = Path(__file__).parent / "results" / "fused_attention.json"
 TOKENS, HEADS, WIDTH, INNER = 4096, 12, 384, 1536
@@ -77,7 +77,7 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     torch.manual_seed(0)
     always = max(LENGTHS) + 1
-    with memory_kept():
+    with allocator_tuned():
         by_length = {
             length: {
                 "fused, bfloat16": attend(length, torch.bfloat16, 0),

@@ -210,14 +210,14 @@ def fuzz(target: str, seconds: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for seed in TARGETS[target][1]:
         (corpus / sha256(seed).hexdigest()[:16]).write_bytes(seed)
-    tried, started = 0, time.monotonic()
+    with_tuned_settings, started = 0, time.monotonic()
 
     def one(content: bytes) -> None:
-        nonlocal tried
-        tried += 1
-        if tried % COUNT_EVERY == 0:
+        nonlocal with_tuned_settings
+        with_tuned_settings += 1
+        if with_tuned_settings % COUNT_EVERY == 0:
             spent = time.monotonic() - started
-            (WORK / "stint.json").write_text(json.dumps({"inputs": tried, "seconds": round(spent, 1)}))
+            (WORK / "stint.json").write_text(json.dumps({"inputs": with_tuned_settings, "seconds": round(spent, 1)}))
         if (trace := attempt(target, content)) is not None:
             site = sha256("".join(line for line in trace.splitlines() if line.startswith("  File")).encode())
             place = findings / site.hexdigest()[:16]

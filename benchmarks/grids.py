@@ -40,10 +40,10 @@ from metakd.config.yaml_file import read_settings_file
 from metakd.data.dataset import MultiDomainDataset, folder_name, load_dataset
 from metakd.data.schema import Example
 from metakd.data.tokenization import Encoded, encode
-from metakd.experiments.results_store import Rows
+from metakd.experiments.results_store import ResultsStore
 from metakd.experiments.runner import experiment
-from metakd.experiments.trial import Cell
-from metakd.experiments.variants import EXPERIMENTS, tried
+from metakd.experiments.trial import Trial
+from metakd.experiments.variants import EXPERIMENTS, with_tuned_settings
 from metakd.inference import torch_backend
 from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
@@ -78,7 +78,7 @@ def jobs() -> Iterator[Job]:
     """All there is to do, what matters most first."""
 
     def of(name: str, seeds: Sequence[int] = (0,), lines: Sequence[str] = (), *more: Any, group: str = "") -> list[Job]:
-        found = lines or dict.fromkeys(v.trial_of or v.name for v in EXPERIMENTS[name](given()))
+        found = lines or dict.fromkeys(v.tunes or v.name for v in EXPERIMENTS[name](given()))
         return [Job(group or name, name, line, seed, *more) for line, seed in product(found, seeds)]
 
     def folds(line: str, kind: str) -> list[Job]:
@@ -135,25 +135,27 @@ def given(changes: Sequence[tuple[str, Any]] = ()) -> Settings:
 @cache
 def read(source: str, cut: bool) -> MultiDomainDataset:
     data = load_dataset(str(vars(asked)[source]))
-    return data.cut_anew(*CUT[1:]) if cut else data
+    return data.resplit(*CUT[1:]) if cut else data
 
 
-def cells(job: Job, folder: Path, known: Mapping[str, Any]) -> list[Cell]:
+def trials(job: Job, folder: Path, known: Mapping[str, Any]) -> list[Trial]:
     """Those of a job; several where it tunes. InputError for a tuned line whose trials have no rows yet."""
     settings = given(job.changes)
     if job.name == "retention":
-        of_fold = retention.cells(read(job.source, False), settings, job.seed, folder)
-        return [cell for cell in of_fold if cell.variant.name == job.line]
+        of_fold = retention.trials(read(job.source, False), settings, job.seed, folder)
+        return [trial for trial in of_fold if trial.variant.name == job.line]
     data, variants = read(job.source, True), EXPERIMENTS[job.name](settings)
     if job.group == "tuned":
-        trials = [v for v in EXPERIMENTS["tune"](settings) if v.trial_of == job.line]
-        if not {Cell.of(trial, 0, settings, data, folder).students for trial in trials} <= {*known}:
+        candidates = [v for v in EXPERIMENTS["tune"](settings) if v.tunes == job.line]
+        if not {Trial.of(tuned_settings, 0, settings, data, folder).students for tuned_settings in candidates} <= {
+            *known
+        }:
             raise InputError(f"{job.line}: tune first")
         rows = [asked.output / f"{name}.jsonl" for name in ("main", "tune")]
         found = experiment("tune", data, settings, folder / "tune", seeds=[0], only=[job.line], merge=rows)
-        variants = tried(EXPERIMENTS["main"], settings, found["best"][job.line]["settings"])
-    chosen = [v for v in variants if job.line in (v.name, v.trial_of)]
-    return [Cell.of(variant, job.seed, settings, data, folder) for variant in chosen]
+        variants = with_tuned_settings(EXPERIMENTS["main"], settings, found["best"][job.line]["settings"])
+    chosen = [v for v in variants if job.line in (v.name, v.tunes)]
+    return [Trial.of(variant, job.seed, settings, data, folder) for variant in chosen]
 
 
 def lend_teacher(run: Run) -> None:
@@ -170,25 +172,25 @@ def lend_teacher(run: Run) -> None:
 
 def rows_in(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """The rows of several files by key, those of the first file that has them."""
-    return dict(ChainMap(*(Rows(path).found for path in paths)))
+    return dict(ChainMap(*(ResultsStore(path).found for path in paths)))
 
 
 def do_job(job: Job) -> tuple[Job, float, str]:
     """Train and score what is missing of a job; the seconds it took, and what went wrong."""
     started, wrong = time.monotonic(), ""
-    folder, rows = asked.work / "models" / job.slug, Rows(asked.work / "rows" / job.group / f"{job.slug}.jsonl")
+    folder, rows = asked.work / "models" / job.slug, ResultsStore(asked.work / "rows" / job.group / f"{job.slug}.jsonl")
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was ended
     try:
         known = rows_in(sorted(asked.output.glob("*.jsonl"))) | rows.found
-        for cell in cells(job, folder, known):
-            if cell.keys <= known.keys():  # done before, or a line of another experiment came to the same
-                for key in cell.keys - rows.found.keys():
+        for trial in trials(job, folder, known):
+            if trial.keys <= known.keys():  # done before, or a line of another experiment came to the same
+                for key in trial.keys - rows.found.keys():
                     rows.add(known[key])
                 continue
-            if has_teacher(METHODS[cell.settings.method]):
-                for school in (school for run, _ in cell.parts for school in run.teachers):
-                    lend_teacher(school)
-            for row in cell.rows(set(rows.found), ()):
+            if has_teacher(METHODS[trial.settings.method]):
+                for teacher_run in (teacher_run for run, _ in trial.parts for teacher_run in run.teachers):
+                    lend_teacher(teacher_run)
+            for row in trial.rows(set(rows.found), ()):
                 rows.add(row)
     except Exception:
         wrong = traceback.format_exc(limit=-4)

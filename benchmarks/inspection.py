@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metakd import load_dataset
-from metakd.cli.main import DEMO_DATA
+from metakd.cli.steps import DEMO_DATA
 from metakd.utils.artifacts import write_json
 from metakd.utils.environment import environment
 

@@ -35,7 +35,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from metakd.cli import main as command_line
 from metakd.cli.options import load_library
-from metakd.methods import RIVAL
+from metakd.methods import BASELINE
 from metakd.pipeline import evaluate, reproduce  # noqa: F401 - these and all below: imported once
 from metakd.pipeline.reproduce import VOLATILE, compare
 from metakd.training import checkpointing
@@ -47,7 +47,7 @@ LATEST = 0.02  # seconds after a moment
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")
 MARKS = {  # of the files that a phase begins with; the last phase first
     "score": r"^\.?(predictions|corpus|results|manifest)",
-    "rival": rf"(^|/)\.?{RIVAL}",
+    "baseline": rf"(^|/)\.?{BASELINE}",
     "students": "^students",
     "shared start": "shared_student",
     "remember": "teacher_cache.partial",
@@ -103,13 +103,13 @@ class Watch:
 
 def save_steadily() -> None:
     """Let training save itself at every fourth update, whatever the clock says."""
-    given = checkpointing.Keeper.on_step_end
+    given = checkpointing.CheckpointCallback.on_step_end
 
-    def steady(self: checkpointing.Keeper, args: Any, state: Any, control: Any, **rest: Any) -> None:
+    def steady(self: checkpointing.CheckpointCallback, args: Any, state: Any, control: Any, **rest: Any) -> None:
         self.pause = 0 if state.global_step % SAVED_EVERY == 0 else math.inf
         given(self, args, state, control, **rest)
 
-    checkpointing.Keeper.on_step_end = steady  # type: ignore[method-assign]
+    checkpointing.CheckpointCallback.on_step_end = steady  # type: ignore[method-assign]
 
 
 def in_a_process(work: Callable[[], None], log: Path) -> int:

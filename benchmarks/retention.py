@@ -30,8 +30,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from metakd import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
 from metakd.evaluation.statistics import LEVEL, difference, summary
-from metakd.experiments.results_store import Rows
-from metakd.experiments.trial import Cell
+from metakd.experiments.results_store import ResultsStore
+from metakd.experiments.trial import Trial
 from metakd.experiments.variants import size
 from metakd.utils.artifacts import write_json
 from metakd.utils.environment import environment
@@ -44,7 +44,7 @@ KINDS: tuple[Literal["soft", "none"], ...] = ("soft", "none")  # of expertise we
 
 def fold(data: MultiDomainDataset, number: int) -> MultiDomainDataset:
     """Fold `number` as test, the others as train."""
-    rows = data.cut_anew(0, 0).train
+    rows = data.resplit(0, 0).train
     groups = {e.text: place for place, e in enumerate(rows)}
     cutter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     classes = [f"{e.domain} {e.label}" for e in rows]
@@ -52,10 +52,10 @@ def fold(data: MultiDomainDataset, number: int) -> MultiDomainDataset:
     return replace(data, splits={"train": [rows[i] for i in learnt], "test": [rows[i] for i in scored]})
 
 
-def cells(data: MultiDomainDataset, settings: Settings, number: int, folder: Path) -> list[Cell]:
+def trials(data: MultiDomainDataset, settings: Settings, number: int, folder: Path) -> list[Trial]:
     """A cell for each of LINES on fold `number`, with a row for the teacher as well."""
     variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]
-    return [Cell.of(variant, number, settings, fold(data, number), folder) for variant in variants]
+    return [Trial.of(variant, number, settings, fold(data, number), folder) for variant in variants]
 
 
 Right = dict[str, dict[int, dict[str, str]]]  # variant -> fold -> domain -> a mark for each example
@@ -146,16 +146,16 @@ def main() -> None:
     parser.add_argument("--expertise", nargs="+", default=[*KINDS], choices=KINDS)
     parser.add_argument("--rows", type=Path, default=ROWS)
     asked = parser.parse_args()
-    data, rows = load_dataset(asked.data), Rows(asked.rows)
+    data, rows = load_dataset(asked.data), ResultsStore(asked.rows)
     right = dict[str, Right]()
     for kind in KINDS:
-        own = {k: cells(data, Settings(expertise=kind), k, asked.work) for k in range(FOLDS)}
-        for cell in (cell for number in asked.folds if kind in asked.expertise for cell in own[number]):
-            if not cell.keys <= set(rows.found):
-                for row in cell.rows(set(rows.found), cell.caches):
+        own = {k: trials(data, Settings(expertise=kind), k, asked.work) for k in range(FOLDS)}
+        for trial in (trial for number in asked.folds if kind in asked.expertise for trial in own[number]):
+            if not trial.keys <= set(rows.found):
+                for row in trial.rows(set(rows.found), trial.caches):
                     rows.add(row)
-        keys = set[str]().union(*(cell.keys for of_fold in own.values() for cell in of_fold))
-        rows = Rows(asked.rows)  # with what another process has added
+        keys = set[str]().union(*(trial.keys for of_fold in own.values() for trial in of_fold))
+        rows = ResultsStore(asked.rows)  # with what another process has added
         right[kind] = right_of(rows.found[key] for key in keys & set(rows.found))
     found = {kind: measured(own) for kind, own in right.items() if whole_lines(own)}
     both = [name for name in LINES if all(name in own for own in right.values())]

@@ -20,13 +20,13 @@ RESULT = Path(__file__).parent / "results" / "rival.json"
 
 
 def assembled(folder: Path, data: Path, rate: float) -> Run:
-    settings = Settings(method="fine_tuned_shared", rival=False, rival_learning_rate=rate, track="none")
+    settings = Settings(method="fine_tuned_shared", baseline=False, baseline_learning_rate=rate, track="none")
     return Run.assemble(folder, settings, data)
 
 
 def conditions(run: Run) -> dict[str, Any]:
     """What has to be the same for rates to be compared."""
-    settings = run.settings.model_dump(mode="json", exclude={"rival_learning_rate"})
+    settings = run.settings.model_dump(mode="json", exclude={"baseline_learning_rate"})
     return {"settings": settings, "data_fingerprint": run.data.fingerprint}
 
 

@@ -113,7 +113,7 @@ def measure(domains: int, largest: int, width: int, layers: int) -> dict[str, An
         base, data, output = (Path(parent) / name for name in ("base", "data", "run"))
         data.mkdir()
         found["rows"], found["parameters"] = make_rows(data, domains, largest), make_encoder(base, width, layers)
-        once = {"teacher_epochs": 1, "shared_epochs": 0, "predict_epochs": 1, "rival": False, "track": "none"}
+        once = {"teacher_epochs": 1, "shared_epochs": 0, "predict_epochs": 1, "baseline": False, "track": "none"}
         small = {"base": str(base), "student": "layers=1", "max_length": 16, "batch_size": 64, "bootstrap": 100}
         free = {"allow_weak_teacher": True, "precision": "float32"}
         settings = Settings.build(once | small | free)

@@ -40,7 +40,7 @@ from metakd.losses import prediction_loss
 from metakd.methods.base import Setup
 from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.meta_kd import MetaKD
-from metakd.models.forward_passes import teach_all
+from metakd.models.forward_passes import teacher_outputs_in_order
 from metakd.models.hub import resolve
 from metakd.models.layer_map import map_layers
 from metakd.models.loading import load_encoder, load_tokenizer, set_dropout
@@ -48,7 +48,7 @@ from metakd.models.meta_teacher import MetaTeacher, freeze
 from metakd.models.student import cut_student
 from metakd.training.distillation_module import CACHE_ROW, Distillation
 from metakd.training.teacher_cache import TeacherCache, fits, layer_bytes
-from metakd.training.trainer import Plan, fit
+from metakd.training.trainer import TrainingPlan, fit
 from metakd.utils.artifacts import write_json
 from metakd.utils.environment import environment
 from metakd.utils.hardware import Precision, device, native_precision
@@ -151,13 +151,13 @@ def run_metakd(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
         cache = Path(folder) / "cache"
         cache.mkdir()
         sizes = layer_bytes(work.encoded.lengths, teacher.encoder.config.hidden_size, stage.layers, precision)
-        said = teach_all(teacher, work.encoded, collator, stage.layers, precision)
+        said = teacher_outputs_in_order(teacher, work.encoded, collator, stage.layers, precision)
         TeacherCache.write(cache, [str(row) for row in rows], said, stage.layers, fits(sizes, 1e12), precision)
         filled = now() - started
         kept = sum(path.stat().st_size for path in cache.iterdir())
         del teacher, work.teacher
         learner = Distillation(work.student, method, None, TeacherCache(cache, stage.layers))
-        plan = Plan("metakd", epochs, RATE, Path(folder) / "checkpoints", work.settings, precision)
+        plan = TrainingPlan("metakd", epochs, RATE, Path(folder) / "checkpoints", work.settings, precision)
         fit(learner, work.encoded.with_columns(**{CACHE_ROW: rows}), collator, plan)
         seconds = now() - started
     return {
@@ -176,7 +176,7 @@ def run_alone(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
     learner = Distillation(work.student, method, None, None)
     with tempfile.TemporaryDirectory() as folder:
         started = now()
-        plan = Plan("alone", epochs, RATE, Path(folder), settings, precision)
+        plan = TrainingPlan("alone", epochs, RATE, Path(folder), settings, precision)
         fit(learner, work.encoded, Collator(work.tokenizer.pad_token_id), plan)
         seconds = now() - started
     return {"seconds": seconds, "epoch_seconds": seconds / epochs}

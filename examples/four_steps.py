@@ -6,7 +6,7 @@ import metakd
 from metakd.cli.main import DEMO_DATA, DEMO_SETTINGS
 from metakd.config.yaml_file import read_settings_file
 
-settings = metakd.Settings.build(read_settings_file(DEMO_SETTINGS) | {"rival": False})
+settings = metakd.Settings.build(read_settings_file(DEMO_SETTINGS) | {"baseline": False})
 run = metakd.Run.assemble(Path("runs/example"), settings, DEMO_DATA).begin()
 metakd.weigh(run)
 metakd.teach(run)

@@ -160,6 +160,54 @@ FAST = [
 ]
 
 
+TINY = {
+    "precision": "float32",
+    "allow_weak_teacher": True,
+    "teacher_epochs": 1,
+    "shared_epochs": 1,
+    "predict_epochs": 1,
+    "stages": "two",
+    "windows": 0,
+    "batch_size": 16,
+    "max_length": 16,
+    "student": "layers=2",
+    "bootstrap": 100,
+}
+
+
+def open_run(folder: Path, data: Path, base: Path, **settings: object) -> Any:
+    """A run of a tiny base, begun, with `settings` other than TINY's."""
+    from metakd import Run, Settings
+
+    return Run.assemble(folder, Settings.build({**TINY, "base": str(base), **settings}), data).begin()
+
+
+def write_release(folder: Path, per_label: int) -> Path:
+    """.review files as the release has them: no XML, a byte that is no UTF-8, lines broken at will."""
+    for name in ("books", "dvd", "electronics", "kitchen_&_housewares"):
+        for label in ("positive", "negative"):
+            blocks = b"".join(
+                b"<review>\n<title>R & D</title>\n<review_text>\n%s\t&  \n%s\xe9 no. %d\n</review_text>\n</review>\n"
+                % (name.encode(), label.encode(), i)
+                for i in range(per_label)
+            )
+            path = folder / "sorted_data_acl" / name / f"{label}.review"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(blocks)
+        (path.parent / "unlabeled.review").write_bytes(b"<review_text>not for us</review_text>")
+    return folder
+
+
+def multinli_rows() -> list[dict[str, Any]]:
+    labels = ["entailment", "neutral", "contradiction", "-"]
+    genres = ["fiction", "travel"]
+    return [
+        {"gold_label": labels[i % 4], "genre": genres[i // 4 % 2], "sentence1": f"a {i}", "sentence2": f"b {i}"}
+        | {"annotator_labels": ["neutral"], "pairID": f"{i}e"}
+        for i in range(16)
+    ]
+
+
 @pytest.fixture
 def metakd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """metakd('run', ...) -> (exit code, standard output, standard error), as the shell would have them."""

@@ -19,7 +19,7 @@ from metakd import Settings, methods
 from metakd.config.yaml_file import read_settings_file
 from metakd.data.dataset import load_dataset
 from metakd.data.splits import of_domain
-from metakd.evaluation.baselines import TfidfRival
+from metakd.evaluation.baselines import TfidfBaseline
 from metakd.evaluation.statistics import difference
 from metakd.evaluation.tables import markdown_table
 from metakd.experiments.tables import markdown
@@ -64,7 +64,7 @@ def test_a_method_is_added_in_one_file_as_the_docs_show(
     exec(compile(code, "methods.md", "exec"), namespace)
     monkeypatch.setitem(methods.METHODS, "logit_kd", namespace["LogitKD"])
     base = ("--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "run", "--method", "logit_kd")
-    code_, out, err = metakd("run", *base, *FAST, "--no-rival")
+    code_, out, err = metakd("run", *base, *FAST, "--no-baseline")
     assert code_ == 0, err
     assert "student" in out
     assert (tmp_path / "run" / "students" / "books" / "model.safetensors").is_file()
@@ -318,6 +318,6 @@ def test_counting_words_is_not_enough_for_the_demo() -> None:
     right = []
     for domain in data.domains:
         own = of_domain(data.splits["test"], domain)
-        found = TfidfRival(of_domain(data.train, domain)).predict(own)
+        found = TfidfBaseline(of_domain(data.train, domain)).predict(own)
         right += [label == example.label for label, example in zip(found, own, strict=True)]
     assert sum(right) / len(right) < 0.85

@@ -15,9 +15,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from conftest import as_row, save_checkpoint, toy_examples, write_rows
+from conftest import as_row, multinli_rows, save_checkpoint, toy_examples, write_release, write_rows
 from metakd import Settings
-from test_releases import multinli_rows, write_release
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -65,7 +65,7 @@ def assemble_all(
         check_scorable(assembled)
         return assembled
 
-    return distributed.main_first(assemble)
+    return distributed.on_main_first(assemble)
 
 
 @contextlib.contextmanager
@@ -87,8 +87,8 @@ def opened(
         check(assembled)
         return assembled
 
-    assembled = distributed.main_first(assemble)
-    from metakd.utils.locks import only_one
+    assembled = distributed.on_main_first(assemble)
+    from metakd.utils.locks import run_lock
 
-    with only_one(output):
+    with run_lock(output):
         yield assembled.begin()

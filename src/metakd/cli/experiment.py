@@ -48,7 +48,7 @@ def experiment(
     from metakd.experiments.tables import markdown
 
     found = load_dataset(data, settings.seed, **settings.reading())
-    found = found.cut_anew(*shares[1:]) if shares else found
+    found = found.resplit(*shares[1:]) if shares else found
     for message in found.notices:
         notice(message)
     asked: dict[str, Any] = {
@@ -68,9 +68,9 @@ def experiment(
 def _decided(name: str) -> dict[str, Any]:
     """What the lines of an experiment set themselves; None where they differ in it, or nothing is made of it."""
     from metakd.experiments.trial import ALWAYS
-    from metakd.experiments.variants import TRIALS
+    from metakd.experiments.variants import TUNING_GRID
 
-    own = ["seed", "method", "bootstrap", *["student"] * (name == "size"), *(TRIALS[0] if name == "tune" else ())]
+    own = ["seed", "method", "bootstrap", *["student"] * (name == "size"), *(TUNING_GRID[0] if name == "tune" else ())]
     return ALWAYS | dict.fromkeys(own)
 
 

@@ -12,8 +12,8 @@ from metakd.cli import data, deploy, experiment, report, steps
 from metakd.utils import distributed
 from metakd.utils.console import console
 from metakd.utils.errors import CheckError, InputError, LostProcessError, printable
-from metakd.utils.resource_errors import lack
-from metakd.utils.signals import Stopped, listening
+from metakd.utils.resource_errors import exhausted_resource
+from metakd.utils.signals import Stopped, signals_handled
 
 SHARED = ("run", "demo", "weigh", "teach", "distill")  # commands whose work several processes may share
 
@@ -33,7 +33,7 @@ app.add_typer(report.app)
 
 @app.callback()
 def _before(context: typer.Context) -> None:
-    if distributed.count() > 1 and context.invoked_subcommand not in SHARED:
+    if distributed.world_size() > 1 and context.invoked_subcommand not in SHARED:
         raise InputError(
             f"metakd {context.invoked_subcommand} is the work of one process: start it without torchrun or accelerate "
             f"launch, which are for {', '.join(SHARED)}"
@@ -47,7 +47,7 @@ def main() -> None:
     """
     handler = RichHandler(console=console, show_time=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
-    with listening():
+    with signals_handled():
         try:
             app()
         except Stopped as stop:
@@ -59,7 +59,7 @@ def main() -> None:
         except Exception as error:
             if isinstance(error, InputError):
                 _fail(error, f"Error: {error}", 2)
-            if missing := lack(error):
+            if missing := exhausted_resource(error):
                 _fail(error, f"Error: {missing}", 1)
             if isinstance(error, OSError):
                 _fail(error, f"Error: {error}", 2)

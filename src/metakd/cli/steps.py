@@ -56,7 +56,7 @@ def run(
         from metakd.pipeline.plan import print_plan
 
         planned = replace(assembled, folder=output / "anew") if overwrite else assembled  # where no step is done
-        distributed.by_main(lambda: print_plan(planned))
+        distributed.on_main(lambda: print_plan(planned))
     else:
         _run_all(assembled, overwrite)
 
@@ -74,18 +74,18 @@ def _run_all(assembled: Run, overwrite: bool) -> None:
     from metakd.evaluation.tables import rich_table
     from metakd.pipeline.plan import check_disk
     from metakd.pipeline.run_all import clear, run_all
-    from metakd.utils.locks import only_one
+    from metakd.utils.locks import run_lock
 
     output = assembled.folder
     if overwrite:
         clear(assembled)
-    with only_one(output):
+    with run_lock(output):
         assembled.check_folder()
-        distributed.by_main(lambda: check_disk(assembled))
+        distributed.on_main(lambda: check_disk(assembled))
         begun = assembled.begin()
         with going_on(f"metakd run --output {shlex.quote(str(output))} --resume"):
             stdout.print(rich_table(run_all(begun), stdout.width))
-            report = distributed.by_main(lambda: str(report_of(output)))
+            report = distributed.on_main(lambda: str(report_of(output)))
         stdout.print(f"students: {output / 'students'}\nreport:   {report}", soft_wrap=True)
 
 
@@ -162,7 +162,7 @@ def distill(
     from metakd.pipeline.distill import distill_all
     from metakd.utils.locks import refuse_beside_others
 
-    assembled = distributed.main_first(assemble)
+    assembled = distributed.on_main_first(assemble)
     refuse_beside_others(output)
     chosen = domain or assembled.data.domains
     folders = distill_all(assembled.begin(), chosen, [assembled.settings.method])

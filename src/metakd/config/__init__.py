@@ -1,2 +1,1 @@
-"""Settings: each has its flag, YAML key, type, default, help and the paper's value in one place, `settings.Settings`.
-"""
+"""Every setting in one place, `settings.Settings`: its flag, YAML key, type, default, help and the paper's value."""

@@ -45,10 +45,10 @@ class Settings(BaseModel):
     )
     max_length: int = setting(128, "Tokens a text is cut to, special ones included.", "128", ge=4, le=1_000_000)
     method: str = setting("meta_kd", "How the student learns; `metakd methods` lists them.", "meta_kd")
-    rival: bool = setting(
+    baseline: bool = setting(
         True, "Train `fine_tuned_shared` as well: the same students, about as many updates, on labels alone."
     )
-    rival_learning_rate: float = setting(
+    baseline_learning_rate: float = setting(
         1e-4, "Peak learning rate of the first stage of those who learn from labels alone.", "", gt=0
     )
     seed: int = setting(0, "Seed of every random draw.", ge=0, lt=2**31)
@@ -193,7 +193,7 @@ class Settings(BaseModel):
         return self
 
     @property
-    def own_epochs(self) -> int:
+    def domain_epochs(self) -> int:
         """Passes over its own domain's text that a student makes, after the shared start."""
         return self.predict_epochs + (self.match_epochs if self.stages == "two" else 0)
 

@@ -83,7 +83,7 @@ class MultiDomainDataset:
         train = [e for e in self.train if e.id not in lost]
         return replace(self, splits=self.splits | {"train": train}, notices=[])
 
-    def cut_anew(self, dev: int, test: int, seed: int = 0) -> MultiDomainDataset:
+    def resplit(self, dev: int, test: int, seed: int = 0) -> MultiDomainDataset:
         """All rows, cut again: `dev` and `test` percent of the texts of each domain and label, the rest for train."""
         known = Counter(e.id for rows in self.splits.values() for e in rows)
         rows = [

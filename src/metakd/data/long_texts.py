@@ -16,7 +16,7 @@ SHORTEST = 8  # no window or crop is shorter than a full window's tokens / SHORT
 Offsets = Sequence[tuple[int, int]]  # for each token of a text, its first character and the one after its last
 
 
-def further_texts(
+def extra_texts(
     tokenizer: Any, examples: Sequence[Example], max_length: int, *, windows: int, crops: int, seed: int
 ) -> dict[str, list[Example]]:
     """For each id, what a teacher is asked of besides its text: examples with ids of their own, its label and domain.

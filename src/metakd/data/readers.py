@@ -20,21 +20,21 @@ from typing import IO, Any
 
 from metakd.utils.archives import check_expansion, open_bytes
 from metakd.utils.errors import InputError, listed, require
-from metakd.utils.resource_errors import lack
+from metakd.utils.resource_errors import exhausted_resource
 
 Values = dict[str, Any]
-Rows = Iterator[tuple[int, Values]]
+ResultsStore = Iterator[tuple[int, Values]]
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 SUFFIXES = tuple(f"{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
 DELIMITERS = ",;\t|"  # spreadsheets write the second one where the comma marks decimals
 SNIFFED_LINES = 20
-TOLD_DELIMITER = re.compile(r"sep=(.)\s*")
+NAMED_DELIMITER = re.compile(r"sep=(.)\s*")
 LONGEST_LINE = 8_000_000  # characters; a novel has one million
 PARQUET_ROWS = 1024  # read at a time; each may be long
 
 
-def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
+def read_rows(path: Path, encoding: str, faults: list[str]) -> ResultsStore:
     """Each row's number, as an editor or a spreadsheet counts it, and its values by column.
 
     Faults of single rows go to `faults`, and reading goes on; InputError where it cannot.
@@ -55,7 +55,7 @@ def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
                 tabs = name.endswith(".tsv")
                 yield from _csv(path.name, _lines(path, file, encoding, faults), "\t" if tabs else None, faults)
     except (OSError, EOFError, zlib.error) as error:
-        if lack(error):
+        if exhausted_resource(error):
             raise
         raise InputError(f"{path}: cannot be read to its end ({error})") from None
 
@@ -109,7 +109,7 @@ def _escaped(line: str) -> int | None:
     return None
 
 
-def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> Rows:
+def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> ResultsStore:
     for row, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -132,11 +132,11 @@ def _each_once(pairs: list[tuple[str, Any]]) -> Values:
     return values
 
 
-def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[str]) -> Rows:
+def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[str]) -> ResultsStore:
     """Rows below a header, which is row 1. Without `delimiter`, the first lines tell it."""
     csv.field_size_limit(LONGEST_LINE)
     head = list(islice(lines, SNIFFED_LINES))
-    if head and (told := TOLD_DELIMITER.fullmatch(head[0])):  # a line for spreadsheets, which they do not show
+    if head and (told := NAMED_DELIMITER.fullmatch(head[0])):  # a line for spreadsheets, which they do not show
         delimiter, head = told.group(1), head[1:]
     blank = next((i for i, line in enumerate(head) if line.strip()), len(head))
     head = head[blank:]
@@ -175,7 +175,7 @@ def _sniff(head: list[str]) -> str:
     return max(DELIMITERS, key=fit)
 
 
-def _parquet(path: Path, file: IO[bytes], packed: bool) -> Rows:
+def _parquet(path: Path, file: IO[bytes], packed: bool) -> ResultsStore:
     parquet: Any = require("pyarrow.parquet", "train")
     error_of_arrow: Callable[..., Exception] = require("pyarrow", "train").ArrowException
     row = 0
@@ -191,6 +191,6 @@ def _parquet(path: Path, file: IO[bytes], packed: bool) -> Rows:
                     row += 1
                     yield row, batch.slice(place, 1).to_pylist()[0]
     except (error_of_arrow, NotImplementedError, UnicodeDecodeError) as error:  # type: ignore[misc]
-        if lack(error):
+        if exhausted_resource(error):
             raise
         raise InputError(f"{path}: not a whole Parquet file ({error})") from None

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Sampler
 
 from metakd.data.tokenization import Array, Batch, Collator, Encoded
-from metakd.utils.batch_shares import share
+from metakd.utils.batch_shares import local_share
 
 POOL = 16  # batches whose texts are sorted by length together; more pads less and shuffles less
 
@@ -54,7 +54,7 @@ class LengthBatches(Sampler[list[int]]):
         order = torch.randperm(len(self.lengths), generator=generator).tolist()
         batches = self._mixed(order) if self.groups is None else self._proportional(order, self.groups)
         for index in torch.randperm(len(batches), generator=generator).tolist():
-            yield share(batches[index])
+            yield local_share(batches[index])
 
     def _mixed(self, order: list[int]) -> list[list[int]]:
         """Batches as chance mixes them: pools of `order`, each sorted by length and cut."""

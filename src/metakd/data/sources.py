@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metakd.data.readers import SUFFIXES, Rows, Values, read_rows
+from metakd.data.readers import SUFFIXES, ResultsStore, Values, read_rows
 from metakd.data.schema import SPLITS
 from metakd.utils.errors import InputError, first_line, listed, refusing, require
 
@@ -26,7 +26,7 @@ class Table:
     """Rows that can be read more than once; `rows(faults)` starts anew and reports faults of single rows."""
 
     name: str
-    rows: Callable[[list[str]], Rows]
+    rows: Callable[[list[str]], ResultsStore]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _object(name: str, table: Any, encoding: str) -> Table:
     raise InputError(f"{name}: expected a path, a pandas DataFrame or a datasets.Dataset, found {type(table).__name__}")
 
 
-def _numbered(records: Iterable[Values]) -> Rows:
+def _numbered(records: Iterable[Values]) -> ResultsStore:
     return iter(enumerate(records, start=1))
 
 

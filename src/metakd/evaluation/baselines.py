@@ -15,7 +15,7 @@ from metakd.data.schema import Example
 from metakd.evaluation.metrics import Floats
 
 
-class TfidfRival:
+class TfidfBaseline:
     """TF-IDF of word 1- and 2-grams into logistic regression: what labels alone give, without a language model."""
 
     def __init__(self, examples: Sequence[Example]) -> None:

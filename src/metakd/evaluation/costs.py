@@ -21,15 +21,15 @@ def shipped_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in files if file.name != "domain_head.safetensors")
 
 
-def time_of(model: Model, examples: Sequence[Example]) -> dict[str, float]:
+def measure_latency(model: Model, examples: Sequence[Example]) -> dict[str, float]:
     """Milliseconds of one text at a time, tokenising included: median and 95th percentile."""
     return latency(lambda example: Classifier(model).predict_examples([example]), examples)
 
 
-def _cost(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
+def _costs(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
     """Parameters, bytes, and CPU latency."""
     return {
         "parameters": count_parameters(model.network),
         "bytes": shipped_bytes(path),
-        "latency_ms": time_of(model, examples),
+        "latency_ms": measure_latency(model, examples),
     }

@@ -21,7 +21,7 @@ def latency(classify: Callable[[Example], Any], examples: Sequence[Example]) -> 
     """Milliseconds for one text at a time, tokenising included: median and 95th percentile over 100 texts."""
     chosen = [examples[i % len(examples)] for i in range(LATENCY_WARMUP + LATENCY_TEXTS)]
     times = []
-    with _told_if_busy():
+    with _warned_if_busy():
         for example in chosen:
             started = time.perf_counter()
             classify(example)
@@ -31,7 +31,7 @@ def latency(classify: Callable[[Example], Any], examples: Sequence[Example]) -> 
 
 
 @contextlib.contextmanager
-def _told_if_busy() -> Iterator[None]:
+def _warned_if_busy() -> Iterator[None]:
     """Say so where other work took the cores away from what is timed inside, which takes it longer."""
     started, before = time.perf_counter(), _times_put_aside()
     yield

@@ -14,31 +14,35 @@ import torch
 
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
-from metakd.evaluation.baselines import TfidfRival
-from metakd.evaluation.costs import _cost
+from metakd.evaluation.baselines import TfidfBaseline
+from metakd.evaluation.costs import _costs
 from metakd.evaluation.latency import latency
 from metakd.evaluation.metrics import Ints, Predictions
 from metakd.inference.classifier import Model
 from metakd.inference.torch_backend import TorchModel
-from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, own_head
+from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, select_head
 from metakd.utils.artifacts import write_text
 from metakd.utils.console import Progress
 from metakd.utils.errors import InputError
 
-MOST_ASKED, LEAST_ASKED, QUESTIONS = 200, 30, 10_000  # examples of a domain that another's model is asked; of all
+LARGEST_TRANSFER_SAMPLE, SMALLEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS = (
+    200,
+    30,
+    10_000,
+)  # examples of a domain that another's model is asked; of all
 LONGEST_TEXT = 500  # characters of a text that are kept beside what was said of it
 
-Answer = tuple[Predictions, dict[str, Any]]  # with what it cost
+PredictionsAndCosts = tuple[Predictions, dict[str, Any]]  # with what it cost
 
 
 @dataclass(frozen=True)
-class Answers:
+class AllPredictions:
     """For each kind of model, by domain: what it said, and what it costs (parameters, bytes, latency)."""
 
     predictions: dict[str, dict[str, Predictions]] = field(default_factory=dict)
     costs: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
-    def add(self, name: str, found: Mapping[str, Answer]) -> None:
+    def add(self, name: str, found: Mapping[str, PredictionsAndCosts]) -> None:
         self.predictions[name] = {domain: said for domain, (said, _) in found.items()}
         self.costs[name] = {domain: cost for domain, (_, cost) in found.items()}
 
@@ -58,55 +62,57 @@ class Answers:
         write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def ask_models(fleets: Mapping[str, Mapping[str, Path]], labels: list[str], examples: Sequence[Example]) -> Answers:
+def predict_with_models(
+    fleets: Mapping[str, Mapping[str, Path]], labels: list[str], examples: Sequence[Example]
+) -> AllPredictions:
     """Let each model of each fleet (domain -> folder) classify its domain's examples."""
-    answers, rows = Answers(), by_domain(examples)
+    all_predictions, rows = AllPredictions(), by_domain(examples)
     with Progress("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
         for name, fleet in fleets.items():
-            found, loaded = dict[str, Answer](), dict[Path, TorchModel]()
+            found, loaded = dict[str, PredictionsAndCosts](), dict[Path, TorchModel]()
             for domain, path in fleet.items():
                 loaded = loaded if path in loaded else {path: TorchModel.load(path)}
                 own = rows.get(domain, [])
-                found[domain] = predictions_of(own, labels, loaded[path]), _cost(path, loaded[path], own)
+                found[domain] = predictions_of(own, labels, loaded[path]), _costs(path, loaded[path], own)
                 progress.advance(1)
-            answers.add(name, found)
-    return answers
+            all_predictions.add(name, found)
+    return all_predictions
 
 
-def ask_tfidf(
+def predict_with_tfidf(
     train: Sequence[Example], labels: list[str], examples: Sequence[Example], seed: int
-) -> tuple[dict[str, Answer], dict[str, dict[str, float]]]:
+) -> tuple[dict[str, PredictionsAndCosts], dict[str, dict[str, float]]]:
     """Each domain's examples, classified by TF-IDF on that domain's training examples; and what passes between domains.
 
     That is the accuracy of each domain's TF-IDF (outer key) on up to `asked_of_each` examples of each, drawn by `seed`.
     """
-    found, passed = dict[str, Answer](), dict[str, dict[str, float]]()
+    found, passed = dict[str, PredictionsAndCosts](), dict[str, dict[str, float]]()
     learnt, rows = by_domain(train), dict(sorted(by_domain(examples).items()))
-    each, draw = asked_of_each(len(rows)), random.Random(seed)
+    each, draw = transfer_sample_size(len(rows)), random.Random(seed)
     asked = {domain: own if len(own) <= each else draw.sample(own, each) for domain, own in rows.items() if each}
     for domain, own in rows.items():
-        rival = TfidfRival(learnt.get(domain, []))
-        predicted = np.array([labels.index(label) for label in rival.predict(own)])
-        cost = rival.size() | {"latency_ms": latency(rival.predict_one, own)}
-        found[domain] = Predictions(_truth(own, labels), predicted, rival.confidence(own)), cost
+        baseline = TfidfBaseline(learnt.get(domain, []))
+        predicted = np.array([labels.index(label) for label in baseline.predict(own)])
+        cost = baseline.size() | {"latency_ms": latency(baseline.predict_one, own)}
+        found[domain] = Predictions(_truth(own, labels), predicted, baseline.confidence(own)), cost
         if asked:
-            passed[domain] = {other: _share_right(rival, texts) for other, texts in asked.items()}
+            passed[domain] = {other: _share_right(baseline, texts) for other, texts in asked.items()}
     return found, passed
 
 
-def _share_right(rival: TfidfRival, examples: Sequence[Example]) -> float:
-    said = zip(rival.predict(examples), examples, strict=True)
+def _share_right(baseline: TfidfBaseline, examples: Sequence[Example]) -> float:
+    said = zip(baseline.predict(examples), examples, strict=True)
     return round(float(np.mean([label == e.label for label, e in said])), 4)
 
 
-def asked_of_each(domains: int) -> int:
+def transfer_sample_size(domains: int) -> int:
     """How many examples of a domain another's model is asked, so that all pairs take reasonable time; 0 for none."""
     pairs = domains * (domains - 1)
-    each = min(MOST_ASKED, QUESTIONS // max(pairs, 1))
-    return each if pairs and each >= LEAST_ASKED else 0
+    each = min(LARGEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS // max(pairs, 1))
+    return each if pairs and each >= SMALLEST_TRANSFER_SAMPLE else 0
 
 
-def right_answers(examples: Sequence[Example], labels: list[str], model: Model) -> Any:
+def correct_predictions(examples: Sequence[Example], labels: list[str], model: Model) -> Any:
     """Which of the examples the model gets right: (N,) bool."""
     found = predictions_of(examples, labels, model)
     return found.truth == found.predicted
@@ -118,7 +124,7 @@ def predictions_of(examples: Sequence[Example], labels: list[str], model: Model)
     places = torch.tensor([heads.index(e.domain) if e.domain in heads else UNKNOWN_DOMAIN for e in examples])
     said = torch.from_numpy(model.probabilities(examples))
     logits = said.clamp(min=1e-30).log()  # but for a constant: as the teacher teaches
-    confidence, predicted = own_head(logits, places, len(heads)).softmax(-1).max(-1)
+    confidence, predicted = select_head(logits, places, len(heads)).softmax(-1).max(-1)
     return Predictions(_truth(examples, labels), predicted.numpy(), confidence.double().numpy())
 
 

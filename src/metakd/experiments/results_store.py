@@ -12,7 +12,7 @@ from metakd.utils.console import console
 from metakd.utils.errors import InputError
 
 
-class Rows:
+class ResultsStore:
     """A JSON Lines file of finished cells by key; a torn last line counts as not there, and goes with the next row."""
 
     def __init__(self, path: Path) -> None:

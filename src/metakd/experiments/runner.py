@@ -16,15 +16,15 @@ import numpy as np
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, folder_name
 from metakd.evaluation.statistics import Values, as_dict, compare, difference, summary
-from metakd.experiments.results_store import Rows
+from metakd.experiments.results_store import ResultsStore
 from metakd.experiments.tables import markdown
-from metakd.experiments.trial import Cell
-from metakd.experiments.variants import EXPERIMENTS, Variant, tried
+from metakd.experiments.trial import Trial
+from metakd.experiments.variants import EXPERIMENTS, Variant, with_tuned_settings
 from metakd.models.student import check_models
 from metakd.utils.artifacts import RUN_FILE, fingerprint, write_json, write_text
 from metakd.utils.console import console, notice
 from metakd.utils.errors import InputError
-from metakd.utils.locks import alone, refuse_foreign
+from metakd.utils.locks import refuse_foreign, waiting_lock
 
 ROWS_FILE, LOCK_FILE = "rows.jsonl", "experiment.lock"
 STUDENTS = ("students", "shared_student-*")
@@ -58,16 +58,16 @@ def experiment(
     best = _read_best(tuned, name, data, scored) if tuned else None
     variants = _variants(name, settings, data, only, best)
     _check(name, variants, data, scored, seeds, reference)
-    cells = [Cell.of(variant, seed, settings, data, folder) for seed in seeds for variant in variants]
-    _check_methods(name, cells)
-    with alone(folder / LOCK_FILE, "runs an experiment here"):
-        rows = Rows(folder / ROWS_FILE)
+    trials = [Trial.of(variant, seed, settings, data, folder) for seed in seeds for variant in variants]
+    _check_methods(name, trials)
+    with waiting_lock(folder / LOCK_FILE, "runs an experiment here"):
+        rows = ResultsStore(folder / ROWS_FILE)
         for path in merge:
-            rows.merge(path, set[str]().union(*(cell.keys for cell in cells)))
-        _run(cells, rows)
+            rows.merge(path, set[str]().union(*(trial.keys for trial in trials)))
+        _run(trials, rows)
         _remove(folder, "teacher_cache-*", "checkpoints", *STUDENTS)
-        results = _results(name, data, cells, rows, scored, reference or variants[0].name)
-        results |= {"tuned": {variant.name: dict(variant.trial) for variant in variants}} if tuned else {}
+        results = _results(name, data, trials, rows, scored, reference or variants[0].name)
+        results |= {"tuned": {variant.name: dict(variant.tuned_settings) for variant in variants}} if tuned else {}
         stem = report_name(name, only, split, reference, tuned)
         write_json(folder / f"{stem}.json", results)
         write_text(folder / f"{stem}.md", markdown(results))
@@ -98,18 +98,18 @@ def report_name(
     return "-".join(parts)
 
 
-def _run(cells: Sequence[Cell], rows: Rows) -> None:
+def _run(trials: Sequence[Trial], rows: ResultsStore) -> None:
     """Every cell without a row, one after the other."""
-    missing = [cell for cell in cells if not cell.keys <= set(rows.found)]
+    missing = [trial for trial in trials if not trial.keys <= set(rows.found)]
     spent: list[float] = []
-    for number, (cell, following) in enumerate(zip_longest(missing, missing[1:])):
-        if cell.keys <= set(rows.found):  # another variant came to the same
+    for number, (trial, following) in enumerate(zip_longest(missing, missing[1:])):
+        if trial.keys <= set(rows.found):  # another variant came to the same
             continue
         left = f", about {np.mean(spent) * (len(missing) - number) / 60:.0f} minutes left" if spent else ""
-        title = f"cell {number + 1} of {len(missing)}: {cell.variant.name}, seed {cell.seed}{left}"
+        title = f"cell {number + 1} of {len(missing)}: {trial.variant.name}, seed {trial.seed}{left}"
         console.print(title, style="bold", highlight=False)
         started = time.monotonic()
-        for row in cell.rows(set(rows.found), following.caches if following else ()):
+        for row in trial.rows(set(rows.found), following.caches if following else ()):
             rows.add(row)
         _remove(rows.path.parent, *STUDENTS)  # what is known of them is in their row
         spent.append(time.monotonic() - started)
@@ -131,10 +131,10 @@ def _variants(
     if name not in EXPERIMENTS:
         raise InputError(f"experiment {name!r}: there are {', '.join(EXPERIMENTS)}")
     variants = EXPERIMENTS[name](settings)
-    lines = list(dict.fromkeys(v.trial_of or v.name for v in variants))
+    lines = list(dict.fromkeys(v.tunes or v.name for v in variants))
     faults = [f"only = {line!r}: the experiment has {', '.join(lines)}" for line in only if line not in lines]
     faults += [f"only = {line!r}: named twice" for line, count in Counter(only).items() if count > 1]
-    chosen = [v for v in variants if not only or (v.trial_of or v.name) in only]
+    chosen = [v for v in variants if not only or (v.tunes or v.name) in only]
     untuned = [v.name for v in chosen if best is not None and v.name not in best]
     if untuned:
         faults.append(f"tuned: no trial of {', '.join(untuned)}; run `tune` for them, or leave them out by --only")
@@ -144,7 +144,10 @@ def _variants(
         raise InputError.collect(f"experiment {name}", faults)
     if best is None:
         return chosen
-    return [next(w for w in tried(EXPERIMENTS[name], settings, best[v.name]) if w.name == v.name) for v in chosen]
+    return [
+        next(w for w in with_tuned_settings(EXPERIMENTS[name], settings, best[v.name]) if w.name == v.name)
+        for v in chosen
+    ]
 
 
 def _check(
@@ -172,16 +175,16 @@ def _check(
         raise InputError.collect(f"experiment {name}", faults)
 
 
-def _check_methods(name: str, cells: Sequence[Cell]) -> None:
+def _check_methods(name: str, trials: Sequence[Trial]) -> None:
     """One InputError that names every line whose method, models or data cannot be had."""
     faults: dict[str, None] = {}
-    for cell in cells:
-        for run, _ in cell.parts:
+    for trial in trials:
+        for run, _ in trial.parts:
             try:
                 check_models(run.settings)
                 _stages = run.stages
             except InputError as error:
-                faults[f"{cell.variant.name}: {error}; or leave that line out by --only"] = None
+                faults[f"{trial.variant.name}: {error}; or leave that line out by --only"] = None
     if faults:
         raise InputError.collect(f"experiment {name}", [*faults])
 
@@ -192,7 +195,7 @@ def _read_best(path: Path, name: str, data: MultiDomainDataset, split: str) -> d
         raise InputError("--tuned: for main and scarce-...; give other experiments their settings by flags or --config")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        best = {line: dict(trial["settings"]) for line, trial in found["best"].items()}
+        best = {line: dict(tuned_settings["settings"]) for line, tuned_settings in found["best"].items()}
         made_on = found["data_fingerprint"], found["split"]
     except OSError as error:
         raise InputError(f"--tuned {path}: cannot be read ({error.strerror})") from None
@@ -206,14 +209,14 @@ def _read_best(path: Path, name: str, data: MultiDomainDataset, split: str) -> d
 
 
 def _results(
-    name: str, data: MultiDomainDataset, cells: Sequence[Cell], rows: Rows, split: str, reference: str
+    name: str, data: MultiDomainDataset, trials: Sequence[Trial], rows: ResultsStore, split: str, reference: str
 ) -> dict[str, Any]:
     students: dict[str, list[dict[str, Any]]] = {}
     teachers: dict[str, dict[int, dict[str, Any]]] = {}
-    for cell in cells:
-        students.setdefault(cell.variant.name, []).append(rows.found[cell.students])
-        if cell.teachers:
-            teachers.setdefault(cell.variant.teacher, {})[cell.seed] = rows.found[cell.teachers]
+    for trial in trials:
+        students.setdefault(trial.variant.name, []).append(rows.found[trial.students])
+        if trial.teachers:
+            teachers.setdefault(trial.variant.teacher, {})[trial.seed] = rows.found[trial.teachers]
     right = {variant: _values(own, split) for variant, own in students.items()}
     taught = {variant: _values([*own.values()], split) for variant, own in teachers.items()}
     first = students[reference][0]
@@ -227,7 +230,7 @@ def _results(
         "seeds": [row["seed"] for row in students[reference]],
         **_origin([*used]),
         "teachers": {variant: summary(values) for variant, values in taught.items()},
-        **_compared([cell.variant for cell in cells], right, taught, reference),
+        **_compared([trial.variant for trial in trials], right, taught, reference),
         "checks": {variant: found for variant, own in students.items() if (found := _mean_checks(own))},
     }
 
@@ -236,11 +239,11 @@ def _compared(
     variants: Sequence[Variant], right: Mapping[str, Values], taught: Mapping[str, Values], reference: str
 ) -> dict[str, Any]:
     """Students' accuracies and differences; of trials the best alone, since what is chosen by is not tested on."""
-    if trials := [variant for variant in variants if variant.trial_of]:
+    if candidates := [variant for variant in variants if variant.tunes]:
         found = {variant: summary(values) for variant, values in right.items()}
-        return {"students": found, "best": _best(trials, found)}
-    lessons = {variant.name: taught[variant.teacher] for variant in variants if variant.teacher}
-    lost = {line: as_dict(difference(right[line], teacher)) for line, teacher in lessons.items()}
+        return {"students": found, "best": _best(candidates, found)}
+    jobs = {variant.name: taught[variant.teacher] for variant in variants if variant.teacher}
+    lost = {line: as_dict(difference(right[line], teacher)) for line, teacher in jobs.items()}
     return {"minus_teacher": lost, **compare(reference, right)}
 
 
@@ -250,15 +253,15 @@ def _mean_checks(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([own[name] for own in found])) for name in found[0] if all(name in f for f in found)}
 
 
-def _best(trials: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _best(candidates: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Of each line, the names of its trials, and the best of them, the first of equals, with what it sets."""
     lines: dict[str, dict[str, Variant]] = {}
-    for variant in trials:
-        lines.setdefault(variant.trial_of, {})[variant.name] = variant
+    for variant in candidates:
+        lines.setdefault(variant.tunes, {})[variant.name] = variant
     found = {}
     for line, own in lines.items():
         best = max(own, key=lambda name: students[name]["mean"])
-        found[line] = {"trial": best, "settings": dict(own[best].trial), "trials": [*own]}
+        found[line] = {"trial": best, "settings": dict(own[best].tuned_settings), "trials": [*own]}
     return found
 
 

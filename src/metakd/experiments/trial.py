@@ -14,26 +14,26 @@ from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.samplers import updates_a_pass
 from metakd.data.splits import of_domain
-from metakd.evaluation.predictions import right_answers
+from metakd.evaluation.predictions import correct_predictions
 from metakd.experiments.variants import Variant
 from metakd.inference.torch_backend import TorchModel
 from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.teach import teach
-from metakd.pipeline.teacher_outputs import forget
+from metakd.pipeline.teacher_outputs import drop_teacher_cache
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
 from metakd.utils.artifacts import fingerprint, read_manifest
 from metakd.utils.environment import environment
 
 SCORED = ("dev", "test")
-ALWAYS: dict[str, Any] = {"rival": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
+ALWAYS: dict[str, Any] = {"baseline": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
 PROBES = {"chance": "domain by chance", "pooled": "domain read off E(x)", "representation": "domain read off h"}
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One variant with one seed: a run whose students are those of all domains, or a run for each domain's student."""
 
     variant: Variant
@@ -41,13 +41,13 @@ class Cell:
     parts: list[tuple[Run, list[str]]]  # with the domains that it makes students of
 
     @classmethod
-    def of(cls, variant: Variant, seed: int, settings: Settings, data: MultiDomainDataset, folder: Path) -> Cell:
-        def run(part: MultiDomainDataset, *schools: Run, **more: Any) -> Run:
+    def of(cls, variant: Variant, seed: int, settings: Settings, data: MultiDomainDataset, folder: Path) -> Trial:
+        def run(part: MultiDomainDataset, *other_teachers: Run, **more: Any) -> Run:
             changed = settings.model_dump() | variant.changes | ALWAYS | {"seed": seed} | more
-            return Run(folder, Settings.build(changed, f"variant {variant.name!r}"), part, True, schools)
+            return Run(folder, Settings.build(changed, f"variant {variant.name!r}"), part, True, other_teachers)
 
         def updates(part: Run) -> int:
-            return updates_a_pass(len(part.with_further(part.data.train)), settings.batch_size)
+            return updates_a_pass(len(part.with_extra_texts(part.data.train)), settings.batch_size)
 
         def by_itself(domain: str) -> Run:
             """With as many updates on its own domain's text as others make on all."""
@@ -107,11 +107,11 @@ class Cell:
         started = time.monotonic()
         if has_teacher(METHODS[self.settings.method]):
             for run, _ in self.parts:
-                for learning in (*run.schools, run):
+                for learning in (*run.other_teachers, run):
                     if learning.settings.weights != "none":
                         weigh(learning)
-                for school in run.teachers:
-                    teach(school)
+                for teacher_run in run.teachers:
+                    teach(teacher_run)
         if self.teachers and self.teachers not in known:
             folders = {domain: run.teacher_folder for run, own in self.parts for domain in own}
             yield self._row(self.teachers, self.variant.teacher, folders, started)
@@ -121,7 +121,7 @@ class Cell:
         for run, own in self.parts:
             folders |= dict(zip(own, distill_all(run, own, [self.settings.method]), strict=True))
             if run.cache_folder not in kept:
-                forget(run)
+                drop_teacher_cache(run)
         yield self._row(self.students, self.variant.name, folders, started) | {"checks": self._checks(folders.values())}
 
     def _checks(self, students: Iterable[Path]) -> dict[str, float]:
@@ -130,10 +130,10 @@ class Cell:
         if others or len(run.teachers) > 1 or "teacher" not in METHODS[self.settings.method].needs:
             return {}
         teacher, weights = read_manifest(run.teacher_folder), read_manifest(run.weights_folder)
-        trust = [m["expertise"]["effective_share"] for m in map(read_manifest, students) if m and "expertise" in m]
+        expertise = [m["expertise"]["effective_share"] for m in map(read_manifest, students) if m and "expertise" in m]
         found = {PROBES[name]: value for name, value in (teacher or {}).get("domain_probe", {}).items()}
         found["effective share of t"] = weights["weights"]["effective_share"] if weights else None
-        found["effective share of λ"] = sum(trust) / len(trust) if trust else None
+        found["effective share of λ"] = sum(expertise) / len(expertise) if expertise else None
         return {name: value for name, value in found.items() if value is not None}
 
     def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Cell:
                 loaded = loaded if folder in loaded else {folder: TorchModel.load(folder)}
                 for split, domains in right.items():
                     examples = of_domain(run.data.splits[split], domain)
-                    marks = right_answers(examples, run.data.labels, loaded[folder])
+                    marks = correct_predictions(examples, run.data.labels, loaded[folder])
                     domains[domain] = "".join(map(str, marks.astype(int)))
         return {
             "key": key,

@@ -27,13 +27,15 @@ class Variant:
     teacher: str = ""  # name of the line on which its teacher is scored, if it is
     scope: Scope = "all"
     percent: int = 100  # of the training texts that are left, drawn by seed within domain and label
-    trial_of: str = ""  # line of `main` that it is a trial of, if it is one
-    trial: Mapping[str, Any] = field(default_factory=dict)  # what that trial sets, before the line's own changes
+    tunes: str = ""  # line of `main` that it is a trial of, if it is one
+    tuned_settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what that trial sets, before the line's own changes
 
 
 META_KD: dict[str, Any] = {"method": "meta_kd"}
-TRIALS: list[dict[str, Any]] = [
-    {"shared_epochs": passes, "shared_learning_rate": rate, "rival_learning_rate": rate / 4}
+TUNING_GRID: list[dict[str, Any]] = [
+    {"shared_epochs": passes, "shared_learning_rate": rate, "baseline_learning_rate": rate / 4}
     for passes in (2, 5)
     for rate in (2e-4, 4e-4)
 ]
@@ -48,7 +50,7 @@ def plain(settings: Settings) -> dict[str, Any]:
 def main(settings: Settings) -> list[Variant]:
     """Meta-KD, metakd's own, two neighbours, baselines of the paper, and rivals on labels alone."""
     tinybert = plain(settings)
-    own = settings.own_epochs
+    own = settings.domain_epochs
     together = {"shared_epochs": settings.shared_epochs + own, "match_epochs": 0, "predict_epochs": 0}
     one_stage = {"terms": ("prediction",), "stages": "joint", "match_epochs": 0, "predict_epochs": own}
     return [
@@ -68,10 +70,15 @@ def main(settings: Settings) -> list[Variant]:
     ]
 
 
-def tried(line: Callable[[Settings], list[Variant]], settings: Settings, trial: Mapping[str, Any]) -> list[Variant]:
+def with_tuned_settings(
+    line: Callable[[Settings], list[Variant]], settings: Settings, tuned_settings: Mapping[str, Any]
+) -> list[Variant]:
     """The variants of an experiment as they are with a trial's settings."""
-    found = line(settings.model_copy(update=dict(trial)))
-    return [replace(variant, changes={**trial, **variant.changes}, trial=trial) for variant in found]
+    found = line(settings.model_copy(update=dict(tuned_settings)))
+    return [
+        replace(variant, changes={**tuned_settings, **variant.changes}, tuned_settings=tuned_settings)
+        for variant in found
+    ]
 
 
 def tune(settings: Settings) -> list[Variant]:
@@ -80,16 +87,18 @@ def tune(settings: Settings) -> list[Variant]:
         replace(
             variant,
             name=f"{variant.name}, {variant.trial['shared_epochs']} at {variant.trial[_rate_of(variant)]:g}",
-            trial_of=variant.name,
+            tunes=variant.name,
         )
-        for trials in zip(*(tried(main, settings, trial) for trial in TRIALS), strict=True)
-        for variant in trials
+        for candidates in zip(
+            *(with_tuned_settings(main, settings, tuned_settings) for tuned_settings in TUNING_GRID), strict=True
+        )
+        for variant in candidates
     ]
 
 
 def _rate_of(variant: Variant) -> str:
     """The setting that is the rate of its first stage."""
-    return "shared_learning_rate" if has_teacher(METHODS[variant.changes["method"]]) else "rival_learning_rate"
+    return "shared_learning_rate" if has_teacher(METHODS[variant.changes["method"]]) else "baseline_learning_rate"
 
 
 def ablation(settings: Settings) -> list[Variant]:

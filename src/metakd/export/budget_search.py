@@ -14,7 +14,7 @@ from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, folder_name
 from metakd.data.schema import Example
 from metakd.data.splits import of_domain
-from metakd.evaluation.costs import time_of
+from metakd.evaluation.costs import measure_latency
 from metakd.export.candidates import Budget, Candidate, loaded, measure_all
 from metakd.export.exporter import Measured, accuracy, card_of, folder_bytes
 from metakd.export.onnx_format import ship
@@ -33,11 +33,11 @@ from metakd.utils.console import console
 from metakd.utils.environment import environment
 from metakd.utils.errors import InputError, listed, noting, require
 from metakd.utils.hardware import usable_cores
-from metakd.utils.locks import alone
+from metakd.utils.locks import waiting_lock
 
 DELIVER = "deliver"  # the step that a delivered model's manifest names
 FIT_FILE, PICTURE_FILE, WORK_FOLDER = "fit.json", "fit.html", "fit.work"  # a domain's folder has no dot in its name
-ALWAYS: dict[str, Any] = {"layer_map": "auto", "rival": False, "keep_cache": True, "track": "none"}
+ALWAYS: dict[str, Any] = {"layer_map": "auto", "baseline": False, "keep_cache": True, "track": "none"}
 
 
 def fit(
@@ -64,7 +64,7 @@ def fit(
     require("onnxscript", "onnx")
     _check(data, settings, output, also)
     output.mkdir(parents=True, exist_ok=True)
-    with alone(output / "fit.lock", "fits models here"):
+    with waiting_lock(output / "fit.lock", "fits models here"):
         (output / PICTURE_FILE).unlink(missing_ok=True)  # of an earlier budget; the command line draws another
         measured = measure_all(data, settings, output / WORK_FOLDER, also)
         fitting = [c for c in measured if not budget.excess(c.p95, c.bytes)]
@@ -73,12 +73,12 @@ def fit(
             _deliver(data, output, budget, facts, [])
             raise _none_fits(budget, measured)
         chosen = list(dict.fromkeys(c.student for c in fitting))[:most]
-        tried = list[Form]()
+        with_tuned_settings = list[Form]()
         for student, run in _in_turn(data, settings, output / WORK_FOLDER, chosen):
-            tried += _forms(run, [c for c in fitting if c.student == student])
+            with_tuned_settings += _forms(run, [c for c in fitting if c.student == student])
         for cache in (output / WORK_FOLDER).glob("teacher_cache-*"):
             shutil.rmtree(cache, ignore_errors=True)
-        found, faults = _deliver(data, output, budget, facts, tried)
+        found, faults = _deliver(data, output, budget, facts, with_tuned_settings)
         if faults:
             there = ", ".join(found["delivered"]) or "none"
             raise InputError.collect(
@@ -194,14 +194,14 @@ def _forms(run: Run, wanted: Sequence[Candidate]) -> list[Form]:
 
 
 def _scored(model: OnnxModel, examples: Sequence[Example], labels: list[str]) -> dict[str, float]:
-    return time_of(model, examples) | {"accuracy": accuracy(model, examples, labels)}
+    return measure_latency(model, examples) | {"accuracy": accuracy(model, examples, labels)}
 
 
 # --- What is delivered
 
 
 def _deliver(
-    data: MultiDomainDataset, output: Path, budget: Budget, facts: dict[str, Any], tried: Sequence[Form]
+    data: MultiDomainDataset, output: Path, budget: Budget, facts: dict[str, Any], with_tuned_settings: Sequence[Form]
 ) -> tuple[dict[str, Any], list[str]]:
     """Write the best form of each domain that has one, and what was found; gives that, and the domains without one.
 
@@ -209,7 +209,7 @@ def _deliver(
     """
     delivered, faults = dict[str, Any](), []
     for domain in data.domains:
-        own = [form for form in tried if form.domain == domain]
+        own = [form for form in with_tuned_settings if form.domain == domain]
         dev, test = (of_domain(data.splits.get(split, []), domain) for split in ("dev", "test"))
         meeting = [form for form in own if not _excess(budget, form)]
         place = output / folder_name(domain)
@@ -230,7 +230,11 @@ def _deliver(
             split, score = ("test", delivered[domain]["test_accuracy"]) if test else ("dev", best.accuracy)
             cost = Measured(score, round(best.candidate.bytes), best.candidate.median)
             card_of(best.run, domain, best.candidate.name, cost, split, len(test or dev)).write(partial)
-    found = facts | {"tried": [_told(form) for form in tried], "delivered": delivered, "environment": environment()}
+    found = facts | {
+        "tried": [_told(form) for form in with_tuned_settings],
+        "delivered": delivered,
+        "environment": environment(),
+    }
     write_json(output / FIT_FILE, found)
     return found, faults
 

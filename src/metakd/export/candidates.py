@@ -11,7 +11,7 @@ from pathlib import Path
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
-from metakd.evaluation.costs import time_of
+from metakd.evaluation.costs import measure_latency
 from metakd.evaluation.latency import LATENCY_TEXTS, LATENCY_WARMUP
 from metakd.export.exporter import folder_bytes
 from metakd.export.onnx_format import quantize, ship
@@ -102,7 +102,7 @@ def _measure(data: MultiDomainDataset, settings: Settings, work: Path, student: 
         item = 1 if int8 else 4
         saved = rows * width * item - compact_bytes(rows, width, item) if rows > ROWS else 0
         for max_length in (settings.max_length, settings.max_length // 2):
-            took = time_of(loaded(folder, max_length), examples)
+            took = measure_latency(loaded(folder, max_length), examples)
             for cut in (False, True) if saved else (False,):
                 costs = took["p95"], took["median"], float(size - saved * cut)
                 found.append(Candidate(student, int8, cut, max_length, *costs))

@@ -12,7 +12,7 @@ import torch
 
 from metakd.data.schema import Example
 from metakd.data.splits import of_domain
-from metakd.evaluation.costs import shipped_bytes, time_of
+from metakd.evaluation.costs import measure_latency, shipped_bytes
 from metakd.evaluation.predictions import predictions_of
 from metakd.export.model_cards import Card
 from metakd.export.onnx_format import ship
@@ -92,7 +92,7 @@ def _export(
     after = OnnxModel.load(place, torch.get_num_threads())
     sizes: list[tuple[Model, int]] = [(before, shipped_bytes(folder)), (after, folder_bytes(place))]
     was, is_now = (
-        Measured(accuracy(model, examples, run.data.labels), size, time_of(model, examples)["median"])
+        Measured(accuracy(model, examples, run.data.labels), size, measure_latency(model, examples)["median"])
         for model, size in sizes
     )
     elsewhere = None

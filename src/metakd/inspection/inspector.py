@@ -21,7 +21,7 @@ from metakd.data.examples import read_table
 from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import open_source
 from metakd.data.splits import LEAST_TO_CUT, scored_split, too_small_to_cut
-from metakd.inspection.terms import telling_terms
+from metakd.inspection.terms import characteristic_terms
 from metakd.utils.validation import open_tokenizer
 
 SAMPLE = 20_000  # rows that lengths and terms are taken of, where there are more
@@ -57,7 +57,7 @@ def inspect_data(
     return report | {
         "data": source.name,
         "lengths": lengths(inspector.sample, open_tokenizer(tokenizer) if tokenizer else None, max_length),
-        "terms": telling_terms(inspector.sample),
+        "terms": characteristic_terms(inspector.sample),
         "faults": faults + report["faults"],
     }
 

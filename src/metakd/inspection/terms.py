@@ -13,7 +13,7 @@ from metakd.utils.errors import require
 TERMS = 10  # of each domain
 
 
-def telling_terms(sample: Sequence[Example]) -> dict[str, list[str]]:
+def characteristic_terms(sample: Sequence[Example]) -> dict[str, list[str]]:
     """For each domain the words whose mean TF-IDF is furthest above that of the other domains."""
     return {domain: [word for word, _ in own] for domain, own in strongest_terms(sample, TERMS).items()}
 

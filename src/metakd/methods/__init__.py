@@ -16,4 +16,4 @@ METHODS: dict[str, type[Method]] = {
     "fine_tuned": FineTuned,
     "fine_tuned_shared": FineTunedShared,
 }
-RIVAL = "fine_tuned_shared"  # whose students stand beside those of a run's method
+BASELINE = "fine_tuned_shared"  # whose students stand beside those of a run's method

@@ -78,10 +78,10 @@ class Method(Protocol):
 
 
 @runtime_checkable
-class Quizzed(Method, Protocol):
+class MetaValidatedMethod(Method, Protocol):
     """A method with a `held_out_split`: before each update it sees how the student does on some of that."""
 
-    def before_update(self, student: PreTrainedModel, batch: Batch, quiz: Batch, stage: Stage) -> Tensor:
+    def before_update(self, student: PreTrainedModel, batch: Batch, held_out: Batch, stage: Stage) -> Tensor:
         """Called with the batch that the student is about to learn from, not in autocast; gives the quiz's loss."""
         ...
 
@@ -109,7 +109,7 @@ def check_needs(name: str, kind: type[Method]) -> None:
 
 def check_shareable(name: str, kind: type[Method], settings: Settings) -> None:
     """Raise InputError for what several processes cannot do together as one does it."""
-    if distributed.count() == 1:
+    if distributed.world_size() == 1:
         return
     faults = []
     if "live_teacher" in kind.needs:
@@ -117,4 +117,6 @@ def check_shareable(name: str, kind: type[Method], settings: Settings) -> None:
     if settings.domain_loss == "permuted":
         faults.append("domain_loss = 'permuted': it shuffles whole batches; choose another --domain-loss")
     if faults:
-        raise InputError.collect(f"not for {distributed.count()} processes; start `metakd` by itself, or else", faults)
+        raise InputError.collect(
+            f"not for {distributed.world_size()} processes; start `metakd` by itself, or else", faults
+        )

@@ -29,8 +29,8 @@ class FineTuned:
     @classmethod
     def build(cls, setup: Setup) -> Self:
         settings = setup.settings
-        epochs = math.ceil(settings.shared_epochs * setup.updates_of_all / setup.updates) + settings.own_epochs
-        return cls([Stage("fine_tune", epochs, settings.rival_learning_rate, terms=("class",))])
+        epochs = math.ceil(settings.shared_epochs * setup.updates_of_all / setup.updates) + settings.domain_epochs
+        return cls([Stage("fine_tune", epochs, settings.baseline_learning_rate, terms=("class",))])
 
     def stages(self) -> list[Stage]:
         return self._stages

@@ -15,9 +15,9 @@ class FineTunedShared(FineTuned):
     def build(cls, setup: Setup) -> Self:
         settings, stages = setup.settings, []
         if settings.shared_epochs:
-            shared = settings.shared_epochs, settings.rival_learning_rate
+            shared = settings.shared_epochs, settings.baseline_learning_rate
             stages.append(Stage("share", *shared, terms=("class",), shared=True))
-        if settings.own_epochs:
-            rate = settings.predict_learning_rate if stages else settings.rival_learning_rate
-            stages.append(Stage("fine_tune", settings.own_epochs, rate, terms=("class",)))
+        if settings.domain_epochs:
+            rate = settings.predict_learning_rate if stages else settings.baseline_learning_rate
+            stages.append(Stage("fine_tune", settings.domain_epochs, rate, terms=("class",)))
         return cls(stages)

@@ -19,7 +19,7 @@ from metakd.methods.base import Need, Setup, Stage
 from metakd.methods.meta_kd import LAYER_TERMS, MetaKD
 from metakd.models.encoder import EncoderOutputs, mean_over_real_tokens
 from metakd.models.meta_teacher import TeacherOutputs
-from metakd.utils.batch_shares import summed
+from metakd.utils.batch_shares import sum_over_processes
 from metakd.utils.errors import InputError
 
 HEADS, NEGATIVE_SLOPE, GRAPH_DROPOUT = 8, 0.2, 0.1  # of the graphs, as in the authors' release
@@ -31,7 +31,7 @@ def domain_prototypes(
     members: Tensor,  # (K, B): 1 where the example is of the domain, 0 else
 ) -> Tensor:  # (S + 1, K, H)
     """p_d^m: mean over the domain's examples in the batch; zeros for a domain that has none there."""
-    return summed(members @ states) / _examples(members)
+    return sum_over_processes(members @ states) / _examples(members)
 
 
 def example_weights(
@@ -39,12 +39,12 @@ def example_weights(
     members: Tensor,  # (K, B)
 ) -> Tensor:  # (R, B)
     """What each example counts, so that the mean over the batch is Σ_d ratio_d · (mean over the examples of d)."""
-    return ratios @ (members * summed(members.sum()) / _examples(members))
+    return ratios @ (members * sum_over_processes(members.sum()) / _examples(members))
 
 
 def _examples(members: Tensor) -> Tensor:
     """How many each domain has in the whole batch, whatever part of it is here, and at least 1: (K, 1)."""
-    return summed(members.sum(1, keepdim=True)).clamp(min=1)
+    return sum_over_processes(members.sum(1, keepdim=True)).clamp(min=1)
 
 
 def _drawn(*shape: int) -> nn.Parameter:
@@ -177,7 +177,7 @@ class HRKD:
         with torch.autocast(student.logits.device.type, enabled=False):
             states = [mean_over_real_tokens(layer.float(), batch["real_mask"]) for layer in student.hidden_states]
             members = F.one_hot(batch["domains"] % self.num_places, self.num_places).T.float()
-            present = summed(members.sum(1)) > 0
+            present = sum_over_processes(members.sum(1)) > 0
             ratios = self.relations(domain_prototypes(torch.stack(states), members), present)
             alike = present / present.sum()
             return example_weights(torch.cat([ratios, alike[None]]), members)

@@ -93,12 +93,12 @@ class MetaKD:
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         assert teacher is not None
-        trust = None if self.settings.expertise == "none" else self._trust(batch, teacher)
+        expertise = None if self.settings.expertise == "none" else self._expertise(batch, teacher)
         return {
             name: Term(
                 losses.sum_layers(self.by_layer(name, student, batch, teacher)),
                 coefficient=self.settings.gamma2 if name == "feature" else 1.0,
-                weights=trust,
+                weights=expertise,
             )
             for name in stage.terms
         }
@@ -114,7 +114,7 @@ class MetaKD:
         }
         return compute[name](student, batch, teacher)
 
-    def _trust(self, batch: Batch, teacher: TeacherOutputs) -> Tensor:
+    def _expertise(self, batch: Batch, teacher: TeacherOutputs) -> Tensor:
         hard = self.settings.expertise == "hard"
         return expertise_weights(batch["instance_weights"], teacher.logits, batch["labels"], hard)
 

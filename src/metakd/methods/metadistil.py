@@ -63,8 +63,8 @@ class MetaDistil:
         if settings.shared_epochs:
             shared = settings.shared_epochs, settings.shared_learning_rate
             stages.append(Stage("share", *shared, terms, shared=True))
-        if settings.own_epochs:
-            stages.append(Stage("predict", settings.own_epochs, settings.predict_learning_rate, terms))
+        if settings.domain_epochs:
+            stages.append(Stage("predict", settings.domain_epochs, settings.predict_learning_rate, terms))
         return stages
 
     def trainable_modules(self) -> dict[str, nn.Module]:
@@ -78,9 +78,9 @@ class MetaDistil:
             "prediction": Term(soft, coefficient=SOFT_SHARE),
         }
 
-    def before_update(self, student: PreTrainedModel, batch: Batch, quiz: Batch, stage: Stage) -> Tensor:
+    def before_update(self, student: PreTrainedModel, batch: Batch, held_out: Batch, stage: Stage) -> Tensor:
         """φ ← φ − μ ∇φ L_quiz(θ'(φ)), by AdamW; the student stays as it is. Gives L_quiz."""
-        asked = self.quiz_loss(student, batch, quiz, stage)
+        asked = self.meta_validation_loss(student, batch, held_out, stage)
         for weight, gradient in zip(self.learning, self.meta_gradient(asked), strict=True):
             weight.grad = gradient
         nn.utils.clip_grad_norm_(self.learning, LARGEST_NORM)
@@ -88,14 +88,14 @@ class MetaDistil:
         self.optimizer.zero_grad()
         return asked.detach()
 
-    def quiz_loss(self, student: PreTrainedModel, batch: Batch, quiz: Batch, stage: Stage) -> Tensor:
+    def meta_validation_loss(self, student: PreTrainedModel, batch: Batch, held_out: Batch, stage: Stage) -> Tensor:
         """L_quiz(θ'(φ)) -> scalar: cross-entropy of the student as `pilot` leaves it, without dropout."""
         weights, training = self.pilot(student, batch, stage), student.training
         student.eval()
         with autocast(self.precision):
-            answers = forward(lambda **inputs: functional_call(student, weights, kwargs=inputs), quiz)
+            all_predictions = forward(lambda **inputs: functional_call(student, weights, kwargs=inputs), held_out)
         student.train(training)
-        return losses.cross_entropy(answers.logits, quiz["labels"]).mean()
+        return losses.cross_entropy(all_predictions.logits, held_out["labels"]).mean()
 
     def pilot(self, student: PreTrainedModel, batch: Batch, stage: Stage) -> dict[str, Tensor]:
         """The pilot update θ'(φ) = θ − η ∇θ L_S(θ, φ), by name, as a function of φ.

@@ -31,11 +31,11 @@ def attend(
     """
     on_processor = query.device.type == "cpu" and query.dtype == torch.bfloat16
     if on_processor and query.shape[2] < LONG:
-        return _look((query * scale) @ key.transpose(-1, -2), value, mask, dropout)
+        return _weighted_values((query * scale) @ key.transpose(-1, -2), value, mask, dropout)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
 
 
-def _look(
+def _weighted_values(
     scores: Tensor,  # (B, A, L, L)
     value: Tensor,  # (B, A, L, d)
     mask: Tensor | None,
@@ -66,7 +66,7 @@ def _attention(
     recorded: Tensor | None = None
     if record == "scores":  # which a loss and attention itself then share
         recorded = (query * scale) @ key.transpose(-1, -2)
-        output = _look(recorded, value, attention_mask, dropout)
+        output = _weighted_values(recorded, value, attention_mask, dropout)
     else:
         recorded = torch.cat([query * scale, key], dim=-1) if record == "factors" else None
         output = attend(query, key, value, attention_mask, scale, dropout)

@@ -14,7 +14,7 @@ from metakd.models.attention import attend_here
 from metakd.models.encoder import EncoderOutputs, forward
 from metakd.models.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, assert_frozen
 from metakd.utils.console import Progress
-from metakd.utils.hardware import Precision, autocast, memory_kept
+from metakd.utils.hardware import Precision, allocator_tuned, autocast
 
 EVALUATION_BATCH = 64
 
@@ -56,13 +56,13 @@ def embed(
     return found
 
 
-def teach_all(
+def teacher_outputs_in_order(
     teacher: MetaTeacher, features: Encoded, collator: Collator, layers: TeacherLayers, precision: Precision
 ) -> Iterator[tuple[list[int], Batch, TeacherOutputs]]:
     """What the frozen teacher says of every example, batch by batch from the shortest text to the longest."""
     assert_frozen(teacher)
     attend_here(teacher.encoder, "factors" if layers.attention else "nothing")
-    with Progress("remember what the teacher says", len(features)) as progress, memory_kept():
+    with Progress("remember what the teacher says", len(features)) as progress, allocator_tuned():
         for indices, batch in batches_in_order(teacher, features, collator):
             with torch.no_grad(), autocast(precision):
                 outputs = teacher.outputs(batch, layers)

@@ -79,7 +79,7 @@ def class_names(labels: Sequence[str], domains: Sequence[str]) -> list[str]:
     return [f"{domain}: {label}" for domain in domains for label in labels]
 
 
-def own_head(
+def select_head(
     values: Tensor,  # (B, heads · M)
     domains: Tensor,  # (B,) int; −1 for a domain never seen, which gets the mean of the heads
     heads: int,
@@ -122,7 +122,7 @@ class MetaTeacher(nn.Module):
         prefix = TEACHER_TOKENS if any(name.startswith(TEACHER_TOKENS) for name in batch) else ""
         outputs = forward(self.encoder, batch, attentions=bool(layers.attention), prefix=prefix)
         return TeacherOutputs(
-            logits=own_head(outputs.logits, batch["domains"], self.heads),
+            logits=select_head(outputs.logits, batch["domains"], self.heads),
             representation=self.transferable(outputs.pooled, batch["domains"]),
             hidden_states={layer: outputs.hidden_states[layer] for layer in layers.hidden},
             attention_factors={layer: outputs.attentions[layer - 1] for layer in layers.attention},

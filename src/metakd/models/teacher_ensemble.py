@@ -15,7 +15,7 @@ from metakd.models.meta_teacher import NO_LAYERS, UNKNOWN_DOMAIN, MetaTeacher, T
 from metakd.utils.errors import InputError
 
 
-class Council(MetaTeacher):
+class TeacherEnsemble(MetaTeacher):
     """Several teachers, whose predictions are averaged [You et al., KDD 2017]; they have no layers in common.
 
     `encoder`, from which students may be cut, has the mean of their weights.

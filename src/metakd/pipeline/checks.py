@@ -16,7 +16,7 @@ from metakd.data.tokenization import Collator
 from metakd.evaluation.probe import domain_probe
 from metakd.models.forward_passes import embed, predict
 from metakd.models.loading import load_classifier, load_tokenizer
-from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, own_head
+from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, select_head
 from metakd.prototypes import effective_share, expertise_weights, transfer_weights
 from metakd.runs.run import Run
 from metakd.training.teacher_cache import TeacherCache
@@ -44,7 +44,7 @@ def check_reloaded(
     difference = (ours - theirs).abs().max().item()
     if not difference <= SAME_PROBABILITY:
         raise CheckError(f"{folder}: reloaded, its probabilities differ by {difference:.2g} from what was saved")
-    said = own_head(ours, features.column("domains"), ours.shape[1] // len(run.data.labels))
+    said = select_head(ours, features.column("domains"), ours.shape[1] // len(run.data.labels))
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]
     return {
         "split": "dev" if dev else "train",
@@ -56,8 +56,8 @@ def check_reloaded(
 
 def check_teacher(run: Run) -> None:
     """Raise InputError where a meta-teacher is missing, or hardly better than always saying the commonest class."""
-    for school in run.teachers:
-        _check_teacher(school)
+    for teacher_run in run.teachers:
+        _check_teacher(teacher_run)
 
 
 def _check_teacher(run: Run) -> None:
@@ -91,7 +91,7 @@ def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
     }
 
 
-def trust(run: Run, examples: list[Example], cache: TeacherCache) -> dict[str, Any]:
+def expertise(run: Run, examples: list[Example], cache: TeacherCache) -> dict[str, Any]:
     """How the expertise weights λ of these examples are distributed."""
     rows = torch.tensor(cache.rows([e.id for e in examples]))
     labels = torch.tensor([run.data.labels.index(e.label) for e in examples])

@@ -16,9 +16,9 @@ from metakd.data.examples import read_examples
 from metakd.data.schema import Example
 from metakd.data.splits import leaks, of_domain
 from metakd.evaluation.metrics import Predictions, accuracy_of_kept, score
-from metakd.evaluation.predictions import Answers, ask_models, ask_tfidf, asked_of_each
+from metakd.evaluation.predictions import AllPredictions, predict_with_models, predict_with_tfidf, transfer_sample_size
 from metakd.evaluation.tables import markdown_table
-from metakd.methods import RIVAL
+from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
 from metakd.runs.run import CORPUS_FILE, PREDICTIONS_FILE, Run
 from metakd.utils import distributed
@@ -26,7 +26,7 @@ from metakd.utils.artifacts import MANIFEST, read_manifest, read_run, read_whole
 from metakd.utils.console import notice
 from metakd.utils.environment import environment
 from metakd.utils.errors import InputError
-from metakd.utils.locks import only_one
+from metakd.utils.locks import run_lock
 
 SCORED = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE)  # what the manifest of a whole run vouches for
 
@@ -36,11 +36,11 @@ def evaluate(run: Run) -> dict[str, Any]:
 
     Last of all comes the manifest of the whole run.
     """
-    return distributed.by_main(lambda: _evaluate(run))
+    return distributed.on_main(lambda: _evaluate(run))
 
 
 def _evaluate(run: Run) -> dict[str, Any]:
-    with only_one(run.folder):
+    with run_lock(run.folder):
         results = _score(run)
         steps = {name: manifest["fingerprint"] for name, manifest in finished_steps(run.folder).items()}
         facts = {name: results[name] for name in ("run", "seconds", "environment")}
@@ -66,14 +66,14 @@ def _score(run: Run) -> dict[str, Any]:
                 raise InputError(message)
             notice(f"{message}. Scores go on without it")
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
-    answers = ask_models(fleets, run.data.labels, examples)
-    tfidf, transfer = ask_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
-    answers.add("tfidf", tfidf)
-    scored = score_models(answers, run.description(), examples, leaked)
+    all_predictions = predict_with_models(fleets, run.data.labels, examples)
+    tfidf, transfer = predict_with_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
+    all_predictions.add("tfidf", tfidf)
+    scored = score_models(all_predictions, run.description(), examples, leaked)
     (run.folder / MANIFEST).unlink(missing_ok=True)
-    answers.write(run.folder / PREDICTIONS_FILE, examples, run.data.labels)
+    all_predictions.write(run.folder / PREDICTIONS_FILE, examples, run.data.labels)
     results = _results(scored, split, run.description()) | {"leaked_rows": len(leaked)}
-    results |= {"transfer": transfer, "transfer_examples": asked_of_each(len(run.data.domains))}
+    results |= {"transfer": transfer, "transfer_examples": transfer_sample_size(len(run.data.domains))}
     results["seconds"] = _seconds(run.folder) | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / CORPUS_FILE, describe(run, examples, fleets["student"]))
     write_json(run.folder / "results.json", results)
@@ -109,8 +109,8 @@ def evaluate_file(
     _check_fits(data, examples, described)
     domains = sorted({e.domain for e in examples})
     leaked = {e.id for e in leaks({"train": _learnt_from(described), "test": examples}).get("test", [])}
-    answers = ask_models(_fleets(folder, described, domains), described["labels"], examples)
-    results = _results(score_models(answers, described, examples, leaked), str(data), described)
+    all_predictions = predict_with_models(_fleets(folder, described, domains), described["labels"], examples)
+    results = _results(score_models(all_predictions, described, examples, leaked), str(data), described)
     results["leaked_rows"] = len(leaked)
     write_json(output, results)
     return results
@@ -149,29 +149,32 @@ def _fleets(folder: Path, described: Mapping[str, Any], domains: Sequence[str]) 
     if read_whole(folder / "meta_teacher") is None:
         raise InputError(f"{folder}: no finished meta-teacher; `metakd run --resume --output {folder}` goes on")
     fleets = {"meta_teacher": dict.fromkeys(domains, folder / "meta_teacher")}
-    parents = {"student": "students"} | ({RIVAL: RIVAL} if described["settings"]["rival"] else {})
+    parents = {"student": "students"} | ({BASELINE: BASELINE} if described["settings"]["baseline"] else {})
     for name, parent in parents.items():
         found = {domain: folder / parent / folder_name(domain) for domain in domains}
         fleets[name] = {domain: path for domain, path in found.items() if read_whole(path) is not None}
-    if described["settings"]["method"] == RIVAL:
-        fleets[RIVAL] = fleets["student"]
+    if described["settings"]["method"] == BASELINE:
+        fleets[BASELINE] = fleets["student"]
     return fleets
 
 
 def score_models(
-    answers: Answers, described: Mapping[str, Any], examples: Sequence[Example], leaked: Collection[str] = ()
+    all_predictions: AllPredictions,
+    described: Mapping[str, Any],
+    examples: Sequence[Example],
+    leaked: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """For each kind of model: scores, sizes and latencies by domain and on average over the domains with students.
 
     `leaked` are ids of examples that the models have learnt from; the average is also given without them.
     """
     labels, settings = described["labels"], described["settings"]
-    averaged = set(answers.predictions.get("student", {})) or set(answers.predictions["meta_teacher"])
+    averaged = set(all_predictions.predictions.get("student", {})) or set(all_predictions.predictions["meta_teacher"])
     scored = {}
-    for name, predictions in answers.predictions.items():
+    for name, predictions in all_predictions.predictions.items():
         if averaged <= set(predictions):
             found = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
-            found = _joined(found, answers.costs[name])
+            found = _joined(found, all_predictions.costs[name])
             scored[name] = found | _without_leaks(found, predictions, averaged, examples, leaked)
     return scored
 

@@ -30,7 +30,7 @@ from metakd.utils.errors import InputError
 from metakd.utils.hardware import autocast, device
 
 BACKWARD = 3  # a forward and a backward pass cost about as much as three forward passes
-QUIZ = 3  # a pilot update, a quiz and the gradient through both cost about as much as three updates
+META_VALIDATION = 3  # a pilot update, a quiz and the gradient through both cost about as much as three updates
 CHECKPOINT_COPIES = 3 * 2  # weights and two moments of the optimizer, two checkpoints at a time
 
 
@@ -103,13 +103,13 @@ class Disk:
             4 * count_parameters(model) for model in (base, blank_encoder(source, data.labels, num_layers))
         )
         untaught = not is_done(run.teacher_folder, run.teach_fingerprint)
-        lessons: list[tuple[str, str | None]] = [(m, d) for m in run.methods for d in data.domains]
-        lessons += [(m, None) for m in run.methods if any(stage.shared for stage in run.stages[m])]
-        places = [run.student_folder(m, d) if d else run.shared_folder(m) for m, d in lessons]
-        marks = [run.distill_fingerprint(*lesson) for lesson in lessons]
+        jobs: list[tuple[str, str | None]] = [(m, d) for m in run.methods for d in data.domains]
+        jobs += [(m, None) for m in run.methods if any(stage.shared for stage in run.stages[m])]
+        places = [run.student_folder(m, d) if d else run.shared_folder(m) for m, d in jobs]
+        marks = [run.distill_fingerprint(*job) for job in jobs]
         missing = sum(not is_done(place, mark) for place, mark in zip(places, marks, strict=True))
         teaching = untaught * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
-        asked = len(run.with_further(data.train)) * bool(_taught(run, run.methods))
+        asked = len(run.with_extra_texts(data.train)) * bool(_taught(run, run.methods))
         said = 4.0 * asked * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
         learning = CHECKPOINT_COPIES * student + kept + said
         return cls(untaught * teacher + missing * student, max(teaching, bool(missing) * learning))
@@ -129,7 +129,7 @@ def check_disk(run: Run) -> None:
 def _cache_size(run: Run) -> tuple[float, float]:
     """Bytes that are kept of the teacher's layers, and their share in what all of them would take."""
     width = load_config(resolve(run.settings.base)).hidden_size
-    lengths = run.features(run.with_further(run.data.train), run.tokenizer).lengths
+    lengths = run.features(run.with_extra_texts(run.data.train), run.tokenizer).lengths
     sizes = layer_bytes(lengths, width, layers_to_keep(_taught(run, run.methods)), run.precision)
     kept = float(sizes[fits(sizes, run.cache_budget)].sum())
     return kept, kept / max(1.0, float(sizes.sum()))
@@ -145,7 +145,7 @@ def _has_student(run: Run, method: str, domain: str) -> bool:
 
 def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, float]:
     """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is kept."""
-    rows, rows_taught = len(run.data.train), len(run.with_further(run.data.train))
+    rows, rows_taught = len(run.data.train), len(run.with_extra_texts(run.data.train))
     learning = BACKWARD * student.computing
     work: dict[str, float] = {
         "weigh": rows * teacher.computing * (run.settings.weights != "none"),
@@ -158,8 +158,8 @@ def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, f
         live = (1 - share) * sum(stage.epochs for stage in taught if stage.layers)
         work["ask the teacher"] = (1 + live) * rows_taught * teacher.computing
     for method in run.methods:
-        quizzed = "held_out_split" in METHODS[method].needs
-        each = learning * (1 + QUIZ * quizzed) + (1 + BACKWARD) * teacher.computing * quizzed
+        meta_validated = "held_out_split" in METHODS[method].needs
+        each = learning * (1 + META_VALIDATION * meta_validated) + (1 + BACKWARD) * teacher.computing * meta_validated
         passes = len(run.data.domains) if "foreign_text" in METHODS[method].needs else 1
         epochs = sum(stage.epochs * (1 if stage.shared else passes) for stage in run.stages[method])
         read = rows_taught if "teacher" in METHODS[method].needs else rows

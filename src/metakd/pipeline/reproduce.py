@@ -13,7 +13,7 @@ from metakd.pipeline.run_all import run_all
 from metakd.runs.run import CORPUS_FILE, PREDICTIONS_FILE, Run
 from metakd.utils.artifacts import read_manifest, read_run, read_whole
 from metakd.utils.errors import InputError
-from metakd.utils.locks import only_one
+from metakd.utils.locks import run_lock
 
 VOLATILE = ("started", "seconds", "environment", "latency_ms")  # when, how long, on what: not what came out
 WHOLE_FILES = (PREDICTIONS_FILE, CORPUS_FILE)  # results.md is a view of results.json, latencies included
@@ -45,7 +45,7 @@ def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
     faults = _other_sources(described, run.description())
     if faults:
         raise InputError.collect(f"{folder} cannot be repeated", faults)
-    with only_one(output):
+    with run_lock(output):
         run_all(run.begin())
     return compare(folder, output)
 

@@ -15,14 +15,14 @@ from metakd.runs.run import SCORE_FILES, Run
 from metakd.training.trackers import LOGS_FOLDER
 from metakd.utils import distributed
 from metakd.utils.artifacts import MANIFEST, RUN_FILE
-from metakd.utils.locks import only_one, refuse_foreign, refuse_while_held
+from metakd.utils.locks import refuse_foreign, refuse_while_held, run_lock
 
 __all__ = ["distill", "distill_all", "evaluate", "run_all", "teach", "weigh"]
 
 
 def clear(run: Run) -> None:
     """Remove what runs have left in the folder, and nothing else. InputError where no run has been begun in it."""
-    distributed.by_main(lambda: _clear(run))
+    distributed.on_main(lambda: _clear(run))
 
 
 def _clear(run: Run) -> None:
@@ -31,7 +31,7 @@ def _clear(run: Run) -> None:
     shared = [run.shared_folder(method) for method in METHODS] + [folder / "shared_student"]
     fleets = [folder / name for name in ("students", *METHODS)]
     passing = [folder / name for name in (".teacher_cache.partial", "checkpoints", LOGS_FOLDER)]
-    with only_one(folder):
+    with run_lock(folder):
         refuse_while_held([run.cache_lock, *(folder / "checkpoints").glob("*.lock")])
         (folder / MANIFEST).unlink(missing_ok=True)
         for path in (run.weights_folder, run.teacher_folder, run.cache_folder, *shared, *fleets, *passing):
@@ -46,8 +46,8 @@ def run_all(run: Run) -> dict[str, Any]:
     Raises InputError where the disk has no room for it, or another process is at work in the folder.
     """
     check_scorable(run)
-    with only_one(run.folder):
-        distributed.by_main(lambda: check_disk(run))
+    with run_lock(run.folder):
+        distributed.on_main(lambda: check_disk(run))
         if run.settings.weights != "none":
             weigh(run)
         teach(run)

@@ -14,7 +14,7 @@ from metakd.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Lesson:
+class StudentJob:
     """What one student learns from, and where it goes: a domain's own, or (`domain` is None) a shared start."""
 
     method: str
@@ -22,33 +22,33 @@ class Lesson:
     folder: Path
     mark: str
     examples: list[Example]
-    quiz: list[Example]  # of the training examples, those that a method with a held-out split is not to learn from
-    held_out: list[Example]
+    held_out: list[Example]  # of the training examples, those that a method with a held-out split is not to learn from
+    dev: list[Example]
 
     @classmethod
-    def of(cls, run: Run, method: str, domain: str | None) -> Lesson:
+    def of(cls, run: Run, method: str, domain: str | None) -> StudentJob:
         return cls.fleet(run, method, [domain])[0]
 
     @classmethod
-    def fleet(cls, run: Run, method: str, domains: Iterable[str | None]) -> list[Lesson]:
+    def fleet(cls, run: Run, method: str, domains: Iterable[str | None]) -> list[StudentJob]:
         """One for each of `domains`; the texts are sorted by domain once for all."""
-        train, quiz, dev = run.data.train, list[Example](), run.data.splits.get("dev", [])
+        train, held_out, dev = run.data.train, list[Example](), run.data.splits.get("dev", [])
         if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start knows none of it
-            train, quiz = hold_out(train, run.settings.seed)
+            train, held_out = hold_out(train, run.settings.seed)
         if "teacher" in METHODS[method].needs:
-            train = run.with_further(train)
-        whole, foreign = (train, quiz, dev), "foreign_text" in METHODS[method].needs
+            train = run.with_extra_texts(train)
+        whole, foreign = (train, held_out, dev), "foreign_text" in METHODS[method].needs
         parts = [by_domain(examples) for examples in whole]
-        lessons = []
+        jobs = []
         for domain in domains:
             texts = whole if domain is None else [part.get(domain, []) for part in parts]
             folder = run.student_folder(method, domain) if domain else run.shared_folder(method)
             mark = run.distill_fingerprint(method, domain)
-            lessons.append(cls(method, domain, folder, mark, train if foreign else texts[0], *texts[1:]))
-        return lessons
+            jobs.append(cls(method, domain, folder, mark, train if foreign else texts[0], *texts[1:]))
+        return jobs
 
     @classmethod
-    def shared_by(cls, run: Run, method: str) -> Lesson | None:
+    def shared_by(cls, run: Run, method: str) -> StudentJob | None:
         """The start that all of the method's students share, if they do."""
         return cls.of(run, method, None) if any(stage.shared for stage in run.stages[method]) else None
 

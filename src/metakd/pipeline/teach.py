@@ -12,21 +12,21 @@ from metakd.data.tokenization import Collator
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
 from metakd.models.meta_teacher import MetaTeacher, freeze
-from metakd.models.teacher_ensemble import Council
+from metakd.models.teacher_ensemble import TeacherEnsemble
 from metakd.pipeline.checks import check_reloaded, probe
 from metakd.runs.run import Run
 from metakd.training.trackers import LOGS_FOLDER
-from metakd.training.trainer import Plan, fit
+from metakd.training.trainer import TrainingPlan, fit
 from metakd.utils import distributed
 from metakd.utils.artifacts import is_done, step_folder
 from metakd.utils.hardware import device
-from metakd.utils.locks import only_one
+from metakd.utils.locks import run_lock
 
 
 def load_teacher(run: Run) -> MetaTeacher:
     """The finished teacher, frozen, with its domain head; where several teach, all of them as one."""
-    members = [_load_one(school) for school in run.teachers]
-    return freeze(members[0] if len(members) == 1 else Council(members, len(run.taught_domains))).to(device())
+    members = [_load_one(teacher_run) for teacher_run in run.teachers]
+    return freeze(members[0] if len(members) == 1 else TeacherEnsemble(members, len(run.teacher_domains))).to(device())
 
 
 def _load_one(run: Run) -> MetaTeacher:
@@ -42,10 +42,10 @@ def teach(run: Run) -> Path:
     """The meta-teacher: the base, fine-tuned on all domains by L_T [Meta-KD, 3.2]."""
     mark = run.teach_fingerprint
     checkpoints = run.checkpoint_folder("meta_teacher", mark)
-    with only_one(run.folder):
-        if not distributed.by_main(lambda: is_done(run.teacher_folder, mark)):
+    with run_lock(run.folder):
+        if not distributed.on_main(lambda: is_done(run.teacher_folder, mark)):
             _teach(run, mark, checkpoints)
-            distributed.wait()
+            distributed.wait_for_main()
         shutil.rmtree(checkpoints, ignore_errors=True)
     return run.teacher_folder
 
@@ -54,7 +54,7 @@ def _teach(run: Run, mark: str, checkpoints: Path) -> None:
     settings, data, facts = run.settings, run.data, dict[str, Any]()
     weights = run.instance_weights(data.train)
     features = run.features(data.train, run.tokenizer).with_columns(instance_weights=weights)
-    plan = Plan(
+    plan = TrainingPlan(
         "teach all domains",
         settings.teacher_epochs,
         settings.teacher_learning_rate,

@@ -20,12 +20,12 @@ from metakd.utils import distributed
 from metakd.utils.artifacts import is_done, reserve, step_folder
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import device
-from metakd.utils.locks import only_one
+from metakd.utils.locks import run_lock
 
 
 def weigh(run: Run) -> Path:
     """Prototype scores and instance weights of all training examples, by the pretrained encoder [Meta-KD, 3.1]."""
-    distributed.by_main(lambda: _weigh(run))
+    distributed.on_main(lambda: _weigh(run))
     return run.weights_folder
 
 
@@ -36,7 +36,7 @@ def check_weighable(run: Run) -> None:
 
 
 def _weigh(run: Run) -> None:
-    with only_one(run.folder):
+    with run_lock(run.folder):
         if not is_done(run.weights_folder, run.weigh_fingerprint):
             _weigh_all(run)
 

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 
 HEIGHT = 300  # of a picture
-Rows = Sequence[Mapping[str, Any]]
+ResultsStore = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Picture:
     title: str
     told: str  # how to read it
     specification: Mapping[str, Any]
-    rows: Rows
+    rows: ResultsStore
 
     @property
     def columns(self) -> list[str]:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
 
-def picture(name: str, title: str, told: str, chart: Any, rows: Rows, **drawn: Any) -> Picture:
+def picture(name: str, title: str, told: str, chart: Any, rows: ResultsStore, **drawn: Any) -> Picture:
     """`drawn` may have the height, and the data where they are more than the rows."""
     size = {"width": "container", "height": HEIGHT, "data": alt.Data(values=list(rows)), "description": told}
     return Picture(name, title, told, chart.properties(**(size | drawn)).to_dict(), rows)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from metakd.data.dataset import folder_name
 from metakd.evaluation.statistics import Values, compare
-from metakd.methods import RIVAL
+from metakd.methods import BASELINE
 from metakd.runs.run import CORPUS_FILE, PREDICTIONS_FILE
 from metakd.utils.artifacts import read_manifest, read_run, read_whole
 from metakd.utils.console import notice
@@ -25,7 +25,7 @@ from metakd.utils.errors import InputError
 KINDS = {
     "meta_teacher": "meta-teacher",
     "student": "student",
-    RIVAL: "fine-tuned rival",
+    BASELINE: "fine-tuned rival",
     "tfidf": "TF-IDF rival",
 }
 DRAWN = ("main", "unseen", "scarce-5", "scarce-20", "scarce-all-5", "scarce-all-20")  # experiments with pictures
@@ -87,7 +87,7 @@ class Findings:
     @property
     def models(self) -> list[str]:
         """The kinds of models that were scored on every domain; students without a teacher are their own rival."""
-        same = {RIVAL} if self.run["settings"]["method"] == RIVAL else set[str]()
+        same = {BASELINE} if self.run["settings"]["method"] == BASELINE else set[str]()
         return [name for name in KINDS if name in self.results["average"] and name not in same]
 
     def manifest(self, *parts: str) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from metakd.report.details import all_models, examples, line, models
 from metakd.report.details import nodes as node_details
 from metakd.report.facts import KINDS, SHOWN, Findings
 from metakd.report.lineage import graph, widths
-from metakd.report.summary import cautions, facts, sentences, told_points
+from metakd.report.summary import cautions, facts, points_label, sentences
 from metakd.runs.run import REPORT_FILE
 from metakd.utils.artifacts import write_text
 from metakd.utils.errors import require
@@ -89,7 +89,7 @@ def _known(findings: Findings, texts: bool) -> dict[str, Any]:
 
 def markdown(findings: Findings) -> str:
     """Summary, scores and what is established, for pull requests and model cards."""
-    against = [f"- students minus {KINDS[name]}: {told_points(found)}" for name, found in findings.against.items()]
+    against = [f"- students minus {KINDS[name]}: {points_label(found)}" for name, found in findings.against.items()]
     told = [
         escaped(" ".join(sentences(findings))),
         markdown_table(findings.results).rstrip(),

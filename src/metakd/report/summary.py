@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from metakd.evaluation.statistics import LEVEL, points
-from metakd.methods import RIVAL
+from metakd.methods import BASELINE
 from metakd.models.hub import public_name
 from metakd.report.facts import Findings
 
-RIVALS = {RIVAL: "the same small model fine-tuned on labels alone", "tfidf": "TF-IDF with logistic regression"}
+BASELINES = {BASELINE: "the same small model fine-tuned on labels alone", "tfidf": "TF-IDF with logistic regression"}
 ALIKE = 1.05  # ratios nearer to 1 are none
 
 
@@ -28,9 +28,9 @@ def sentences(findings: Findings) -> list[str]:
         f"{base_name(findings)}, fine-tuned into one teacher of {domains} "
         f"({_size(teacher)}), became {fleet} ({_size(student)}): {smaller} and {faster} for one text at a time, and "
         f"right on {_percent(student)} percent of {where} where the teacher is right on {_percent(teacher)} "
-        f"({_cost(findings)})."
+        f"({_costs(findings)})."
     )
-    return [first, _against_rivals(findings)]
+    return [first, _against_baselines(findings)]
 
 
 def _times(ratio: float, more: str, less: str, same: str) -> str:
@@ -39,20 +39,20 @@ def _times(ratio: float, more: str, less: str, same: str) -> str:
     return f"{ratio:.1f} times {more}" if ratio > 1 else f"{1 / ratio:.1f} times {less}"
 
 
-def _cost(findings: Findings) -> str:
+def _costs(findings: Findings) -> str:
     if not (found := findings.against.get("meta_teacher")):
         return "too few examples to compare"
     what = "loss" if found["mean"] < 0 else "gain" if found["mean"] > 0 else "difference"
-    return f"{told_points(found)}; a {what} is {'' if found['established'] else 'not '}established"
+    return f"{points_label(found)}; a {what} is {'' if found['established'] else 'not '}established"
 
 
-def _against_rivals(findings: Findings) -> str:
-    known = [name for name in RIVALS if name in findings.models]
+def _against_baselines(findings: Findings) -> str:
+    known = [name for name in BASELINES if name in findings.models]
     if not known or not findings.against:
         return "What the teacher is worth beside a simple rival is not known: none was trained, or too little scored."
     best = max(known, key=lambda name: findings.results["average"][name]["accuracy"])
-    found, told = findings.against[best], f"{RIVALS[best]} ({_percent(findings.results['average'][best])} percent)"
-    figures = f"{told_points(found)}, {_chance(found['p_holm'])}"
+    found, told = findings.against[best], f"{BASELINES[best]} ({_percent(findings.results['average'][best])} percent)"
+    figures = f"{points_label(found)}, {_chance(found['p_holm'])}"
     if not found["established"]:
         return f"A difference from the best simple rival, {told}, is not established: {figures}."
     if found["mean"] < 0:
@@ -80,7 +80,7 @@ def cautions(findings: Findings) -> list[str]:
     return found
 
 
-def told_points(found: Mapping[str, Any]) -> str:
+def points_label(found: Mapping[str, Any]) -> str:
     """A difference in points of accuracy, with its interval."""
     mean, interval = points(found).replace("-", "−").split(", ")
     return f"{mean} points, 95 % interval {interval}"

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms
-from metakd.methods.base import Method, Quizzed, Stage
+from metakd.methods.base import MetaValidatedMethod, Method, Stage
 from metakd.models.attention import attend_here
 from metakd.models.encoder import forward
 from metakd.models.meta_teacher import MetaTeacher, TeacherOutputs, assert_frozen
@@ -62,10 +62,10 @@ class Distillation(nn.Module):
             assert_frozen(self.teacher)
         return self.teacher.outputs(batch, layers)
 
-    def before_update(self, batch: Batch, quiz: Batch) -> Tensor:
+    def before_update(self, batch: Batch, held_out: Batch) -> Tensor:
         """What the method does with a quiz before the student learns from `batch`; the loss of it."""
-        assert isinstance(self.method, Quizzed)
-        return self.method.before_update(self.student, batch, quiz, self.stage)
+        assert isinstance(self.method, MetaValidatedMethod)
+        return self.method.before_update(self.student, batch, held_out, self.stage)
 
     def forward(self, **batch: Tensor) -> LossTerms:
         taught = self.taught(batch)

@@ -24,20 +24,26 @@ from metakd.data.samplers import LengthBatches, endless_batches, updates_a_pass
 from metakd.data.tokenization import Batch, Collator, Encoded
 from metakd.losses import LossTerms
 from metakd.models.embeddings import only_rows_in_use
-from metakd.training.checkpointing import Keeper, finish_checkpoint, last_whole_checkpoint, own_random_state, sums_of
+from metakd.training.checkpointing import (
+    CheckpointCallback,
+    last_whole_checkpoint,
+    process_random_state,
+    read_loss_sums,
+    seal_checkpoint,
+)
 from metakd.training.trackers import trackers
 from metakd.utils import distributed
-from metakd.utils.batch_shares import mean_share, summed
+from metakd.utils.batch_shares import mean_share, sum_over_processes
 from metakd.utils.console import Progress
 from metakd.utils.errors import InputError
-from metakd.utils.hardware import Precision, memory_kept
-from metakd.utils.signals import patience
+from metakd.utils.hardware import Precision, allocator_tuned
+from metakd.utils.signals import graceful_shutdown
 
 STEPS = "steps"  # how many updates the sums of a log are of
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How long and how fast one stretch of training is, and where its checkpoints lie until it is done."""
 
     name: str
@@ -51,7 +57,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Quiz:
+class MetaValidation:
     """Held-out examples, and what is done with some before each update: ask(batch to come, quiz) -> its loss."""
 
     features: Encoded
@@ -61,14 +67,14 @@ class Quiz:
 class _Trainer(Trainer):
     """Trainer with our batches, our one place of reduction, and a quiz before each update where there is one."""
 
-    def __init__(self, *, name: str, batches: LengthBatches, quiz: Quiz | None, **rest: Any) -> None:
+    def __init__(self, *, name: str, batches: LengthBatches, held_out: MetaValidation | None, **rest: Any) -> None:
         super().__init__(**rest)
         self._name = name
         self._batches = batches
-        self._quiz = quiz
-        if quiz is not None:
+        self._meta_validation = held_out
+        if held_out is not None:
             size = self._batches.batch_size
-            self._questions = endless_batches(quiz.features, self.data_collator, size, self._batches.seed)
+            self._held_out_batches = endless_batches(held_out.features, self.data_collator, size, self._batches.seed)
         self._sums: dict[str, float] = {}  # of the loss and its terms, since they were last logged
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -76,9 +82,9 @@ class _Trainer(Trainer):
         return prepare_data_loader(loader, self.args.device, num_processes=1, put_on_device=True)  # they are shared out
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *_: Any, **__: Any) -> Tensor:
-        if self._quiz is not None:
-            asked = self._quiz.ask(inputs, self._prepare_inputs(next(self._questions)))
-            self._add("loss_quiz", asked.item())
+        if self._meta_validation is not None:
+            asked = self._meta_validation.ask(inputs, self._prepare_inputs(next(self._held_out_batches)))
+            self._add("loss_meta_validation", asked.item())
         terms: LossTerms = model(**inputs)
         counts = mean_share(len(inputs["labels"]))
         loss = counts * losses.reduce(terms)
@@ -109,24 +115,26 @@ class _Trainer(Trainer):
 
     def _sums_of_all(self) -> dict[str, float]:
         """The mean of the sums over all processes."""
-        values = summed(torch.tensor([*self._sums.values()], dtype=torch.float64)) / distributed.count()
+        values = (
+            sum_over_processes(torch.tensor([*self._sums.values()], dtype=torch.float64)) / distributed.world_size()
+        )
         return dict(zip(self._sums, values.tolist(), strict=True))
 
     def go_on_from(self, checkpoint: Path | None) -> None:
         """Train, after what a checkpoint holds if there is one, as if it had never stopped."""
-        self._sums = sums_of(checkpoint) if checkpoint else {}
+        self._sums = read_loss_sums(checkpoint) if checkpoint else {}
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with own_random_state(Path(checkpoint or "")) as folder:
+        with process_random_state(Path(checkpoint or "")) as folder:
             super()._load_rng_state(str(folder))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         sums = self._sums_of_all()
-        distributed.all_here()
+        distributed.barrier()
         if distributed.is_main():
-            finish_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", sums)
+            seal_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", sums)
 
 
 class _Ticks(TrainerCallback):
@@ -151,7 +159,7 @@ class Learner(Protocol):
 
 
 def fit(
-    learner: Learner, features: Encoded, collator: Collator, plan: Plan, quiz: Quiz | None = None
+    learner: Learner, features: Encoded, collator: Collator, plan: TrainingPlan, held_out: MetaValidation | None = None
 ) -> list[dict[str, float]]:
     """Train `learner` and return the log; what a quiz takes away from the examples costs it no updates.
 
@@ -159,23 +167,29 @@ def fit(
     same bits as if it had not stopped. With a quiz none is kept, as who asks it learns too.
     """
     settings = plan.settings
-    texts = [features, quiz.features] if quiz else [features]
+    texts = [features, held_out.features] if held_out else [features]
     updates = updates_a_pass(sum(map(len, texts)), settings.batch_size)
     used = [collator.pad_ids["input_ids"], *np.concatenate([part.token_ids for part in texts])]
     tokens = only_rows_in_use(learner.backbone, used)
-    with Progress(plan.name, updates * plan.epochs) as progress, tokens, memory_kept(), _few_to_collect(), patience():
+    with (
+        Progress(plan.name, updates * plan.epochs) as progress,
+        tokens,
+        allocator_tuned(),
+        _few_to_collect(),
+        graceful_shutdown(),
+    ):
         trainer = _Trainer(
             name=plan.name,
             batches=LengthBatches.of(features, settings.batch_size, settings.seed, plan.all_domains),
-            quiz=quiz,
+            held_out=held_out,
             model=learner,
             args=_arguments(plan, updates),
             train_dataset=features,
             data_collator=collator,
-            callbacks=[_Ticks(progress), Keeper(keep=quiz is None), *_tracked(plan)],
+            callbacks=[_Ticks(progress), CheckpointCallback(keep=held_out is None), *_tracked(plan)],
         )
         trainer.remove_callback(PrinterCallback)
-        with distributed.together():
+        with distributed.lost_processes_detected():
             trainer.go_on_from(last_whole_checkpoint(plan.folder))
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
@@ -195,13 +209,13 @@ def _few_to_collect() -> Iterator[None]:
             gc.unfreeze()
 
 
-def _tracked(plan: Plan) -> Sequence[TrainerCallback]:
+def _tracked(plan: TrainingPlan) -> Sequence[TrainerCallback]:
     if plan.logs is None or not distributed.is_main():
         return []
     return trackers(plan.settings.track, plan.logs / folder_name(plan.name))
 
 
-def _arguments(plan: Plan, updates: int) -> TrainingArguments:
+def _arguments(plan: TrainingPlan, updates: int) -> TrainingArguments:
     """What Trainer is told of a plan whose passes are of so many updates."""
     settings = plan.settings
     arguments = TrainingArguments(

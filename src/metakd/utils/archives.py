@@ -13,7 +13,7 @@ from metakd.utils.errors import InputError
 
 MOST_EXPANDED = 100  # times the packed size; text shrinks to a third or a tenth, what is made to burst to a thousandth
 ALWAYS_EXPANDED = 64 * 2**20  # bytes that a packed file of any size may give
-GZIP_MARK = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 class _Bounded(io.RawIOBase):
@@ -59,4 +59,4 @@ def check_expansion(path: Path, size: int) -> None:
 
 def is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(GZIP_MARK)) == GZIP_MARK
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC

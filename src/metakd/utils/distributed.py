@@ -25,27 +25,27 @@ LONGEST_WAIT = timedelta(days=30)  # for what the main process does alone; one t
 _alone = False  # whether the main process is at something in which the others take no part
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes work together."""
     return int(os.environ["WORLD_SIZE"]) if set(DECLARED) <= set(os.environ) else 1
 
 
-def place() -> int:
+def rank() -> int:
     """Which of them this is; 0 is the main one."""
-    return int(os.environ["RANK"]) if count() > 1 else 0
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
 def is_main() -> bool:
-    return place() == 0
+    return rank() == 0
 
 
-def by_main(action: Callable[[], T]) -> T:
+def on_main(action: Callable[[], T]) -> T:
     """What `action` gives at the main process; the others wait for it, and get the same as JSON has it.
 
     Where it fails they end as well, without a word.
     """
     global _alone
-    if count() == 1 or _alone:
+    if world_size() == 1 or _alone:
         return action()
     if not is_main():
         return _heard()
@@ -61,42 +61,42 @@ def by_main(action: Callable[[], T]) -> T:
     return value
 
 
-def main_first(action: Callable[[], T]) -> T:
+def on_main_first(action: Callable[[], T]) -> T:
     """What `action` gives at each process, at the main one first: what is wrong for all is said once."""
     found: list[T] = []
-    by_main(lambda: found.extend([action()]))
+    on_main(lambda: found.extend([action()]))
     if not is_main():
         found.append(action())
-    all_here()
+    barrier()
     return found[0]
 
 
-def wait() -> None:
+def wait_for_main() -> None:
     """Until the main process has come as far."""
-    by_main(lambda: None)
+    on_main(lambda: None)
 
 
-def all_here() -> None:
+def barrier() -> None:
     """Until every process has come as far."""
-    if count() > 1:
+    if world_size() > 1:
         from torch import distributed
 
-        with together():
+        with lost_processes_detected():
             distributed.barrier(group=_meeting())
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def lost_processes_detected() -> Iterator[None]:
     """Inside, the processes hear of each other; where one of them is gone, LostProcessError says what to do."""
     try:
         yield
     except RuntimeError as error:
         from torch.distributed import DistError
 
-        if count() > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
+        if world_size() > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
             raise LostProcessError(
-                f"another of the {count()} processes has ended, so process {place()} ends too. What is whole is kept: "
-                "`metakd run --resume` goes on, and other commands do when they are repeated, with any number of "
+                f"another of the {world_size()} processes has ended, so process {rank()} ends too. What is whole is "
+                "kept: `metakd run --resume` goes on, and other commands do when they are repeated, with any number of "
                 "processes"
             ) from None
         raise
@@ -141,7 +141,7 @@ def _broadcast(said: bytes) -> bytes:
     """What the main process says, to all."""
     import torch
 
-    with together():
+    with lost_processes_detected():
         size = torch.tensor(len(said))
         torch.distributed.broadcast(size, 0, group=_meeting())
         letters = torch.frombuffer(bytearray(said), dtype=torch.uint8) if said else torch.empty(int(size)).byte()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from metakd.utils.resource_errors import lack
+from metakd.utils.resource_errors import exhausted_resource
 
 MOST_FAULTS = 10_000
 SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
@@ -60,7 +60,7 @@ def refusing(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        if lack(error):
+        if exhausted_resource(error):
             raise
         raise InputError(f"{what} ({first_line(error)})") from None
 

@@ -83,7 +83,7 @@ def autocast(precision: Precision) -> AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def memory_kept() -> Iterator[None]:
+def allocator_tuned() -> Iterator[None]:
     """Inside, what is freed stays with the process; afterwards it goes back to the system, where that is Linux's glibc.
 
     Else tensors of megabytes are mapped anew for every operation, and their first touch can take as long as what is

@@ -18,10 +18,10 @@ ASKING = 2.0  # seconds; others who only ask hold the lock for a moment
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path) -> Iterator[None]:
     """Hold the folder of a run; InputError where another process does. A process that holds it may enter again."""
     held: list[BaseFileLock] = []
-    distributed.by_main(lambda: held.append(_lock_of(folder)))
+    distributed.on_main(lambda: held.append(_lock_of(folder)))
     try:
         yield
     finally:
@@ -39,7 +39,7 @@ def refuse_foreign(folder: Path, signs: Collection[str] = (RUN_FILE,), what: str
 
 def refuse_beside_others(folder: Path) -> None:
     """InputError where another process holds the folder of a run; several that only ask may be at work together."""
-    distributed.by_main(lambda: _lock_of(folder, wait=ASKING).release())
+    distributed.on_main(lambda: _lock_of(folder, wait=ASKING).release())
 
 
 def refuse_if_held(folder: Path) -> None:
@@ -74,7 +74,7 @@ def _lock_of(folder: Path, wait: float = 0) -> BaseFileLock:
 
 
 @contextlib.contextmanager
-def alone(path: Path, what: str) -> Iterator[None]:
+def waiting_lock(path: Path, what: str) -> Iterator[None]:
     """Hold the lock; while another process holds it, say so once and wait. The main process has it for all."""
     if not distributed.is_main():
         yield

@@ -26,12 +26,12 @@ class _State:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[None]:
+def signals_handled() -> Iterator[None]:
     """Turn the signals into Stopped inside; one that the caller had ignored stays so, as nohup wants it."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     taken = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in taken:
-        signal.signal(number, _hear)
+        signal.signal(number, _handle)
     try:
         yield
     finally:
@@ -41,7 +41,7 @@ def listening() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def patience() -> Iterator[None]:
+def graceful_shutdown() -> Iterator[None]:
     """Inside, the first signal is only noted, for `is_asked`; Stopped is raised at the end. A second does not wait."""
     _State.patient = True
     try:
@@ -52,17 +52,17 @@ def patience() -> Iterator[None]:
         raise Stopped(_State.asked)
 
 
-def is_asked() -> bool:
+def stop_requested() -> bool:
     """Whether a signal has come that waits to be obeyed."""
     return _State.asked is not None
 
 
-def ask() -> None:
+def request_stop() -> None:
     """Count as asked by SIGTERM, since another process of several has been."""
     _State.asked = _State.asked or signal.SIGTERM
 
 
-def _hear(number: int, _: FrameType | None) -> None:
+def _handle(number: int, _: FrameType | None) -> None:
     first, _State.asked = _State.asked is None, number
     if not (first and _State.patient):
         raise Stopped(number)

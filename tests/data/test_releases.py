@@ -1,0 +1,132 @@
+"""Raw releases, in small, become the papers' splits."""
+
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import multinli_rows, write_release, write_rows
+from metakd.data.dataset import load_dataset
+from metakd.data.releases import prepare
+from metakd.utils.errors import InputError
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_amazon_comes_out_in_the_papers_split(tmp_path: Path, packed: bool) -> None:
+    """The paper's counts, which depend on the order of pooling, on pandas' shuffling and on both folds."""
+    source = write_release(tmp_path / "raw", 1000)
+    if packed:
+        with tarfile.open(tmp_path / "raw.tar.gz", "w:gz") as archive:
+            archive.add(source, "domain_sentiment_data")
+        source = tmp_path / "raw.tar.gz"
+    assert prepare("amazon", str(source), tmp_path / "out").notices == []
+    data = load_dataset(tmp_path / "out")
+    counts = {split: Counter(e.domain for e in rows) for split, rows in data.splits.items()}
+    assert {d: tuple(counts[s][d] for s in ("train", "dev", "test")) for d in data.domains} == {
+        "books": (1631, 170, 199),
+        "dvd": (1621, 194, 185),
+        "electronics": (1615, 172, 213),
+        "kitchen": (1613, 184, 203),
+    }
+    first = data.train[0]
+    assert (first.domain, first.text) == ("books", "books & negative\ufffd no. 414")  # pooled row 1414, shuffled
+    assert not any("not for us" in e.text for rows in data.splits.values() for e in rows)
+    assert data.labels == ["negative", "positive"]
+
+
+def test_multinli_is_pairs_by_genre_without_those_that_nobody_agreed_on(
+    tmp_path: Path, metakd: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("train", "dev_matched", "dev_mismatched"):
+        write_rows(tmp_path / "raw" / f"multinli_1.0_{split}.jsonl", multinli_rows())
+    code, out, _ = metakd("data", "multinli", "--source", tmp_path / "raw", "--output", tmp_path / "out")
+    assert code == 0
+    assert "train 12, dev 12, dev_mismatched 12" in out
+    assert "4 of 16 rows of train dropped: no agreed label" in caplog.text
+    data = load_dataset(tmp_path / "out")
+    assert data.domains == ["fiction", "travel"]
+    assert data.labels == ["contradiction", "entailment", "neutral"]
+    assert (data.train[0].text, data.train[0].text_pair) == ("a 0", "b 0")
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["release"] == "multinli"
+
+
+def test_multinli_has_no_row_of_one_text(tmp_path: Path, metakd: Callable[..., Any]) -> None:
+    for split in ("train", "dev_matched"):
+        rows = multinli_rows()
+        del rows[0]["sentence2"]
+        write_rows(tmp_path / "raw" / f"multinli_1.0_{split}.jsonl", rows)
+    code, _, told = metakd("data", "multinli", "--source", tmp_path / "raw", "--output", tmp_path / "out")
+    assert code == 2
+    assert "train: 1 of 12 rows have no sentence2" in " ".join(told.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_multinli_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    names = ["entailment", "neutral", "contradiction"]
+    rows = [
+        {"premise": f"a {i}", "hypothesis": f"b {i}", "genre": "fiction", "label": i % 4 if i % 4 < 3 else -1}
+        for i in range(8)
+    ]
+    table = datasets.Dataset.from_list(rows).cast_column("label", datasets.ClassLabel(names=names))
+    splits = dict.fromkeys(("train", "validation_matched", "validation_mismatched"), table)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: splits)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    release = prepare("multinli", "nyu-mll/multi_nli", tmp_path / "out")
+    assert {name: len(kept) for name, kept in release.splits.items()} == {"train": 6, "dev": 6, "dev_mismatched": 6}
+    assert release.splits["train"][0] == {"text": "a 0", "text_pair": "b 0", "label": "entailment", "domain": "fiction"}
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "message"),
+    [
+        ("imdb", ".", "there are amazon, multinli"),
+        ("amazon", "nowhere", "no such file or folder"),
+        ("amazon", "empty", "not the whole release"),
+        ("amazon", "torn.tar.gz", "neither a folder nor a whole .tar.gz"),
+        ("multinli", "empty", "no dev and no train of MultiNLI there"),
+        ("multinli", "nowhere", "no such folder, and not a dataset's id"),
+    ],
+)
+def test_what_is_no_release_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, source: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("x"), io.BytesIO())
+    Path("torn.tar.gz").write_bytes(whole.getvalue()[:20])
+    with pytest.raises(InputError, match=message):
+        prepare(name, source, Path("out"))
+    assert not Path("out").exists()
+
+
+def test_files_without_reviews_or_labels_are_refused(tmp_path: Path) -> None:
+    """The release's sibling, `processed_acl`, has files of the same names and no blocks."""
+    for path in write_release(tmp_path / "raw", 1).rglob("*.review"):
+        path.write_text("good:1 bad:2 #label#:positive\n")
+    with pytest.raises(InputError, match=r"0 reviews in books/negative\.review"):
+        prepare("amazon", str(tmp_path / "raw"), tmp_path / "out")
+    for split in ("train", "dev_matched"):
+        write_rows(tmp_path / "m" / f"multinli_1.0_{split}.jsonl", [{"sentence1": "a"}])
+    with pytest.raises(InputError, match="train: no row has a label"):
+        prepare("multinli", str(tmp_path / "m"), tmp_path / "out")
+
+
+def test_part_of_a_release_is_cut_with_a_word(tmp_path: Path) -> None:
+    found = prepare("amazon", str(write_release(tmp_path / "raw", 20)), tmp_path / "out")
+    assert found.notices == ["not the paper's data: 1000 reviews a label were expected"]
+
+
+def test_an_output_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="there already"):
+        prepare("amazon", str(write_release(tmp_path / "raw", 1)), tmp_path / "out")

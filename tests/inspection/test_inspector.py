@@ -1,0 +1,206 @@
+"""What inspection finds, counted by hand on a few rows."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import as_row, toy_examples, write_rows
+from metakd.data.dataset import load_dataset
+from metakd.data.examples import read_examples
+from metakd.inspection.inspector import Inspector, inspect_data, inspect_dataset, lengths, remarks
+from metakd.inspection.tables import findings, short_form
+from metakd.inspection.terms import characteristic_terms
+from metakd.utils.errors import InputError
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def row(text: str, label: str = "good", domain: str = "books") -> dict[str, Any]:
+    return {"text": text, "label": label, "domain": domain}
+
+
+@pytest.fixture
+def messy(tmp_path: Path) -> Path:
+    """train: 'a' twice, once with each label, 'b', 'c'; dev: 'b', 'x'; test: 'c', 'x', 'y'."""
+    write_rows(tmp_path / "train.jsonl", [row("a"), row("b"), row("a", "bad"), row("c", "bad", "kitchen")])
+    write_rows(tmp_path / "dev.jsonl", [row("b"), row("x")])
+    write_rows(tmp_path / "test.jsonl", [row("c"), row("x"), row("y")])
+    return tmp_path
+
+
+def test_counts_repeats_leaks_and_contradictions(messy: Path) -> None:
+    report = inspect_data(messy)
+    assert report["rows"] == 9
+    assert report["counts"]["train"] == {"books": {"bad": 1, "good": 2}, "kitchen": {"bad": 1}}
+    assert report["duplicates"] == {"train": 1, "dev": 0, "test": 0}
+    assert report["leaks"] == [
+        {"rows": 1, "of": "dev", "stand_in": "train"},
+        {"rows": 1, "of": "test", "stand_in": "train"},
+        {"rows": 1, "of": "test", "stand_in": "dev"},
+    ]
+    torn = report["contradictions"]
+    assert torn["texts"] == 2
+    assert {tuple(rows) for rows in torn["rows"]} == {("train row 1", "train row 3"), ("train row 4", "test row 1")}
+    assert report["faults"] == ["test has no rows of kitchen; add some, or drop the domain"]
+    assert "kitchen has no good in train" in report["remarks"]
+    assert "books has 3 rows in test: too few to score (under 50)" in report["remarks"]
+
+
+def test_data_in_memory_is_seen_as_the_file_is(messy: Path) -> None:
+    seen, read = inspect_dataset(load_dataset(messy)), inspect_data(messy)
+    read["contradictions"]["rows"] = []  # rows have no numbers any more
+    assert seen == {key: read[key] for key in seen}
+
+
+def test_findings_say_what_can_be_done(messy: Path) -> None:
+    lines = "\n".join(findings(inspect_data(messy)))
+    assert "1 row of train repeats the text of another row of train" in lines
+    assert "1 row of test stands word for word in train" in lines
+    assert "--drop-leaks" in lines
+    assert "2 texts stand with more than one label" in lines
+    assert (
+        short_form(inspect_data(messy))[0] == "domains: books, kitchen; labels: bad, good; rows: train 4, dev 2, test 3"
+    )
+
+
+def test_faults_do_not_end_an_inspection(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "rows.jsonl", [row("a"), row(""), row("b") | {"id": "1"}, row("c") | {"id": "1"}])
+    report = inspect_data(file)
+    assert report["rows"] == 3
+    assert report["faults"] == [
+        "rows.jsonl, row 2, text: is empty; drop the row or give it text",
+        "id: 1 rows repeat the id of another row of their split",
+        "train: one label only (good); a classifier needs at least two",
+        "no domain has 10 rows of a label, so none are left for dev and test; give files for these",
+    ]
+
+
+def test_what_a_run_would_refuse_is_a_fault(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.jsonl", [row("a"), row("b", "bad"), row("c") | {"text_pair": "d"}])
+    write_rows(tmp_path / "test.jsonl", [row("x", "odd"), row("y", "bad", "attic")])
+    faults = inspect_data(tmp_path)["faults"]
+    with pytest.raises(InputError) as error:
+        load_dataset(tmp_path)
+    assert len(faults) == 3
+    assert all(fault in str(error.value) for fault in faults)
+
+
+def test_one_file_is_judged_by_what_the_cut_will_make_of_it(tmp_path: Path) -> None:
+    rows = [row(f"text {i}", "good" if i % 2 else "bad") for i in range(30)]
+    rows += [row(f"pan {i}", "bad", "kitchen") for i in range(3)]
+    remarks = inspect_data(write_rows(tmp_path / "rows.jsonl", rows))["remarks"]
+    assert "kitchen has no good in train" in remarks
+    assert "kitchen will have about 0 rows in test: too few to score (under 50)" in remarks
+    tiny = inspect_data(write_rows(tmp_path / "tiny.jsonl", rows[:6]))
+    assert "so none are left for dev and test" in tiny["faults"][0]
+    with pytest.raises(InputError, match="so none are left for dev and test"):
+        load_dataset(tmp_path / "tiny.jsonl")
+
+
+def test_names_that_look_alike_or_like_nothing_are_remarked() -> None:
+    own = {"Bücher": {"pos": 200, "NA": 200}, "Bu\u0308cher": {"Pos": 200, "1": 200, "1.0": 200}}
+    lines = "\n".join(remarks({"train": own}, ["1", "1.0", "NA", "Pos", "pos"]))
+    assert "labels '1' and '1.0' look alike" in lines
+    assert "labels 'Pos' and 'pos' look alike" in lines
+    assert "domains 'Bu\u0308cher' and 'Bücher' look alike" in lines
+    assert "label 'NA' looks like a missing value and is taken for a label" in lines
+
+
+def test_looking_without_leaks_is_looking_at_what_a_run_keeps(messy: Path) -> None:
+    seen = inspect_data(messy, drop_leaks=True)
+    assert "2 rows of train dropped: their texts stand in a later split" in seen["remarks"]
+    kept = inspect_dataset(load_dataset(messy, drop_leaks=True))
+    assert seen["leaks"] == []
+    for key in ("rows", "counts", "leaks", "duplicates"):
+        assert seen[key] == kept[key]
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(
+    metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path]
+) -> None:
+    rows = [row(f"{word} {i}", "[/b]", "[fiction]") for word in "ab" for i in range(10)]
+    rows += [row(f"c {i}", "good", "[/b]") for i in range(10)]
+    code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", checkpoint())
+    assert code == 0, err
+    assert "[fiction]" in out
+    assert "[/b]" in out
+
+
+def test_without_the_bases_tokenizer_words_are_counted(
+    metakd: Command, messy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code, out, _ = metakd("inspect", messy, "--base", "nobody/nothing")
+    assert code == 2  # for a domain that nothing scores
+    assert "Lengths in words" in out
+    assert "lengths are counted in words, not tokens" in caplog.text
+
+
+def test_lengths_are_in_the_bases_tokens(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """'a good pan' is 5 tokens with [CLS] and [SEP]; 'a fine , dull page' has an unknown ',' and is 7."""
+    file = write_rows(tmp_path / "rows.jsonl", [row("a good pan"), row("a fine , dull page", "bad")])
+    found = inspect_data(file, tokenizer=checkpoint() / "tokenizer.json", max_length=6)["lengths"]
+    assert found["unit"] == "tokens"
+    assert found["domains"] == {"books": {"median": 6, "p95": 6, "longest": 7, "over_limit": 0.5}}
+    assert lengths(read_examples(file), None, 3)["domains"]["books"]["longest"] == 5  # words
+
+
+def test_telling_terms_are_those_of_one_domain(tmp_path: Path) -> None:
+    found = characteristic_terms(toy_examples(64, 0, "t"))
+    assert set(found["books"][:3]) == {"plot", "page", "prose"}
+    assert set(found["kitchen"][:3]) == {"pan", "lid", "blade"}
+    assert characteristic_terms(toy_examples(1, 0, "t")) == {}
+
+
+def test_a_sample_is_small_and_the_same_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metakd.inspection.inspector.SAMPLE", 10)
+    examples = toy_examples(50, 0, "t")
+    samples = []
+    for order in (examples, examples[::-1]):
+        inspector = Inspector()
+        for number, example in enumerate(order):
+            inspector.add("train", number, example)
+        samples.append({example.text for example in inspector.sample})
+        assert len(inspector.sample) == 10
+    assert samples[0] == samples[1]
+
+
+def test_remarks_on_sound_data_are_none() -> None:
+    own = {"books": {"bad": 100, "good": 100}}
+    assert remarks({"train": own, "test": own}, ["bad", "good"]) == []
+
+
+def test_inspect_as_a_user_types_it(metakd: Command, messy: Path, checkpoint: Callable[..., Path]) -> None:
+    code, out, err = metakd("inspect", messy, "--base", checkpoint())
+    assert code == 2
+    assert "test has no rows of kitchen" in err
+    assert "Rows of" in out
+    assert "1 row of dev stands word for word in train" in out
+    code, out, _ = metakd("inspect", messy, "--base", checkpoint(), "--json")
+    assert code == 2
+    assert json.loads(out)["rows"] == 9
+
+
+def test_inspect_of_data_that_cannot_be_trained_on_ends_with_its_faults(
+    metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path]
+) -> None:
+    file = write_rows(tmp_path / "rows.jsonl", [row("a"), row("b") | {"label": None}])
+    code, out, err = metakd("inspect", file, "--base", checkpoint())
+    assert code == 2
+    assert "Rows of" in out
+    assert "3 faults, for which `metakd run` would refuse the data" in out
+    assert "row 2, label: is empty" in err
+
+
+def test_a_run_says_in_short_what_it_learns_from(
+    metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_rows(tmp_path / "data" / "train.jsonl", [as_row(e) for e in toy_examples(8, 0, "t")])
+    write_rows(tmp_path / "data" / "dev.jsonl", [as_row(e) for e in toy_examples(8, 0, "t")])
+    base = ("--base", checkpoint(), "--student", "layers=2", "--max-length", "16")
+    code, _, err = metakd("weigh", "--data", tmp_path / "data", *base, "--output", tmp_path / "o")
+    assert code == 0, err
+    assert "rows: train 8, dev 8" in " ".join(err.split())
+    assert "8 rows of dev stand word for word in train" in caplog.text

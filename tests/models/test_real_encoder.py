@@ -1,0 +1,50 @@
+"""One small run with the real packaged encoder and real reviews: all-MiniLM-L6-v2 to a three-layer student."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import pipeline as hugging_face_pipeline
+
+from metakd import Classifier, Run, Settings, run_all
+from metakd.cli.steps import DEMO_DATA, DEMO_SETTINGS
+from metakd.config.yaml_file import read_settings_file
+from metakd.models.hub import ALL_MINILM, resolve
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.student import count_parameters
+
+
+@pytest.fixture(autouse=True)
+def _all_cores() -> Iterator[None]:
+    """What conftest.py takes from tiny models, a real one needs."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_the_encoder_is_the_one_it_is_said_to_be() -> None:
+    model = load_encoder(resolve(ALL_MINILM.package), ["a", "b"])
+    assert (model.config.num_hidden_layers, model.config.hidden_size) == (6, 384)
+    assert count_parameters(model.base_model) == 22_713_216
+    tokenizer = load_tokenizer(resolve(ALL_MINILM.package), 128)
+    assert len(tokenizer("short")["input_ids"]) == 3  # the file's own padding to 128 is cleared
+    assert len(tokenizer("long " * 300)["input_ids"]) == 302  # and so is its truncation
+
+
+@pytest.mark.slow
+def test_a_small_run_ends_in_students_that_read_reviews(tmp_path: Path) -> None:
+    """The demo, without its rival: a fine-tuned base reads at least 85 % of its test reviews."""
+    settings = Settings.build({**read_settings_file(DEMO_SETTINGS), "baseline": False, "bootstrap": 100})
+    run_all(Run.assemble(tmp_path / "run", settings, DEMO_DATA).begin())
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["average"]["meta_teacher"]["accuracy"] >= 0.85
+    assert results["average"]["student"]["accuracy"] > 0.75
+    assert results["average"]["tfidf"]["accuracy"] < 0.85
+    assert results["average"]["student"]["parameters"] == pytest.approx(17.4e6, rel=0.02)
+    folder = tmp_path / "run" / "students" / "books"
+    text = "Wonderful prose, I could not put it down and I have given it to all my friends."
+    assert Classifier.load(folder).predict([text])[0].label == "positive"
+    assert hugging_face_pipeline("text-classification", str(folder))(text)[0]["label"] == "positive"

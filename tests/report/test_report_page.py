@@ -1,0 +1,397 @@
+"""The report in a real browser: it answers the hand and the keyboard, stays text, and asks nothing of a network."""
+
+import json
+import re
+import runpy
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from conftest import FAST, as_row, toy_examples, write_rows
+from metakd.report.facts import Findings
+from metakd.report.page import write_report
+from metakd.utils.artifacts import write_json
+
+BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "report.py"))
+CHROMIUM = BENCHMARK["CHROMIUM"]
+PATIENCE = 120_000  # milliseconds, where other tests keep the machine busy
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a report; when the test ends, nothing may have been asked of a network or said on the console."""
+    pages, told = [], []
+
+    def open_page(report: Path, **settings: Any) -> Page:
+        page = browser.new_page(**settings)
+        page.set_default_timeout(PATIENCE)
+        page.on("console", lambda message: told.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda asked: told.append(asked.url) if asked.url.startswith("http") else None)
+        page.goto(report.as_uri())
+        page.wait_for_selector("html[data-drawn]")
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert not told
+
+
+@pytest.fixture(scope="module")
+def report(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "toy"
+    shutil.copytree(finished_run, folder)
+    return write_report(folder)
+
+
+SETTLED = "network.runAsync().then(() => null)"  # what was asked of the graph has been drawn
+
+
+def places(page: Page) -> list[tuple[float, float]]:
+    """Middles of the graph's nodes: base, teacher, then a domain and its student in turn."""
+    page.evaluate(SETTLED)
+    boxes = page.locator("#graph .mark-symbol path").all()
+    found = [box.bounding_box() for box in boxes]
+    return [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in found if box]
+
+
+NAMED = {
+    "rgb(58, 58, 58)": "dark grey",
+    "rgb(47, 111, 183)": "blue",
+    "rgb(46, 139, 87)": "green",
+    "rgb(154, 163, 173)": "grey",
+}
+
+
+def colours(page: Page) -> list[str]:
+    """Of the graph's nodes, as a reader sees them by day."""
+    page.evaluate(SETTLED)
+    script = "(nodes) => nodes.map((node) => getComputedStyle(node).fill)"
+    return [NAMED[found] for found in page.eval_on_selector_all("#graph .mark-symbol path", script)]
+
+
+@in_browser
+def test_hover_click_drag_and_zoom_do_what_is_said(report: Path, opened: Callable[..., Page]) -> None:
+    page = opened(report, viewport={"width": 1200, "height": 900})
+    page.locator("#graph").scroll_into_view_if_needed()
+    base, teacher, books, student, *_ = places(page)
+    page.mouse.move(*student)
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    assert page.inner_text("#vg-tooltip-element h2") == "books student"
+    assert "percent right" in page.inner_text("#vg-tooltip-element")
+
+    lines = page.locator("#graph .mark-rule line")
+    before = [line.get_attribute("transform") for line in lines.all()]
+    page.mouse.move(*books)
+    page.mouse.down()
+    page.mouse.move(books[0] + 60, books[1] + 30, steps=4)
+    page.mouse.up()
+    moved = places(page)[2]
+    assert moved == pytest.approx((books[0] + 60, books[1] + 30), abs=2)
+    assert [line.get_attribute("transform") for line in lines.all()] != before  # its edges come along
+    assert not page.locator("dialog").is_visible()
+
+    page.mouse.click(*student)
+    assert page.inner_text("#details-title") == "student, books"
+    assert "Most confident mistakes" in page.inner_text("#details-body")
+    page.keyboard.press("Escape")
+    assert colours(page)[:4] == ["blue", "blue", "blue", "dark grey"]  # base, teacher and domain; itself
+    page.mouse.click(*teacher)
+    assert page.inner_text("#details-title") == "meta-teacher"
+    page.keyboard.press("Escape")
+    assert colours(page)[:4] == ["blue", "dark grey", "blue", "green"]
+
+    page.click("[aria-label='Zoom in']")
+    distance = (abs(places(page)[0][0] - places(page)[1][0]), abs(base[0] - teacher[0]))
+    assert distance[0] == pytest.approx(1.25 * distance[1], rel=0.02)
+    page.click("[aria-label='Zoom back']")
+    assert places(page)[0] == pytest.approx(base, abs=1)
+
+
+@in_browser
+def test_the_ground_moves_and_the_wheel_zooms_with_ctrl_alone(report: Path, opened: Callable[..., Page]) -> None:
+    page = opened(report, viewport={"width": 1200, "height": 900})
+    page.locator(".plane").scroll_into_view_if_needed()
+    plane, buttons = (page.locator(name).bounding_box() for name in (".plane", ".zoom"))
+    assert plane is not None
+    assert buttons is not None
+    margin = (plane["x"] + plane["width"] - buttons["x"] - buttons["width"], plane["y"] + plane["height"])
+    assert 0 < margin[0] < 20  # at the bottom right
+    assert 0 < margin[1] - buttons["y"] - buttons["height"] < 20
+    before = places(page)
+    corner = (plane["x"] + plane["width"] - 40, plane["y"] + 40)
+    page.mouse.move(*corner)
+    page.mouse.down()
+    page.mouse.move(corner[0] - 50, corner[1] + 20, steps=4)
+    page.mouse.up()
+    for (x, y), place in zip(before, places(page), strict=True):
+        assert place == pytest.approx((x - 50, y + 20), abs=2)
+    page.mouse.wheel(0, -100)  # the page scrolls, the graph does not zoom
+    page.wait_for_timeout(300)
+    assert places(page)[0][0] - places(page)[1][0] == pytest.approx(before[0][0] - before[1][0], abs=1)
+    plane = page.locator(".plane").bounding_box()
+    assert plane is not None
+    page.mouse.move(plane["x"] + 40, plane["y"] + plane["height"] / 2)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    page.wait_for_function("network.signal('zoom') > 1")
+    assert places(page)[0][0] - places(page)[1][0] == pytest.approx(
+        1.003**100 * (before[0][0] - before[1][0]), rel=0.02
+    )
+
+
+@in_browser
+def test_each_node_opens_what_is_known_of_it(report: Path, opened: Callable[..., Page]) -> None:
+    """By keyboard, from the table that stands beside the graph; then on to a model."""
+    page = opened(report)
+    page.locator("#network summary").press("Enter")
+    told = {}
+    for button in page.locator("#network .choose").all():
+        button.press("Enter")
+        told[page.inner_text("#details-title")] = page.inner_text("#details-body")
+        page.keyboard.press("Escape")
+    assert "Licences" in told["bert0"]
+    assert "Domain can be told" in told["meta-teacher"]
+    assert "Rows by label" in told["domain books"]
+    assert "its TF-IDF rival on books, %" in told["domain books"]
+    assert "Most confident mistakes" in told["student, kitchen"]
+    page.locator("#network .choose", has_text="meta-teacher").press("Enter")
+    page.locator("#details-body .open").first.press("Enter")
+    assert page.inner_text("#details-title") == "meta-teacher, books"
+    assert page.locator("#calibration svg").count() == 1
+
+
+@in_browser
+def test_the_table_sorts_and_opens_by_keyboard(report: Path, opened: Callable[..., Page]) -> None:
+    page = opened(report)
+    accuracies = "#scores tbody:last-of-type tr td:nth-child(3)"
+    before = [float(text) for text in page.locator(accuracies).all_inner_texts()]
+    page.locator("#scores thead button", has_text="accuracy").focus()
+    for falling in (True, False, True):  # numbers from the top, then in turn
+        page.keyboard.press("Enter")
+        found = [float(text) for text in page.locator(accuracies).all_inner_texts()]
+        assert found == sorted(before, reverse=falling)
+        said = page.locator("#scores th[aria-sort]").get_attribute("aria-sort")
+        assert said == ("descending" if falling else "ascending")
+    page.locator("#scores thead button", has_text="minus teacher").press("Enter")
+    models = page.locator("#scores tbody:last-of-type .open").all_inner_texts()
+    assert models[-2:] == ["meta-teacher"] * 2  # which has no difference from itself
+    assert page.locator("#scores .averages tr").count() == 4
+    page.locator("#scores .open", has_text="TF-IDF").first.focus()
+    page.keyboard.press("Enter")
+    assert page.inner_text("#details-title").startswith("TF-IDF rival")
+
+
+@in_browser
+def test_what_a_run_lacks_is_said_and_nothing_warns(
+    finished_run: Path, tmp_path: Path, opened: Callable[..., Page]
+) -> None:
+    """One domain, no weights, no rival, nothing passed: fewer pictures, no picture of nothing."""
+    folder = tmp_path / "one"
+    shutil.copytree(finished_run, folder, ignore=shutil.ignore_patterns("instance_weights", "kitchen"))
+    run, results, corpus = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("run.json", "results.json", "corpus.json")
+    )
+    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["domain"] == "books"]
+    for row in rows:
+        del row["models"]["fine_tuned_shared"], row["models"]["tfidf"]
+    for found in (results["average"], *results["domains"].values()):
+        del found["fine_tuned_shared"], found["tfidf"]
+    results["domains"].pop("kitchen")
+    corpus |= {"similarity": [], "terms": {}, "turning": []}
+    ids = {row["id"] for row in rows}
+    kept = [place for place, name in enumerate(corpus["maps"]["ids"]) if name in ids]
+    corpus["maps"] |= {k: [corpus["maps"][k][i] for i in kept] for k in ("ids", "meta_teacher", "student")}
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    results = {key: value for key, value in results.items() if not key.startswith("transfer")}
+    for name, value in (("run", run | {"domains": ["books"]}), ("results", results), ("corpus", corpus)):
+        write_json(folder / f"{name}.json", value)
+    page = opened(write_report(folder))
+    text = page.inner_text("body")
+    assert "one teacher of one domain" in text
+    assert "is not known: none was trained" in text
+    assert "No lines join domains" in text
+    assert "None: what tells a domain shows only beside another one." in text
+    assert page.locator("#transfer").count() == 0
+    assert page.locator("#scores .averages").count() == 0
+
+
+@in_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(report: Path, opened: Callable[..., Page], scheme: str) -> None:
+    page = opened(report, color_scheme=scheme)
+    page.locator("summary").first.click()
+    openings = ["", "#scores .open >> nth=-1", "#network .choose >> nth=0", "#network .choose >> nth=2"]
+    for opening in openings:
+        if opening:
+            page.click(opening)
+        found = Axe().run(page).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
+        if opening:
+            page.keyboard.press("Escape")
+
+
+@in_browser
+def test_it_is_printed_in_black_on_white_also_by_night(report: Path, opened: Callable[..., Page]) -> None:
+    page = opened(report, color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    inks = page.eval_on_selector_all(".role-axis-label text", "(words) => words.map((w) => getComputedStyle(w).fill)")
+    assert set(inks) == {"rgb(29, 33, 38)"}
+    assert not page.locator(".zoom").is_visible()
+
+
+@in_browser
+def test_it_fits_a_phone(report: Path, opened: Callable[..., Page]) -> None:
+    page = opened(report, viewport={"width": 390, "height": 844})
+    page.locator("#scores .open").first.click()
+    assert page.evaluate("document.getElementById('details').scrollWidth") <= 390
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@in_browser
+def test_names_and_texts_of_strangers_stay_text(
+    metakd: Callable[..., Any], checkpoint: Callable[..., Path], tmp_path: Path, opened: Callable[..., Page]
+) -> None:
+    """A domain, a label and texts full of HTML: no dialog opens, no element comes of them."""
+    hostile = {"books": EVIL, "kitchen": "</script><img src=x onerror=alert(2)>"}
+    for split, count in (("train", 64), ("test", 16)):
+        rows = [as_row(e) for e in toy_examples(count, count, split)]
+        for row in rows:
+            row["domain"] = hostile[row["domain"]]
+            row["label"] = {"positive": "<b>good</b>"}.get(row["label"], row["label"])
+            row["text"] += " <img src=x onerror=alert(3)> {{ 7 * 7 }}"
+        write_rows(tmp_path / "data" / f"{split}.jsonl", rows)
+    folder = tmp_path / "run"
+    code, out, err = metakd(
+        "run", "--data", tmp_path / "data", "--base", checkpoint(), "--output", folder, "--no-baseline", *FAST
+    )
+    assert code == 0, err
+    assert f"report:   {folder / 'report.html'}" in out
+    page = opened(folder / "report.html")
+    assert page.locator("img").count() == 0
+    assert page.locator("main b").count() == 0
+    assert EVIL in page.inner_text("main")
+    page.locator("#scores .open").first.click()
+    assert "<b>good</b>" in page.inner_text("#details-body")
+    page.keyboard.press("Escape")
+    page.locator("#network summary").click()
+    for button in page.locator("#network .choose").all():
+        button.click()
+        page.keyboard.press("Escape")
+    page.locator("#graph").scroll_into_view_if_needed()
+    page.mouse.move(*places(page)[2])
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    assert page.inner_text("#vg-tooltip-element h2") == min(hostile.values())  # the first domain
+    assert "49" not in re.sub(r"\d+\.\d+|\d{3,}", "", page.inner_text("#terms"))
+
+
+@in_browser
+def test_a_script_that_is_not_the_pages_own_is_not_run(report: Path, browser: Browser) -> None:
+    """Were a text to get in as HTML all the same: neither its scripts nor its handlers would run."""
+    page = browser.new_page()
+    page.goto(report.as_uri())
+    page.wait_for_selector("html[data-drawn]")
+    got_in = """() => {
+        document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='window.ran = true'>");
+        const script = document.createElement("script");
+        script.textContent = "window.ran = true";
+        document.body.append(script);
+    }"""
+    page.evaluate(got_in)
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.ran === undefined")
+    page.close()
+
+
+@in_browser
+def test_sixteen_domains_and_ten_thousand_examples_open_at_once(
+    finished_run: Path, tmp_path: Path, opened: Callable[..., Page]
+) -> None:
+    """The finished run's files, as they would be of a larger one: `benchmarks/report.py` has the time by the clock.
+
+    Here it is that of the page's own thread, so that other tests beside this one do not count.
+    """
+    folder = tmp_path / "large"
+    BENCHMARK["enlarge"](finished_run, folder)
+    report = write_report(folder)
+    assert report.stat().st_size < 10e6
+    page = opened(report)
+    asked = page.context.new_cdp_session(page)
+    asked.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.reload()
+    page.wait_for_selector("html[data-drawn]")
+    metrics = asked.send("Performance.getMetrics")["metrics"]
+    assert 0 < {metric["name"]: metric["value"] for metric in metrics}["TaskDuration"] < 2
+    assert page.locator("#scores tbody:last-of-type tr").count() == 64
+    assert "The 32 thickest of 120 are drawn" in page.inner_text("#network")
+    assert len(Findings.read(folder).rows) == 10_000
+
+
+BOTH = ("books", "kitchen")
+EXPERIMENTS = {
+    "main": {"meta_kd": 0.9, "single_kd": 0.88},
+    "scarce-5": {"meta_kd": 0.85, "single_kd": 0.7},
+    "scarce-all-20": {"meta_kd": 0.8},
+    "unseen": {"meta_kd": 0.9, "meta_kd (domain unseen)": 0.87},
+}
+
+
+@in_browser
+def test_experiments_are_drawn_where_they_have_run(
+    finished_run: Path, tmp_path: Path, metakd: Callable[..., Any], opened: Callable[..., Page]
+) -> None:
+    folder, experiments = tmp_path / "run", tmp_path / "experiments"
+    shutil.copytree(finished_run, folder)
+    for name, means in EXPERIMENTS.items():
+        students = {
+            method: {"mean": mean, "interval": [mean - 0.05, mean + 0.05], "domains": dict.fromkeys(BOTH, mean)}
+            for method, mean in means.items()
+        }
+        write_json(experiments / f"{name}.json", {"students": students})
+    code, _, err = metakd("report", folder, "--experiments", experiments)
+    assert code == 0, err
+    page = opened(folder / "report.html")
+    assert page.locator("#scarce svg").count() == page.locator("#unseen svg").count() == 1
+    shown = page.locator("figure", has=page.locator("#scarce"))
+    shown.locator("summary").click()
+    lines = [row.inner_text().split("\t") for row in shown.locator("tbody tr").all()]
+    assert ["own domain's", "5", "single_kd", "70.0", "65.0", "75.0"] in lines
+    assert ["all domains'", "100", "meta_kd", "90.0", "85.0", "95.0"] in lines
+    page.locator("#network summary").click()
+    page.locator("#network .choose", has_text="books").first.click()
+    assert "With and without a teacher that has seen it" in page.inner_text("#details-body")
+    page.keyboard.press("Escape")
+    (experiments / "main.json").write_text("[]", encoding="utf-8")
+    code, _, err = metakd("report", folder, "--experiments", experiments)
+    assert (code, "not what `metakd experiment main` writes" in err) == (2, True)
+    write_json(experiments / "main.json", {"students": {}, "data_fingerprint": "other"})
+    code, _, err = metakd("report", folder, "--experiments", experiments)
+    assert (code, "of other data than the run" in err) == (2, True)
+    code, _, err = metakd("report", folder, "--experiments", experiments, "--format", "markdown")
+    assert (code, "Markdown has not" in err) == (2, True)
+    code, _, err = metakd("report", folder, "--experiments", tmp_path)
+    assert code == 2
+    assert "none of main, unseen" in err

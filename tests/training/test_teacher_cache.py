@@ -1,0 +1,269 @@
+"""What the teacher said, read again: it is what a live teacher says, whole, of the right teacher, within its budget."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import toy_examples
+from metakd.config.settings import Settings
+from metakd.data.tokenization import Collator, Encoded, encode
+from metakd.methods.base import Stage
+from metakd.models.attention import raw_scores
+from metakd.models.forward_passes import teacher_outputs_in_order
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
+from metakd.pipeline.distill import distill, distill_all
+from metakd.pipeline.teach import teach
+from metakd.pipeline.teacher_outputs import layers_to_keep
+from metakd.pipeline.weigh import weigh
+from metakd.runs.run import Run
+from metakd.training import teacher_cache
+from metakd.training.teacher_cache import TeacherCache, fits, layer_bytes
+from metakd.utils.artifacts import MANIFEST, read_manifest, write_json
+from metakd.utils.hardware import Precision
+
+LAYERS = TeacherLayers(hidden=(0, 2, 4), attention=(2, 4))
+SMALL = {
+    "precision": "float32",
+    "allow_weak_teacher": True,
+    "teacher_epochs": 1,
+    "shared_epochs": 1,
+    "predict_epochs": 1,
+    "stages": "two",
+    "windows": 0,
+    "batch_size": 16,
+    "max_length": 16,
+    "student": "layers=2",
+    "bootstrap": 100,
+    "baseline": False,
+}
+
+
+def teacher_of(folder: Path) -> MetaTeacher:
+    return freeze(MetaTeacher(load_encoder(folder, ["a", "b"]), 2, "false", 0.5))
+
+
+def features_of(folder: Path, count: int) -> Encoded:
+    examples = toy_examples(count, 0, "t")
+    return encode(load_tokenizer(folder, 16), examples, 16).with_columns(domains=np.arange(count) % 2)
+
+
+def write(
+    folder: Path,
+    teacher: MetaTeacher,
+    features: Encoded,
+    layers: TeacherLayers = LAYERS,
+    budget: float = 1e9,
+    precision: Precision = "float32",
+) -> TeacherCache:
+    folder.mkdir()
+    said = teacher_outputs_in_order(teacher, features, Collator(0), layers, precision)
+    fitting = fits(layer_bytes(features.lengths, 16, layers, precision), budget)
+    TeacherCache.write(folder, [f"t-{i}" for i in range(len(features))], said, layers, fitting, precision)
+    return TeacherCache(folder, layers)
+
+
+@pytest.mark.parametrize("shard", [1000, 2**26])
+def test_what_is_read_is_what_was_said(
+    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: int
+) -> None:
+    """One shard or many, rows in any order: logits, E(x), h, hidden states and raw scores of every real token."""
+    monkeypatch.setattr(teacher_cache, "SHARD_BYTES", shard)
+    teacher, features = teacher_of(checkpoint()), features_of(checkpoint(), 150)
+    cache = write(tmp_path / "cache", teacher, features)
+    assert (len(list((tmp_path / "cache").glob("shard-*"))) > 1) == (shard == 1000)
+    rows = torch.tensor([149, 3, 70, 8])
+    assert cache.rows(["t-149", "t-3"]) == [149, 3]
+    batch = Collator(0)([features[row] for row in rows.tolist()])
+    live, read = teacher.outputs(batch, LAYERS), cache.read(rows, LAYERS)
+    for name in ("logits", "representation"):
+        torch.testing.assert_close(getattr(read, name), getattr(live, name))
+    real = batch["attention_mask"].bool()
+    for layer in LAYERS.hidden:
+        torch.testing.assert_close(read.hidden_states[layer][real], live.hidden_states[layer][real])
+        assert (read.hidden_states[layer][~real] == 0).all()
+    pairs = (real[:, :, None] & real[:, None])[:, None].expand(-1, 2, -1, -1)
+    for layer in LAYERS.attention:
+        ours, theirs = (raw_scores(found.attention_factors[layer]) for found in (read, live))
+        torch.testing.assert_close(ours[pairs], theirs[pairs])
+
+
+def test_bfloat16_takes_half_the_room_and_stays_near(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    teacher, features = teacher_of(checkpoint()), features_of(checkpoint(), 40)
+    whole = write(tmp_path / "whole", teacher, features)
+    half = write(tmp_path / "half", teacher, features, precision="bfloat16")
+    sizes = [(tmp_path / name / "shard-00000.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    rows = torch.arange(40)
+    one, other = (cache.read(rows, LAYERS).hidden_states[4].float() for cache in (whole, half))
+    assert (one - other).abs().max() < 0.1
+
+
+def test_a_budget_keeps_the_shortest_and_the_rest_stays_live(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """7 tokens of width 2, one hidden and one attention layer: 7 · (1 + 2) · 2 · 4 = 168 bytes."""
+    one = TeacherLayers(hidden=(1,), attention=(1,))
+    sizes = layer_bytes(np.array([7, 3, 5]), 2, one, "float32")
+    assert sizes.tolist() == [168, 72, 120]
+    assert layer_bytes(np.array([7]), 2, one, "bfloat16").tolist() == [84]
+    assert fits(sizes, 192).tolist() == [False, True, True]
+    assert fits(sizes, 191).tolist() == [False, True, False]
+    assert not fits(sizes, 0).any()
+
+    teacher, features = teacher_of(checkpoint()), features_of(checkpoint(), 60)
+    middle = float(np.sort(layer_bytes(features.lengths, 16, LAYERS, "float32"))[:30].sum())
+    cache = write(tmp_path / "cache", teacher, features, budget=middle)
+    order = torch.from_numpy(np.argsort(features.lengths, kind="stable"))
+    short, long = order[:30], order[30:]
+    assert cache.holds(short, LAYERS)
+    assert not cache.holds(long, LAYERS)
+    assert not cache.holds(torch.cat([short, long[:1]]), LAYERS)
+    assert cache.holds(long, NO_LAYERS)
+    assert not cache.holds(short, TeacherLayers(hidden=(3,)))
+
+
+def test_layers_are_kept_only_where_they_are_read_twice() -> None:
+    def stage(epochs: int, layers: TeacherLayers, shared: bool = False) -> Stage:
+        return Stage("s", epochs, 1e-3, ("hidden",), layers, shared)
+
+    one, other = TeacherLayers(hidden=(2,)), TeacherLayers(hidden=(4,), attention=(4,))
+    assert layers_to_keep([stage(1, one), stage(9, NO_LAYERS)]) == NO_LAYERS
+    assert layers_to_keep([stage(2, one)]) == one
+    both = layers_to_keep([stage(1, one, shared=True), stage(1, other)])
+    assert both == TeacherLayers(hidden=(2, 4), attention=(4,))
+
+
+# --- In a run -----------------------------------------------------------------------------------------------------
+
+
+def open_run(folder: Path, data: Path, base: Path, **settings: object) -> Run:
+    return Run.assemble(folder, Settings.build({**SMALL, "base": str(base), **settings}), data).begin()
+
+
+def taught_run(folder: Path, data: Path, base: Path, **settings: object) -> Run:
+    run = open_run(folder, data, base, **settings)
+    weigh(run)
+    teach(run)
+    return run
+
+
+def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """Weights within 1e-5, but for biases of keys: softmax takes no notice of them, AdamW scales up mere rounding."""
+    differ = {name: (value - theirs[name]).abs().max().item() for name, value in ours.items()}
+    assert not {name: by for name, by in differ.items() if by > 1e-5 and not name.endswith("key.bias")}
+
+
+def test_students_are_the_same_with_and_without_the_cache(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three passes over all layers: from memory, live, and half of each."""
+    weights, told = {}, {}
+    begun = taught_run(tmp_path / "taught", toy_data, checkpoint(), match_epochs=2)
+    features = begun.features(begun.data.train, begun.tokenizer)
+    needed = layer_bytes(features.lengths, 16, LAYERS, "float32").sum() / 1e9
+    for name, budget in (("kept", 1.0), ("live", 0.0), ("half", needed / 2)):
+        shutil.copytree(tmp_path / "taught", tmp_path / name)
+        run = open_run(tmp_path / name, toy_data, checkpoint(), match_epochs=2, cache_budget=budget)
+        capsys.readouterr()
+        weights[name] = load_file(distill(run, "books") / "model.safetensors")
+        told[name] = " ".join(capsys.readouterr().err.split())
+        assert [path.name for path in run.cache_folder.iterdir()] == ["manifest.json"]
+    count = len(begun.data.train)
+    assert f"for {count} of {count} examples" in told["kept"]
+    assert f"for 0 of {count} examples" in told["live"]
+    for name in ("live", "half"):
+        assert_same(weights[name], weights["kept"])
+
+
+def test_once_everything_is_kept_the_teacher_is_silent(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It speaks of each example once, whatever the number of epochs, students and stages."""
+    run = taught_run(tmp_path / "run", toy_data, checkpoint(), match_epochs=3)
+    heard: list[int] = []
+    outputs = MetaTeacher.outputs
+
+    def listen(self: MetaTeacher, batch: dict[str, torch.Tensor], *rest: object, **named: object) -> object:
+        heard.append(len(batch["labels"]))
+        return outputs(self, batch, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MetaTeacher, "outputs", listen)
+    distill_all(run, run.data.domains, ["meta_kd"])
+    assert sum(heard) == len(run.data.train)
+
+
+def test_a_kept_cache_is_used_again_and_a_stale_or_torn_one_is_not(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    run = taught_run(tmp_path / "run", toy_data, checkpoint(), match_epochs=2, keep_cache=True)
+    index = run.cache_folder / "index.safetensors"
+
+    def made() -> tuple[float, str]:
+        """When the cache that is there after all students were taught anew was written, and its fingerprint."""
+        shutil.rmtree(run.folder / "students", ignore_errors=True)
+        distill_all(run, run.data.domains, ["meta_kd"])
+        manifest = read_manifest(run.cache_folder)
+        assert manifest is not None
+        return index.stat().st_mtime, manifest["fingerprint"]
+
+    first = made()
+    assert made() == first
+    shard = run.cache_folder / "shard-00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    torn = made()
+    assert torn[0] > first[0]
+    assert torn[1] == first[1]
+    other = taught_run(tmp_path / "other", toy_data, checkpoint(), match_epochs=2, seed=1)
+    weights = run.teacher_folder / "model.safetensors"
+    shutil.copy(other.teacher_folder / "model.safetensors", weights)
+    manifest, theirs = read_manifest(run.teacher_folder), read_manifest(other.teacher_folder)
+    assert manifest is not None
+    assert theirs is not None
+    manifest["files"][weights.name] = theirs["files"][weights.name]
+    write_json(run.teacher_folder / MANIFEST, manifest)
+    assert made()[1] != torn[1]
+
+
+def _distill(folder: Path, data: Path, base: Path, domain: str) -> None:
+    distill(open_run(folder, data, base, match_epochs=2, shared_epochs=0), domain)
+
+
+def test_two_processes_do_not_spoil_each_others_memory(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    """Two domains at once, in one folder, give the students that they give one after the other."""
+    taught_run(tmp_path / "taught", toy_data, checkpoint(), match_epochs=2, shared_epochs=0)
+    for name in ("together", "apart"):
+        shutil.copytree(tmp_path / "taught", tmp_path / name)
+    domains = ("books", "kitchen")
+    for domain in domains:
+        _distill(tmp_path / "apart", toy_data, checkpoint(), domain)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_distill, tmp_path / "together", toy_data, checkpoint(), domain) for domain in domains]
+        for job in jobs:
+            job.result()
+    for domain in domains:
+        place = Path("students", domain, "model.safetensors")
+        assert_same(load_file(tmp_path / "together" / place), load_file(tmp_path / "apart" / place))
+
+
+def test_for_a_single_pass_no_layers_are_kept(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only logits and h are on disk, and nothing is said of gigabytes."""
+    run = taught_run(tmp_path / "run", toy_data, checkpoint(), keep_cache=True)
+    distill(run, "books")
+    assert sorted(path.name for path in run.cache_folder.iterdir()) == [
+        "ids.json",
+        "index.safetensors",
+        "manifest.json",
+    ]
+    assert "GB of disk" not in capsys.readouterr().err

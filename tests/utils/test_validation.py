@@ -1,0 +1,329 @@
+"""Models and names from strangers: nothing in them runs, grows without bounds, or leads out of the run's folder."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from safetensors.torch import load_file
+
+from conftest import FAST, as_row, toy_examples, write_rows
+from metakd import Classifier
+from metakd.config import yaml_file
+from metakd.data import dataset, examples, readers, releases
+from metakd.data.dataset import folder_name, load_dataset
+from metakd.inference.onnx_backend import OnnxModel
+from metakd.models.hub import resolve, tokenizer_file
+from metakd.models.loading import load_classifier, load_config, load_encoder, load_tokenizer
+from metakd.utils import archives, validation
+from metakd.utils.errors import InputError
+from metakd.utils.validation import check_sizes, damage, open_tokenizer
+
+LABELS = ["a", "b"]
+HOSTILE = [
+    "../x",
+    "/etc",
+    "..",
+    ".",
+    "CON",
+    "nul",
+    "com1",
+    "a|b",
+    "<script>alert(1)</script>",
+    "[red]",
+    "ü" * 33,
+    "~root",
+]
+
+
+@pytest.fixture
+def model(checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
+    """A tiny BERT that may be spoilt."""
+    return Path(shutil.copytree(checkpoint(), tmp_path / "model"))
+
+
+def spoil(model: Path, **values: Any) -> None:
+    stated = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({k: v for k, v in (stated | values).items() if v is not None}))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000, and 1,000 is the most"),
+        ({"vocab_size": 1e30}, r"vocab_size = 1e\+30, and 10,000,000 is the most"),
+        ({"num_labels": 10**9}, "num_labels = 1000000000, and 10,000 is the most"),
+        ({"hidden_size": 2**30, "vocab_size": 10**12}, "2 faults"),
+        (
+            {"vocab_size": 10**7, "hidden_size": 1024},
+            r"config.json promises 10,.* weights, and there are .* bytes of them",
+        ),
+        ({"vocab_size": "many"}, "cannot be used|not an encoder"),
+        ({"hidden_size": -4}, "cannot be used|not an encoder"),
+        ({"model_type": "evil"}, "its configuration cannot be used"),
+        ({"model_type": ["bert"]}, "its configuration cannot be used"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "its weights are quantised"),
+    ],
+)
+def test_a_configuration_that_cannot_be(model: Path, values: dict[str, Any], message: str) -> None:
+    spoil(model, **values)
+    with pytest.raises(InputError, match=message):
+        load_encoder(model, LABELS)
+
+
+def test_classes_are_numbered_from_0(model: Path) -> None:
+    spoil(model, id2label={"5": "x", "7": "y"}, architectures=["BertForSequenceClassification"])
+    with pytest.raises(InputError, match=r"names classes 5, 7; they have to be 0, 1"):
+        load_classifier(model)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "7", '"x"', "{", "\xff", "[" * 100_000, "null"])
+def test_a_configuration_that_is_no_object(model: Path, content: str) -> None:
+    (model / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=r"config\.json: cannot be read"):
+        load_config(model)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "{", '{"model": {"type": "WordPiece", "vocab": 7}}', "\0"])
+def test_a_tokenizer_that_is_none(model: Path, content: str) -> None:
+    (model / "tokenizer.json").write_text(content)
+    for read in (load_tokenizer, lambda folder: open_tokenizer(folder / "tokenizer.json")):
+        with pytest.raises(InputError, match="tokenizer"):
+            read(model)
+
+
+def test_files_beside_the_weights_are_bounded(model: Path) -> None:
+    """Files with holes: a disk holds nothing of them."""
+    for name, size in (("config.json", 11), ("tokenizer.json", 101), ("vocab.txt", 51)):
+        before = (model / name).read_bytes() if (model / name).is_file() else None
+        with (model / name).open("ab") as file:
+            file.truncate(size * 10**6)
+        for use in (resolve, tokenizer_file):
+            with pytest.raises(InputError, match=f"{name} has {size},000,000 bytes"):
+                use(str(model))
+        (model / name).unlink() if before is None else (model / name).write_bytes(before)
+    assert resolve(str(model)) == model
+    with pytest.raises(InputError, match="owner/name: no model needs such large files"):
+        check_sizes("owner/name", {"merges.txt": 10**9, "model.safetensors": 10**10})
+
+
+def test_code_beside_a_model_is_never_run(model: Path, tmp_path: Path) -> None:
+    (model / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    maps = dict.fromkeys(("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer"), "evil.Evil")
+    (model / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
+    spoil(model, auto_map=maps)
+    load_encoder(model, LABELS)  # BERT is the library's own, whatever else is offered
+    spoil(model, auto_map=maps, model_type="evil")
+    for load in (load_config, load_tokenizer, lambda folder: load_encoder(folder, LABELS)):
+        with pytest.raises(InputError):
+            load(model)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_kernels_that_a_configuration_names_are_not_asked_for(model: Path) -> None:
+    spoil(model, attn_implementation="someone/kernels", experts_implementation="someone/kernels")
+    assert load_config(model)._attn_implementation is None
+    assert load_encoder(model, LABELS).config._attn_implementation.startswith("metakd")
+
+
+class Evil:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.place),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_old_weights_that_carry_code_are_refused(model: Path, tmp_path: Path, zipped: bool) -> None:
+    """And the same file with weights alone is read."""
+    weights = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    torch.save(
+        weights | {"evil": Evil(tmp_path / "ran")}, model / "pytorch_model.bin", _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(InputError, match="not an encoder that can classify text"):
+        load_encoder(model, LABELS)
+    (model / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+    with pytest.raises(InputError, match="not an encoder that can classify text"):
+        load_encoder(model, LABELS)
+    assert not (tmp_path / "ran").exists()
+    torch.save(weights, model / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    assert load_encoder(model, LABELS).config.num_labels == 2
+
+
+@pytest.mark.parametrize("place", ["../other/model.safetensors", "/etc/passwd"])
+def test_an_index_names_files_of_its_folder_alone(model: Path, place: str) -> None:
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"bert.x": place}}))
+    with pytest.raises(InputError, match="which is not a file of this folder"):
+        load_encoder(model, LABELS)
+
+
+@pytest.mark.parametrize("labels", [["a"], ["a", 7], list("abc")])
+def test_an_exported_model_has_a_name_for_every_class(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, labels: list[Any]
+) -> None:
+    session = SimpleNamespace(get_outputs=lambda: [SimpleNamespace(shape=[None, 2])], get_inputs=list)
+    monkeypatch.setattr("metakd.inference.onnx_backend._session", lambda *_: session)
+    with pytest.raises(InputError, match="expected the names of 2 labels"):
+        OnnxModel(tmp_path, None, {"labels": labels, "pad_token_id": 0}, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("leads_out", ["../weights.bin", "absolute"])
+def test_an_exported_model_reads_no_file_of_another_folder(
+    tmp_path: Path, checkpoint: Callable[..., Path], leads_out: str
+) -> None:
+    """ONNX Runtime's own check, on which docs/security.md relies."""
+    (tmp_path / "weights.bin").write_bytes(bytes(16))
+    weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    place = str(tmp_path / "weights.bin") if leads_out == "absolute" else leads_out
+    weights.external_data.add(key="location", value=place)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weights])
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.onnx").write_bytes(whole.SerializeToString())
+    shutil.copy(checkpoint() / "tokenizer.json", tmp_path / "model")
+    (tmp_path / "model" / "model.json").write_text('{"labels": ["a"], "pad_token_id": 0, "max_length": 8}')
+    with pytest.raises(InputError, match="External data path"):
+        Classifier.load(tmp_path / "model")
+
+
+def test_what_is_no_exported_model_is_refused(tmp_path: Path) -> None:
+    for name in ("model.onnx", "model.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match="not a model that `metakd export` wrote"):
+        Classifier.load(tmp_path)
+
+
+# --- Names ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "\0", "a\0b", "aux.txt", "LPT9", "prn ", "c:\\x", "\\\\host\\x", "a:b"])
+def test_a_domain_is_never_a_path(tmp_path: Path, name: str) -> None:
+    """One component that is made below a folder, of letters that every file system takes, and no device of Windows."""
+    folder = folder_name(name)
+    assert (tmp_path / folder).resolve().parent == tmp_path
+    (tmp_path / folder).mkdir()
+    assert not set('<>:"/\\|?*.\0') & set(folder)
+    assert folder.casefold() not in {
+        "con",
+        "prn",
+        "aux",
+        "nul",
+        *(f"{d}{i}" for d in ("com", "lpt") for i in range(10)),
+    }
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+)
+def test_two_domains_have_two_folders(one: str, other: str) -> None:
+    assert (folder_name(one) == folder_name(other)) == (one == other)
+    if folder_name(one).casefold() == folder_name(other).casefold():
+        assert one.casefold() == other.casefold()
+
+
+def test_names_of_a_device_keep_their_folders_apart() -> None:
+    assert [folder_name(name) for name in ("con", "CON", "Lpt1", "%63on", "console")] == [
+        *("%63on", "%43ON", "%4Cpt1", "%2563on", "console")
+    ]
+
+
+def test_names_that_are_damaged_or_alike_are_refused(tmp_path: Path) -> None:
+    assert damage("sound, with é and 😀 and \u200d") is None
+    rows = [{"text": f"t{i}", "label": "ab"[i % 2], "domain": ["us", "US", "Us", "x"][i % 4]} for i in range(8)]
+    with pytest.raises(InputError, match="'US' and 'Us' and 'us' differ in capitals alone"):
+        load_dataset(write_rows(tmp_path / "train.jsonl", rows).parent)
+
+
+def test_a_run_with_hostile_names_stays_in_its_folder(
+    tmp_path: Path, checkpoint: Callable[..., Path], metakd: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One example a domain, too: everything is learnt, scored and reported, and nothing lies beside the run."""
+    names = ["../x", "CON", "a|b", "<script>alert(1)</script>", "[red]", "ü" * 33]
+    rows = [
+        {"text": f"a {'good' if i % 2 else 'bad'} pan", "label": "<b>|../l" if i % 2 else "nul", "domain": name}
+        for i, name in enumerate(names)
+    ]
+    for split in ("train", "dev"):
+        write_rows(tmp_path / "deep" / "data" / f"{split}.jsonl", rows)
+    monkeypatch.chdir(tmp_path / "deep")
+    few = [
+        "--teacher-epochs",
+        "1",
+        "--predict-epochs",
+        "0",
+        "--match-epochs",
+        "0",
+        "--no-baseline",
+        "--shared-epochs",
+        "1",
+    ]
+    code, out, err = metakd("run", "--data", "data", "--base", checkpoint(), "--output", "out", *FAST, *few)
+    assert code == 0, err
+    assert {path.name for path in tmp_path.iterdir()} == {"deep"}
+    assert {path.name for path in Path().iterdir()} == {"data", "out"}
+    assert {path.name for path in Path("out/students").iterdir()} == {folder_name(name) for name in names}
+    assert "a\\|b" in Path("out/results.md").read_text()
+    assert "[red]" in out
+    page = Path("out/report.html").read_text()
+    assert "<script>alert(1)" not in page
+    assert "<b>|../l" not in page
+
+
+# --- What the docs say ------------------------------------------------------------------------------------------
+
+
+def test_the_limits_in_the_docs_are_those_of_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    megabytes = [validation.LONGEST[name] // 10**6 for name in ("config.json", "tokenizer.json")]
+    sizes = [f"{validation.MOST[name]:,}" for name in ("num_hidden_layers", "hidden_size", "vocab_size")]
+    for told in (
+        f"| {readers.LONGEST_LINE:,} characters |",
+        f"| {archives.ALWAYS_EXPANDED // 2**20} MiB, or {archives.MOST_EXPANDED} times its size |",
+        f"| a file of an Amazon release | {releases.REVIEW_FILE // 2**20} MiB |",
+        f"| domains, labels | {dataset.MOST_DOMAINS:,} and {dataset.MOST_LABELS:,} |",
+        f"| {examples.LONGEST_WORD:,} characters | refused; a domain's folder ends at {dataset.LONGEST_NAME} of",
+        f"| a file of settings | {yaml_file.LONGEST_FILE:,} characters |",
+        f"| {megabytes[0]} MB and {megabytes[1]} MB |",
+        f"| {validation.LONGEST_OTHER // 10**6} MB each |",
+        f"| {sizes[0]}, {sizes[1]} and {sizes[2]} |",
+    ):
+        assert any(told in row for row in rows), told
+
+
+# --- Nothing is unpickled ---------------------------------------------------------------------------------------
+
+
+def test_a_whole_run_unpickles_nothing_but_by_weights_only(tmp_path: Path, model: Path) -> None:
+    """Base in old .bin weights, stopped at its first checkpoint and gone on with; the hook is shown to hear."""
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    for split, count in (("train", 48), ("dev", 16)):
+        write_rows(tmp_path / "data" / f"{split}.jsonl", [as_row(e) for e in toy_examples(count, 0, split)])
+    few = ["--teacher-epochs", "3", "--shared-epochs", "1", "--predict-epochs", "1", "--match-epochs", "1"]
+    command = [sys.executable, Path(__file__).parents[1] / "training" / "audited_run.py", tmp_path / "out", model]
+    command += ["run", "--data", tmp_path / "data", "--base", model, "--output", tmp_path / "out", *FAST, *few]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert found["stopped"], "no checkpoint to go on from"
+    assert found["code"] == ["0"], done.stderr
+    assert (tmp_path / "out" / "results.json").is_file()
+    assert found["hook_hears"]
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin"} <= set(found["loads"])
+    assert found["classes"] == found["unsafe"] == found["strange"] == []
