@@ -1,4 +1,4 @@
-"""Meta-KD on Amazon reviews of four domains: teacher, students and rivals, several seeds.
+"""Meta-KD on Amazon reviews of four domains: teacher, students and baselines, several seeds.
 
     python benchmarks/amazon.py --data DIR [--seeds 0 1 2] [--config benchmarks/authors.yaml] [--work runs/amazon]
         [--before FILE]
@@ -30,53 +30,53 @@ def conditions(results: dict[str, Any]) -> list[Any]:
     return [results["split"], run["data_fingerprint"], {**run["settings"], "seed": None, "cache_budget": None}]
 
 
-def over_seeds(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def over_seeds(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean and standard deviation over seeds of each model's scores, with sizes and latencies of the first."""
-    first = next(iter(found.values()))
+    first = next(iter(results.values()))
     summary: dict[str, dict[str, Any]] = {}
     for model, average in first["average"].items():
         summary[model] = {key: average[key] for key in ("parameters", "bytes", "latency_ms")}
         for figure in FIGURES:
-            values = [results["average"][model][figure] for results in found.values()]
+            values = [result["average"][model][figure] for result in results.values()]
             summary[model][figure] = mean(values)
             summary[model][f"{figure}_deviation"] = stdev(values) if len(values) > 1 else 0.0
         summary[model]["domains"] = {
-            domain: mean(results["domains"][domain][model]["accuracy"] for results in found.values())
+            domain: mean(result["domains"][domain][model]["accuracy"] for result in results.values())
             for domain in first["domains"]
         }
     return summary
 
 
-def since(before: dict[str, Any], found: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+def since(before: dict[str, Any], results: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Accuracy now less accuracy in an earlier result, by model and seed, of what both have."""
-    seeds = [seed for seed in found if seed in before["seeds"]]
+    seeds = [seed for seed in results if seed in before["seeds"]]
     return {
         model: {
-            seed: found[seed]["average"][model]["accuracy"] - before["seeds"][seed]["average"][model]["accuracy"]
+            seed: results[seed]["average"][model]["accuracy"] - before["seeds"][seed]["average"][model]["accuracy"]
             for seed in seeds
         }
-        for model in next(iter(found.values()))["average"]
+        for model in next(iter(results.values()))["average"]
         if model in next(iter(before["seeds"].values()))["average"]
     }
 
 
 def table(summary: dict[str, dict[str, Any]]) -> str:
     domains = list(next(iter(summary.values()))["domains"])
-    lines = [["model", *domains, "average", "± seeds", "parameters", "MB", "ms"]]
-    lines.append(["---", *["---:"] * (len(lines[0]) - 1)])
-    for model, found in summary.items():
-        lines.append(
+    rows = [["model", *domains, "average", "± seeds", "parameters", "MB", "ms"]]
+    rows.append(["---", *["---:"] * (len(rows[0]) - 1)])
+    for model, figures in summary.items():
+        rows.append(
             [
                 model,
-                *(f"{100 * found['domains'][domain]:.1f}" for domain in domains),
-                f"{100 * found['accuracy']:.1f}",
-                f"{100 * found['accuracy_deviation']:.1f}",
-                f"{found['parameters'] / 1e6:.2f} M",
-                f"{found['bytes'] / 1e6:.1f}",
-                f"{found['latency_ms']['median']:.1f}",
+                *(f"{100 * figures['domains'][domain]:.1f}" for domain in domains),
+                f"{100 * figures['accuracy']:.1f}",
+                f"{100 * figures['accuracy_deviation']:.1f}",
+                f"{figures['parameters'] / 1e6:.2f} M",
+                f"{figures['bytes'] / 1e6:.1f}",
+                f"{figures['latency_ms']['median']:.1f}",
             ]
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def main() -> None:
@@ -86,27 +86,27 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/amazon"))
     parser.add_argument("--config", type=Path)
     parser.add_argument("--before", type=Path)
-    arguments = parser.parse_args()
-    values = read_settings_file(arguments.config) if arguments.config else {}
-    result = RESULTS / (f"amazon-{arguments.config.stem}.json" if arguments.config else "amazon.json")
-    found = json.loads(result.read_text(encoding="utf-8"))["seeds"] if result.is_file() else {}
-    for seed in arguments.seeds:
+    options = parser.parse_args()
+    values = read_settings_file(options.config) if options.config else {}
+    result = RESULTS / (f"amazon-{options.config.stem}.json" if options.config else "amazon.json")
+    results = json.loads(result.read_text(encoding="utf-8"))["seeds"] if result.is_file() else {}
+    for seed in options.seeds:
         settings = Settings.build(values | {"seed": seed})
-        results = run_all(Run.assemble(arguments.work / f"seed{seed}", settings, arguments.data).begin())
-        results["run"].pop("data")
-        found[str(seed)] = results
-    if len({json.dumps(conditions(results), sort_keys=True) for results in found.values()}) > 1:
+        results[str(seed)] = run_all(Run.assemble(options.work / f"seed{seed}", settings, options.data).begin())
+        results[str(seed)]["run"].pop("data")
+    if len({json.dumps(conditions(seed), sort_keys=True) for seed in results.values()}) > 1:
         raise SystemExit(f"{result} holds seeds of other data, settings or splits; move it away first")
-    found = dict(sorted(found.items()))
-    summary = over_seeds(found)
-    outcome: dict[str, Any] = {"summary": summary, "seeds": found, "environment": environment()}
-    if arguments.before:
-        before = json.loads(arguments.before.read_text(encoding="utf-8"))
-        outcome["before"] = {"commit": before["environment"]["commit"], "differences": since(before, found)}
+    results = dict(sorted(results.items()))
+    summary = over_seeds(results)
+    outcome: dict[str, Any] = {"summary": summary, "seeds": results, "environment": environment()}
+    if options.before:
+        before = json.loads(options.before.read_text(encoding="utf-8"))
+        outcome["before"] = {"commit": before["environment"]["commit"], "differences": since(before, results)}
         print(json.dumps(outcome["before"], indent=2))
     write_json(result, outcome)
     print(table(summary))
-    print(json.dumps({seed: round(sum(r["seconds"].values()) / 60, 1) for seed, r in found.items()}), "minutes by seed")
+    minutes = {seed: round(sum(result["seconds"].values()) / 60, 1) for seed, result in results.items()}
+    print(json.dumps(minutes), "minutes by seed")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/budget.py --data DIR --work FOLDER [--layers 3,2,1]
 
-DIR holds the Multi-Domain Sentiment Dataset (train and dev); its rows are cut anew, 60/10/30, and all scores are on the
-30. The teacher and the students lie in FOLDER, which may be one of `metakd experiment`, and are trained if they are
+DIR holds the Multi-Domain Sentiment Dataset (train and dev); its rows are cut 60/10/30, and all scores are on the 30.
+The teacher and the students lie in FOLDER, which may be one of `metakd experiment`, and are trained if they are
 missing. All models are timed in turn, round by round, one text at a time with tokenising, on as many threads; medians
 over rounds of the medians of a round. `transformers` is the library's own tokenizer and model, without metakd. Training
 has a process of its own, since it changes how the C library gives memory. The rate of ONNX Runtime alone is on tokens
@@ -39,7 +39,7 @@ from metakd.data.splits import of_domain
 from metakd.evaluation.costs import measure_latency, shipped_bytes
 from metakd.evaluation.latency import LATENCY_TEXTS, LATENCY_WARMUP
 from metakd.export.exporter import accuracy, folder_bytes
-from metakd.export.onnx_format import ship
+from metakd.export.onnx_format import write_model
 from metakd.inference.classifier import Model
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
@@ -55,14 +55,14 @@ DISTILLED = {"windows": 2, "crops": 4, "shared_epochs": 4, "shared_learning_rate
 LENGTH = 128
 PREDICT = """
 import sys
-from metakd import cli
+from metakd.cli.main import main
 sys.argv.insert(1, "predict")
 try:
-    cli.main()
+    main()
 finally:  # of this program alone: what the system counts for a child begins with its parent's
-    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+    print(next(row.split()[1] for row in open("/proc/self/status") if row.startswith("VmHWM")))
 """
-FORMS = {  # int8 or not, the table cut or not
+FORMS = {  # int8 or not, the table compact or not
     "ONNX float32": (False, False),
     "ONNX int8": (True, False),
     "ONNX int8, compact table": (True, True),
@@ -91,32 +91,32 @@ def main() -> None:
     parser.add_argument("--layers", default="3,2,1")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--texts", type=int, default=100_000, help="that `metakd predict` labels")
-    asked = parser.parse_args()
-    layers = [int(n) for n in asked.layers.split(",")]
+    options = parser.parse_args()
+    layers = [int(n) for n in options.layers.split(",")]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
-        fleets = apart.submit(_trained, asked.data, asked.work, layers).result()
-    data = _cut(asked.data)
+        fleets = apart.submit(_trained, options.data, options.work, layers).result()
+    data = _cut(options.data)
     with tempfile.TemporaryDirectory() as name:
-        lines = [line for kind, fleet in fleets.items() for line in _kind(kind, fleet, data, Path(name))]
-        models = [line.pop("model") for line in lines]
-        for line, milliseconds in zip(lines, _in_turn(models, _drawn(data.splits["dev"]), asked.rounds), strict=True):
-            line["ms"] = milliseconds
-        rate = _rate(models[-1].path.parent, data, asked.texts, Path(name))
+        rows = [row for kind, fleet in fleets.items() for row in _rows_of(kind, fleet, data, Path(name))]
+        models = [row.pop("model") for row in rows]
+        for row, milliseconds in zip(rows, _in_turn(models, _sample(data.splits["dev"]), options.rounds), strict=True):
+            row["ms"] = milliseconds
+        rate = _rate(models[-1].path.parent, data, options.texts, Path(name))
     results = {
-        "rows": lines,
-        "accepted": _accepted(lines),
-        "predict": {"model": lines[-1]["name"]} | rate,
+        "rows": rows,
+        "accepted": _accepted(rows),
+        "predict": {"model": rows[-1]["name"]} | rate,
         "settings": Settings(**DISTILLED).model_dump(mode="json"),
         "examples": len(data.splits["test"]),
         "threads": torch.get_num_threads(),
-        "rounds": asked.rounds,
+        "rounds": options.rounds,
         "environment": environment(),
     }
     write_json(RESULT, results)
     print(table(results), results["predict"], sep="\n\n")
 
 
-def _drawn(examples: list[Example]) -> list[Example]:
+def _sample(examples: list[Example]) -> list[Example]:
     """As many as latencies are of, of all domains."""
     return random.Random(0).sample(examples, LATENCY_WARMUP + LATENCY_TEXTS)
 
@@ -134,35 +134,36 @@ def _trained(source: str, work: Path, layers: list[int]) -> dict[str, dict[str, 
         for n in layers
     ]
     weigh(runs[0])
-    found = {"teacher": dict.fromkeys(data.domains, teach(runs[0]))}
-    for run in reversed(runs):  # so that the first that was asked for is the last
+    fleets = {"teacher": dict.fromkeys(data.domains, teach(runs[0]))}
+    for run in reversed(runs):  # so that the first of `layers` is the last
         students = distill_all(run, data.domains, ["meta_kd"])
-        found[run.settings.student] = dict(zip(data.domains, students, strict=True))
-    return found
+        fleets[run.settings.student] = dict(zip(data.domains, students, strict=True))
+    return fleets
 
 
-def _kind(name: str, fleet: dict[str, Path], data: MultiDomainDataset, place: Path) -> list[dict[str, Any]]:
-    """A line for each form of one kind of model (for each domain one, or the same for all), with those to be timed."""
+def _rows_of(name: str, fleet: dict[str, Path], data: MultiDomainDataset, place: Path) -> list[dict[str, Any]]:
+    """A row for each form of one kind of model (one a domain, or one for all), with the model to be timed."""
     bare = {folder: Transformers(folder) for folder in set(fleet.values())}
-    lines = [_line(name, "transformers", {d: bare[folder] for d, folder in fleet.items()}, data)]
-    lines[0]["MB"] = round(float(np.mean([shipped_bytes(f) for f in fleet.values()])) / 1e6, 2)
-    for form, (int8, cut) in FORMS.items():
-        if cut and len(bare) == 1:  # a table for one domain, in a model for all
+    rows = [_row(name, "transformers", {d: bare[folder] for d, folder in fleet.items()}, data)]
+    rows[0]["MB"] = round(float(np.mean([shipped_bytes(f) for f in fleet.values()])) / 1e6, 2)
+    for form, (int8, compact) in FORMS.items():
+        if compact and len(bare) == 1:  # a table for one domain, in a model for all
             continue
         made: dict[Path, OnnxModel] = {}
         for domain, folder in fleet.items():
             if folder not in made:
                 target = place / f"{name}-{form}-{domain}"
-                own = of_domain(data.train, domain) if cut else None
-                ship(TorchModel.load(folder), target, data.splits["dev"], LENGTH, int8=int8, own=own)
+                texts = of_domain(data.train, domain) if compact else None
+                model, dev = TorchModel.load(folder), data.splits["dev"]
+                write_model(model, target, dev, LENGTH, int8=int8, domain_examples=texts)
                 made[folder] = OnnxModel.load(target, torch.get_num_threads())
-        lines.append(_line(name, form, {d: made[folder] for d, folder in fleet.items()}, data))
+        rows.append(_row(name, form, {d: made[folder] for d, folder in fleet.items()}, data))
         sizes = [folder_bytes(model.path.parent) for model in made.values()]
-        lines[-1]["MB"] = round(float(np.mean(sizes)) / 1e6, 2)
-    return lines
+        rows[-1]["MB"] = round(float(np.mean(sizes)) / 1e6, 2)
+    return rows
 
 
-def _line(name: str, form: str, fleet: dict[str, Any], data: MultiDomainDataset) -> dict[str, Any]:
+def _row(name: str, form: str, fleet: dict[str, Any], data: MultiDomainDataset) -> dict[str, Any]:
     scores = {d: accuracy(model, of_domain(data.splits["test"], d), data.labels) for d, model in fleet.items()}
     print(name, form, {d: round(100 * s, 1) for d, s in scores.items()}, flush=True)
     return {
@@ -174,39 +175,39 @@ def _line(name: str, form: str, fleet: dict[str, Any], data: MultiDomainDataset)
     }
 
 
-def _accepted(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _accepted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each student in its smallest form beside the teacher, the teacher's int8 export, and itself uncompressed."""
-    found = {(line["name"], line["form"]): line for line in lines}
-    teacher, exported, baseline = (found["teacher", form] for form in ("transformers", "ONNX float32", "ONNX int8"))
+    by_form = {(row["name"], row["form"]): row for row in rows}
+    teacher, exported, int8 = (by_form["teacher", form] for form in ("transformers", "ONNX float32", "ONNX int8"))
     return [
         {
-            "name": line["name"],
-            "times_smaller": round(teacher["MB"] / line["MB"], 2),
-            "times_faster": round(teacher["ms"] / line["ms"], 2),
-            "times_faster_than_exported_teacher": round(exported["ms"] / line["ms"], 2),
-            "times_faster_than_int8_teacher": round(baseline["ms"] / line["ms"], 2),
-            "points_from_teacher": round(100 * (line["accuracy"] - teacher["accuracy"]), 2),
-            "points_from_itself": round(100 * (line["accuracy"] - found[line["name"], "transformers"]["accuracy"]), 2),
+            "name": row["name"],
+            "times_smaller": round(teacher["MB"] / row["MB"], 2),
+            "times_faster": round(teacher["ms"] / row["ms"], 2),
+            "times_faster_than_exported_teacher": round(exported["ms"] / row["ms"], 2),
+            "times_faster_than_int8_teacher": round(int8["ms"] / row["ms"], 2),
+            "points_from_teacher": round(100 * (row["accuracy"] - teacher["accuracy"]), 2),
+            "points_from_itself": round(100 * (row["accuracy"] - by_form[row["name"], "transformers"]["accuracy"]), 2),
         }
-        for line in lines
-        if line["form"] == [*FORMS][-1]
+        for row in rows
+        if row["form"] == [*FORMS][-1]
     ]
 
 
 def _in_turn(models: list[Model], examples: Any, rounds: int) -> list[float]:
     """The median of one text, of each model."""
-    found: list[list[float]] = [[] for _ in models]
+    medians: list[list[float]] = [[] for _ in models]
     for place in range(rounds):
         order = range(len(models)) if place % 2 else reversed(range(len(models)))
         for i in order:
-            found[i].append(measure_latency(models[i], examples)["median"])
-    return [round(float(np.median(own)), 3) for own in found]
+            medians[i].append(measure_latency(models[i], examples)["median"])
+    return [round(float(np.median(of_model)), 3) for of_model in medians]
 
 
 def _rate(folder: Path, data: MultiDomainDataset, count: int, place: Path) -> dict[str, Any]:
     """Texts a second of `metakd predict` and of ONNX Runtime alone; memory for more texts."""
     texts = [e.text for rows in data.splits.values() for e in rows]
-    found: dict[str, Any] = {"texts": count}
+    rate: dict[str, Any] = {"texts": count}
     alone = [_alone(folder, texts)]
     for rows in (count // 10, count):
         source = place / f"{rows}.jsonl"
@@ -214,36 +215,36 @@ def _rate(folder: Path, data: MultiDomainDataset, count: int, place: Path) -> di
             file.writelines(json.dumps({"id": str(i), "text": texts[i % len(texts)]}) + "\n" for i in range(rows))
         command = [sys.executable, "-c", PREDICT, folder, "--input", source, "--output", place / "out.jsonl"]
         started = time.perf_counter()
-        told = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
+        printed = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
         seconds = time.perf_counter() - started
-        peak = 1024 * int(told.split()[-1])
-        found[f"predict_{rows}"] = {"texts_a_second": round(rows / seconds, 1), "peak_memory_bytes": peak}
-    found["runtime_alone"] = [*alone, _alone(folder, texts)]
-    best = max(rate for rates in found["runtime_alone"] for rate in rates.values())
-    found["share"] = round(found[f"predict_{count}"]["texts_a_second"] / best, 3)
-    return found
+        peak = 1024 * int(printed.split()[-1])
+        rate[f"predict_{rows}"] = {"texts_a_second": round(rows / seconds, 1), "peak_memory_bytes": peak}
+    rate["runtime_alone"] = [*alone, _alone(folder, texts)]
+    best = max(max(speeds.values()) for speeds in rate["runtime_alone"])
+    rate["share"] = round(rate[f"predict_{count}"]["texts_a_second"] / best, 3)
+    return rate
 
 
 def _alone(folder: Path, texts: list[str]) -> dict[str, float]:
-    """Texts a second of ONNX Runtime, tokens ready and sorted by length, by the way in which it is asked."""
+    """Texts a second of ONNX Runtime, tokens ready and sorted by length, by session and batch size."""
     model = OnnxModel.load(folder)
     encoded = sorted(model.tokenizer.encode_batch_fast(texts), key=lambda encoding: len(encoding.ids))
     ways: dict[str, Callable[[], Any]] = {"metakd's session": lambda: model.of_tokens(encoded)}
     session = onnxruntime.InferenceSession(model.path, providers=["CPUExecutionProvider"])
     for size in (8, 16, 32, 64):
         batches = [model._batch(encoded[i : i + size]) for i in range(0, len(encoded), size)]
-        ways[f"default session, {size}"] = lambda own=batches: [session.run(None, batch) for batch in own]  # type: ignore[misc]
-    found = {}
+        ways[f"default session, {size}"] = lambda batches=batches: [session.run(None, batch) for batch in batches]  # type: ignore[misc]
+    speeds = {}
     for name, run in ways.items():
         started = time.perf_counter()
         run()
-        found[name] = round(len(texts) / (time.perf_counter() - started), 1)
-    return found
+        speeds[name] = round(len(texts) / (time.perf_counter() - started), 1)
+    return speeds
 
 
 def table(results: dict[str, Any]) -> str:
     """The rows of docs/howto/deploy.md."""
-    lines = [
+    rows = [
         "| model | form | accuracy | MB | ms | smaller | faster |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
@@ -252,8 +253,8 @@ def table(results: dict[str, Any]) -> str:
         ratios = f"{teacher['MB'] / row['MB']:.1f} | {teacher['ms'] / row['ms']:.1f}"
         form = "PyTorch float32" if row["form"] == "transformers" else row["form"]
         score = f"{100 * row['accuracy']:.1f}"
-        lines.append(f"| {row['name']} | {form} | {score} | {row['MB']:.1f} | {row['ms']:.1f} | {ratios} |")
-    return "\n".join(lines)
+        rows.append(f"| {row['name']} | {form} | {score} | {row['MB']:.1f} | {row['ms']:.1f} | {ratios} |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

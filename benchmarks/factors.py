@@ -2,7 +2,7 @@
 
     python benchmarks/factors.py
 
-Reads, from benchmarks/results/evidence, the four lines that have both, one or neither (main-windows.jsonl: three
+Reads, from benchmarks/results/evidence, the four variants that have both, one or neither (main-windows.jsonl: three
 passes; made by `metakd experiment main` and `ablation`, see docs/evidence-more.md), the two that have both or neither
 by the defaults (defaults.jsonl), and `meta_kd` with ten passes (longer.jsonl); writes factors.json beside them.
 """
@@ -22,7 +22,7 @@ from metakd.utils.artifacts import write_json
 from metakd.utils.environment import environment
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
-LINES = {  # (with λ, with L_tkd)
+VARIANTS = {  # (with λ, with L_tkd)
     (True, True): "meta_kd",
     (True, False): "without feature",
     (False, True): "without expertise weights",
@@ -37,43 +37,47 @@ SEEDS = (0, 1, 2)
 def effect(trials: Mapping[tuple[bool, bool], Values], factor: int) -> Values:
     """With the factor minus without it, of each domain (S, N_k): the mean over the other factor's two states."""
     sign = {state: 1 if state[factor] else -1 for state in trials}
-    return {d: np.sum([sign[s] * own[d] for s, own in trials.items()], axis=0) / 2 for d in trials[True, True]}
+    return {d: np.sum([sign[s] * correct[d] for s, correct in trials.items()], axis=0) / 2 for d in trials[True, True]}
 
 
-def marks(file: str, line: str, split: str) -> Values:
-    """What a line of a file of rows got right of each domain: (S, N_k)."""
-    rows = ResultsStore(RESULTS / file).found.values()
-    right = {row["seed"]: row["right"][split] for row in rows if row["variant"] == line}
-    return {d: np.array([[int(mark) for mark in right[seed][d]] for seed in SEEDS]) for d in right[SEEDS[0]]}
+def correct_of(file: str, variant: str, split: str) -> Values:
+    """1 where a variant is right and 0 where it is wrong, of each domain: (S, N_k)."""
+    rows = ResultsStore(RESULTS / file).rows.values()
+    right = {row["seed"]: row["right"][split] for row in rows if row["variant"] == variant}
+    return {d: np.array([[int(digit) for digit in right[seed][d]] for seed in SEEDS]) for d in right[SEEDS[0]]}
 
 
 def described(values: Values) -> dict[str, Any]:
-    by_seed = np.mean([own.mean(1) for own in values.values()], axis=0)
+    by_seed = np.mean([correct.mean(1) for correct in values.values()], axis=0)
     return as_dict(estimate(values)) | {"by_seed": by_seed.tolist()}
 
 
-def shown(found: Mapping[str, Any]) -> str:
-    lines = [["", *found], ["---", *["---:"] * len(found)]]
-    lines += [[n, *(f"{100 * own['lines'][n]:.1f}" for own in found.values())] for n in LINES.values()]
-    lines += [[f"{n}: with it minus without", *(points(own["effects"][n]) for own in found.values())] for n in FACTORS]
-    lines += [[name, *(points(own["effects"][name]) for own in found.values())] for name in (BOTH, PASSES)]
-    return table(lines)
+def shown(splits: Mapping[str, Any]) -> str:
+    rows = [["", *splits]]
+    rows += [[n, *(f"{100 * split['lines'][n]:.1f}" for split in splits.values())] for n in VARIANTS.values()]
+    rows += [
+        [f"{n}: with it minus without", *(points(split["effects"][n]) for split in splits.values())] for n in FACTORS
+    ]
+    rows += [[name, *(points(split["effects"][name]) for split in splits.values())] for name in (BOTH, PASSES)]
+    return table(rows)
 
 
 def main() -> None:
-    found: dict[str, Any] = {}
+    splits: dict[str, Any] = {}
     for split in ("dev", "test"):
-        trials = {state: marks("main-windows.jsonl", line, split) for state, line in LINES.items()}
-        five, without = (marks("defaults.jsonl", LINES[state, state], split) for state in (True, False))
+        trials = {state: correct_of("main-windows.jsonl", variant, split) for state, variant in VARIANTS.items()}
+        five, without = (correct_of("defaults.jsonl", VARIANTS[state, state], split) for state in (True, False))
         both = {d: five[d] - without[d] - (trials[True, True][d] - trials[False, False][d]) for d in five}
-        ten = marks("longer.jsonl", LINES[True, True], split)
+        ten = correct_of("longer.jsonl", VARIANTS[True, True], split)
         effects = {name: described(effect(trials, place)) for place, name in enumerate(FACTORS)}
-        found[split] = {
-            "lines": {LINES[s]: float(np.mean([v.mean() for v in own.values()])) for s, own in trials.items()},
+        splits[split] = {
+            "lines": {
+                VARIANTS[s]: float(np.mean([v.mean() for v in correct.values()])) for s, correct in trials.items()
+            },
             "effects": effects | {BOTH: described(both), PASSES: described({d: ten[d] - five[d] for d in five})},
         }
-    write_json(RESULTS / "factors.json", {"splits": found, "environment": environment()})
-    print(shown(found))
+    write_json(RESULTS / "factors.json", {"splits": splits, "environment": environment()})
+    print(shown(splits))
 
 
 if __name__ == "__main__":

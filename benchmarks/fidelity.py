@@ -2,8 +2,8 @@
 
     python benchmarks/fidelity.py NAME --data DIR --work FOLDER --config FILE.yaml
 
-DIR holds the Multi-Domain Sentiment Dataset, which is cut anew, 60/10/30; the 30 are not looked at. FOLDER may be one
-of `metakd experiment`, whose teacher is then taken. Adds a line to benchmarks/results/evidence/shared-looks.jsonl.
+DIR holds the Multi-Domain Sentiment Dataset, which is cut again, 60/10/30; the 30 are left alone. FOLDER may be one
+of `metakd experiment`, whose teacher is then taken. Adds a row to benchmarks/results/evidence/shared-looks.jsonl.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--config", type=Path, required=True)
-    asked = parser.parse_args()
-    data, changes = load_dataset(asked.data, 0).resplit(10, 30), read_settings_file(asked.config)
-    run = Run(asked.work, Settings.build(ALWAYS | changes), data, by_content=True)
+    options = parser.parse_args()
+    data, changes = load_dataset(options.data, 0).resplit(10, 30), read_settings_file(options.config)
+    run = Run(options.work, Settings.build(ALWAYS | changes), data, by_content=True)
     weigh(run)
     teacher = TorchModel.load(teach(run))
     started = time.perf_counter()
@@ -47,11 +47,11 @@ def main() -> None:
     minutes = (time.perf_counter() - started) / 60
     dev = data.splits["dev"]
     ours, theirs = (model.probabilities(dev).clip(1e-6) for model in (student, teacher))
-    known = {domain: np.array([e.domain == domain for e in dev]) for domain in data.domains}
-    row: dict[str, Any] = {"name": asked.name, "changes": changes}
+    masks = [np.array([e.domain == domain for e in dev]) for domain in data.domains]
+    row: dict[str, Any] = {"name": options.name, "changes": changes}
     for name, model in (("dev", student), ("teacher_dev", teacher)):
         right = correct_predictions(dev, data.labels, model)
-        row[name] = round(100 * float(np.mean([right[own].mean() for own in known.values()])), 2)
+        row[name] = round(100 * float(np.mean([right[mask].mean() for mask in masks])), 2)
     row |= {
         "agreement": round(100 * float((ours.argmax(1) == theirs.argmax(1)).mean()), 2),
         "kl": round(float((theirs * np.log(theirs / ours)).sum(1).mean()), 4),

@@ -1,4 +1,4 @@
-"""Feed the readers of strangers' files with whatever coverage-guided fuzzing comes up with.
+"""Feed the readers of untrusted files with what coverage-guided fuzzing makes up.
 
     pip install atheris
     python benchmarks/fuzz.py [--seconds 3600] [--stint 240]
@@ -137,8 +137,8 @@ def settings(content: bytes, folder: Path) -> None:
     path.write_bytes(content)
 
     def read() -> None:
-        found = Settings.build(read_settings_file(path))
-        assert Settings.build(found.model_dump(mode="json")) == found, "other settings when read again"
+        built = Settings.build(read_settings_file(path))
+        assert Settings.build(built.model_dump(mode="json")) == built, "other settings when read again"
 
     refused(read)
 
@@ -148,14 +148,14 @@ def review_file(count: int) -> bytes:
 
 
 def archive() -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for domain in AMAZON_DOMAINS:
             for label in AMAZON_LABELS:
                 member = tarfile.TarInfo(f"{domain}/{label}.review")
                 member.size = len(body := review_file(11))
                 tar.addfile(member, io.BytesIO(body))
-    return packed.getvalue()
+    return content.getvalue()
 
 
 def multinli() -> str:
@@ -187,7 +187,7 @@ TARGETS: dict[str, tuple[Callable[[bytes, Path], None], list[bytes]]] = {
         [
             b"alpha: 0.5\nseed: 0x10\nlayer_map: [2, 4]\nterms: [prediction, hidden]\n",
             b"columns: {text: review}\nbase: &a [*a]\nwarmup: .inf\nwindows: !!int '2'\n",
-            b"domain_loss: false\nrival: no\nencoding: 2001-01-01\nstages: joint\ntrack: none\n",
+            b"domain_loss: false\nbaseline: no\nencoding: 2001-01-01\nstages: joint\ntrack: none\n",
         ],
     ),
 }
@@ -210,16 +210,16 @@ def fuzz(target: str, seconds: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for seed in TARGETS[target][1]:
         (corpus / sha256(seed).hexdigest()[:16]).write_bytes(seed)
-    with_tuned_settings, started = 0, time.monotonic()
+    tried, started = 0, time.monotonic()
 
     def one(content: bytes) -> None:
-        nonlocal with_tuned_settings
-        with_tuned_settings += 1
-        if with_tuned_settings % COUNT_EVERY == 0:
+        nonlocal tried
+        tried += 1
+        if tried % COUNT_EVERY == 0:
             spent = time.monotonic() - started
-            (WORK / "stint.json").write_text(json.dumps({"inputs": with_tuned_settings, "seconds": round(spent, 1)}))
+            (WORK / "stint.json").write_text(json.dumps({"inputs": tried, "seconds": round(spent, 1)}))
         if (trace := attempt(target, content)) is not None:
-            site = sha256("".join(line for line in trace.splitlines() if line.startswith("  File")).encode())
+            site = sha256("".join(row for row in trace.splitlines() if row.startswith("  File")).encode())
             place = findings / site.hexdigest()[:16]
             if not place.exists():
                 place.write_bytes(content)
@@ -238,14 +238,15 @@ def fuzz(target: str, seconds: int) -> None:
 
 def retry() -> None:
     """Print each finding, the last line of its traceback, and whether the code as it is now still fails on it."""
-    found = []
+    findings = []
     for path in sorted((WORK / "findings").rglob("*")):
         if path.is_file() and path.suffix != ".txt":
-            told = path.with_suffix(".txt")
-            last = told.read_text(encoding="utf-8").strip().splitlines()[-1][:200] if told.is_file() else path.name
+            trace = path.with_suffix(".txt")
+            last = trace.read_text(encoding="utf-8").strip().splitlines()[-1][:200] if trace.is_file() else path.name
             still = attempt(path.parent.name, path.read_bytes()) is not None
-            found.append({"target": path.parent.name, "what": last, "bytes": path.stat().st_size, "still_fails": still})
-    print(json.dumps(found))
+            size, target = path.stat().st_size, path.parent.name
+            findings.append({"target": target, "what": last, "bytes": size, "still_fails": still})
+    print(json.dumps(findings))
 
 
 def stints(seconds: int, each: int) -> None:
@@ -281,18 +282,19 @@ def main() -> None:
     parser.add_argument("--stint", type=int, default=240)
     parser.add_argument("--retry", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--target", choices=TARGETS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.retry:
+    options = parser.parse_args()
+    if options.retry:
         retry()
-    elif arguments.target:
-        fuzz(arguments.target, arguments.stint)
+    elif options.target:
+        fuzz(options.target, options.stint)
     else:
         WORK.mkdir(parents=True, exist_ok=True)
-        stints(arguments.seconds, arguments.stint)
+        stints(options.seconds, options.stint)
         again = subprocess.run([sys.executable, __file__, "--retry"], check=True, capture_output=True, text=True)
-        found = json.loads(again.stdout)
-        write_json(RESULT, {**read_spent(), "findings": found, "environment": environment()})
-        print(f"{len(found)} findings, {sum(own['still_fails'] for own in found)} of them not mended: {RESULT}")
+        findings = json.loads(again.stdout)
+        write_json(RESULT, {**read_spent(), "findings": findings, "environment": environment()})
+        failing = sum(finding["still_fails"] for finding in findings)
+        print(f"{len(findings)} findings, {failing} of them not mended: {RESULT}")
 
 
 if __name__ == "__main__":

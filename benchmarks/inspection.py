@@ -53,25 +53,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"rows.{arguments.format}"
-        write(path, arguments.rows)
+        path = Path(folder) / f"rows.{options.format}"
+        write(path, options.rows)
         size = path.stat().st_size
         started = time.perf_counter()
         command = [sys.executable, "-m", "metakd", "inspect", str(path), "--json"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         seconds = time.perf_counter() - started
-    found = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-    found[arguments.format] = {
+    results = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    results[options.format] = {
         "rows": json.loads(done.stdout)["rows"],
         "file_bytes": size,
         "wall_seconds": round(seconds, 1),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,  # Linux counts in KiB
         "environment": environment(),
     }
-    write_json(RESULT, found)
-    print(arguments.format, {key: value for key, value in found[arguments.format].items() if key != "environment"})
+    write_json(RESULT, results)
+    print(options.format, {key: value for key, value in results[options.format].items() if key != "environment"})
 
 
 if __name__ == "__main__":

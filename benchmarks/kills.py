@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from metakd.cli import main as command_line
+from metakd.cli.main import main as metakd
 from metakd.cli.options import load_library
 from metakd.methods import BASELINE
 from metakd.pipeline import evaluate, reproduce  # noqa: F401 - these and all below: imported once
@@ -45,7 +45,7 @@ RESULTS, TESTS = Path(__file__).parent / "results" / "kills.json", Path(__file__
 SAVED_EVERY = 4  # updates
 LATEST = 0.02  # seconds after a moment
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")
-MARKS = {  # of the files that a phase begins with; the last phase first
+PATTERNS = {  # of the files that a phase begins with; the last phase first
     "score": r"^\.?(predictions|corpus|results|manifest)",
     "baseline": rf"(^|/)\.?{BASELINE}",
     "students": "^students",
@@ -55,7 +55,7 @@ MARKS = {  # of the files that a phase begins with; the last phase first
     "teach": "meta_teacher",
     "weigh": "",
 }
-PHASES = (*reversed(MARKS),)
+PHASES = (*reversed(PATTERNS),)
 TINY = [
     *("--allow-weak-teacher", "--student", "layers=2", "--max-length", "16", "--batch-size", "32"),
     *("--teacher-epochs", "2", "--shared-epochs", "1", "--predict-epochs", "1"),
@@ -73,8 +73,8 @@ class Moment(NamedTuple):
 
 def phase_of(file: str, phase: str) -> str:
     """The phase that work on a file of the run begins, or else that which is under way; none comes back."""
-    found = next((name for name, mark in MARKS.items() if re.search(mark, file)), phase)
-    return max(found, phase, key=PHASES.index)
+    begun = next((name for name, pattern in PATTERNS.items() if re.search(pattern, file)), phase)
+    return max(begun, phase, key=PHASES.index)
 
 
 class Watch:
@@ -86,11 +86,11 @@ class Watch:
         register_optimizer_step_post_hook(lambda *_: self.note())
         sys.addaudithook(self.hear)
 
-    def hear(self, event: str, given: tuple[Any, ...]) -> None:
-        if event not in EVENTS or not str(given[0]).startswith(self.folder):
+    def hear(self, event: str, values: tuple[Any, ...]) -> None:
+        if event not in EVENTS or not str(values[0]).startswith(self.folder):
             return
-        if event != "open" or given[2] & os.O_ACCMODE:  # what is only read begins nothing
-            self.phase = phase_of(str(given[0]).removeprefix(self.folder), self.phase)
+        if event != "open" or values[2] & os.O_ACCMODE:  # what is only read begins nothing
+            self.phase = phase_of(str(values[0]).removeprefix(self.folder), self.phase)
         self.note()
 
     def note(self) -> None:
@@ -103,11 +103,11 @@ class Watch:
 
 def save_steadily() -> None:
     """Let training save itself at every fourth update, whatever the clock says."""
-    given = checkpointing.CheckpointCallback.on_step_end
+    on_step_end = checkpointing.CheckpointCallback.on_step_end
 
     def steady(self: checkpointing.CheckpointCallback, args: Any, state: Any, control: Any, **rest: Any) -> None:
         self.pause = 0 if state.global_step % SAVED_EVERY == 0 else math.inf
-        given(self, args, state, control, **rest)
+        on_step_end(self, args, state, control, **rest)
 
     checkpointing.CheckpointCallback.on_step_end = steady  # type: ignore[method-assign]
 
@@ -129,16 +129,16 @@ def in_a_process(work: Callable[[], None], log: Path) -> int:
         os._exit(code)
 
 
-def run(folder: Path, given: Sequence[str], moment: Moment | None = None, counts: Path | None = None) -> int:
+def run(folder: Path, options: Sequence[str], moment: Moment | None = None, counts: Path | None = None) -> int:
     """`metakd run` into the folder, gone on with if something is there; its exit code."""
 
     def work() -> None:
         watch = Watch(folder, moment)
         save_steadily()
         begun = folder.exists() and any(folder.iterdir())
-        sys.argv = ["metakd", "run", "--output", str(folder), *given, *TINY, *(["--resume"] if begun else [])]
+        sys.argv = ["metakd", "run", "--output", str(folder), *options, *TINY, *(["--resume"] if begun else [])]
         try:
-            command_line.main()
+            metakd()
         finally:
             if counts:
                 counts.write_text(json.dumps(watch.seen))
@@ -157,24 +157,24 @@ def moments(counts: dict[str, int], number: int, signals: Sequence[str], seed: i
     return sorted(chosen, key=lambda m: (PHASES.index(m.phase), m.count))
 
 
-def strike(moment: Moment, folder: Path, given: Sequence[str]) -> dict[str, Any]:
-    """What came of one moment: the run's exit code, and whether it said how to go on."""
-    code = run(folder, given, moment)
-    told = folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+def strike(moment: Moment, folder: Path, options: Sequence[str]) -> dict[str, Any]:
+    """What came of one moment: the run's exit code, and whether its log says how to go on."""
+    code = run(folder, options, moment)
+    log = folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
     begun = (folder / "run.json").exists()
-    helped = moment.signal == "KILL" or f"metakd run --output {folder} --resume" in told or not begun
-    clean = "Traceback" not in told
+    helped = moment.signal == "KILL" or f"metakd run --output {folder} --resume" in log or not begun
+    clean = "Traceback" not in log
     return {**moment._asdict(), "exit_code": code, "told_how_to_go_on": helped, "no_traceback": clean}
 
 
-def compared(reference: Path, folder: Path, given: Sequence[str]) -> dict[str, Any]:
+def compared(reference: Path, folder: Path, options: Sequence[str]) -> dict[str, Any]:
     """Finish the run, and hold it against the one that was never stopped."""
-    code = run(folder, given)
+    code = run(folder, options)
     if code:
         return {"finished": code, "differences": {"log": [folder.with_suffix(".log").read_text(encoding="utf-8")]}}
     left = [path.name for path in folder.rglob("*") if path.name.startswith(".") or path.name.startswith("checkpoint-")]
-    found = compare(reference, folder)
-    return {"finished": 0, "differences": found.differences | ({"left": left} if left else {})}
+    differences = compare(reference, folder).differences
+    return {"finished": 0, "differences": differences | ({"left": left} if left else {})}
 
 
 def toys(place: Path) -> list[str]:
@@ -194,26 +194,26 @@ def measure(number: int, signals: Sequence[str], chain: bool, seed: int) -> dict
     torch.set_num_threads(1)  # threads of tiny models wait longer than they work
     started, around = time.monotonic(), environment()
     with tempfile.TemporaryDirectory() as place:
-        given = toys(Path(place))
+        options = toys(Path(place))
         reference, counts = Path(place, "reference"), Path(place, "counts.json")
-        if run(reference, given, counts=counts):
+        if run(reference, options, counts=counts):
             raise SystemExit(reference.with_suffix(".log").read_text(encoding="utf-8"))
         counted = json.loads(counts.read_text(encoding="utf-8"))
         struck = []
         for moment in moments(counted, number, signals, seed):
             folder = Path(place, "run")
-            found = strike(moment, folder, given)
+            outcome = strike(moment, folder, options)
             if not chain:
-                found |= compared(reference, folder, given)
+                outcome |= compared(reference, folder, options)
                 shutil.rmtree(folder, ignore_errors=True)
-            struck.append(found)
-        last = compared(reference, Path(place, "run"), given) if chain else {}
+            struck.append(outcome)
+        last = compared(reference, Path(place, "run"), options) if chain else {}
         codes = {"KILL": -signal.SIGKILL, "TERM": 128 + signal.SIGTERM, "INT": 128 + signal.SIGINT}
         return {
             "moments": struck,
             "events": counted,
-            "stopped": sum(own["exit_code"] == codes[own["signal"]] for own in struck),
-            "same": sum(not own["differences"] for own in [last] * chain + struck * (not chain)),
+            "stopped": sum(moment["exit_code"] == codes[moment["signal"]] for moment in struck),
+            "same": sum(not moment["differences"] for moment in [last] * chain + struck * (not chain)),
             **({"chain": last} if chain else {}),
             "volatile": [*VOLATILE],
             "seconds": round(time.monotonic() - started),
@@ -224,14 +224,15 @@ def measure(number: int, signals: Sequence[str], chain: bool, seed: int) -> dict
 def table(results: dict[str, Any]) -> str:
     """How often each step was struck by each signal, and how many of these runs ended as the one never stopped."""
     struck = results["moments"]
-    signals = sorted({own["signal"] for own in struck})
-    lines = [["struck in", *(f"SIG{name}" for name in signals), "ended the same"]]
-    lines.append(["---", *["---:"] * (len(signals) + 1)])
+    signals = sorted({moment["signal"] for moment in struck})
+    rows = [["struck in", *(f"SIG{name}" for name in signals), "ended the same"]]
+    rows.append(["---", *["---:"] * (len(signals) + 1)])
     for phase in [name for name in PHASES if name in results["events"]]:
-        own = [moment for moment in struck if moment["phase"] == phase]
-        counts = [str(sum(moment["signal"] == name for moment in own)) for name in signals]
-        lines.append([phase, *counts, f"{sum(not moment['differences'] for moment in own)} of {len(own)}"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        of_phase = [moment for moment in struck if moment["phase"] == phase]
+        counts = [str(sum(moment["signal"] == name for moment in of_phase)) for name in signals]
+        same = sum(not moment["differences"] for moment in of_phase)
+        rows.append([phase, *counts, f"{same} of {len(of_phase)}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def main() -> None:
@@ -241,13 +242,13 @@ def main() -> None:
     parser.add_argument("--chain", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true")
-    asked = parser.parse_args()
-    if asked.chain and asked.write:
+    options = parser.parse_args()
+    if options.chain and options.write:
         parser.error("--chain compares the last run alone: the table that --write keeps is of runs struck once each")
-    results = measure(asked.moments, asked.signal, asked.chain, asked.seed)
+    results = measure(options.moments, options.signal, options.chain, options.seed)
     text = json.dumps(results, indent=2) + "\n"
     sys.stdout.write(text)
-    if asked.write:
+    if options.write:
         RESULTS.write_text(text, encoding="utf-8")
 
 

@@ -25,12 +25,12 @@ from metakd.utils.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "report.json"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-LOOKS, PATIENCE = 3, 300_000  # at each page; milliseconds for one, where the machine is busy
+REPETITIONS, TIMEOUT = 3, 300_000  # for each page; milliseconds for one, where the machine is busy
 PHONE = {"width": 390, "height": 844}
 
 
 def enlarge(folder: Path, larger: Path, domains: int = 16, examples: int = 10_000) -> None:
-    """The files of a finished run, as a larger one would have left them: its scores, every seventh answer wrong.
+    """The files of a finished run, as a larger one would have left them: its scores, every seventh prediction wrong.
 
     Stored texts are as long as they may be, and all different.
     """
@@ -46,7 +46,7 @@ def enlarge(folder: Path, larger: Path, domains: int = 16, examples: int = 10_00
     (larger / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     results["domains"] = dict.fromkeys(names, results["domains"][first])
     results["transfer"] = {a: {b: 0.9 - 0.02 * abs(i - j) for j, b in enumerate(names)} for i, a in enumerate(names)}
-    corpus["rows"] = {split: dict.fromkeys(names, own[first]) for split, own in corpus["rows"].items()}
+    corpus["rows"] = {split: dict.fromkeys(names, counts[first]) for split, counts in corpus["rows"].items()}
     corpus["similarity"] = [[1 - abs(i - j) / domains for i in range(domains)] for j in range(domains)]
     corpus["terms"] = {name: [[f"term{i}", 0.01] for i in range(20)] for name in names}
     points = [[draw.gauss(i % 2, 1), draw.gauss(0, 1)] for i in range(1000)]
@@ -65,18 +65,18 @@ def _row(place: int, domain: str, labels: list[str], draw: random.Random) -> dic
     return {"id": f"test-{place}", "domain": domain, "label": label, "texts": [text], "models": models}
 
 
-def look(browser: Browser, report: Path, **settings: Any) -> dict[str, Any]:
+def time_opening(browser: Browser, report: Path, **settings: Any) -> dict[str, Any]:
     """Milliseconds until all is drawn: by the clock from the opening of the file on, and of the page's own thread."""
     clock, thread = [], []
-    for _ in range(LOOKS):
+    for _ in range(REPETITIONS):
         page = browser.new_page(**settings)
-        page.set_default_timeout(PATIENCE)
-        asked = page.context.new_cdp_session(page)
-        asked.send("Performance.enable", {"timeDomain": "threadTicks"})
+        page.set_default_timeout(TIMEOUT)
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-drawn]")
         clock.append(page.evaluate("performance.now()"))
-        metrics = {metric["name"]: metric["value"] for metric in asked.send("Performance.getMetrics")["metrics"]}
+        metrics = {metric["name"]: metric["value"] for metric in session.send("Performance.getMetrics")["metrics"]}
         thread.append(1000 * metrics["TaskDuration"])
         page.close()
     return {"ms_by_the_clock": sorted(map(round, clock)), "ms_of_its_thread": sorted(map(round, thread))}
@@ -86,13 +86,13 @@ def measure(browser: Browser, folder: Path) -> dict[str, Any]:
     """Drawn up (by the clock, and of this process alone), and opened as wide as a desk's and as a phone's screen."""
     started, worked = time.perf_counter(), time.process_time()
     report = write_report(folder)
-    seconds, own = time.perf_counter() - started, time.process_time() - worked
+    seconds, worked = time.perf_counter() - started, time.process_time() - worked
     return {
         "seconds_to_draw_up": round(seconds, 2),
-        "seconds_of_its_process": round(own, 2),
+        "seconds_of_its_process": round(worked, 2),
         "file_bytes": report.stat().st_size,
-        "open": look(browser, report),
-        "open_as_wide_as_a_phone": look(browser, report, viewport=PHONE),
+        "open": time_opening(browser, report),
+        "open_as_wide_as_a_phone": time_opening(browser, report, viewport=PHONE),
     }
 
 
@@ -110,27 +110,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--pictures", type=Path, help="folder that the pictures go to")
-    asked = parser.parse_args()
-    found: dict[str, Any] = {}
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as parent, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        if asked.pictures:
-            take_pictures(browser, write_report(asked.run).absolute(), asked.pictures)
+        if options.pictures:
+            take_pictures(browser, write_report(options.run).absolute(), options.pictures)
             return
-        found["as it is"] = measure(browser, asked.run.absolute())
+        results["as it is"] = measure(browser, options.run.absolute())
         for domains, examples in ((16, 10_000), (16, 100_000)):
             name = f"{domains} domains, {examples:,} scored examples"
-            enlarge(asked.run, Path(parent) / name, domains, examples)
-            found[name] = measure(browser, Path(parent) / name)
+            enlarge(options.run, Path(parent) / name, domains, examples)
+            results[name] = measure(browser, Path(parent) / name)
         busy = [round(load, 1) for load in os.getloadavg()]  # of the machine, in the last 1, 5 and 15 minutes
-        found |= {
+        results |= {
             "browser": f"Chromium {browser.version}",
             "load": busy,
             "environment": {**environment(), "command": "benchmarks/report.py runs/demo"},
         }
         browser.close()
-    write_json(RESULT, found)
-    print(json.dumps(found, indent=2))
+    write_json(RESULT, results)
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ DIR holds the Multi-Domain Sentiment Dataset (train and dev), whose rows are cut
 and with each text in one of them. Fold k is scored once, by the models of seed k, which learn from the four others by
 the default settings, with the expertise weights λ and without them.
 
-Adds a line for each model and fold to FILE (benchmarks/results/evidence/retention.jsonl), and writes what they come to
+Adds a row for each model and fold to FILE (benchmarks/results/evidence/retention.jsonl), and writes what they come to
 into a .json beside it, for each kind of λ: accuracies, shares kept, and differences paired by example with two 95 %
 intervals: for other examples of these models, and, by the spread of the folds (t distribution), for other examples,
 data and seeds. With FILE = retention-gpu.jsonl, whose rows benchmarks/grids.py made, and no folds (`--folds`), it
@@ -38,7 +38,7 @@ from metakd.utils.environment import environment
 
 ROWS = Path(__file__).parent / "results" / "evidence" / "retention.jsonl"
 FOLDS = 5
-LINES = ("3 layers", "2 layers")
+VARIANTS = ("3 layers", "2 layers")
 KINDS: tuple[Literal["soft", "none"], ...] = ("soft", "none")  # of expertise weights λ
 
 
@@ -53,12 +53,12 @@ def fold(data: MultiDomainDataset, number: int) -> MultiDomainDataset:
 
 
 def trials(data: MultiDomainDataset, settings: Settings, number: int, folder: Path) -> list[Trial]:
-    """A cell for each of LINES on fold `number`, with a row for the teacher as well."""
-    variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in LINES]
+    """A trial for each of VARIANTS on fold `number`, with a row for the teacher as well."""
+    variants = [replace(v, teacher="meta teacher") for v in size(settings) if v.name in VARIANTS]
     return [Trial.of(variant, number, settings, fold(data, number), folder) for variant in variants]
 
 
-Right = dict[str, dict[int, dict[str, str]]]  # variant -> fold -> domain -> a mark for each example
+Right = dict[str, dict[int, dict[str, str]]]  # variant -> fold -> domain -> 1 or 0 for each example
 
 
 def right_of(rows: Iterable[Mapping[str, Any]]) -> Right:
@@ -69,44 +69,45 @@ def right_of(rows: Iterable[Mapping[str, Any]]) -> Right:
     return dict(right)
 
 
-def whole_lines(right: Right) -> list[str]:
-    """Those of LINES that have every fold which the teacher has."""
-    return [name for name in LINES if name in right and right[name].keys() == right["meta teacher"].keys()]
+def whole_variants(right: Right) -> list[str]:
+    """Those of VARIANTS that have every fold which the teacher has."""
+    return [name for name in VARIANTS if name in right and right[name].keys() == right["meta teacher"].keys()]
 
 
 def values(by_fold: Mapping[int, Mapping[str, str]], folds: Iterable[int]) -> dict[str, NDArray[Any]]:
     """(1, N) for each domain: what was right of these folds, one after the other."""
     domains = next(iter(by_fold.values()))
-    return {d: np.array([[int(mark) for k in folds for mark in by_fold[k][d]]]) for d in domains}
+    return {d: np.array([[int(digit) for k in folds for digit in by_fold[k][d]]]) for d in domains}
 
 
 def means(by_fold: Mapping[int, Mapping[str, str]], folds: Iterable[int]) -> list[float]:
-    return [float(np.mean([marks.count("1") / len(marks) for marks in by_fold[k].values()])) for k in folds]
+    return [float(np.mean([digits.count("1") / len(digits) for digits in by_fold[k].values()])) for k in folds]
 
 
 def minus(ours: Mapping[int, Mapping[str, str]], theirs: Mapping[int, Mapping[str, str]]) -> dict[str, Any]:
     """Accuracy less another's on the folds that both have, with both intervals."""
     folds = [k for k in ours if k in theirs]
-    found = difference(values(ours, folds), values(theirs, folds))
+    estimate = difference(values(ours, folds), values(theirs, folds))
     by_fold = np.subtract(means(ours, folds), means(theirs, folds))
     over = [*map(float, over_folds(by_fold))] if len(folds) > 1 else None
-    return {"folds": folds, "mean": found.mean, "interval": [found.low, found.high], "over_folds": over}
+    return {"folds": folds, "mean": estimate.mean, "interval": [estimate.low, estimate.high], "over_folds": over}
 
 
 def measured(right: Right) -> dict[str, Any]:
     """What the folds of one kind come to."""
     teacher = right["meta teacher"]
     folds = [*teacher]
-    found: dict[str, Any] = {"folds": folds, "examples": {d: v.size for d, v in values(teacher, folds).items()}}
-    for name in ("meta teacher", *whole_lines(right)):
-        own = summary(values(right[name], folds))
-        found[name] = {k: own[k] for k in ("mean", "interval", "domains")} | {"by_fold": means(right[name], folds)}
+    result: dict[str, Any] = {"folds": folds, "examples": {d: v.size for d, v in values(teacher, folds).items()}}
+    for name in ("meta teacher", *whole_variants(right)):
+        scores = summary(values(right[name], folds))
+        by_fold = means(right[name], folds)
+        result[name] = {k: scores[k] for k in ("mean", "interval", "domains")} | {"by_fold": by_fold}
         if name != "meta teacher":
-            found[name] |= {
-                "kept": own["mean"] / found["meta teacher"]["mean"],
+            result[name] |= {
+                "kept": scores["mean"] / result["meta teacher"]["mean"],
                 "minus_teacher": minus(right[name], teacher),
             }
-    return found
+    return result
 
 
 def over_folds(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -120,22 +121,22 @@ def over_folds(values: NDArray[np.float64]) -> tuple[float, float]:
     return low, high
 
 
-def points(found: Mapping[str, Any]) -> list[str]:
-    """A difference in points: with its interval, and over folds."""
-    mean, low, high, *ends = (100 * v for v in (found["mean"], *found["interval"], *(found["over_folds"] or ())))
+def points(lost: Mapping[str, Any]) -> list[str]:
+    """A difference in percentage points: with its interval, and over folds."""
+    mean, low, high, *ends = (100 * v for v in (lost["mean"], *lost["interval"], *(lost["over_folds"] or ())))
     return [f"{mean:+.1f}, {low:+.1f} to {high:+.1f}", "{:+.1f} to {:+.1f}".format(*ends) if ends else "unknown"]
 
 
-def table(found: Mapping[str, Any]) -> str:
-    heads = ["", *(f"fold {k}" for k in found["folds"]), "all", "kept", "minus the teacher", "over folds"]
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    for name in ("meta teacher", *(line for line in LINES if line in found)):
-        own = found[name]
-        line = [name, *(f"{100 * share:.1f}" for share in own["by_fold"]), f"{100 * own['mean']:.1f}"]
-        if "kept" in own:
-            line += [f"{100 * own['kept']:.1f} %", *points(own["minus_teacher"])]
-        lines.append(line + [""] * (len(heads) - len(line)))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def table(result: Mapping[str, Any]) -> str:
+    heads = ["", *(f"fold {k}" for k in result["folds"]), "all", "kept", "minus the teacher", "over folds"]
+    rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    for name in ("meta teacher", *(variant for variant in VARIANTS if variant in result)):
+        scores = result[name]
+        row = [name, *(f"{100 * share:.1f}" for share in scores["by_fold"]), f"{100 * scores['mean']:.1f}"]
+        if "kept" in scores:
+            row += [f"{100 * scores['kept']:.1f} %", *points(scores["minus_teacher"])]
+        rows.append(row + [""] * (len(heads) - len(row)))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def main() -> None:
@@ -145,26 +146,26 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="*", default=[*range(FOLDS)], choices=range(FOLDS))
     parser.add_argument("--expertise", nargs="+", default=[*KINDS], choices=KINDS)
     parser.add_argument("--rows", type=Path, default=ROWS)
-    asked = parser.parse_args()
-    data, rows = load_dataset(asked.data), ResultsStore(asked.rows)
+    options = parser.parse_args()
+    data, store = load_dataset(options.data), ResultsStore(options.rows)
     right = dict[str, Right]()
     for kind in KINDS:
-        own = {k: trials(data, Settings(expertise=kind), k, asked.work) for k in range(FOLDS)}
-        for trial in (trial for number in asked.folds if kind in asked.expertise for trial in own[number]):
-            if not trial.keys <= set(rows.found):
-                for row in trial.rows(set(rows.found), trial.caches):
-                    rows.add(row)
-        keys = set[str]().union(*(trial.keys for of_fold in own.values() for trial in of_fold))
-        rows = ResultsStore(asked.rows)  # with what another process has added
-        right[kind] = right_of(rows.found[key] for key in keys & set(rows.found))
-    found = {kind: measured(own) for kind, own in right.items() if whole_lines(own)}
-    both = [name for name in LINES if all(name in own for own in right.values())]
-    found["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in both}
-    write_json(asked.rows.with_suffix(".json"), {**found, "environment": environment()})
+        by_fold = {k: trials(data, Settings(expertise=kind), k, options.work) for k in range(FOLDS)}
+        for trial in (trial for number in options.folds if kind in options.expertise for trial in by_fold[number]):
+            if not trial.keys <= set(store.rows):
+                for row in trial.rows(set(store.rows), trial.caches):
+                    store.add(row)
+        keys = set[str]().union(*(trial.keys for of_fold in by_fold.values() for trial in of_fold))
+        store = ResultsStore(options.rows)  # with what another process has added
+        right[kind] = right_of(store.rows[key] for key in keys & set(store.rows))
+    results = {kind: measured(of_kind) for kind, of_kind in right.items() if whole_variants(of_kind)}
+    both = [name for name in VARIANTS if all(name in of_kind for of_kind in right.values())]
+    results["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in both}
+    write_json(options.rows.with_suffix(".json"), {**results, "environment": environment()})
     for kind in KINDS:
-        told = table(found[kind]) if kind in found else "no line has all folds of its teacher yet"
-        print(f"\nλ {kind}\n\n{told}")
-    for name, lost in found["none minus soft"].items():
+        shown = table(results[kind]) if kind in results else "no variant has all folds of its teacher yet"
+        print(f"\nλ {kind}\n\n{shown}")
+    for name, lost in results["none minus soft"].items():
         print(f"\n{name}, none minus soft: {'; over folds '.join(points(lost))}")
 
 

@@ -80,7 +80,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while True:
             status = Path("/proc/self/status").read_text()
-            held = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+            held = next(row for row in status.splitlines() if row.startswith("RssAnon"))
             self.most = max(self.most, int(held.split()[1]) * 1024)
             time.sleep(0.05)
 
@@ -99,80 +99,80 @@ def measure(domains: int, largest: int, width: int, layers: int) -> dict[str, An
 
     load_library()
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"domains": domains, "steps": {}}
+    result: dict[str, Any] = {"domains": domains, "steps": {}}
     watch = Watch()
 
     def timed(name: str, step: Callable[[], Any]) -> Any:
         watch.most, began, wall = 0, time.process_time(), time.perf_counter()
-        result = step()
+        output = step()
         seconds = {"seconds": time.process_time() - began, "wall_seconds": time.perf_counter() - wall}
-        found["steps"][name] = {key: round(value, 2) for key, value in seconds.items()} | {"bytes": watch.most}
-        return result
+        result["steps"][name] = {key: round(value, 2) for key, value in seconds.items()} | {"bytes": watch.most}
+        return output
 
     with tempfile.TemporaryDirectory() as parent:
-        base, data, output = (Path(parent) / name for name in ("base", "data", "run"))
+        base, data, folder = (Path(parent) / name for name in ("base", "data", "run"))
         data.mkdir()
-        found["rows"], found["parameters"] = make_rows(data, domains, largest), make_encoder(base, width, layers)
+        result["rows"], result["parameters"] = make_rows(data, domains, largest), make_encoder(base, width, layers)
         once = {"teacher_epochs": 1, "shared_epochs": 0, "predict_epochs": 1, "baseline": False, "track": "none"}
         small = {"base": str(base), "student": "layers=1", "max_length": 16, "batch_size": 64, "bootstrap": 100}
         free = {"allow_weak_teacher": True, "precision": "float32"}
         settings = Settings.build(once | small | free)
-        run = timed("read", lambda: Run.assemble(output, settings, str(data)).begin())
+        run = timed("read", lambda: Run.assemble(folder, settings, str(data)).begin())
         timed("weigh", lambda: weigh(run))
         timed("teach", lambda: teach(run))
         timed("distill", lambda: distill_all(run, run.data.domains, run.methods))
         timed("evaluate", lambda: evaluate(run))
-        timed("report", lambda: report.report_of(output))
-    return found
+        timed("report", lambda: report.report_of(folder))
+    return result
 
 
 def fit(measured: list[dict[str, Any]]) -> dict[str, Any]:
     """For each step, the line through the two largest sizes, how steep growth is there (1 is linear), and beyond."""
     small, large = measured[-2:]
-    found = {}
+    growth = {}
     for step in STEPS:
-        found[step] = {}
+        growth[step] = {}
         for unit in ("seconds", "bytes"):
             a, b = (size["steps"][step][unit] for size in (small, large))
             slope = (b - a) / (large["rows"] - small["rows"])
-            found[step][unit] = {
+            growth[step][unit] = {
                 "exponent": round(math.log(b / a) / math.log(large["rows"] / small["rows"]), 2) if a and b else None,
                 "a_row": slope,
                 "beyond": round(b + slope * (BEYOND["rows"] - large["rows"]), 1),
             }
-    return found
+    return growth
 
 
 def table(results: dict[str, Any]) -> str:
     """The rows of docs/scaling.md."""
     sizes = [f"{size['domains']} domains, {size['rows']:,} rows" for size in results["measured"]]
-    lines = [
+    rows = [
         f"| step | {' | '.join(sizes)} | exponent | {BEYOND['rows']:,} rows |",
         f"|---|{'---:|' * (len(sizes) + 2)}",
     ]
     for unit, scale, name in (("seconds", 1.0, "s"), ("bytes", 1e9, "GB")):
         for step in STEPS:
-            cells = [f"{size['steps'][step][unit] / scale:.{1 if scale == 1 else 2}f}" for size in results["measured"]]
-            line = results["fit"][step][unit]
-            cells += [f"{line['exponent']}", f"{line['beyond'] / scale:,.{0 if scale == 1 else 1}f}"]
-            lines.append(f"| {step}, {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            row = [f"{size['steps'][step][unit] / scale:.{1 if scale == 1 else 2}f}" for size in results["measured"]]
+            growth = results["fit"][step][unit]
+            row += [f"{growth['exponent']}", f"{growth['beyond'] / scale:,.{0 if scale == 1 else 1}f}"]
+            rows.append(f"| {step}, {name} | {' | '.join(row)} |")
+    return "\n".join(rows)
 
 
 def size_table(results: dict[str, Any]) -> str:
     """The other rows of docs/scaling.md: encoders that grow."""
-    lines = ["| parameters | weigh, s | teach, s | distill, s | most GB |", "|---:|---:|---:|---:|---:|"]
+    rows = ["| parameters | weigh, s | teach, s | distill, s | most GB |", "|---:|---:|---:|---:|---:|"]
     for size in results["sizes"]:
         steps = size["steps"]
-        cells = [f"{steps[step]['seconds']:.1f}" for step in ("weigh", "teach", "distill")]
-        most = max(found["bytes"] for found in steps.values())
-        lines.append(f"| {size['parameters']:,} | {' | '.join(cells)} | {most / 1e9:.2f} |")
-    return "\n".join(lines)
+        seconds = [f"{steps[step]['seconds']:.1f}" for step in ("weigh", "teach", "distill")]
+        most = max(step["bytes"] for step in steps.values())
+        rows.append(f"| {size['parameters']:,} | {' | '.join(seconds)} | {most / 1e9:.2f} |")
+    return "\n".join(rows)
 
 
 def measured_apart(job: tuple[int, ...]) -> dict[str, Any]:
-    line, lone = [sys.executable, __file__, "--one", *map(str, job)], os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(line, capture_output=True, text=True, env=lone, check=False)
+    command, variables = [sys.executable, __file__, "--one", *map(str, job)], os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     assert done.returncode == 0, done.stderr
     print(done.stdout.splitlines()[-1], flush=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -183,16 +183,16 @@ def main() -> None:
     parser.add_argument("--domains", nargs="+", type=int, default=[25, 50, 100, 200])
     parser.add_argument("--widths", nargs="+", type=int, default=[64, 128, 256])
     parser.add_argument("--one", nargs=4, type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measure(*given.one)))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(*options.one)))
         return
     from metakd.utils.artifacts import write_json
     from metakd.utils.environment import environment
 
     series = {
-        "measured": [(domains, LARGEST, 32, 2) for domains in given.domains],
-        "sizes": [(SIZE_OF_DATA, 1_000, width, 4) for width in given.widths],
+        "measured": [(domains, LARGEST, 32, 2) for domains in options.domains],
+        "sizes": [(SIZE_OF_DATA, 1_000, width, 4) for width in options.widths],
     }
     results: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {name: [] for name in series}
     for name, jobs in series.items():

@@ -9,7 +9,7 @@ states and attention of the same layers. `12x768` is a teacher of that shape wit
 
 - `metakd`: its own engine; writing the teacher's outputs is counted in. Its precision is `--precision`.
 - `textbrewer`: GeneralDistiller, float32, texts padded to the full length, without its checkpoints.
-- `plain`: the loop of the method's public release, written anew: a live teacher, padded to the full length, float32.
+- `plain`: the loop of the method's public release, written again: a live teacher, padded to the full length, float32.
 - `alone`: cross-entropy on the labels by metakd's engine: the limit.
 
 Contenders alternate, each in a process of its own, and medians over rounds are compared. An epoch with a live teacher
@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, set_seed
 
 from metakd import Settings, load_dataset
-from metakd.data.samplers import updates_a_pass
+from metakd.data.samplers import updates_per_epoch
 from metakd.data.tokenization import Collator, Encoded, encode
 from metakd.losses import prediction_loss
 from metakd.methods.base import Setup
@@ -43,6 +43,7 @@ from metakd.methods.meta_kd import MetaKD
 from metakd.models.forward_passes import teacher_outputs_in_order
 from metakd.models.hub import resolve
 from metakd.models.layer_map import map_layers
+from metakd.models.linear import use_torch_linear
 from metakd.models.loading import load_encoder, load_tokenizer, set_dropout
 from metakd.models.meta_teacher import MetaTeacher, freeze
 from metakd.models.student import cut_student
@@ -88,7 +89,7 @@ class Clocked:
 
 
 class Work:
-    """What every contender is given."""
+    """What every contender starts from."""
 
     def __init__(self, data: str, teacher: str, examples: int) -> None:
         set_seed(0)
@@ -133,6 +134,12 @@ class Work:
         return Clocked(DataLoader(dataset, BATCH, shuffle=True, collate_fn=collate))
 
 
+def use_library_kernels(model: PreTrainedModel) -> None:
+    """Undo what metakd changes in a model, for the contenders that do without it."""
+    model.set_attn_implementation("eager")
+    use_torch_linear(model)
+
+
 def large_teacher(vocabulary: int) -> PreTrainedModel:
     return BertForSequenceClassification(BertConfig(vocab_size=vocabulary, num_labels=len(LABELS)))
 
@@ -142,7 +149,7 @@ def large_teacher(vocabulary: int) -> PreTrainedModel:
 
 def run_metakd(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
     teacher = freeze(MetaTeacher(work.teacher, 1, "none", 0.0)).to(DEVICE)
-    updates = updates_a_pass(len(work.encoded), BATCH)
+    updates = updates_per_epoch(len(work.encoded), BATCH)
     method = MetaKD.build(Setup(work.settings, work.student, False, teacher, True, 1, updates, updates))
     stage = method.stages()[0]
     collator, rows = Collator(work.tokenizer.pad_token_id), list(range(len(work.encoded)))
@@ -151,8 +158,8 @@ def run_metakd(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
         cache = Path(folder) / "cache"
         cache.mkdir()
         sizes = layer_bytes(work.encoded.lengths, teacher.encoder.config.hidden_size, stage.layers, precision)
-        said = teacher_outputs_in_order(teacher, work.encoded, collator, stage.layers, precision)
-        TeacherCache.write(cache, [str(row) for row in rows], said, stage.layers, fits(sizes, 1e12), precision)
+        outputs = teacher_outputs_in_order(teacher, work.encoded, collator, stage.layers, precision)
+        TeacherCache.write(cache, [str(row) for row in rows], outputs, stage.layers, fits(sizes, 1e12), precision)
         filled = now() - started
         kept = sum(path.stat().st_size for path in cache.iterdir())
         del teacher, work.teacher
@@ -171,7 +178,7 @@ def run_metakd(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
 def run_alone(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
     del work.teacher
     settings = work.settings
-    updates = updates_a_pass(len(work.encoded), BATCH)
+    updates = updates_per_epoch(len(work.encoded), BATCH)
     method = FineTuned.build(Setup(settings, work.student, False, None, True, 1, updates, updates))
     learner = Distillation(work.student, method, None, None)
     with tempfile.TemporaryDirectory() as folder:
@@ -185,7 +192,7 @@ def run_alone(work: Work, epochs: int, precision: Precision) -> dict[str, Any]:
 def run_plain(work: Work, epochs: int, _: Precision) -> dict[str, Any]:
     teacher, student = work.teacher.eval().requires_grad_(False).to(DEVICE), work.student.train().to(DEVICE)
     for model in (teacher, student):
-        model.set_attn_implementation("eager")
+        use_library_kernels(model)
     width = student.config.hidden_size, teacher.config.hidden_size
     project = torch.nn.Identity() if width[0] == width[1] else torch.nn.Linear(*width).to(DEVICE)
     parameters = [*student.parameters(), *project.parameters()]
@@ -215,7 +222,7 @@ def run_textbrewer(work: Work, epochs: int, _: Precision, layers: bool = True, l
 
     teacher, student = work.teacher.eval().to(DEVICE), work.student.train().to(DEVICE)
     for model in (teacher, student):
-        model.set_attn_implementation("eager")
+        use_library_kernels(model)
     width = student.config.hidden_size, teacher.config.hidden_size
     projection = {} if width[0] == width[1] else {"proj": ["linear", *width]}
     pairs = list(zip(range(1, STUDENT_LAYERS + 1), work.layers, strict=True))
@@ -228,10 +235,10 @@ def run_textbrewer(work: Work, epochs: int, _: Precision, layers: bool = True, l
     ]
 
     def adaptor(batch: Any, outputs: Any) -> dict[str, Any]:
-        said = {"logits": outputs.logits} if logits else {}
+        named = {"logits": outputs.logits} if logits else {}
         if layers:
-            said |= {"hidden": outputs.hidden_states, "attention": outputs.attentions}
-        return said | {"inputs_mask": batch["attention_mask"]}
+            named |= {"hidden": outputs.hidden_states, "attention": outputs.attentions}
+        return named | {"inputs_mask": batch["attention_mask"]}
 
     loader = work.padded()
     with tempfile.TemporaryDirectory() as folder:
@@ -248,8 +255,8 @@ def run_textbrewer(work: Work, epochs: int, _: Precision, layers: bool = True, l
         )
         optimizer = torch.optim.AdamW(student.parameters(), lr=RATE)
         with distiller:
-            asked = {"output_hidden_states": layers, "output_attentions": layers}
-            distiller.train(optimizer, loader, num_epochs=epochs, max_grad_norm=1.0, **asked)
+            outputs = {"output_hidden_states": layers, "output_attentions": layers}
+            distiller.train(optimizer, loader, num_epochs=epochs, max_grad_norm=1.0, **outputs)
         return loader.figures()
 
 
@@ -273,38 +280,37 @@ class PeakAnonymous(threading.Thread):
     def run(self) -> None:
         while True:
             status = Path("/proc/self/status").read_text()
-            kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))
+            kibibytes = next(row.split()[1] for row in status.splitlines() if row.startswith("RssAnon"))
             self.bytes = max(self.bytes, int(kibibytes) * 1024)
             time.sleep(0.05)
 
 
-def one(arguments: argparse.Namespace) -> None:
-    """A child process: one contender, one round, its figures as the last line of standard output."""
-    work, peak = Work(arguments.data, arguments.teacher[0], arguments.examples), PeakAnonymous()
-    epochs = arguments.live_epochs if arguments.only in LIVE else EPOCHS
-    found = CONTENDERS[arguments.only](work, epochs, arguments.precision)
-    print(json.dumps({**found, "epochs": epochs, "anonymous_bytes": peak.bytes}))
+def one(options: argparse.Namespace) -> None:
+    """A child process: one contender, one round, its figures as the last row of standard output."""
+    work, peak = Work(options.data, options.teacher[0], options.examples), PeakAnonymous()
+    epochs = options.live_epochs if options.only in LIVE else EPOCHS
+    figures = CONTENDERS[options.only](work, epochs, options.precision)
+    print(json.dumps({**figures, "epochs": epochs, "anonymous_bytes": peak.bytes}))
 
 
-def compare(arguments: argparse.Namespace, teacher: str) -> dict[str, Any]:
+def compare(options: argparse.Namespace, teacher: str) -> dict[str, Any]:
     """Medians over rounds of every contender, and ratios to metakd."""
     rounds: list[dict[str, dict[str, Any]]] = []
-    for number in range(arguments.rounds):
+    for number in range(options.rounds):
         rounds.append({})
         names = list(CONTENDERS)
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            options = ["--data", arguments.data, "--teacher", teacher, "--examples", str(arguments.examples)]
-            options += ["--live-epochs", str(arguments.live_epochs), "--precision", arguments.precision, "--only", name]
-            done = subprocess.run([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
-            rounds[-1][name] = found
-            print(teacher, number, name, f"{arguments.examples * EPOCHS / found['seconds']:.1f} examples/s", flush=True)
+            flags = ["--data", options.data, "--teacher", teacher, "--examples", str(options.examples)]
+            flags += ["--live-epochs", str(options.live_epochs), "--precision", options.precision, "--only", name]
+            done = subprocess.run([sys.executable, __file__, *flags], stdout=subprocess.PIPE, text=True, check=True)
+            rounds[-1][name] = figures = json.loads(done.stdout.splitlines()[-1])
+            print(teacher, number, name, f"{options.examples * EPOCHS / figures['seconds']:.1f} examples/s", flush=True)
     middle = {
         name: {key: median(r[name][key] for r in rounds) for key in rounds[0][name] if key != "epochs"}
         for name in CONTENDERS
     }
-    for found in middle.values():
-        found["examples_per_second"] = arguments.examples * EPOCHS / found["seconds"]
+    for figures in middle.values():
+        figures["examples_per_second"] = options.examples * EPOCHS / figures["seconds"]
     times = {name: median(r[name]["seconds"] / r["metakd"]["seconds"] for r in rounds) for name in CONTENDERS}
     steady = median(r["metakd"]["epoch_seconds"] / r["alone"]["epoch_seconds"] for r in rounds)
     return {"medians": middle, "times_slower_than_metakd": times, "steady_epoch_over_alone": steady, "rounds": rounds}
@@ -312,16 +318,16 @@ def compare(arguments: argparse.Namespace, teacher: str) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """The rows of docs/performance.md."""
-    lines = [
+    rows = [
         "| teacher | contender | examples a second | seconds / metakd's | anonymous GB |",
         "|---|---|---:|---:|---:|",
     ]
-    for name, found in results.items():
-        for contender, middle in found["medians"].items():
-            times = found["times_slower_than_metakd"][contender]
+    for name, result in results.items():
+        for contender, middle in result["medians"].items():
+            times = result["times_slower_than_metakd"][contender]
             speed, memory = middle["examples_per_second"], middle["anonymous_bytes"] / 1e9
-            lines.append(f"| {name} | {contender} | {speed:.1f} | {times:.2f} | {memory:.2f} |")
-    return "\n".join(lines)
+            rows.append(f"| {name} | {contender} | {speed:.1f} | {times:.2f} | {memory:.2f} |")
+    return "\n".join(rows)
 
 
 def main() -> None:
@@ -333,18 +339,18 @@ def main() -> None:
     parser.add_argument("--live-epochs", type=int, default=2)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default=native_precision())
     parser.add_argument("--only", choices=list(CONTENDERS), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.only:
-        one(arguments)
+    options = parser.parse_args()
+    if options.only:
+        one(options)
         return
     results = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     where = [torch.cuda.get_device_name()] if DEVICE.type == "cuda" else []
-    for teacher in arguments.teacher:
-        found = compare(arguments, teacher)
-        set_up = {name: getattr(arguments, name) for name in ("examples", "rounds", "live_epochs", "precision")}
-        results[", ".join([teacher, *where, arguments.precision])] = {**set_up, **found, "environment": environment()}
+    for teacher in options.teacher:
+        result = compare(options, teacher)
+        set_up = {name: getattr(options, name) for name in ("examples", "rounds", "live_epochs", "precision")}
+        results[", ".join([teacher, *where, options.precision])] = {**set_up, **result, "environment": environment()}
         write_json(RESULT, results)
-        print("a steady epoch over the student alone:", found["steady_epoch_over_alone"])
+        print("a steady epoch over the student alone:", result["steady_epoch_over_alone"])
     print(table(results))
 
 

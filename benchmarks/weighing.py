@@ -27,21 +27,8 @@ from metakd.utils.environment import environment
 
 RESULT = Path(__file__).parent / "results" / "weighing.json"
 WORDS = (
-    "good",
-    "bad",
-    "slow",
-    "quick",
-    "old",
-    "new",
-    "book",
-    "film",
-    "lamp",
-    "page",
-    "knob",
-    "lid",
-    "was",
-    "and",
-    "not",
+    *("good", "bad", "slow", "quick", "old", "new", "book", "film"),
+    *("lamp", "page", "knob", "lid", "was", "and", "not"),
 )
 
 
@@ -70,8 +57,8 @@ def watch(process: "subprocess.Popen[bytes]") -> dict[str, int]:
             status = Path(f"/proc/{process.pid}/status").read_text()
         except OSError:
             break
-        for line in status.splitlines():
-            name, _, value = line.partition(":")
+        for row in status.splitlines():
+            name, _, value = row.partition(":")
             if name in most:
                 most[name] = max(most[name], int(value.split()[0]) * 1024)
         time.sleep(0.1)
@@ -80,38 +67,28 @@ def watch(process: "subprocess.Popen[bytes]") -> dict[str, int]:
 
 def table(results: dict[str, Any]) -> str:
     """The rows of docs/performance.md."""
-    lines = ["| rows | seconds | anonymous GB | resident GB |", "|---:|---:|---:|---:|"]
-    for found in results["measured"]:
-        memory = [f"{found[name] / 1e9:.2f}" for name in ("anonymous_bytes", "resident_bytes")]
-        lines.append(f"| {found['rows']:,} | {found['seconds']:.0f} | {' | '.join(memory)} |")
-    return "\n".join(lines)
+    rows = ["| rows | seconds | anonymous GB | resident GB |", "|---:|---:|---:|---:|"]
+    for run in results["measured"]:
+        memory = [f"{run[name] / 1e9:.2f}" for name in ("anonymous_bytes", "resident_bytes")]
+        rows.append(f"| {run['rows']:,} | {run['seconds']:.0f} | {' | '.join(memory)} |")
+    return "\n".join(rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", type=int, default=[250_000, 500_000, 1_000_000])
-    found: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
     for count in parser.parse_args().rows:
         with tempfile.TemporaryDirectory() as parent:
             base, data = make_encoder(Path(parent) / "base"), make_rows(Path(parent) / "rows.jsonl", count)
             started = time.perf_counter()
-            line = [
-                "weigh",
-                "--data",
-                str(data),
-                "--base",
-                str(base),
-                "--output",
-                str(Path(parent) / "run"),
-                "--student",
-                "layers=1",
-            ]
-            process = subprocess.Popen([sys.executable, "-m", "metakd", *line])
+            options = ["--data", data, "--base", base, "--output", Path(parent) / "run", "--student", "layers=1"]
+            process = subprocess.Popen([sys.executable, "-m", "metakd", "weigh", *map(str, options)])
             memory = watch(process)
             assert process.wait() == 0
-            found.append({"rows": count, "seconds": round(time.perf_counter() - started, 1), **memory})
-            print(found[-1], flush=True)
-    results = {"measured": found, "environment": environment()}
+            measured.append({"rows": count, "seconds": round(time.perf_counter() - started, 1), **memory})
+            print(measured[-1], flush=True)
+    results = {"measured": measured, "environment": environment()}
     write_json(RESULT, results)
     print(table(results))
 

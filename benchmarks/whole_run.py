@@ -4,11 +4,11 @@
     python benchmarks/amazon.py --data DIR --config benchmarks/authors.yaml --seeds 0 --work runs/authors
     python benchmarks/whole_run.py --data DIR
 
-The run is that of amazon-authors.json: teacher, four students, four rivals, weighing, scoring, as it took (rivals of
-the committed one, of 49db322, are by `fine_tuned`; those of today make as many passes). TextBrewer has no such run. Its
-time is what its own loops take for the same passes over the same reviews (BasicTrainer for the teacher and the rivals,
-GeneralDistiller for both stages of the students), each loop measured for `--epochs` passes over `--examples` reviews on
-this machine, the last of which stands for all; weighing and scoring are not counted against it.
+The run is that of amazon-authors.json: teacher, four students, four baselines, weighing, scoring, as it took (in the
+committed one, of 49db322, the baselines are by `fine_tuned`; those of today make as many passes). TextBrewer has no
+such run. Its time is what its own loops take for the same passes over the same reviews (BasicTrainer for the teacher
+and the baselines, GeneralDistiller for both stages of the students), each loop measured for `--epochs` passes over
+`--examples` reviews on this machine, the last of which stands for all; weighing and scoring are not counted against it.
 Writes benchmarks/results/whole_run.json.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speed import DEVICE, RATE, Work, run_textbrewer
+from speed import DEVICE, RATE, Work, run_textbrewer, use_library_kernels
 from textbrewer import BasicTrainer, TrainingConfig
 from transformers import PreTrainedModel
 
@@ -33,7 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 def train_by_textbrewer(work: Work, model: PreTrainedModel, epochs: int) -> dict[str, float]:
     """Labels alone: texts padded to the full length, float32."""
     loader, optimizer = work.padded(labelled=True), torch.optim.AdamW(model.parameters(), lr=RATE)
-    model.set_attn_implementation("eager")
+    use_library_kernels(model)
     trainer = BasicTrainer(
         TrainingConfig(output_dir=".", device=DEVICE, ckpt_frequency=0),
         model.train().to(DEVICE),
@@ -49,32 +49,32 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--examples", type=int, default=320)
     parser.add_argument("--epochs", type=int, default=2)
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     run = json.loads((RESULTS / "amazon-authors.json").read_text(encoding="utf-8"))
     results = next(iter(run["seeds"].values()))
-    settings, rows = results["run"]["settings"], len(load_dataset(arguments.data).train)
+    settings, rows = results["run"]["settings"], len(load_dataset(options.data).train)
     match, predict = settings["match_epochs"], settings["predict_epochs"]
-    passes = {"teach": settings["teacher_epochs"], "match": match, "predict": predict, "rivals": match + predict}
+    passes = {"teach": settings["teacher_epochs"], "match": match, "predict": predict, "baselines": match + predict}
     loops: dict[str, Any] = {
         "teach": lambda work, epochs: train_by_textbrewer(work, work.teacher, epochs),
         "match": partial(run_textbrewer, _="float32", logits=False),
         "predict": partial(run_textbrewer, _="float32", layers=False),
-        "rivals": lambda work, epochs: train_by_textbrewer(work, work.student, epochs),
+        "baselines": lambda work, epochs: train_by_textbrewer(work, work.student, epochs),
     }
-    found: dict[str, dict[str, float]] = {}
+    measured: dict[str, dict[str, float]] = {}
     for name, loop in loops.items():
-        seconds = loop(Work(arguments.data, "minilm", arguments.examples), epochs=arguments.epochs)["epoch_seconds"]
-        whole = seconds / arguments.examples * rows * passes[name]
-        found[name] = {"seconds_a_pass": seconds, "passes": passes[name], "whole_seconds": whole}
-        print(name, f"{arguments.examples / seconds:.1f} examples/s, {whole / 60:.1f} minutes", flush=True)
-    ours, theirs = sum(results["seconds"].values()), sum(loop["whole_seconds"] for loop in found.values())
+        seconds = loop(Work(options.data, "minilm", options.examples), epochs=options.epochs)["epoch_seconds"]
+        whole = seconds / options.examples * rows * passes[name]
+        measured[name] = {"seconds_a_pass": seconds, "passes": passes[name], "whole_seconds": whole}
+        print(name, f"{options.examples / seconds:.1f} examples/s, {whole / 60:.1f} minutes", flush=True)
+    ours, theirs = sum(results["seconds"].values()), sum(loop["whole_seconds"] for loop in measured.values())
     print(f"metakd {ours / 60:.1f} minutes, TextBrewer {theirs / 60:.1f}: {theirs / ours:.1f} times")
     write_json(
         RESULTS / "whole_run.json",
         {
             "metakd_seconds": results["seconds"],
-            "textbrewer": found,
-            "examples": arguments.examples,
+            "textbrewer": measured,
+            "examples": options.examples,
             "rows": rows,
             "times_slower_than_metakd": theirs / ours,
             "environment": environment(),

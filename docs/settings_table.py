@@ -22,8 +22,8 @@ def shown(value: object) -> str:
 
 
 def choices(annotation: object) -> str:
-    found = [choice for choice in get_args(annotation) if isinstance(choice, str)]
-    return f" One of {', '.join(f'`{choice}`' for choice in found)}." if found else ""
+    names = [f"`{choice}`" for choice in get_args(annotation) if isinstance(choice, str)]
+    return f" One of {', '.join(names)}." if names else ""
 
 
 print(HEAD)

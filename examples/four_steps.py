@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import metakd
-from metakd.cli.main import DEMO_DATA, DEMO_SETTINGS
+from metakd.cli.steps import DEMO_DATA, DEMO_SETTINGS
 from metakd.config.yaml_file import read_settings_file
 
 settings = metakd.Settings.build(read_settings_file(DEMO_SETTINGS) | {"baseline": False})

@@ -13,14 +13,14 @@ import ray
 
 @ray.remote(num_cpus=2)
 def distill(output: str, domain: str) -> str:
-    line = [sys.executable, "-m", "metakd", "distill", "--output", output, "--domain", domain]
-    subprocess.run(line, check=True)
+    command = [sys.executable, "-m", "metakd", "distill", "--output", output, "--domain", domain]
+    subprocess.run(command, check=True)
     return domain
 
 
 if __name__ == "__main__":
     folder = str(Path(sys.argv[1]).absolute())
     first, *others = json.loads(Path(folder, "run.json").read_text(encoding="utf-8"))["domains"]
-    print(ray.get(distill.remote(folder, first)))  # and with it what all share: the start, and what the teacher says
+    print(ray.get(distill.remote(folder, first)))  # and with it what all share: the start, and the teacher cache
     for task in [distill.remote(folder, domain) for domain in others]:
         print(ray.get(task))

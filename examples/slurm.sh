@@ -3,7 +3,7 @@
 #
 #     bash examples/slurm.sh DATA OUTPUT        # OUTPUT on a disk that all nodes see
 #
-# The first job also makes the first student, and with it what all students share: the start, and what the teacher says.
+# The first job also makes the first student, and with it what all students share: the start, and the teacher cache.
 set -euo pipefail
 
 name_of() { # the domain at a place in the run's list
@@ -12,7 +12,7 @@ name_of() { # the domain at a place in the run's list
 
 case $1 in
   first)
-    metakd weigh --data "$2" --output "$3" --no-rival --keep-cache
+    metakd weigh --data "$2" --output "$3" --no-baseline --keep-cache
     metakd teach --output "$3"
     metakd distill --output "$3" --domain "$(name_of "$3" 0)"
     ;;

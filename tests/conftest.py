@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is imported: no test asks the network
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is imported: no test uses the network
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: threads of tiny models wait longer than they work
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,7 +49,7 @@ SHAPES: dict[str, dict[str, int]] = {
 
 @pytest.fixture(autouse=True)
 def _afresh() -> None:
-    """The same draws in every test, and notices that an earlier test has heard are said again."""
+    """The same draws in every test, and notices that an earlier test has seen are printed again."""
     torch.manual_seed(0)
     notice.cache_clear()
 
@@ -74,14 +75,9 @@ def save_tokenizer(folder: Path, words: list[str] = WORDS) -> None:
 
 def save_checkpoint(folder: Path, kind: str = "bert", words: list[str] = WORDS, **shape: int) -> Path:
     torch.manual_seed(0)
-    common: dict[str, float] = {
-        "vocab_size": len(words),
-        "type_vocab_size": 2,
-        "pad_token_id": 0,
-        "max_position_embeddings": 40,
-    }
-    common["initializer_range"] = 0.3  # wide, so that a few dozen updates learn something
-    config = AutoConfig.for_model(kind, **(common | SHAPES[kind] | shape))
+    common = {"vocab_size": len(words), "type_vocab_size": 2, "pad_token_id": 0, "max_position_embeddings": 40}
+    wide = {"initializer_range": 0.3}  # so that a few dozen updates learn something
+    config = AutoConfig.for_model(kind, **(common | wide | SHAPES[kind] | shape))
     AutoModel.from_config(config).save_pretrained(folder)
     save_tokenizer(folder, words)
     return folder
@@ -102,7 +98,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 def toy_examples(count: int, seed: int, split: str) -> list[Example]:
-    """`count` short texts, domains and labels in turn, of which one word tells the label."""
+    """`count` short texts, domains and labels in turn, of which one word gives the label away."""
     draw = random.Random(seed)
     rows = []
     for i in range(count):
@@ -134,45 +130,15 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FAST = [
-    *(
-        "--allow-weak-teacher",
-        "--teacher-epochs",
-        "8",
-        "--shared-epochs",
-        "4",
-        "--match-epochs",
-        "2",
-        "--predict-epochs",
-        "4",
-    ),
-    *("--stages", "two", "--windows", "0"),
+    *("--allow-weak-teacher", "--teacher-epochs", "8", "--shared-epochs", "4"),
+    *("--match-epochs", "2", "--predict-epochs", "4", "--stages", "two", "--windows", "0"),
     *("--batch-size", "8", "--max-length", "16", "--student", "layers=2", "--bootstrap", "100"),
-    *(
-        "--teacher-learning-rate",
-        "5e-3",
-        "--predict-learning-rate",
-        "5e-3",
-        "--match-learning-rate",
-        "5e-3",
-        "--shared-learning-rate",
-        "5e-3",
-    ),
+    *("--teacher-learning-rate", "5e-3", "--predict-learning-rate", "5e-3"),
+    *("--match-learning-rate", "5e-3", "--shared-learning-rate", "5e-3"),
 ]
-
-
-TINY = {
-    "precision": "float32",
-    "allow_weak_teacher": True,
-    "teacher_epochs": 1,
-    "shared_epochs": 1,
-    "predict_epochs": 1,
-    "stages": "two",
-    "windows": 0,
-    "batch_size": 16,
-    "max_length": 16,
-    "student": "layers=2",
-    "bootstrap": 100,
-}
+TINY = {"precision": "float32", "allow_weak_teacher": True, "stages": "two", "windows": 0, "student": "layers=2"}
+TINY |= {"batch_size": 16, "max_length": 16, "bootstrap": 100}
+TINY |= {"teacher_epochs": 1, "shared_epochs": 1, "predict_epochs": 1}
 
 
 def open_run(folder: Path, data: Path, base: Path, **settings: object) -> Any:
@@ -180,6 +146,29 @@ def open_run(folder: Path, data: Path, base: Path, **settings: object) -> Any:
     from metakd import Run, Settings
 
     return Run.assemble(folder, Settings.build({**TINY, "base": str(base), **settings}), data).begin()
+
+
+def reopen(folder: Path, **settings: object) -> Any:
+    """The run in the folder, with `settings` other than its own."""
+    from metakd import Run, Settings
+
+    before = read_json(folder / "run.json")
+    return Run.assemble(folder, Settings.build(before["settings"] | settings), Path(before["data"]))
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def toy_run(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path) -> Callable[..., Any]:
+    """toy_run(match_epochs=2) -> a run of the toy data in tmp_path / "run", begun, otherwise with TINY's settings."""
+    return lambda **settings: open_run(tmp_path / "run", toy_data, checkpoint(), **settings)
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "copy"))
 
 
 def write_release(folder: Path, per_label: int) -> Path:

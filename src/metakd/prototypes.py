@@ -1,6 +1,14 @@
-"""Instance weights: class prototypes of each domain, prototype scores t, expertise weights λ.
+"""Instance weights: class prototypes p of each domain, prototype scores t, expertise weights λ.
 
-N examples, K domains, M classes, H width. Equations: Pan et al., "Meta-KD" (ACL 2021), sections 3.1 and 3.3.
+Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); sections in brackets are the paper's::
+
+    p_k^m  [3.1]  prototypes          mean vector of class m in domain k
+    t_i    [3.1]  prototype_scores    how typical an example is, within its domain and across domains
+    t_i           instance_weights    t as the losses use it
+    λ_i    [3.3]  expertise_weights   how much the teacher counts for an example
+
+Ours are `transfer_weights`, `domain_similarity` and `effective_share`.
+Symbols: N examples, B of them in a batch, K domains, M classes, H width; E(x) is the pretrained encoder's vector of x.
 """
 
 from __future__ import annotations
@@ -16,9 +24,9 @@ CHUNK = 8192  # examples compared with all prototypes at a time
 
 @dataclass(frozen=True)
 class Prototypes:
-    """One mean vector for each domain and class, and how many examples stand behind it."""
+    """One mean vector for each domain and class, and the number of examples that it is the mean of."""
 
-    vectors: Tensor  # (K, M, H); zeros where a domain lacks the class
+    vectors: Tensor  # (K, M, H); zeros for a class that the domain does not have
     counts: Tensor  # (K, M) int
 
 
@@ -30,10 +38,10 @@ def prototypes(
     num_domains: int,
 ) -> Prototypes:
     """p_k^m = mean of E(x_i) over the examples of domain k with class m [3.1]."""
-    cells = domains * num_labels + labels
-    counts = torch.bincount(cells, minlength=num_domains * num_labels)
+    groups = domains * num_labels + labels
+    counts = torch.bincount(groups, minlength=num_domains * num_labels)
     sums = torch.zeros(num_domains * num_labels, embeddings.shape[1], dtype=embeddings.dtype)
-    sums.index_add_(0, cells, embeddings)
+    sums.index_add_(0, groups, embeddings)
     vectors = sums / counts.clamp(min=1)[:, None]
     shape = (num_domains, num_labels)
     return Prototypes(vectors.view(*shape, -1), counts.view(*shape))
@@ -48,15 +56,13 @@ def prototype_scores(
 ) -> Tensor:  # (N,)
     """t_i = α · cos(p_k^m, E_i) + (1 − α)/(K − 1) · Σ_{k' ≠ k} cos(p_k'^m, E_i), with m = y_i [3.1].
 
-    An example's own vector is left out of its home prototype. The foreign mean runs over the domains that
-    have the class; where home or abroad has none, the other side alone counts, unscaled; where neither has
-    one, nothing speaks for or against the example and it gets the mean of all others (1 if there are none).
+    The home prototype p_k^m is the mean of the other examples, without the example itself. The foreign mean runs over
+    the domains that have the class. If only one of the two sides has a prototype, it alone is the score, unscaled; if
+    neither has, the score is the mean over all other examples (1 if there are none).
     """
-    parts = [
-        _scores(known, *part, alpha)
-        for part in zip(embeddings.split(CHUNK), labels.split(CHUNK), domains.split(CHUNK), strict=True)
-    ]
-    scores, defined = (torch.cat(found) for found in zip(*parts, strict=True))
+    chunks = zip(embeddings.split(CHUNK), labels.split(CHUNK), domains.split(CHUNK), strict=True)
+    parts = [_scores(known, *chunk, alpha) for chunk in chunks]
+    scores, defined = (torch.cat(column) for column in zip(*parts, strict=True))
     neutral = scores[defined].mean() if defined.any() else torch.tensor(1.0)
     return torch.where(defined, scores, neutral)
 
@@ -82,15 +88,8 @@ def _scores(
     return scores, has_home | has_foreign
 
 
-def domain_similarity(known: Prototypes) -> Tensor:
-    """How alike two domains are: the mean over the classes that both have of cos(p_k^m, p_k'^m): (K, K)."""
-    unit, there = F.normalize(known.vectors, dim=-1), (known.counts > 0).float()
-    cosines = torch.einsum("kmh,jmh->kj", unit, unit)  # vectors of absent classes are 0
-    return cosines / (there @ there.T).clamp(min=1)
-
-
 def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
-    """t as used in losses: never negative (that would maximise the loss); by default divided by its mean.
+    """t as used in losses: max(t, 0), since a negative weight would maximise the loss; divided by its mean by default.
 
     scores: (N,) prototype scores -> (N,) weights.
     """
@@ -101,53 +100,65 @@ def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
     return weights / mean if mean > 0 else torch.ones_like(weights)
 
 
-def transfer_weights(
-    representations: Tensor,  # (N, H), h of every example
-    labels: Tensor,  # (N,) int
-    domains: Tensor,  # (N,) int
-    home: int,  # the domain that is to gain by the others
-) -> Tensor:  # (N,)
-    """How far each example transfers to one domain: 1 for its own, at most that for others', 0 for a class it lacks.
-
-    Others' examples count as their place among their own domain's resembles that of the home's of their class,
-    relative to how the home's resemble each other: with c_i = h_i − (mean of its domain's prototypes of the classes),
-    and p^m the mean of c over the home's class m = y_i, w_i = clamp(cos(p^m, c_i) / mean_home cos(p^m − own, c), 0, 1).
-    Only what differs within a domain is compared, since h carries e_z, which tells domains apart. An h that nothing has
-    trained is a random projection of E(x), which nearly keeps angles.
-    """
-    known = prototypes(representations, labels, domains, int(labels.max()) + 1, int(domains.max()) + 1)
-    centres = known.vectors.sum(1) / (known.counts > 0).sum(1, keepdim=True).clamp(min=1)
-    centred, own = representations - centres[domains], domains == home
-    weights = own.float()
-    for label in labels[own].unique():
-        of_class = labels == label
-        here = centred[own & of_class]
-        likeness = F.cosine_similarity(centred[of_class], here.mean(0), dim=-1)
-        others = (here.sum(0) - here) / max(len(here) - 1, 1)
-        usual = F.cosine_similarity(others, here, dim=-1).mean() if len(here) > 1 else torch.tensor(1.0)
-        weights[of_class] = torch.where(own[of_class], 1.0, (likeness / usual.clamp(min=1e-6)).clamp(0, 1))
-    return weights
-
-
-def effective_share(weights: Tensor) -> float:
-    """(Σ w)² / (N Σ w²) of (N,) weights: 1 where every example counts alike, 1/N where one alone does."""
-    w = weights.double()
-    return float(w.sum().square() / (len(w) * w.square().sum())) if w.any() else 1.0
-
-
 def expertise_weights(
     instance: Tensor,  # (B,) t
     teacher_logits: Tensor,  # (B, M)
     labels: Tensor,  # (B,) int
     hard: bool = False,
 ) -> Tensor:  # (B,)
-    """λ_i = (1 + t_i) / (exp((ŷ_i − y_i)²) + 1) [3.3]: how far the teacher may be trusted on this example.
+    """λ_i = (1 + t_i) / (exp((ŷ_i − y_i)²) + 1) [3.3]: how much the teacher counts for this example.
 
     ŷ_i is the teacher's probability of the true class, so that (ŷ − y)² = (1 − p_y)²; with `hard`, it is 1
     where the teacher's first choice is the true class and 0 elsewhere.
     """
     if hard:
-        trusted = (teacher_logits.argmax(-1) == labels).float()
+        predicted = (teacher_logits.argmax(-1) == labels).float()
     else:
-        trusted = teacher_logits.float().softmax(-1).gather(1, labels[:, None]).squeeze(1)
-    return (1 + instance) / ((1 - trusted).pow(2).exp() + 1)
+        predicted = teacher_logits.float().softmax(-1).gather(1, labels[:, None]).squeeze(1)
+    return (1 + instance) / ((1 - predicted).pow(2).exp() + 1)
+
+
+# --- Not in the paper -------------------------------------------------------------------------------------------
+
+
+def transfer_weights(
+    representations: Tensor,  # (N, H), h of every example
+    labels: Tensor,  # (N,) int
+    domains: Tensor,  # (N,) int
+    home: int,  # the domain that the examples of the others are weighted for
+) -> Tensor:  # (N,)
+    """How well each example transfers to domain `home`: 1 for its own examples, w in [0, 1] for those of others.
+
+    With c_i = h_i − (mean of its domain's prototypes) and p^m the mean of c over the home examples of class m = y_i::
+
+        w_i = clamp(cos(p^m, c_i) / u^m, 0, 1),   u^m = mean over home of cos(p^m without c_j, c_j)
+
+    so that 1 means as similar to the home class as its members are to each other; w is 0 where home has no such class.
+    Only differences within a domain are compared, because h carries the domain embedding e_z. An untrained h is a
+    random projection of E(x), which nearly keeps angles.
+    """
+    known = prototypes(representations, labels, domains, int(labels.max()) + 1, int(domains.max()) + 1)
+    centres = known.vectors.sum(1) / (known.counts > 0).sum(1, keepdim=True).clamp(min=1)
+    centred, at_home = representations - centres[domains], domains == home
+    weights = at_home.float()
+    for label in labels[at_home].unique():
+        of_class = labels == label
+        members = centred[at_home & of_class]
+        similarity = F.cosine_similarity(centred[of_class], members.mean(0), dim=-1)
+        without_itself = (members.sum(0) - members) / max(len(members) - 1, 1)
+        usual = F.cosine_similarity(without_itself, members, dim=-1).mean() if len(members) > 1 else torch.tensor(1.0)
+        weights[of_class] = torch.where(at_home[of_class], 1.0, (similarity / usual.clamp(min=1e-6)).clamp(0, 1))
+    return weights
+
+
+def domain_similarity(known: Prototypes) -> Tensor:
+    """Mean of cos(p_k^m, p_k'^m) over the classes m that domains k and k' both have: (K, K)."""
+    unit, there = F.normalize(known.vectors, dim=-1), (known.counts > 0).float()
+    cosines = torch.einsum("kmh,jmh->kj", unit, unit)  # vectors of absent classes are 0
+    return cosines / (there @ there.T).clamp(min=1)
+
+
+def effective_share(weights: Tensor) -> float:
+    """(Σ w)² / (N Σ w²) of (N,) weights: 1 if all examples weigh the same, 1/N if only one has a weight."""
+    w = weights.double()
+    return float(w.sum().square() / (len(w) * w.square().sum())) if w.any() else 1.0

@@ -1,6 +1,7 @@
-"""The command line as a user types it: what works, and what every mistake gets for an answer."""
+"""The command line as a user types it: what works, and what message every mistake gets."""
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import FAST, as_row, toy_examples, write_rows
+from conftest import FAST, toy_examples, write_rows
 from metakd.data.dataset import folder_name
 from metakd.utils.signals import Stopped
 
@@ -18,43 +19,53 @@ Command = Callable[..., tuple[int, str, str]]
 
 def test_help_shows_every_step_and_every_setting(metakd: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    code, out, _ = metakd("--help")
-    assert code == 0
-    for step in ("run", "demo", "weigh", "teach", "distill", "evaluate", "predict", "methods"):
-        assert step in out
-    code, out, _ = metakd("run", "--help")
-    assert code == 0
-    for flag in ("--gamma2", "--no-baseline", "--domain-loss", "--dry-run", "--resume", "--config"):
-        assert flag in out
-    for default in ("(default: meta_kd)", "(default: embedding,hidden,attention,prediction,feature)", "(default: on)"):
-        assert default in out
+    steps = ("run", "demo", "weigh", "teach", "distill", "evaluate", "predict", "methods")
+    flags = ("--gamma2", "--no-baseline", "--domain-loss", "--dry-run", "--resume", "--config")
+    defaults = ("(default: meta_kd)", "(default: embedding,hidden,attention,prediction,feature)", "(default: on)")
+    expected = {("--help",): steps, ("run", "--help"): flags + defaults, ("methods",): ("meta_kd", "fine_tuned")}
+    for command, parts in expected.items():
+        code, out, _ = metakd(*command)
+        assert code == 0
+        for part in parts:
+            assert part in out
 
 
-def test_methods_are_listed_with_what_they_do(metakd: Command) -> None:
-    code, out, _ = metakd("methods")
-    assert code == 0
-    assert "meta_kd" in out
-    assert "fine_tuned" in out
+def test_help_shows_the_type_of_every_setting(metakd: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = dict(re.findall(r"(--[\w-]+).*(<\w+>)", metakd("run", "--help")[1]))
+    types = {"alpha": "float", "cache-budget": "float", "seed": "int", "heads": "choice", "base": "str", "terms": "str"}
+    assert {name: shown[f"--{name}"] for name in types} == {name: f"<{kind}>" for name, kind in types.items()}
+    assert "One of one, domain. (default: one)" in metakd("run", "--help")[1]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "in.jsonl", [{"text": "a lovely page"}])
 
 
 def test_predict_writes_id_label_and_probability_in_order(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
-    rows: list[dict[str, Any]] = [{"text": "a lovely page"}, {"id": "mine", "text": "dull prose"}, {"text": "bad"}]
+    """Labels and domains of any type are not read; one id for what is one text or has one id."""
+    rows: list[dict[str, Any]] = [
+        {"text": "a lovely page", "label": 4.5, "domain": ["x"]},
+        {"text": "a lovely page", "label": {"a": 1}},
+        *({"id": 7, "text": text} for text in ("dull prose", "bad")),
+    ]
     source, target = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
-    code, out, _ = metakd("predict", finished_run / "students" / "books", "--input", source, "--output", target)
-    assert code == 0
-    assert "3 predictions" in out
-    found = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [set(row) for row in found] == [{"id", "label", "probability"}] * 3
-    assert found[1]["id"] == "mine"
-    assert all(row["label"] in ("negative", "positive") and 0.5 <= row["probability"] <= 1 for row in found)
+    code, out, err = metakd("predict", finished_run / "students" / "books", "--input", source, "--output", target)
+    assert code == 0, err
+    assert "4 predictions" in out
+    predictions = [json.loads(row) for row in target.read_text().splitlines()]
+    assert [set(row) for row in predictions] == [{"id", "label", "probability"}] * 4
+    assert predictions[0]["id"] == predictions[1]["id"]
+    assert [row["id"] for row in predictions[2:]] == ["7", "7"]
+    assert all(row["label"] in ("negative", "positive") and 0.5 <= row["probability"] <= 1 for row in predictions)
 
 
 def test_predict_refuses_a_student_that_is_not_what_was_trained(
-    metakd: Command, finished_run: Path, tmp_path: Path
+    metakd: Command, finished_run: Path, source: Path, tmp_path: Path
 ) -> None:
     """Weights of another student load, and would label every text by another domain's rules, in silence."""
-    student, source = tmp_path / "books", write_rows(tmp_path / "in.jsonl", [{"text": "a lovely page"}])
-    shutil.copytree(finished_run / "students" / "books", student)
+    student = shutil.copytree(finished_run / "students" / "books", tmp_path / "books")
     shutil.copy(finished_run / "students" / "kitchen" / "model.safetensors", student)
     command = ("predict", student, "--input", source, "--output", tmp_path / "out.jsonl")
     code, _, err = metakd(*command)
@@ -67,47 +78,26 @@ def test_predict_refuses_a_student_that_is_not_what_was_trained(
     assert metakd(*command)[0] == 0
 
 
-def test_a_domain_of_other_letters_is_found_by_its_name(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
+def test_a_domain_of_other_letters_is_known_by_its_name(
+    metakd: Command, finished_run: Path, source: Path, tmp_path: Path
+) -> None:
     shutil.copytree(finished_run / "students" / "books", tmp_path / folder_name("Büro"))
-    source = write_rows(tmp_path / "in.jsonl", [{"text": "a lovely page"}])
     assert metakd("predict", tmp_path / "Büro", "--input", source, "--output", tmp_path / "out.jsonl")[0] == 0
 
 
-def test_predict_reads_no_other_columns_and_lets_ids_repeat(
-    metakd: Command, finished_run: Path, tmp_path: Path
+def test_predict_refuses_a_file_of_nothing_but_faults_and_to_write_over_its_input(
+    metakd: Command, finished_run: Path, source: Path, tmp_path: Path
 ) -> None:
-    """Labels and domains of any type; one id for what is one text or has one id."""
-    rows: list[dict[str, Any]] = [
-        {"text": "a lovely page", "label": 4.5, "domain": ["x"]},
-        {"text": "a lovely page", "label": {"a": 1}},
-        *({"id": 7, "text": text} for text in ("dull prose", "bad")),
-    ]
-    source, target = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
-    code, _, err = metakd("predict", finished_run / "students" / "books", "--input", source, "--output", target)
-    assert code == 0, err
-    first, second, *others = (json.loads(line)["id"] for line in target.read_text().splitlines())
-    assert first == second
-    assert others == ["7", "7"]
-
-
-def test_predict_gives_up_a_file_of_nothing_but_faults(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
-    source = tmp_path / "in.jsonl"
-    source.write_text("no json\n" * 12_000)
-    code, _, err = metakd("predict", finished_run / "students" / "books", "--input", source, "--output", "out.jsonl")
-    assert code == 2
-    assert "read until there were 10,000 faults: 10000 faults" in " ".join(err.split())
-
-
-def test_predict_does_not_write_over_its_input(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
-    source = write_rows(tmp_path / "in.jsonl", [{"text": "a lovely page"}])
-    before = source.read_bytes()
-    code, _, err = metakd("predict", finished_run / "students" / "books", "--input", source, "--output", source)
-    assert code == 2
-    assert "is the input itself" in err
+    before, student = source.read_bytes(), finished_run / "students" / "books"
+    code, _, err = metakd("predict", student, "--input", source, "--output", source)
+    assert (code, "is the input itself" in err) == (2, True)
     assert source.read_bytes() == before
+    source.write_text("no json\n" * 12_000)
+    code, _, err = metakd("predict", student, "--input", source, "--output", tmp_path / "out.jsonl")
+    assert (code, "read until there were 10,000 faults: 10000 faults" in " ".join(err.split())) == (2, True)
 
 
-def test_a_run_stays_finished_where_scoring_it_anew_was_stopped(
+def test_a_run_stays_finished_where_scoring_it_again_was_stopped(
     metakd: Command, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = Path(shutil.copytree(finished_run, tmp_path / "copy"))
@@ -115,7 +105,7 @@ def test_a_run_stays_finished_where_scoring_it_anew_was_stopped(
     def stopped(*_: object) -> None:
         raise Stopped(signal.SIGTERM)
 
-    monkeypatch.setattr("metakd.pipeline.evaluate.ask_models", stopped)
+    monkeypatch.setattr("metakd.pipeline.evaluate.predict_with_models", stopped)
     assert metakd("evaluate", copied)[0] == 128 + signal.SIGTERM
     assert (copied / "manifest.json").is_file()
 
@@ -127,15 +117,15 @@ def test_evaluate_a_file_and_the_run_itself(
     code, out, _ = metakd("evaluate", finished_run, "--data", toy_data / "test.jsonl", "--output", scores)
     assert code == 0
     assert "student" in out
-    found = json.loads(scores.read_text())
-    before = json.loads((finished_run / "results.json").read_text())
-    assert found["average"]["student"]["accuracy"] == before["average"]["student"]["accuracy"]
-    copied = tmp_path / "copy"
-    shutil.copytree(finished_run, copied)
+    copied = shutil.copytree(finished_run, tmp_path / "copy")
     (copied / "results.json").unlink()
     assert metakd("evaluate", copied)[0] == 0
-    again = json.loads((copied / "results.json").read_text())
-    assert again["average"]["tfidf"]["accuracy"] == before["average"]["tfidf"]["accuracy"]
+    before, after, of_file = (
+        {name: values["accuracy"] for name, values in json.loads(path.read_text())["average"].items()}
+        for path in (finished_run / "results.json", copied / "results.json", scores)
+    )
+    assert after == before
+    assert of_file["student"] == before["student"]
 
 
 def test_steps_one_by_one_give_what_run_gives(
@@ -150,7 +140,7 @@ def test_steps_one_by_one_give_what_run_gives(
     assert whole.read_bytes() == alone.read_bytes()
 
 
-def test_a_run_goes_on_only_when_told_to(
+def test_a_run_goes_on_only_with_resume(
     metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     code, _, err = metakd("run", "--data", toy_data, "--output", finished_run)
@@ -171,26 +161,22 @@ def test_a_run_goes_on_only_when_told_to(
 
 
 def test_dry_run_prints_plan_sizes_and_time_and_writes_nothing(
-    metakd: Command, checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+    metakd: Command, checkpoint: Callable[..., Path], finished_run: Path, toy_data: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "none"
-    code, out, _ = metakd("run", "--dry-run", "--data", toy_data, "--base", checkpoint(), "--output", folder, *FAST)
+    """A folder with no more than a stopped command's lock is free; --overwrite counts no finished step."""
+    plan, folder, stopped = (
+        ("run", "--dry-run", "--data", toy_data, "--base", checkpoint()),
+        tmp_path / "none",
+        tmp_path,
+    )
+    code, out, _ = metakd(*plan, "--output", folder, *FAST)
     assert code == 0
     for word in ("books", "weigh", "teach", "distill (meta_kd)", "minutes", "parameters", "disk"):
         assert word in out
     assert not folder.exists()
-
-
-def test_a_plan_is_of_what_the_command_would_do(
-    metakd: Command, checkpoint: Callable[..., Path], finished_run: Path, toy_data: Path, tmp_path: Path
-) -> None:
-    """A folder that holds no more than a stopped command's lock is free; --overwrite counts on no step that is done."""
-    folder = tmp_path / "stopped"
-    folder.mkdir()
     for name in ("run.lock", ".run.json.partial"):
-        (folder / name).touch()
-    plan = ("run", "--dry-run", "--data", toy_data, "--base", checkpoint())
-    assert metakd(*plan, "--output", folder, *FAST)[0] == 0
+        (stopped / name).touch()
+    assert metakd(*plan, "--output", stopped, *FAST)[0] == 0
     code, _, err = metakd(*plan, "--output", finished_run, "--overwrite", *FAST, "--seed", "5")
     assert code == 0, err
 
@@ -207,30 +193,21 @@ def test_settings_from_a_file_give_way_to_flags(
     assert (settings["alpha"], settings["seed"], settings["gamma1"]) == (0.9, 5, 0.5)
 
 
-def test_every_fault_of_a_file_is_in_the_message(metakd: Command, tmp_path: Path) -> None:
-    rows = [as_row(e) for e in toy_examples(4, 0, "t")]
-    rows[1]["text"], rows[2]["label"] = "", None
-    write_rows(tmp_path / "train.jsonl", rows)
-    code, _, err = metakd("run", "--data", tmp_path, "--output", tmp_path / "o")
-    assert code == 2
-    assert "2 faults" in err
-    assert "row 2, text" in err
-    assert "row 3, label: is empty" in err
-
-
 def test_a_spreadsheets_export_becomes_students_in_one_command(
     metakd: Command, checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Semicolons, column names of its own, German and French words, a Windows encoding."""
-    lines = ["Bewertung;Urteil;Sparte"]
+    """Semicolons, other column names, German and French words, a Windows encoding."""
+    words = {"positive": "gut", "negative": "schlecht", "books": "Bücher", "kitchen": "Küche"}
+    rows = ["Bewertung;Urteil;Sparte"]
     for i, e in enumerate(toy_examples(120, 0, "t")):
-        verdict = "gut" if e.label == "positive" else "schlecht"
-        lines.append(f'"{e.text}; für {i} Köche, déjà vu";{verdict};{"Bücher" if e.domain == "books" else "Küche"}')
-    (tmp_path / "export.csv").write_bytes("\r\n".join(lines).encode("cp1252"))
-    own = ("--columns", "text=Bewertung,label=Urteil,domain=Sparte", "--encoding", "cp1252")
+        rows.append(f'"{e.text}; für {i} Köche, déjà vu";{words[e.label]};{words[e.domain]}')
+    (tmp_path / "export.csv").write_bytes("\r\n".join(rows).encode("cp1252"))
+    reading = ("--columns", "text=Bewertung,label=Urteil,domain=Sparte", "--encoding", "cp1252")
     base = ("--base", checkpoint(), "--student", "layers=2", "--max-length", "16")
     quick = ("--teacher-epochs", "1", "--allow-weak-teacher", "--no-baseline", "--bootstrap", "100")
-    code, out, err = metakd("run", "--data", tmp_path / "export.csv", *own, *base, *quick, "--output", tmp_path / "o")
+    code, out, err = metakd(
+        "run", "--data", tmp_path / "export.csv", *reading, *base, *quick, "--output", tmp_path / "o"
+    )
     assert code == 0, err
     assert "Bücher" in out
     assert {p.name for p in (tmp_path / "o" / "students").iterdir()} == {"B%C3%BCcher", "K%C3%BCche"}

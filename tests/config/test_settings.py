@@ -27,7 +27,7 @@ def test_all_faults_stand_in_one_message() -> None:
     [
         ({"terms": "hidden", "stages": "two"}, "needs the term 'prediction'"),
         ({"terms": "hidden", "stages": "joint", "student_init": "base"}, "learns no class without 'prediction'"),
-        ({"terms": "hidden", "stages": "joint", "student": "some/checkpoint"}, "learns no class without 'prediction'"),
+        ({"terms": "hidden", "student": "some/checkpoint"}, "learns no class without 'prediction'"),
         ({"terms": "prediction", "match_epochs": 1, "stages": "two"}, "choose 'joint'"),
         ({"terms": "prediction,prediction", "stages": "joint"}, "each once"),
         ({"terms": ""}, "at least one term"),
@@ -41,34 +41,13 @@ def test_settings_that_do_not_fit_together_are_refused(values: dict[str, str], m
 
 def test_flags_and_yaml_give_the_same_settings(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("terms: [hidden, prediction]\nseed: 3\nrival: false\ndomain_loss: false\nlayer_map: [2, 4]\n")
-    given = {
-        "terms": "hidden, prediction",
-        "seed": "3",
-        "baseline": False,
-        "domain_loss": "false",
-        "layer_map": "2,4",
-    }
-    assert Settings.build(read_settings_file(file)) == Settings.build(given)
+    file.write_text("terms: [hidden, prediction]\nseed: 3\nbaseline: false\ndomain_loss: false\nlayer_map: [2, 4]\n")
+    flags = {"terms": "hidden, prediction", "seed": "3", "domain_loss": "false", "layer_map": "2,4", "baseline": False}
+    assert Settings.build(read_settings_file(file)) == Settings.build(flags)
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1,\n", "1: 2\n", "text"])
-def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "run.yaml"
-    file.write_text(text)
-    with pytest.raises(InputError, match=r"run\.yaml"):
-        read_settings_file(file)
-
-
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        read_settings_file(tmp_path / "none.yaml")
-
-
-def test_every_setting_has_a_line_of_help() -> None:
-    for name, field in Settings.model_fields.items():
-        assert field.description, name
-        assert field.description.endswith("."), name
+def test_every_setting_has_help() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not (field.description or "").endswith(".")] == []
 
 
 def test_a_missing_extra_names_the_command_that_installs_it() -> None:

@@ -1,4 +1,4 @@
-"""More text for taught students, windows and crops, and as many updates for all others."""
+"""Extra windows and crops for distilled students, and as many updates for all others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import WORDS, as_row, toy_examples, write_rows
+from conftest import TINY, WORDS, as_row, toy_examples, write_rows
 from metakd.config.settings import Settings
 from metakd.data.long_texts import extra_texts
 from metakd.data.schema import Example
@@ -39,40 +39,40 @@ def examples_of(*counts: int) -> list[Example]:
     return [Example(f"r{i}", text_of(n), None, "positive", "books") for i, n in enumerate(counts)]
 
 
-def further(tokenizer: Any, examples: list[Example], max_length: int, **wanted: int) -> dict[str, list[Example]]:
-    return extra_texts(tokenizer, examples, max_length, **{"windows": 0, "crops": 0, "seed": 0} | wanted)
+def extra_of(tokenizer: Any, examples: list[Example], max_length: int, **options: int) -> dict[str, list[Example]]:
+    return extra_texts(tokenizer, examples, max_length, **{"windows": 0, "crops": 0, "seed": 0} | options)
 
 
 def test_windows_go_on_where_reading_ended(checkpoint: Callable[..., Path]) -> None:
     """Of 10 tokens two are special: 8 words are read of 21, the windows have 8 and 5; of 16 words there is one more."""
     tokenizer = load_tokenizer(checkpoint(), 10)
-    found = further(tokenizer, examples_of(21, 8, 16), 10, windows=5)
+    extra = extra_of(tokenizer, examples_of(21, 8, 16), 10, windows=5)
     words = text_of(21).split()
-    assert [w.text.split() for w in found["r0"]] == [words[8:16], words[16:21]]
-    assert [w.id for w in found["r0"]] == ["r0#1", "r0#2"]
-    assert [len(w.text.split()) for w in found["r2"]] == [8]
-    assert "r1" not in found
-    assert {(w.label, w.domain) for w in found["r0"]} == {("positive", "books")}
+    assert [w.text.split() for w in extra["r0"]] == [words[8:16], words[16:21]]
+    assert [w.id for w in extra["r0"]] == ["r0#1", "r0#2"]
+    assert [len(w.text.split()) for w in extra["r2"]] == [8]
+    assert "r1" not in extra
+    assert {(w.label, w.domain) for w in extra["r0"]} == {("positive", "books")}
 
 
-def test_there_are_no_more_than_asked_and_no_crumbs(checkpoint: Callable[..., Path]) -> None:
-    """A rest of one word of 16 is less than an eighth of a window, one of two is not."""
+def test_windows_are_limited_in_number_and_none_is_tiny(checkpoint: Callable[..., Path]) -> None:
+    """A remainder of one word of 16 is less than an eighth of a window, one of two is not."""
     tokenizer = load_tokenizer(checkpoint(), 18)
-    found = further(tokenizer, examples_of(100, 17, 18), 18, windows=2)
-    assert {name: len(windows) for name, windows in found.items()} == {"r0": 2, "r2": 1}
-    assert further(tokenizer, examples_of(100), 18, windows=0) == {}
+    extra = extra_of(tokenizer, examples_of(100, 17, 18), 18, windows=2)
+    assert {name: len(windows) for name, windows in extra.items()} == {"r0": 2, "r2": 1}
+    assert extra_of(tokenizer, examples_of(100), 18, windows=0) == {}
 
 
-def test_ids_of_windows_are_nobody_elses(checkpoint: Callable[..., Path]) -> None:
+def test_ids_of_windows_are_unique(checkpoint: Callable[..., Path]) -> None:
     first, second = examples_of(12, 3)
     taken = [first, Example("r0#1", second.text, None, "negative", "books")]
-    found = further(load_tokenizer(checkpoint(), 10), taken, 10, windows=1)
-    assert [w.id for w in found["r0"]] == ["r0#1#"]
+    extra = extra_of(load_tokenizer(checkpoint(), 10), taken, 10, windows=1)
+    assert [w.id for w in extra["r0"]] == ["r0#1#"]
 
 
 def test_pairs_have_none(checkpoint: Callable[..., Path]) -> None:
     pair = Example("p", text_of(30), text_of(30), "positive", "books")
-    assert further(load_tokenizer(checkpoint(), 10), [pair], 10, windows=3, crops=3) == {}
+    assert extra_of(load_tokenizer(checkpoint(), 10), [pair], 10, windows=3, crops=3) == {}
 
 
 def test_crops_are_of_every_length_and_from_everywhere(checkpoint: Callable[..., Path]) -> None:
@@ -80,23 +80,24 @@ def test_crops_are_of_every_length_and_from_everywhere(checkpoint: Callable[...,
     words = [str(place) for place in range(40)]
     long = [Example("a", " ".join(words), None, "positive", "books")]
     tokenizer = load_tokenizer(checkpoint(), 18)
-    found = further(tokenizer, long, 18, crops=500)["a"]
-    crops = [[words.index(word) for word in crop.text.split()] for crop in found]
+    extra = extra_of(tokenizer, long, 18, crops=500)["a"]
+    crops = [[words.index(word) for word in crop.text.split()] for crop in extra]
     assert all(crop == [*range(crop[0], crop[-1] + 1)] for crop in crops)
     assert {len(crop) for crop in crops} == {*range(2, 17)}
     assert {place for crop in crops for place in crop} == {*range(40)}
-    assert [crop.id for crop in found[:2]] == ["a%1", "a%2"]
-    assert found[:2] == further(tokenizer, long, 18, crops=2)["a"] != further(tokenizer, long, 18, crops=2, seed=1)["a"]
+    assert [crop.id for crop in extra[:2]] == ["a%1", "a%2"]
+    again, other = (extra_of(tokenizer, long, 18, crops=2, seed=seed)["a"] for seed in (0, 1))
+    assert extra[:2] == again != other
 
 
 def test_a_text_that_one_crop_would_be_all_of_has_none(checkpoint: Callable[..., Path]) -> None:
-    found = further(load_tokenizer(checkpoint(), 18), examples_of(0, 2, 3), 18, crops=1)
-    assert {name: len(crops[0].text.split()) for name, crops in found.items()} == {"r2": 2}
+    extra = extra_of(load_tokenizer(checkpoint(), 18), examples_of(0, 2, 3), 18, crops=1)
+    assert {name: len(crops[0].text.split()) for name, crops in extra.items()} == {"r2": 2}
 
 
 def test_crops_come_after_windows(checkpoint: Callable[..., Path]) -> None:
-    found = further(load_tokenizer(checkpoint(), 10), examples_of(21), 10, windows=5, crops=2)
-    assert [text.id for text in found["r0"]] == ["r0#1", "r0#2", "r0%1", "r0%2"]
+    extra = extra_of(load_tokenizer(checkpoint(), 10), examples_of(21), 10, windows=5, crops=2)
+    assert [text.id for text in extra["r0"]] == ["r0#1", "r0#2", "r0%1", "r0%2"]
 
 
 @settings(max_examples=100, deadline=None)
@@ -105,28 +106,28 @@ def test_crops_come_after_windows(checkpoint: Callable[..., Path]) -> None:
     most=st.integers(0, 4),
     crops=st.integers(0, 4),
 )
-def test_what_comes_of_a_text_are_stretches_of_it(
+def test_windows_and_crops_are_parts_of_the_text(
     checkpoint: Callable[..., Path], text: str, most: int, crops: int
 ) -> None:
     """Windows in order and apart, crops anywhere; with something to read in each, and an id of its own."""
     example = Example("a", text, None, "", "")
-    found = further(load_tokenizer(checkpoint(), 10), [example], 10, windows=most, crops=crops).get("a", [])
-    windows, drawn = ([e.text for e in found if sign in e.id] for sign in "#%")
+    extra = extra_of(load_tokenizer(checkpoint(), 10), [example], 10, windows=most, crops=crops).get("a", [])
+    windows, drawn = ([e.text for e in extra if sign in e.id] for sign in "#%")
     place = 0
     for window in windows:
         place = text.index(window, place) + len(window)
     assert all(piece.strip() and piece in text for piece in [*windows, *drawn])
     assert len(windows) <= most
     assert len(drawn) in (0, crops)
-    assert len({e.id for e in found}) == len(found)
+    assert len({e.id for e in extra}) == len(extra)
 
 
 def test_crops_that_come_to_nothing_say_so_and_windows_of_short_texts_are_not_missed(
     checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert further(load_tokenizer(checkpoint(), 18), examples_of(1, 2), 18, windows=2) == {}
+    assert extra_of(load_tokenizer(checkpoint(), 18), examples_of(1, 2), 18, windows=2) == {}
     assert not caplog.text
-    assert further(load_tokenizer(checkpoint(), 18), examples_of(1, 2), 18, crops=1) == {}
+    assert extra_of(load_tokenizer(checkpoint(), 18), examples_of(1, 2), 18, crops=1) == {}
     assert "crops come to nothing" in caplog.text
 
 
@@ -142,74 +143,65 @@ def open_long(tmp_path: Path, checkpoint: Callable[..., Path]) -> Open:
                 for row in rows[::2]:
                     row["text"] = f"{row['text']} {text_of(30)}"
                 write_rows(data / f"{split}.jsonl", rows)
-        small: dict[str, Any] = {
-            "teacher_epochs": 1,
-            "max_length": 16,
-            "student": "layers=2",
-            "allow_weak_teacher": True,
-        }
-        small |= {"precision": "float32", "batch_size": 8, "windows": 2}
-        return Run.assemble(tmp_path / "run", Settings.build({"base": str(checkpoint()), **small, **more}), data)
+        small = {**TINY, "base": str(checkpoint()), "batch_size": 8, "windows": 2, "stages": "joint"}
+        return Run.assemble(tmp_path / "run", Settings.build(small | more), data)
 
     return build
 
 
-def test_taught_students_read_windows_and_others_make_as_many_updates(open_long: Open) -> None:
-    """32 of 64 texts are long, with two windows each: 128 for 64, so that other students pass twice."""
-    run, plain = open_long(), open_long(windows=0)
-    assert len(StudentJob.of(run, "meta_kd", None).examples) == 128
-    assert len(StudentJob.of(run, "meta_kd", "books").examples) == 32 + 64
-    assert len(StudentJob.of(run, BASELINE, "books").examples) == 32
+def job_of(run: Run, domain: str | None, method: str = "meta_kd") -> StudentJob:
+    return StudentJob.for_domains(run, method, [domain])[0]
+
+
+def test_distilled_students_read_windows_and_crops_and_others_make_as_many_updates(open_long: Open) -> None:
+    """32 of 64 texts are long, with two windows each: 128 for 64, so that other students pass twice.
+
+    The short half of the texts has crops too: two of each text are 128 more. Students are checked on whole texts.
+    """
+    run, plain, cropped = open_long(), open_long(windows=0), open_long(crops=2)
+    assert len(job_of(run, None).examples) == 128
+    assert len(job_of(run, "books").examples) == 32 + 64
+    assert len(job_of(run, "books", BASELINE).examples) == 32
     assert [s.epochs for s in run.stages["meta_kd"]] == [s.epochs for s in plain.stages["meta_kd"]]
     assert [s.epochs for s in run.stages[BASELINE]] == [2 * s.epochs for s in plain.stages[BASELINE]]
-    assert run.distill_fingerprint("meta_kd", None) != plain.distill_fingerprint("meta_kd", None)
-    assert run.teach_fingerprint == plain.teach_fingerprint
+    assert len(job_of(cropped, None).examples) == 256
+    assert len(job_of(cropped, None).whole_texts(cropped)) == 64
+    assert {e.domain for e in job_of(cropped, "books").whole_texts(cropped)} == {"books"}
+    assert len({each.fingerprints.distill("meta_kd", None) for each in (run, plain, cropped)}) == 3
+    assert run.fingerprints.teach == plain.fingerprints.teach
 
 
-def test_crops_are_further_texts_as_windows_are(open_long: Open) -> None:
-    """The short half of the texts has crops too: 128 and twice 64."""
-    run = open_long(crops=2)
-    assert len(StudentJob.of(run, "meta_kd", None).examples) == 256
-    assert run.distill_fingerprint("meta_kd", None) != open_long().distill_fingerprint("meta_kd", None)
-
-
-def test_what_was_said_of_more_crops_serves_for_fewer(open_long: Open) -> None:
-    """What is kept is of all texts, whoever asks first, and is not written again for a part of it."""
+def test_a_cache_of_more_crops_serves_for_fewer(open_long: Open) -> None:
+    """The cache is of all texts, whichever student comes first, and is not written again for a part of them."""
     run = open_long(baseline=False, keep_cache=True, crops=3, shared_epochs=0, predict_epochs=2, stages="joint").begin()
     weigh(run)
     teach(run)
     distill_all(run, ["books"], ["meta_kd"])
-    spoken_of = run.cache_folder / "ids.json"
-    first = spoken_of.stat().st_mtime_ns
-    ids = json.loads(spoken_of.read_text(encoding="utf-8"))
-    assert ids == [e.id for e in run.with_extra_texts(run.data.train)]
+    cached_ids = run.folders.teacher_cache / "ids.json"
+    first = cached_ids.stat().st_mtime_ns
+    ids = json.loads(cached_ids.read_text(encoding="utf-8"))
+    assert ids == [e.id for e in run.features.with_extra_texts(run.data.train)]
     distill_all(run, ["kitchen"], ["meta_kd"])
     fewer = Run(run.folder, run.settings.model_copy(update={"crops": 1}), run.data, by_content=True)
-    assert len(fewer.with_extra_texts(run.data.train)) == 64 + 2 * 32 + 64
-    marks = [e.id for e in fewer.with_extra_texts(run.data.train)]
-    cache = TeacherCache(run.cache_folder, layers_to_keep(run.stages["meta_kd"]))
-    assert cache.covers(marks, cache.layers, np.ones(len(marks), dtype=bool))
-    assert not cache.covers([*marks, "another"], cache.layers, np.ones(len(marks) + 1, dtype=bool))
-    assert not cache.covers(marks, cache.layers, np.zeros(len(marks), dtype=bool))
-    assert spoken_of.stat().st_mtime_ns == first
+    assert len(fewer.features.with_extra_texts(run.data.train)) == 64 + 2 * 32 + 64
+    ids = [e.id for e in fewer.features.with_extra_texts(run.data.train)]
+    cache = TeacherCache(run.folders.teacher_cache, layers_to_keep(run.stages["meta_kd"]))
+    assert cache.covers(ids, cache.layers, np.ones(len(ids), dtype=bool))
+    assert not cache.covers([*ids, "another"], cache.layers, np.ones(len(ids) + 1, dtype=bool))
+    assert not cache.covers(ids, cache.layers, np.zeros(len(ids), dtype=bool))
+    assert cached_ids.stat().st_mtime_ns == first
 
 
-def test_students_are_checked_on_whole_texts(open_long: Open) -> None:
-    run = open_long(windows=2, crops=2)
-    assert len(StudentJob.of(run, "meta_kd", None).whole_texts(run)) == 64
-    assert {e.domain for e in StudentJob.of(run, "meta_kd", "books").whole_texts(run)} == {"books"}
-
-
-def test_windows_have_the_weight_of_their_text_and_the_teacher_speaks_of_each(open_long: Open) -> None:
+def test_windows_have_the_weight_of_their_text_and_separate_teacher_outputs(open_long: Open) -> None:
     run = open_long(baseline=False, keep_cache=True).begin()
     weigh(run)
     teach(run)
     (student,) = distill_all(run, ["books"], ["meta_kd"])
-    job = StudentJob.of(run, "meta_kd", "books")
-    weights = dict(zip([e.id for e in job.examples], run.instance_weights(job.examples), strict=True))
+    job = job_of(run, "books")
+    weights = dict(zip([e.id for e in job.examples], run.features.instance_weights(job.examples), strict=True))
     assert all(weights[name] == weights[name.partition("#")[0]] for name in weights)
-    spoken_of = json.loads((run.cache_folder / "ids.json").read_text(encoding="utf-8"))
-    assert len(set(spoken_of)) == 128
+    cached_ids = json.loads((run.folders.teacher_cache / "ids.json").read_text(encoding="utf-8"))
+    assert len(set(cached_ids)) == 128
     manifest = read_manifest(student)
     assert manifest is not None
     assert sum(manifest["expertise"]["histogram"]["counts"]) == len(job.examples) == 96

@@ -38,7 +38,7 @@ def test_real_tokens_leave_out_special_ones(checkpoint: Callable[..., Path]) -> 
     assert encode(tokenizer, [Example("1", "good page", None, "a", "b")], 16)[0]["real_mask"].tolist() == [0, 1, 1, 0]
 
 
-def test_texts_are_cut_to_max_length_and_not_to_the_files_own(checkpoint: Callable[..., Path]) -> None:
+def test_texts_are_cut_to_max_length_and_not_to_the_length_in_the_file(checkpoint: Callable[..., Path]) -> None:
     """The file cuts and pads to 8; loading clears both, so 20 words stay 22 tokens, or 12 where asked."""
     long = [Example("1", "good " * 20, None, "a", "b")]
     tokenizer = load_tokenizer(checkpoint(), 30)
@@ -77,7 +77,7 @@ def test_collator_pads_ids_with_the_pad_token_and_masks_with_zero() -> None:
     assert batch["labels"].tolist() == [1, 0]
 
 
-def test_collator_gives_the_teachers_tokens_their_own_padding() -> None:
+def test_collator_pads_the_teachers_tokens_with_its_pad_id() -> None:
     features = [{"input_ids": [5, 6], "teacher_input_ids": [3]}, {"input_ids": [7], "teacher_input_ids": [3, 4]}]
     batch = Collator(pad_id=0, teacher_pad_id=1)(features)
     assert batch["teacher_input_ids"].tolist() == [[3, 1], [3, 4]]

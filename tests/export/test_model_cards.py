@@ -1,4 +1,4 @@
-"""Model cards: what the hub reads of them, and how they get there."""
+"""Model cards: what the hub reads of them, and how they are uploaded."""
 
 from __future__ import annotations
 
@@ -12,102 +12,92 @@ import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 
-from metakd.export.model_cards import Card, push
+from metakd.export.model_cards import Measured, push, write_card
 from metakd.utils.errors import InputError
 
 Command = Callable[..., Any]
-CARD = Card(
-    domain="books: new",
-    labels=["negative", "positive"],
-    base="sentence-transformers/all-MiniLM-L6-v2",
-    method="meta_kd",
-    form="layers=3, int8",
-    data="reviews",
-    split="test",
-    examples=140,
-    accuracy=0.85714,
-    megabytes=8.94,
-    milliseconds=2.41,
-    licences={"base": "apache-2.0", "data": None},
-    notes=["On texts of other domains: 80.0, before 81.0."],
-)
+RUN = {
+    "settings": {"base": "sentence-transformers/all-MiniLM-L6-v2", "method": "meta_kd"},
+    "data": "reviews",
+    "labels": ["negative", "positive"],
+    "licences": {"base": "apache-2.0", "data": None},
+}
 
 
-def test_the_hub_reads_what_the_card_says(tmp_path: Path) -> None:
-    CARD.write(tmp_path)
+def test_the_hub_reads_the_card(tmp_path: Path) -> None:
+    measured, notes = Measured(0.85714, 8_940_000, 2.41), ["On texts of other domains: 80.0, before 81.0."]
+    write_card(tmp_path, RUN, "books: new", "layers=3, int8", measured, "test", 140, notes)
     card = ModelCard.load(tmp_path / "README.md")
     (score,) = card.data.eval_results or []
     assert (score.metric_type, score.metric_value, score.dataset_split) == ("accuracy", 0.8571, "test")
     assert card.data.license == "apache-2.0"
-    assert card.data.base_model == CARD.base
+    assert card.data.base_model == RUN["settings"]["base"]  # type: ignore[index]
     assert card.data.pipeline_tag == "text-classification"
-    for told in (
-        "| test | 140 | 85.7 | 8.9 | 2.41 |",
-        "- On texts of other domains",
-        "Licence: not stated",
-        "`negative`",
-    ):
-        assert told in card.text
+    row, note = "| test | 140 | 85.7 | 8.9 | 2.41 |", "- On texts of other domains"
+    assert not [text for text in (row, note, "Licence: not stated", "`negative`") if text not in card.text]
 
 
 class Hub:
-    """The part of the hub that is used, with a folder as its disk."""
+    """The part of the hub that is used; it keeps its calls and refuses `refused`, or everything."""
 
-    def __init__(self, known: list[tuple[str, Any]], refuse: str = "") -> None:
-        self.known, self.refuse = known, refuse
+    def __init__(self, refused: str = "") -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.refused = refused
+
+    def _check(self, name: str) -> None:
+        if self.refused and self.refused in name:
+            raise HfHubHTTPError("401 Unauthorized", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
 
     def whoami(self) -> None:
-        if self.refuse == "all":
-            raise HfHubHTTPError("401 Unauthorized", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
+        self._check("all")
 
     def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any:
-        if self.refuse and self.refuse in repo_id:
-            raise HfHubHTTPError("401 Unauthorized", response=SimpleNamespace(headers={}, request=None))  # type: ignore[arg-type]
-        self.known.append((repo_id, private))
+        self._check(repo_id)
+        self.calls.append((repo_id, private))
         return SimpleNamespace(repo_id=repo_id, __str__=lambda self: repo_id)
 
     def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
-        self.known.append((repo_id, sorted(path.name for path in folder_path.iterdir())))
+        self.calls.append((repo_id, sorted(path.name for path in folder_path.iterdir())))
 
 
-def test_each_domain_goes_to_a_private_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known: list[tuple[str, Any]] = []
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub(known))
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Hub:
+    fake = Hub(getattr(request, "param", ""))
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
+    return fake
+
+
+def test_each_domain_has_a_private_repository(tmp_path: Path, hub: Hub) -> None:
     (tmp_path / "model.onnx").write_bytes(b"")
     push({"books": tmp_path, "bücher & more": tmp_path, "b cher & more": tmp_path}, "me/reviews")
-    assert known[::2] == [
-        ("me/reviews-books", True),
-        ("me/reviews-b-cher---more", True),
-        ("me/reviews-b-cher---more-3", True),
-    ]
-    assert known[1] == ("me/reviews-books", ["model.onnx"])
+    names = ["me/reviews-books", "me/reviews-b-cher---more", "me/reviews-b-cher---more-3"]
+    assert hub.calls[::2] == [(name, True) for name in names]
+    assert hub.calls[1::2] == [(name, ["model.onnx"]) for name in names]
 
 
-def test_a_refusal_says_what_is_there_already_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub([], refuse="kitchen"))
+@pytest.mark.parametrize("hub", ["kitchen"], indirect=True)
+def test_a_refusal_names_what_was_uploaded_and_what_to_do(tmp_path: Path, hub: Hub) -> None:
     with pytest.raises(InputError, match=r"kitchen was not uploaded .*hf upload.*uploaded before"):
         push({"books": tmp_path, "kitchen": tmp_path}, "me/reviews")
 
 
-def test_an_export_has_cards_and_is_uploaded_only_when_asked(
-    finished_run: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_export_has_cards_and_is_uploaded_on_request(
+    finished_run: Path, metakd: Command, tmp_path: Path, hub: Hub
 ) -> None:
-    known: list[tuple[str, Any]] = []
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub(known))
     code, _, err = metakd("export", finished_run, "--output", tmp_path / "quiet", "--force")
     assert code == 0, err
-    assert not known
+    assert not hub.calls
     assert ModelCard.load(tmp_path / "quiet" / "books" / "README.md").data.eval_results
     code, out, err = metakd("export", finished_run, "--output", tmp_path / "up", "--force", "--push-to-hub", "me/toy")
     assert code == 0, err
     assert out.count("uploaded: ") == 2
-    assert {name for name, _ in known} == {"me/toy-books", "me/toy-kitchen"}
+    assert {name for name, _ in hub.calls} == {"me/toy-books", "me/toy-kitchen"}
 
 
-def test_who_uploads_is_asked_before_anything_is_exported(
-    finished_run: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hub", ["all"], indirect=True)
+def test_the_login_is_checked_before_anything_is_exported(
+    finished_run: Path, metakd: Command, tmp_path: Path, hub: Hub
 ) -> None:
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: Hub([], refuse="all"))
     code, _, err = metakd("export", finished_run, "--output", tmp_path / "up", "--push-to-hub", "me/toy")
     assert (code, "log in by `hf auth login`" in " ".join(err.split())) == (2, True)
     assert not (tmp_path / "up").exists()

@@ -1,4 +1,4 @@
-"""What inspection finds, counted by hand on a few rows."""
+"""What an inspection reports, counted by hand on a few rows."""
 
 import json
 from collections.abc import Callable
@@ -45,25 +45,29 @@ def test_counts_repeats_leaks_and_contradictions(messy: Path) -> None:
     assert torn["texts"] == 2
     assert {tuple(rows) for rows in torn["rows"]} == {("train row 1", "train row 3"), ("train row 4", "test row 1")}
     assert report["faults"] == ["test has no rows of kitchen; add some, or drop the domain"]
-    assert "kitchen has no good in train" in report["remarks"]
-    assert "books has 3 rows in test: too few to score (under 50)" in report["remarks"]
+    messages = "\n".join(findings(report))
+    for message in (
+        "kitchen has no good in train",
+        "books has 3 rows in test: too few to score (under 50)",
+        "1 row of train repeats the text of another row of train",
+        "1 row of test stands word for word in train, which flatters every score; `metakd run --drop-leaks` takes",
+        "2 texts stand with more than one label",
+    ):
+        assert message in messages
+    assert short_form(report)[0] == "domains: books, kitchen; labels: bad, good; rows: train 4, dev 2, test 3"
 
 
-def test_data_in_memory_is_seen_as_the_file_is(messy: Path) -> None:
-    seen, read = inspect_dataset(load_dataset(messy)), inspect_data(messy)
-    read["contradictions"]["rows"] = []  # rows have no numbers any more
-    assert seen == {key: read[key] for key in seen}
-
-
-def test_findings_say_what_can_be_done(messy: Path) -> None:
-    lines = "\n".join(findings(inspect_data(messy)))
-    assert "1 row of train repeats the text of another row of train" in lines
-    assert "1 row of test stands word for word in train" in lines
-    assert "--drop-leaks" in lines
-    assert "2 texts stand with more than one label" in lines
-    assert (
-        short_form(inspect_data(messy))[0] == "domains: books, kitchen; labels: bad, good; rows: train 4, dev 2, test 3"
-    )
+@pytest.mark.parametrize("drop_leaks", [False, True])
+def test_data_in_memory_are_inspected_as_files_are(messy: Path, drop_leaks: bool) -> None:
+    read = inspect_data(messy, drop_leaks=drop_leaks)
+    in_memory = inspect_dataset(load_dataset(messy, drop_leaks=drop_leaks))
+    dropped = [
+        f"{n} rows of {split} dropped: their texts stand in a later split" for n, split in ((1, "dev"), (2, "train"))
+    ]
+    assert read["remarks"] == dropped * drop_leaks + in_memory["remarks"]
+    assert (read["leaks"] == []) is drop_leaks
+    for key in ("rows", "domains", "labels", "counts", "duplicates", "leaks", "faults"):
+        assert read[key] == in_memory[key]
 
 
 def test_faults_do_not_end_an_inspection(tmp_path: Path) -> None:
@@ -91,114 +95,86 @@ def test_what_a_run_would_refuse_is_a_fault(tmp_path: Path) -> None:
 def test_one_file_is_judged_by_what_the_cut_will_make_of_it(tmp_path: Path) -> None:
     rows = [row(f"text {i}", "good" if i % 2 else "bad") for i in range(30)]
     rows += [row(f"pan {i}", "bad", "kitchen") for i in range(3)]
-    remarks = inspect_data(write_rows(tmp_path / "rows.jsonl", rows))["remarks"]
-    assert "kitchen has no good in train" in remarks
-    assert "kitchen will have about 0 rows in test: too few to score (under 50)" in remarks
-    tiny = inspect_data(write_rows(tmp_path / "tiny.jsonl", rows[:6]))
-    assert "so none are left for dev and test" in tiny["faults"][0]
+    messages = inspect_data(write_rows(tmp_path / "rows.jsonl", rows))["remarks"]
+    assert "kitchen has no good in train" in messages
+    assert "kitchen will have about 0 rows in test: too few to score (under 50)" in messages
+    tiny = write_rows(tmp_path / "tiny.jsonl", rows[:6])
+    assert "so none are left for dev and test" in inspect_data(tiny)["faults"][0]
     with pytest.raises(InputError, match="so none are left for dev and test"):
-        load_dataset(tmp_path / "tiny.jsonl")
+        load_dataset(tiny)
 
 
-def test_names_that_look_alike_or_like_nothing_are_remarked() -> None:
-    own = {"Bücher": {"pos": 200, "NA": 200}, "Bu\u0308cher": {"Pos": 200, "1": 200, "1.0": 200}}
-    lines = "\n".join(remarks({"train": own}, ["1", "1.0", "NA", "Pos", "pos"]))
-    assert "labels '1' and '1.0' look alike" in lines
-    assert "labels 'Pos' and 'pos' look alike" in lines
-    assert "domains 'Bu\u0308cher' and 'Bücher' look alike" in lines
-    assert "label 'NA' looks like a missing value and is taken for a label" in lines
+def test_remarks_name_what_looks_alike_or_like_a_missing_value() -> None:
+    counts = {"Bücher": {"pos": 200, "NA": 200}, "Bu\u0308cher": {"Pos": 200, "1": 200, "1.0": 200}}
+    messages = "\n".join(remarks({"train": counts}, ["1", "1.0", "NA", "Pos", "pos"]))
+    assert "labels '1' and '1.0' look alike" in messages
+    assert "labels 'Pos' and 'pos' look alike" in messages
+    assert "domains 'Bu\u0308cher' and 'Bücher' look alike" in messages
+    assert "label 'NA' looks like a missing value and is taken for a label" in messages
+    sound = {"books": {"bad": 100, "good": 100}}
+    assert remarks({"train": sound, "test": sound}, ["bad", "good"]) == []
 
 
-def test_looking_without_leaks_is_looking_at_what_a_run_keeps(messy: Path) -> None:
-    seen = inspect_data(messy, drop_leaks=True)
-    assert "2 rows of train dropped: their texts stand in a later split" in seen["remarks"]
-    kept = inspect_dataset(load_dataset(messy, drop_leaks=True))
-    assert seen["leaks"] == []
-    for key in ("rows", "counts", "leaks", "duplicates"):
-        assert seen[key] == kept[key]
-
-
-def test_names_that_look_like_markup_are_printed_as_they_are(
-    metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path]
-) -> None:
-    rows = [row(f"{word} {i}", "[/b]", "[fiction]") for word in "ab" for i in range(10)]
-    rows += [row(f"c {i}", "good", "[/b]") for i in range(10)]
-    code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", checkpoint())
-    assert code == 0, err
-    assert "[fiction]" in out
-    assert "[/b]" in out
-
-
-def test_without_the_bases_tokenizer_words_are_counted(
-    metakd: Command, messy: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    code, out, _ = metakd("inspect", messy, "--base", "nobody/nothing")
-    assert code == 2  # for a domain that nothing scores
-    assert "Lengths in words" in out
-    assert "lengths are counted in words, not tokens" in caplog.text
-
-
-def test_lengths_are_in_the_bases_tokens(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_lengths_are_in_tokens_of_the_base_or_in_words(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     """'a good pan' is 5 tokens with [CLS] and [SEP]; 'a fine , dull page' has an unknown ',' and is 7."""
     file = write_rows(tmp_path / "rows.jsonl", [row("a good pan"), row("a fine , dull page", "bad")])
-    found = inspect_data(file, tokenizer=checkpoint() / "tokenizer.json", max_length=6)["lengths"]
-    assert found["unit"] == "tokens"
-    assert found["domains"] == {"books": {"median": 6, "p95": 6, "longest": 7, "over_limit": 0.5}}
+    tokens = inspect_data(file, tokenizer=checkpoint() / "tokenizer.json", max_length=6)["lengths"]
+    assert tokens["unit"] == "tokens"
+    assert tokens["domains"] == {"books": {"median": 6, "p95": 6, "longest": 7, "over_limit": 0.5}}
     assert lengths(read_examples(file), None, 3)["domains"]["books"]["longest"] == 5  # words
 
 
-def test_telling_terms_are_those_of_one_domain(tmp_path: Path) -> None:
-    found = characteristic_terms(toy_examples(64, 0, "t"))
-    assert set(found["books"][:3]) == {"plot", "page", "prose"}
-    assert set(found["kitchen"][:3]) == {"pan", "lid", "blade"}
+def test_characteristic_terms_are_those_of_one_domain() -> None:
+    terms = characteristic_terms(toy_examples(64, 0, "t"))
+    assert set(terms["books"][:3]) == {"plot", "page", "prose"}
+    assert set(terms["kitchen"][:3]) == {"pan", "lid", "blade"}
     assert characteristic_terms(toy_examples(1, 0, "t")) == {}
 
 
 def test_a_sample_is_small_and_the_same_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metakd.inspection.inspector.SAMPLE", 10)
-    examples = toy_examples(50, 0, "t")
-    samples = []
+    examples, samples = toy_examples(50, 0, "t"), []
     for order in (examples, examples[::-1]):
         inspector = Inspector()
         for number, example in enumerate(order):
             inspector.add("train", number, example)
-        samples.append({example.text for example in inspector.sample})
-        assert len(inspector.sample) == 10
+        samples.append(sorted(example.text for example in inspector.sample))
     assert samples[0] == samples[1]
+    assert len(samples[0]) == 10
 
 
-def test_remarks_on_sound_data_are_none() -> None:
-    own = {"books": {"bad": 100, "good": 100}}
-    assert remarks({"train": own, "test": own}, ["bad", "good"]) == []
-
-
-def test_inspect_as_a_user_types_it(metakd: Command, messy: Path, checkpoint: Callable[..., Path]) -> None:
-    code, out, err = metakd("inspect", messy, "--base", checkpoint())
+def test_inspect_as_a_user_types_it(metakd: Command, messy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Exit code 2 for a domain that nothing scores; the base cannot be had, so lengths are in words."""
+    code, out, err = metakd("inspect", messy, "--base", "nobody/nothing")
     assert code == 2
     assert "test has no rows of kitchen" in err
     assert "Rows of" in out
+    assert "Lengths in words" in out
+    assert "lengths are counted in words, not tokens" in caplog.text
     assert "1 row of dev stands word for word in train" in out
-    code, out, _ = metakd("inspect", messy, "--base", checkpoint(), "--json")
-    assert code == 2
-    assert json.loads(out)["rows"] == 9
+    code, out, _ = metakd("inspect", messy, "--base", "nobody/nothing", "--json")
+    assert (code, json.loads(out)["rows"]) == (2, 9)
 
 
-def test_inspect_of_data_that_cannot_be_trained_on_ends_with_its_faults(
+def test_inspect_prints_names_that_look_like_markup_and_ends_with_the_faults(
     metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path]
 ) -> None:
-    file = write_rows(tmp_path / "rows.jsonl", [row("a"), row("b") | {"label": None}])
-    code, out, err = metakd("inspect", file, "--base", checkpoint())
+    rows = [row(f"{word} {i}", "[/b]", "[fiction]") for word in "ab" for i in range(10)]
+    rows += [row(f"c {i}", "good", "[/b]") for i in range(10)]
+    code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", checkpoint())
+    assert (code, "[fiction]" in out, "[/b]" in out) == (0, True, True), err
+    rows = [row("a"), row("b") | {"label": None}]
+    code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", checkpoint())
     assert code == 2
-    assert "Rows of" in out
     assert "3 faults, for which `metakd run` would refuse the data" in out
     assert "row 2, label: is empty" in err
 
 
-def test_a_run_says_in_short_what_it_learns_from(
+def test_a_run_prints_the_short_form(
     metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_rows(tmp_path / "data" / "train.jsonl", [as_row(e) for e in toy_examples(8, 0, "t")])
-    write_rows(tmp_path / "data" / "dev.jsonl", [as_row(e) for e in toy_examples(8, 0, "t")])
+    for split in ("train", "dev"):
+        write_rows(tmp_path / "data" / f"{split}.jsonl", [as_row(e) for e in toy_examples(8, 0, "t")])
     base = ("--base", checkpoint(), "--student", "layers=2", "--max-length", "16")
     code, _, err = metakd("weigh", "--data", tmp_path / "data", *base, "--output", tmp_path / "o")
     assert code == 0, err

@@ -1,18 +1,16 @@
 """HRKD: prototypes, compare-aggregate and ratios by hand; what each term counts; graphs that really learn."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from setups import batch_of, setup_of
 
-from conftest import FAST, toy_examples
+from conftest import toy_examples
 from metakd import losses
-from metakd.config.settings import Settings
-from metakd.data.tokenization import Batch, Collator, encode
+from metakd.data.tokenization import Collator, encode
 from metakd.methods.base import Setup
 from metakd.methods.hrkd import (
     HRKD,
@@ -22,9 +20,7 @@ from metakd.methods.hrkd import (
     domain_prototypes,
     example_weights,
 )
-from metakd.models.loading import load_encoder, load_tokenizer
-from metakd.models.meta_teacher import MetaTeacher, freeze
-from metakd.models.student import cut_student
+from metakd.models.loading import load_tokenizer
 from metakd.training.distillation_module import Distillation
 from metakd.training.trainer import TrainingPlan, fit
 from metakd.utils.errors import InputError
@@ -33,25 +29,8 @@ BOTH = torch.tensor([True, True])
 MEMBERS = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0]])  # of four examples, the second is of domain 1
 
 
-def setup_of(folder: Path, same_tokens: bool = True, **settings: Any) -> Setup:
-    """A two-layer cut of an untrained teacher of two domains."""
-    teacher = freeze(MetaTeacher(load_encoder(folder, ["a", "b"]), 2, "false", 0.5))
-    student = cut_student(teacher.encoder, [2, 4]).eval()
-    return Setup(Settings.build(settings), student, True, teacher, same_tokens, 2, updates=10, updates_of_all=25)
-
-
-def batch_of(folder: Path, domains: list[int]) -> Batch:
-    features = encode(load_tokenizer(folder, 16), toy_examples(4, 0, "t"), 16)
-    return Collator(0)([*features]) | {"labels": torch.tensor([0, 1, 0, 1]), "domains": torch.tensor(domains)}
-
-
 def learner_of(setup: Setup) -> Distillation:
     return Distillation(setup.student, HRKD.build(setup), setup.teacher, None).eval()
-
-
-def as_identity(parameter: Tensor) -> None:
-    with torch.no_grad():
-        parameter.copy_(torch.eye(2).expand_as(parameter))
 
 
 def test_a_prototype_is_the_mean_over_the_domains_examples() -> None:
@@ -69,37 +48,30 @@ def test_compare_aggregate_by_hand() -> None:
     s = 0.7311 at layer 1, whose share is 1/(1 + e^(0.5379 − 0.7311)) = 0.5481. So p̂_0 = (0.5481, 2 · 0.4519).
     """
     mechanism = CompareAggregate(num_domains=2, width=2)
-    as_identity(mechanism.between_domains)
-    as_identity(mechanism.between_layers)
+    for parameter in mechanism.parameters():
+        parameter.data = torch.eye(2).expand_as(parameter)
     prototypes = torch.tensor([[[0.0, 2.0], [7.0, 7.0]], [[1.0, 0.0], [0.0, 1.0]]])
-    found = mechanism(prototypes, BOTH)
-    torch.testing.assert_close(found[0], torch.tensor([0.5481, 0.9037]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(mechanism(prototypes, BOTH)[0], torch.tensor([0.5481, 0.9037]), atol=1e-4, rtol=0)
 
 
-def test_graph_attention_by_hand() -> None:
-    """One head, W = (1), a = (1, 1), nodes 1 and −2: scores of node 1 are 2 for itself and −1 · 0.2 for the other.
+@pytest.mark.parametrize(
+    ("nodes", "expected"), [([1.0, -2.0], [1.7007, -0.8729]), ([1.0, 2.0], [2.7311, 3.7311])], ids=["mixed", "alike"]
+)
+def test_graph_attention_by_hand(nodes: list[float], expected: list[float]) -> None:
+    """One head, W = (1), a = (1, 1). For nodes 1 and −2, scores of node 1 are 2 for itself and −1 · 0.2 for the other.
 
     Softmax: 1/(1 + e^−2.2) = 0.9002 and 0.0998, mixed 0.9002 − 0.1995 = 0.7007, which with node 1 itself makes 1.7007
     and ELU leaves as it is. Node −2 scores −0.2 for the first and −0.8 for itself: 0.6457 and 0.3543, mixed −0.0630,
     with itself −2.0630, and ELU makes it e^−2.0630 − 1 = −0.8729.
+
+    For nodes 1 and 2, scores are 2 and 3 for the one, 3 and 4 for the other, which is one softmax: both see the same
+    mean 1 · 0.2689 + 2 · 0.7311 = 1.7311, and only the skip connection tells them apart.
     """
     graph = GraphAttention(1, 1, 1).eval()
     for parameter in graph.parameters():
         torch.nn.init.ones_(parameter)
-    found = graph(torch.tensor([[1.0], [-2.0]]), BOTH)
-    torch.testing.assert_close(found, torch.tensor([[1.7007], [-0.8729]]), atol=1e-4, rtol=0)
-
-
-def test_only_the_skip_connection_tells_domains_apart() -> None:
-    """W = (1), a = (1, 1), nodes 1 and 2: scores 2 and 3 for the one, 3 and 4 for the other, which is one softmax.
-
-    So both see the same mean 1 · 0.2689 + 2 · 0.7311 = 1.7311, and only what they are themselves, 1 and 2, differs.
-    """
-    graph = GraphAttention(1, 1, 1).eval()
-    for parameter in graph.parameters():
-        torch.nn.init.ones_(parameter)
-    found = graph(torch.tensor([[1.0], [2.0]]), BOTH)
-    torch.testing.assert_close(found, torch.tensor([[2.7311], [3.7311]]), atol=1e-4, rtol=0)
+    values = graph(torch.tensor(nodes)[:, None], BOTH)
+    torch.testing.assert_close(values, torch.tensor(expected)[:, None], atol=1e-4, rtol=0)
 
 
 def test_domains_with_one_prototype_have_equal_ratios() -> None:
@@ -108,8 +80,8 @@ def test_domains_with_one_prototype_have_equal_ratios() -> None:
     torch.testing.assert_close(ratios, torch.tensor([[0.5, 0.5]]))
 
 
-def test_ratios_sum_to_one_at_each_layer_and_leave_out_who_is_absent() -> None:
-    """What stands in the absent domain's place changes nothing, and no gradient of it is NaN."""
+def test_ratios_sum_to_one_at_each_layer_and_leave_out_absent_domains() -> None:
+    """The values in an absent domain's place change nothing, and no gradient is NaN."""
     relations = DomainRelations(num_layers=2, num_domains=3, width=4).eval()
     present = torch.tensor([True, False, True])
     prototypes = torch.randn(3, 3, 4)
@@ -132,8 +104,7 @@ def test_a_domains_loss_is_the_mean_over_its_examples() -> None:
 
 def test_each_layer_has_terms_of_one_value_an_example_and_its_own_ratios(checkpoint: Callable[..., Path]) -> None:
     """Two of each domain: an example counts twice its domain's ratio, and once in the prediction."""
-    learner, domains = learner_of(setup_of(checkpoint())), [0, 1, 1, 0]
-    terms = learner(**batch_of(checkpoint(), domains))
+    terms = learner_of(setup_of(checkpoint()))(**batch_of(checkpoint()))
     names = ["embedding", "hidden_1", "hidden_2", "attention_1", "attention_2", "prediction"]
     assert list(terms) == names
     for term in terms.values():
@@ -169,22 +140,24 @@ def test_a_domains_own_stages_match_without_weights(checkpoint: Callable[..., Pa
 
 
 def test_prototypes_leave_out_padding_and_special_tokens(checkpoint: Callable[..., Path]) -> None:
-    learner, batch = learner_of(setup_of(checkpoint())), batch_of(checkpoint(), [0, 1, 1, 0])
+    learner, batch = learner_of(setup_of(checkpoint())), batch_of(checkpoint())
     padded = {name: torch.nn.functional.pad(v, (0, 3)) if v.dim() > 1 else v for name, v in batch.items()}
     terms, same = learner(**batch), learner(**padded)
     for name, term in terms.items():
         torch.testing.assert_close(term.weights, same[name].weights, msg=name)
 
 
+def train(learner: Distillation, checkpoint: Path, domains: list[int], plan: TrainingPlan) -> None:
+    features = encode(load_tokenizer(checkpoint, 16), toy_examples(32, 0, "t"), 16)
+    fit(learner, features.with_columns(labels=[0, 0, 1, 1] * 8, domains=domains), Collator(0), plan)
+
+
 def test_every_graph_learns(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    """What makes the ratios is trained with the student: every one of its weight matrices moves."""
+    """The ratios are trained with the student: every one of their weight matrices moves."""
     setup = setup_of(checkpoint(), batch_size=8, weight_decay=0)
     learner = learner_of(setup)
-    features = encode(load_tokenizer(checkpoint(), 16), toy_examples(32, 0, "t"), 16)
-    features = features.with_columns(labels=[0, 0, 1, 1] * 8, domains=[0, 1] * 16)
     before = {name: p.clone() for name, p in learner.extras["relations"].named_parameters()}
-    plan = TrainingPlan("test", 1, 1e-2, tmp_path, setup.settings, all_domains=True)
-    fit(learner, features, Collator(0), plan)
+    train(learner, checkpoint(), [0, 1] * 16, TrainingPlan("test", 1, 1e-2, tmp_path, setup.settings, all_domains=True))
     for name, parameter in learner.extras["relations"].named_parameters():
         assert (parameter - before[name]).abs().max() > 1e-3, name
 
@@ -194,12 +167,10 @@ def test_batches_hold_every_domain_where_the_method_needs_it(checkpoint: Callabl
     seen: list[list[int]] = []
     setup = setup_of(checkpoint(), batch_size=8)
     learner = learner_of(setup)
-    features = encode(load_tokenizer(checkpoint(), 16), toy_examples(32, 0, "t"), 16)
-    features = features.with_columns(labels=[0] * 32, domains=[0, 0, 0, 1] * 8)
     learner.register_forward_pre_hook(lambda *call: seen.append(call[2]["domains"].tolist()), with_kwargs=True)
     for all_domains in (True, False):
         plan = TrainingPlan("test", 2, 1e-3, tmp_path / str(all_domains), setup.settings, all_domains=all_domains)
-        fit(learner, features, Collator(0), plan)
+        train(learner, checkpoint(), [0, 0, 0, 1] * 8, plan)
     assert [(len(domains), sum(domains)) for domains in seen[:8]] == [(8, 2)] * 8
     assert [sum(domains) for domains in seen[8:]] != [2] * 8
 
@@ -216,30 +187,15 @@ def test_what_leaves_nothing_to_relate_is_refused(
     checkpoint: Callable[..., Path], settings: dict[str, Any], same_tokens: bool, reason: str
 ) -> None:
     with pytest.raises(InputError, match=reason):
-        HRKD.build(setup_of(checkpoint(), same_tokens, **settings))
+        HRKD.build(setup_of(checkpoint(), same_tokens=same_tokens, **settings))
 
 
 def test_no_weights_are_left_when_all_ratios_are_equal(checkpoint: Callable[..., Path]) -> None:
     """Equal ratios and domains of equal size give TinyBERT's unweighted loss."""
     setup = setup_of(checkpoint())
-    learner, batch = learner_of(setup), batch_of(checkpoint(), [0, 1, 1, 0])
+    learner, batch = learner_of(setup), batch_of(checkpoint())
     for parameter in learner.extras["relations"].parameters():
         torch.nn.init.zeros_(parameter)
     shared = learner(**batch)
     plain = {name: term._replace(weights=None) for name, term in shared.items()}
     torch.testing.assert_close(losses.reduce(shared), losses.reduce(plain))
-
-
-def test_a_whole_run_by_hrkd(
-    metakd: Callable[..., Any], checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
-) -> None:
-    """A shared start with its graphs, a student for each domain without them, and no instance weights for it."""
-    options = ["--method", "hrkd", "--no-baseline", *FAST]
-    code, _, errors = metakd("run", "--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "r", *options)
-    assert code == 0, errors
-    results = json.loads((tmp_path / "r" / "results.json").read_text())
-    assert results["average"]["student"]["accuracy"] > 0.9
-    for domain in ("books", "kitchen"):
-        manifest = json.loads((tmp_path / "r" / "students" / domain / "manifest.json").read_text())
-        assert manifest["method"] == "hrkd"
-        assert set(manifest["log"]) == {"match", "predict"}

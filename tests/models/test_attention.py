@@ -8,7 +8,7 @@ from metakd.models import attention
 
 
 @pytest.mark.parametrize("tokens", [5, attention.LONG])
-def test_matrices_written_out_say_what_the_fused_kernel_says(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_products_compute_what_the_fused_kernel_computes(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two texts, the second with its last two tokens padded: outputs and gradients in bfloat16 beside float32's."""
     torch.manual_seed(0)
     inputs = [torch.randn(2, 3, tokens, 4) for _ in range(3)]
@@ -17,19 +17,19 @@ def test_matrices_written_out_say_what_the_fused_kernel_says(tokens: int, monkey
     fused = torch.nn.functional.scaled_dot_product_attention
     calls = []
     monkeypatch.setattr(attention.F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or fused(*a, **k))
-    found = []
+    results = []
     for dtype in (torch.float32, torch.bfloat16):
         leaves = [x.to(dtype, copy=True).requires_grad_() for x in inputs]
         output = attention.attend(*leaves, mask, 0.5)
         output.float().square().sum().backward()
-        found.append([output.float(), *(leaf.grad.float() for leaf in leaves if leaf.grad is not None)])
-    for exact, rounded in zip(*found, strict=True):
+        results.append([output.float(), *(leaf.grad.float() for leaf in leaves if leaf.grad is not None)])
+    for exact, rounded in zip(*results, strict=True):
         torch.testing.assert_close(rounded, exact, atol=0.02 * float(exact.detach().abs().max()), rtol=0)
     assert len(calls) == 1 + (tokens >= attention.LONG)
-    assert not found[1][3][1, :, -2:].any()  # no gradient reaches the values of padding
+    assert not results[1][3][1, :, -2:].any()  # no gradient reaches the values of padding
 
 
-def test_padding_that_may_look_nowhere_is_no_nan() -> None:
+def test_padding_that_attends_to_nothing_is_no_nan() -> None:
     """As in a local window that lies wholly in padding; masks that are added are taken as they are."""
     x = torch.randn(1, 2, 3, 4, dtype=torch.bfloat16, requires_grad=True)
     mask = torch.tensor([[True, True, False], [True, True, False], [False, False, False]])[None, None]
@@ -48,16 +48,10 @@ def test_ours_is_for_encoders_with_a_key_for_each_query_head(kind: str, ours: bo
     config = AutoConfig.for_model(kind, vocab_size=9, pad_token_id=0, num_key_value_heads=1, **shape)
     model = AutoModelForSequenceClassification.from_config(config)
     before = model.config._attn_implementation
-    attention.attend_here(model, "factors")
+    attention.set_attention(model, "factors")
     assert attention.has_raw_scores(model) is ours
     assert (model.config._attn_implementation == "metakd_factors") is ours
     assert ours or model.config._attn_implementation == before
-
-
-def test_in_float32_attention_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", lambda *_, **__: "fused")
-    x = torch.randn(1, 1, 2, 4)
-    assert attention.attend(x, x, x, None, 1.0) == "fused"
 
 
 def test_dropout_is_at_work_and_leaves_the_mean_alone() -> None:

@@ -27,10 +27,10 @@ def test_only_embeddings_in_use_are_trained_and_all_come_back(checkpoint: Callab
 
     logits, expected = gradient()
     with only_rows_in_use(model, rows):
-        same, found = gradient()
+        same, actual = gradient()
         kept = [*rows, *({padding} - {None})]
         torch.testing.assert_close(same, logits)
-        torch.testing.assert_close(found, expected[sorted(kept)])
+        torch.testing.assert_close(actual, expected[sorted(kept)])
         with pytest.raises(IndexError):
             model(input_ids=torch.tensor([[6]]))
         with torch.no_grad():

@@ -39,9 +39,9 @@ def test_scores_are_raw_and_change_no_output(checkpoint: Callable[..., Path], ki
     batch = drop_unused(model, batch_of(folder))
     plain = encoder.forward(model, batch)
     assert plain.attentions == ()
-    attention.attend_here(model, "factors")
+    attention.set_attention(model, "factors")
     factored = encoder.forward(model, batch, attentions=True)
-    attention.attend_here(model, "scores")
+    attention.set_attention(model, "scores")
     scored = encoder.forward(model, batch, attentions=True)
     for recorded in (factored, scored):
         torch.testing.assert_close(recorded.logits, plain.logits)
@@ -61,7 +61,7 @@ def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[
     folder = checkpoint(kind)
     model = loading.load_encoder(folder, ["a", "b"]).train()
     loading.set_dropout(model, 0.0, 0.5)
-    attention.attend_here(model, "scores")
+    attention.set_attention(model, "scores")
     batch = drop_unused(model, batch_of(folder))
     one, two = (encoder.forward(model, batch, attentions=True) for _ in range(2))
     torch.testing.assert_close(one.attentions[0], two.attentions[0])
@@ -73,7 +73,7 @@ def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[
 
 
 @pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])
-def test_architectures_without_raw_scores_are_known(checkpoint: Callable[..., Path], kind: str) -> None:
+def test_architectures_without_raw_scores_are_recognized(checkpoint: Callable[..., Path], kind: str) -> None:
     assert not attention.has_raw_scores(loading.load_encoder(checkpoint(kind), ["a", "b"]))
 
 
@@ -84,33 +84,21 @@ def test_e_is_the_mean_over_real_tokens_alone() -> None:
     assert encoder.mean_over_real_tokens(states, torch.zeros(1, 5)).tolist() == [[0.0]]
 
 
-def test_e_of_a_batch_leaves_out_padding_and_every_separator(checkpoint: Callable[..., Path]) -> None:
+def test_e_leaves_out_padding_and_separators_and_does_not_depend_on_the_batch(checkpoint: Callable[..., Path]) -> None:
     """[CLS] good page [SEP] bad lid [SEP], padded beside a longer pair: tokens 1, 2, 4 and 5 are real."""
-    folder = checkpoint()
-    model, tokenizer = loading.load_encoder(folder, ["a", "b"]).eval(), loading.load_tokenizer(folder, 32)
+    model, tokenizer = loading.load_encoder(checkpoint(), ["a", "b"]).eval(), loading.load_tokenizer(checkpoint(), 32)
     rows = [Example("1", "good page", "bad lid", "", ""), Example("2", "it was " * 5, "bad " * 5, "", "")]
-    found = encoder.forward(model, Collator(0)(encode(tokenizer, rows, 32)))
-    torch.testing.assert_close(found.pooled[0], found.hidden_states[-1][0, [1, 2, 4, 5]].mean(0))
-
-
-def test_e_does_not_depend_on_the_batch(checkpoint: Callable[..., Path]) -> None:
-    folder = checkpoint()
-    model = loading.load_encoder(folder, ["a", "b"]).eval()
-    tokenizer = loading.load_tokenizer(folder, 16)
-    features = encode(tokenizer, toy_examples(6, 0, "t"), 16)
-    together = encoder.forward(model, Collator(0)(features)).pooled
-    alone = torch.cat([encoder.forward(model, Collator(0)([feature])).pooled for feature in features])
-    torch.testing.assert_close(together, alone)
+    features = encode(tokenizer, rows, 32)
+    together = encoder.forward(model, Collator(0)(features))
+    torch.testing.assert_close(together.pooled[0], together.hidden_states[-1][0, [1, 2, 4, 5]].mean(0))
+    for row, feature in enumerate(features):
+        torch.testing.assert_close(encoder.forward(model, Collator(0)([feature])).pooled[0], together.pooled[row])
 
 
 @pytest.mark.parametrize(
     ("student", "teacher", "expected"),
     [
-        (3, 6, [2, 4, 6]),
-        (4, 12, [3, 6, 9, 12]),
-        (6, 6, [1, 2, 3, 4, 5, 6]),
-        (2, 5, [3, 5]),
-        (1, 6, [6]),
+        *((3, 6, [2, 4, 6]), (4, 12, [3, 6, 9, 12]), (6, 6, [1, 2, 3, 4, 5, 6]), (2, 5, [3, 5]), (1, 6, [6])),
         (12, 4, [1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4]),
     ],
 )
@@ -188,12 +176,12 @@ def test_bin_weights_with_code_in_them_do_not_run(checkpoint: Callable[..., Path
     assert not marker.exists()
 
 
-def test_a_length_beyond_the_positions_is_refused(checkpoint: Callable[..., Path]) -> None:
-    loading.check_length(loading.load_config(checkpoint()), 40)
-    with pytest.raises(InputError, match="positions for 40"):
-        loading.check_length(loading.load_config(checkpoint()), 41)
-    with pytest.raises(InputError, match="positions for 38"):
-        loading.check_length(loading.load_config(checkpoint("roberta")), 39)
+@pytest.mark.parametrize(("kind", "most"), [("bert", 40), ("roberta", 38)])
+def test_a_length_beyond_the_positions_is_refused(checkpoint: Callable[..., Path], kind: str, most: int) -> None:
+    config = loading.load_config(checkpoint(kind))
+    loading.check_length(config, most)
+    with pytest.raises(InputError, match=f"positions for {most}"):
+        loading.check_length(config, most + 1)
 
 
 def test_tokenizers_are_compared_by_what_they_do(checkpoint: Callable[..., Path]) -> None:

@@ -1,12 +1,31 @@
-"""Linear layers by oneDNN say what torch's own say, gradients of all orders included."""
+"""Linear layers by oneDNN compute what PyTorch's do, gradients of all orders included."""
 
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
 import pytest
 import torch
 from torch import nn
+from transformers import (
+    DebertaConfig,
+    DebertaForSequenceClassification,
+    LongformerConfig,
+    LongformerForSequenceClassification,
+    PreTrainedModel,
+)
 
+from metakd.export.onnx_format import write_onnx
+from metakd.inference.torch_backend import TorchModel
 from metakd.models import linear
+from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.student import cut_student
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
+pytestmark = needs_onednn
+SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 @pytest.fixture
@@ -14,45 +33,66 @@ def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "onednn_is_quicker", lambda: True)
 
 
-@needs_onednn
 @pytest.mark.usefixtures("_quicker")
 @pytest.mark.parametrize("bias", [True, False])
 def test_outputs_and_gradients_are_those_of_torch(bias: bool) -> None:
-    torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(5, 7, bias), nn.Tanh(), nn.Linear(7, 3, bias)), torch.randn(2, 4, 5)
-    found = []
-    for _ in range(2):
+    results = []
+    for choose_kernel in (linear.use_torch_linear, linear.use_quick_linear):
+        choose_kernel(model)
         leaf = x.clone().requires_grad_()
-        with linear.quick_linear(model) if found else torch.enable_grad():
-            output = model(leaf)
+        output = model(leaf)
         first = torch.autograd.grad(output.square().sum(), [leaf, *model.parameters()], create_graph=True)
         second = torch.autograd.grad(sum(g.square().sum() for g in first), [*model.parameters()], allow_unused=True)
-        found.append([output, *first, *(g for g in second if g is not None)])
-    assert "_Affine" in found[1][0].grad_fn.name()
-    for ours, theirs in zip(*found, strict=True):
+        results.append([output, *first, *(g for g in second if g is not None)])
+    assert "_Affine" in results[1][0].grad_fn.name()
+    for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-@needs_onednn
 @pytest.mark.usefixtures("_quicker")
-def test_afterwards_layers_are_what_they_were_even_where_a_pass_fails() -> None:
-    model = nn.Sequential(nn.Linear(2, 2))
-    inside = []
-    model.register_forward_pre_hook(lambda *_: inside.append(type(model[0])))
-    with pytest.raises(RuntimeError), linear.quick_linear(model):
-        model(torch.ones(1, 3))
-    assert inside == [linear._Linear]
-    assert type(model[0]) is nn.Linear
+@pytest.mark.parametrize(
+    "model",
+    [
+        LongformerForSequenceClassification(LongformerConfig(**SMALL, attention_window=4, max_position_embeddings=64)),
+        DebertaForSequenceClassification(DebertaConfig(**SMALL, relative_attention=True, pos_att_type=["c2p", "p2c"])),
+    ],
+    ids=["longformer", "deberta"],
+)
+def test_outputs_may_be_changed_in_place(model: PreTrainedModel) -> None:
+    """As Longformer and DeBERTa v1 do, which PyTorch forbids for a view that a custom function returns."""
+    inputs = {"input_ids": torch.randint(3, 50, (2, 12)), "attention_mask": torch.ones(2, 12, dtype=torch.long)}
+    gradients = []
+    for choose_kernel in (linear.use_torch_linear, linear.use_quick_linear):
+        choose_kernel(model.eval())
+        model.zero_grad()
+        model(**inputs).logits.square().sum().backward()
+        gradients.append({name: weight.grad for name, weight in model.named_parameters()})
+    torch.testing.assert_close(*gradients)
 
 
-@needs_onednn
+@pytest.mark.usefixtures("_quicker")
+def test_models_are_loaded_and_cut_with_it_and_exported_without(
+    checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Copies and pickles keep it, and a saved checkpoint is the library's."""
+    model = load_encoder(checkpoint(), ["a", "b"])
+    models = [model, cut_student(model, [2, 4]), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    assert [type(each.classifier) for each in models] == [linear.QuickLinear] * 4
+    model.save_pretrained(tmp_path / "saved")
+    assert load_encoder(tmp_path / "saved", ["a", "b"]).state_dict().keys() == model.state_dict().keys()
+    write_onnx(TorchModel(model, load_tokenizer(checkpoint(), 16)), tmp_path / "model.onnx")
+    assert type(model.classifier) is nn.Linear
+    assert {node.domain for node in onnx.load(tmp_path / "model.onnx").graph.node} == {""}
+
+
 @pytest.mark.usefixtures("_quicker")
 def test_other_precisions_are_left_to_torch() -> None:
     model, x = nn.Linear(2, 2), torch.ones(1, 2, requires_grad=True)
-    with linear.quick_linear(model), torch.autocast("cpu", torch.bfloat16):
+    linear.use_quick_linear(model)
+    with torch.autocast("cpu", torch.bfloat16):
         assert model(x).dtype == torch.bfloat16
-    with linear.quick_linear(model.double()):
-        assert model(x.double()).dtype == torch.float64
+    assert model.double()(x.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize(
@@ -65,6 +105,4 @@ def test_only_where_mkl_would_compute_on_amd(
     monkeypatch.setattr(linear, "processor_vendor", lambda: vendor)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    linear.onednn_is_quicker.cache_clear()
-    assert linear.onednn_is_quicker() is quicker
-    linear.onednn_is_quicker.cache_clear()
+    assert linear.onednn_is_quicker.__wrapped__() is quicker

@@ -62,9 +62,9 @@ def test_class_loss_carries_t_and_domain_loss_does_not(checkpoint: Callable[...,
         "class": (1.0, False),
         "domain": (0.5, True),
     }
-    said = teacher.outputs(batch)
-    ce = losses.cross_entropy(said.logits, batch["labels"])
-    domain = losses.false_domain_loss(teacher.domain_classifier(said.representation), batch["domains"])
+    outputs = teacher.outputs(batch)
+    ce = losses.cross_entropy(outputs.logits, batch["labels"])
+    domain = losses.false_domain_loss(teacher.domain_classifier(outputs.representation), batch["domains"])
     expected = (batch["instance_weights"] * ce).mean() + 0.5 * domain.mean()
     torch.testing.assert_close(losses.reduce(terms), expected)
 
@@ -95,9 +95,9 @@ def test_every_kind_is_its_own_loss_and_reaches_head_and_encoder(checkpoint: Cal
         "reversal": losses.cross_entropy(logits, domains),
     }[kind]
     torch.manual_seed(5)
-    found = teacher(**batch)["domain"].values
-    torch.testing.assert_close(found, expected)
-    found.sum().backward()
+    values = teacher(**batch)["domain"].values
+    torch.testing.assert_close(values, expected)
+    values.sum().backward()
     for module in (teacher.domain_classifier, teacher.transferable.dense, teacher.encoder.get_input_embeddings()):
         assert module.weight.grad is not None
         assert module.weight.grad.abs().sum() > 0
@@ -119,7 +119,7 @@ def test_reversal_teaches_the_head_and_unteaches_the_encoder(checkpoint: Callabl
 
 def test_one_domain_has_no_domain_loss(checkpoint: Callable[..., Path]) -> None:
     batch = batch_of(checkpoint()) | {"domains": torch.zeros(4, dtype=torch.long)}
-    assert set(make(checkpoint(), "false", num_domains=1)(**batch)) == {"class"}
+    assert set(make(checkpoint(), num_domains=1)(**batch)) == {"class"}
 
 
 def test_saved_it_is_a_plain_checkpoint_with_the_head_beside(checkpoint: Callable[..., Path], tmp_path: Path) -> None:

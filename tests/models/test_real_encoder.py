@@ -25,7 +25,7 @@ def _all_cores() -> Iterator[None]:
     torch.set_num_threads(1)
 
 
-def test_the_encoder_is_the_one_it_is_said_to_be() -> None:
+def test_the_packaged_encoder_is_all_minilm() -> None:
     model = load_encoder(resolve(ALL_MINILM.package), ["a", "b"])
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (6, 384)
     assert count_parameters(model.base_model) == 22_713_216
@@ -36,7 +36,7 @@ def test_the_encoder_is_the_one_it_is_said_to_be() -> None:
 
 @pytest.mark.slow
 def test_a_small_run_ends_in_students_that_read_reviews(tmp_path: Path) -> None:
-    """The demo, without its rival: a fine-tuned base reads at least 85 % of its test reviews."""
+    """The demo, without its baseline: a fine-tuned base reads at least 85 % of its test reviews."""
     settings = Settings.build({**read_settings_file(DEMO_SETTINGS), "baseline": False, "bootstrap": 100})
     run_all(Run.assemble(tmp_path / "run", settings, DEMO_DATA).begin())
     results = json.loads((tmp_path / "run" / "results.json").read_text())

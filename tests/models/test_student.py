@@ -24,7 +24,7 @@ def test_all_layers_kept_is_the_same_model(checkpoint: Callable[..., Path], kind
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra"])
-def test_a_cut_student_runs_the_named_layers_alone(checkpoint: Callable[..., Path], kind: str) -> None:
+def test_a_cut_student_runs_only_the_layers_that_it_keeps(checkpoint: Callable[..., Path], kind: str) -> None:
     """Layers 1 and 2 kept: its hidden states are the source's first three, and its weights are its own."""
     folder = checkpoint(kind)
     source = load_encoder(folder, ["a", "b"]).eval()

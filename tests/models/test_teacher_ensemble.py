@@ -1,4 +1,4 @@
-"""Teachers of other kinds: a class head for each domain, and several teachers heard as one."""
+"""Teachers of other kinds: a class head for each domain, and an ensemble of several."""
 
 import json
 from collections.abc import Callable
@@ -24,16 +24,15 @@ def batch_of(folder: Path) -> Batch:
     return Collator(0)([*features]) | {"domains": torch.tensor([0, 1, -1])}
 
 
-def test_each_example_hears_the_head_of_its_own_domain() -> None:
-    """Three domains, two classes; a domain that was never seen hears the mean of all heads."""
+def test_each_example_gets_the_head_of_its_domain() -> None:
+    """Three domains, two classes; an unknown domain gets the mean of all heads."""
     values = torch.tensor([[1.0, 2, 3, 4, 5, 6]] * 3)
-    heard = select_head(values, torch.tensor([0, 2, -1]), heads=3)
-    assert heard.tolist() == [[1, 2], [5, 6], [3, 4]]
+    assert select_head(values, torch.tensor([0, 2, -1]), heads=3).tolist() == [[1, 2], [5, 6], [3, 4]]
     assert select_head(values, torch.tensor([0, 2, -1]), heads=1) is values
 
 
 def test_a_teacher_of_several_heads_is_scored_as_it_teaches() -> None:
-    """Of a domain it never saw, by the mean of its heads' logits, whichever head is loudest: (0 + 9, 3 + 8) / 2."""
+    """For an unknown domain, by the mean of its heads' logits, not by the surest head: (0 + 9, 3 + 8) / 2."""
     logits = torch.tensor([[0.0, 3, 9, 8]])
     unseen = torch.tensor([-1])
     scored = select_head(logits.softmax(-1).log(), unseen, 2)
@@ -49,28 +48,28 @@ def test_a_student_of_several_heads_starts_from_their_mean(checkpoint: Callable[
     assert torch.equal(student.classifier.weight, (heads[0] + heads[1]) / 2)
 
 
-def test_a_council_predicts_the_mean_probability_and_has_the_mean_weights(checkpoint: Callable[..., Path]) -> None:
+def test_an_ensemble_predicts_the_mean_probability_and_has_the_mean_weights(checkpoint: Callable[..., Path]) -> None:
     members = [freeze(MetaTeacher(load_encoder(checkpoint(), LABELS), 1, "none", 0.0)) for _ in range(2)]
     with torch.no_grad():
         for place, member in enumerate(members):  # so sure that single precision has no logarithm of the smaller one
             member.encoder.classifier.bias += torch.tensor([200.0, 0.0]) * place
-    council = freeze(TeacherEnsemble(members, 2))
+    ensemble = freeze(TeacherEnsemble(members, 2))
     batch = batch_of(checkpoint())
     with torch.no_grad():
-        said = council.outputs(batch).logits
+        log_p = ensemble.outputs(batch).logits
         first = members[0].outputs(batch | {"domains": torch.zeros(3, dtype=torch.long)}).logits.softmax(-1)
     expected = torch.stack([(first[:, 0] + 1) / 2, first[:, 1] / 2], dim=1)
-    torch.testing.assert_close(said.exp(), expected)
+    torch.testing.assert_close(log_p.exp(), expected)
     middle = (members[0].encoder.classifier.bias + members[1].encoder.classifier.bias) / 2
-    assert torch.equal(council.encoder.classifier.bias, middle)
+    assert torch.equal(ensemble.encoder.classifier.bias, middle)
     with pytest.raises(InputError, match="--terms prediction"):
-        council.outputs(batch, TeacherLayers(hidden=(1,)))
+        ensemble.outputs(batch, TeacherLayers(hidden=(1,)))
 
 
 def test_a_run_with_a_head_for_each_domain(
     metakd: Callable[..., Any], checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
 ) -> None:
-    """Taught, distilled from, scored and reloaded as any other; its students know the data's classes."""
+    """Trained, distilled from, scored and reloaded as any other; its students know the data's classes."""
     common = ("--data", toy_data, "--base", checkpoint(), "--output", tmp_path / "run", "--no-baseline", *FAST)
     code, _, err = metakd("run", *common, "--heads", "domain")
     assert code == 0, err

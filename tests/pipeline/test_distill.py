@@ -1,12 +1,25 @@
-"""Processes that want the same thing take turns."""
+"""Students: where they start, for how long they learn, what is saved of them, and what is left of the teacher."""
 
+import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import pipeline as hugging_face_pipeline
 
-from metakd.pipeline.distill import waiting_lock
+import metakd
+from conftest import open_run, read_json
+from metakd.pipeline.distill import distill, distill_all
+from metakd.pipeline.run_all import run_all
+from metakd.pipeline.teach import teach
+from metakd.pipeline.weigh import weigh
+from metakd.training.distillation_module import Distillation
+from metakd.utils.locks import waiting_lock
 
 HOLD = """
 import sys, time
@@ -17,7 +30,7 @@ with FileLock(sys.argv[1]):
 """
 
 
-def test_who_waits_for_another_process_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_process_that_waits_for_another_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "steps" / "books.lock"
     with waiting_lock(path, "trains books"):
         assert not caplog.text
@@ -27,3 +40,87 @@ def test_who_waits_for_another_process_says_so(tmp_path: Path, caplog: pytest.Lo
         with waiting_lock(path, "trains books"):
             assert other.stdout.read() == ""  # it has gone
     assert caplog.text.count("another process trains books") == 1
+
+
+def test_a_run_stopped_at_its_baseline_drops_the_teacher_cache(toy_run: Callable[..., Any]) -> None:
+    """Students are done and the cache is kept; a resumed run that may not keep it has only baselines to train."""
+    kept = toy_run(match_epochs=2, keep_cache=True, baseline=False)
+    run_all(kept)
+    assert (kept.folders.teacher_cache / "shard-00000.safetensors").exists()
+    resumed = toy_run(match_epochs=2)
+    distill_all(resumed, resumed.data.domains, resumed.methods)
+    assert [path.name for path in kept.folders.teacher_cache.iterdir()] == ["manifest.json"]
+
+
+def test_the_baseline_learns_for_as_long_as_a_student(finished_run: Path) -> None:
+    """As many epochs on all domains' text, and then on its domain's."""
+    settings = read_json(finished_run / "run.json")["settings"]
+    for folder, stage, epochs in (
+        ("fine_tuned_shared_shared_student", "share", settings["shared_epochs"]),
+        ("fine_tuned_shared/books", "fine_tune", settings["predict_epochs"] + settings["match_epochs"]),
+    ):
+        log = read_json(finished_run / folder / "manifest.json")["log"]
+        assert math.ceil(log[stage][-1]["epoch"]) == epochs
+
+
+def test_students_of_all_domains_start_from_the_shared_one(finished_run: Path) -> None:
+    folders = (finished_run / name for name in ("shared_student", "students/books", "students/kitchen"))
+    shared, books, kitchen = (load_file(folder / "model.safetensors") for folder in folders)
+    assert shared.keys() == books.keys() == kitchen.keys()
+    name = "classifier.weight"
+    assert not torch.equal(books[name], kitchen[name])
+    assert (books[name] - shared[name]).norm() < shared[name].norm()
+
+
+def test_projections_go_on_from_the_shared_start(
+    checkpoint: Callable[..., Path], toy_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shared start's projections and h are those that each domain's stage begins with."""
+    narrow = checkpoint(hidden_size=8, intermediate_size=16, num_hidden_layers=2)
+    run = toy_run(student=str(narrow), stages="joint", baseline=False)
+    weigh(run)
+    teach(run)
+    distill(run, "kitchen")
+    shared = load_file(run.folders.shared_student("meta_kd") / "extras.safetensors")
+    assert {name.split(".")[0] for name in shared} == {"layers", "feature", "transferable"}
+    first: dict[str, torch.Tensor] = {}
+
+    def fit(learner: Distillation, *_: object) -> list[dict[str, float]]:
+        first.update({name: value.clone() for name, value in learner.extras.state_dict().items()})
+        return []
+
+    monkeypatch.setattr("metakd.pipeline.distill.fit", fit)
+    folder = distill(run, "books")
+    assert all(torch.equal(first[name], shared[name]) for name in shared)
+    assert not (folder / "extras.safetensors").exists()
+
+
+def test_a_student_is_an_ordinary_hugging_face_model_without_parts_of_its_training(finished_run: Path) -> None:
+    folder = finished_run / "students" / "books"
+    (prediction,) = hugging_face_pipeline("text-classification", str(folder))("a lovely page")
+    assert prediction["label"] in ("negative", "positive")
+    (ours,) = metakd.Classifier.load(folder).predict(["a lovely page"])
+    assert (ours.label, ours.probability) == (prediction["label"], pytest.approx(prediction["score"], abs=1e-5))
+    names = set(load_file(folder / "model.safetensors"))
+    assert not [name for name in names if "transferable" in name or "extras" in name or "layer.2" in name]
+    config = read_json(folder / "config.json")
+    assert config["num_hidden_layers"] == 2
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert not [name for name in config if "attn" in name or "attention_implementation" in name]
+
+
+def test_bfloat16_products_give_about_the_same_students_saved_in_float32(
+    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
+) -> None:
+    students = {}
+    for precision in ("float32", "bfloat16"):
+        run = open_run(tmp_path / precision, toy_data, checkpoint(), precision=precision, match_epochs=2)
+        weigh(run)
+        teach(run)
+        folder = distill(run, "books")
+        assert read_json(folder / "manifest.json")["precision"] == precision
+        students[precision] = load_file(folder / "model.safetensors")
+    for name, whole in students["float32"].items():
+        half = students["bfloat16"][name]
+        assert half.dtype == torch.float32
+        assert 0 < (half - whole).norm() < 0.05 * whole.norm().clamp(min=1), name

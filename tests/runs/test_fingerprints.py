@@ -9,49 +9,48 @@ import pytest
 from metakd import Run, Settings
 from metakd.methods import METHODS
 
-Marks = Callable[..., dict[str, str]]
+Fingerprints = Callable[..., dict[str, str]]
+BY_TEACHER = {"meta_kd", "cross_domain", "hrkd", "metadistil"}
+BY_LABELS = {"fine_tuned", "fine_tuned_shared"}
 
 
 @pytest.fixture
-def marks(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path) -> Marks:
+def fingerprints(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path) -> Fingerprints:
     """Fingerprints of the steps of a run, and of the student of books by each method."""
 
     def build(**settings: Any) -> dict[str, str]:
-        given = {"base": str(checkpoint()), "max_length": 16, "student": "layers=2", **settings}
-        run = Run.assemble(tmp_path, Settings.build(given), toy_data)
-        students = {method: run.distill_fingerprint(method, "books") for method in METHODS}
-        return students | {"weigh": run.weigh_fingerprint, "teach": run.teach_fingerprint}
+        few = {"base": str(checkpoint()), "max_length": 16, "student": "layers=2"}
+        run = Run.assemble(tmp_path, Settings.build(few | settings), toy_data)
+        students = {method: run.fingerprints.distill(method, "books") for method in METHODS}
+        return students | {"weigh": run.fingerprints.weigh, "teach": run.fingerprints.teach}
 
     return build
-
-
-TAUGHT, UNTAUGHT = {"meta_kd", "cross_domain", "hrkd", "metadistil"}, {"fine_tuned", "fine_tuned_shared"}
 
 
 @pytest.mark.parametrize(
     ("change", "moved"),
     [
-        ({"alpha": 0.25}, TAUGHT | {"weigh", "teach"}),
-        ({"weights": "none"}, TAUGHT | {"weigh", "teach"}),
-        ({"teacher_epochs": 4}, TAUGHT | {"teach"}),
-        ({"gamma2": 0.25}, TAUGHT),
-        ({"shared_learning_rate": 1e-4}, TAUGHT),
-        ({"student_init": "base"}, TAUGHT),
-        ({"baseline_learning_rate": 3e-4}, UNTAUGHT),
-        ({"windows": 1}, TAUGHT | UNTAUGHT),
-        ({"predict_epochs": 2}, TAUGHT | UNTAUGHT),
-        ({"layer_map": "1,4"}, TAUGHT | UNTAUGHT),
-        ({"seed": 1}, TAUGHT | UNTAUGHT | {"teach"}),
-        ({"max_length": 12}, TAUGHT | UNTAUGHT | {"weigh", "teach"}),
+        ({"alpha": 0.25}, BY_TEACHER | {"weigh", "teach"}),
+        ({"weights": "none"}, BY_TEACHER | {"weigh", "teach"}),
+        ({"teacher_epochs": 4}, BY_TEACHER | {"teach"}),
+        ({"gamma2": 0.25}, BY_TEACHER),
+        ({"shared_learning_rate": 1e-4}, BY_TEACHER),
+        ({"student_init": "base"}, BY_TEACHER),
+        ({"baseline_learning_rate": 3e-4}, BY_LABELS),
+        ({"windows": 1}, BY_TEACHER | BY_LABELS),
+        ({"predict_epochs": 2}, BY_TEACHER | BY_LABELS),
+        ({"layer_map": "1,4"}, BY_TEACHER | BY_LABELS),
+        ({"seed": 1}, BY_TEACHER | BY_LABELS | {"teach"}),
+        ({"max_length": 12}, BY_TEACHER | BY_LABELS | {"weigh", "teach"}),
         ({"bootstrap": 100, "keep_cache": True, "track": "none"}, set()),
     ],
 )
-def test_what_a_step_has_no_use_for_leaves_its_fingerprint(
-    marks: Marks, change: dict[str, Any], moved: set[str]
+def test_settings_that_a_step_does_not_read_leave_its_fingerprint(
+    fingerprints: Fingerprints, change: dict[str, Any], moved: set[str]
 ) -> None:
-    before, after = marks(), marks(**change)
+    before, after = fingerprints(), fingerprints(**change)
     assert {name for name in before if before[name] != after[name]} == moved
 
 
-def test_methods_of_the_same_settings_are_told_apart(marks: Marks) -> None:
-    assert len(set(marks().values())) == len(METHODS) + 2
+def test_methods_of_the_same_settings_have_different_fingerprints(fingerprints: Fingerprints) -> None:
+    assert len(set(fingerprints().values())) == len(METHODS) + 2

@@ -1,4 +1,4 @@
-"""A whole run, stopped and gone on with, under an audit hook; prints what was unpickled as JSON.
+"""A whole run, stopped and resumed, under an audit hook; prints what was unpickled as JSON.
 
 python audited_run.py RUN BASE ARGUMENTS-OF-METAKD...
 """
@@ -15,26 +15,26 @@ import torch
 from metakd.cli import main as command_line
 from metakd.training import checkpointing, trainer
 
-found: dict[str, list[str]] = {"classes": [], "queue": [], "loads": [], "unsafe": [], "strange": []}
-own = [Path(place).resolve() for place in sys.argv[1:3]]
+results: dict[str, list[str]] = {"classes": [], "queue": [], "loads": [], "unsafe": [], "outside": []}
+folders = [Path(place).resolve() for place in sys.argv[1:3]]
 real_load, real_finish = torch.load, trainer.seal_checkpoint
 
 
-def heard(event: str, arguments: tuple[object, ...]) -> None:
-    """`pickle.find_class` is told whenever pickle looks for something to call; weights_only never gets there."""
+def audit(event: str, arguments: tuple[object, ...]) -> None:
+    """`pickle.find_class` is audited whenever pickle looks for something to call; weights_only never gets there."""
     if event == "pickle.find_class":
         files = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(None)]
-        own_queue = any("tensorboardX" in file for file in files)  # its events, from one thread to another
-        found["queue" if own_queue else "classes"].append(f"{arguments[0]}.{arguments[1]} in {files[0]}")
+        in_queue = any("tensorboardX" in file for file in files)  # its events, from one thread to another
+        results["queue" if in_queue else "classes"].append(f"{arguments[0]}.{arguments[1]} in {files[0]}")
 
 
 def load(file: object, *rest: object, **how: object) -> object:
     place = Path(str(getattr(file, "name", file))).resolve()
-    found["loads"].append(place.name)
+    results["loads"].append(place.name)
     if how.get("weights_only") is not True:
-        found["unsafe"].append(str(place))
-    if not any(place.is_relative_to(folder) for folder in own):
-        found["strange"].append(str(place))
+        results["unsafe"].append(str(place))
+    if not any(place.is_relative_to(folder) for folder in folders):
+        results["outside"].append(str(place))
     return real_load(file, *rest, **how)
 
 
@@ -46,7 +46,7 @@ def finish_and_stop(folder: Path, sums: Mapping[str, float]) -> None:
 
 
 def main() -> None:
-    sys.addaudithook(heard)
+    sys.addaudithook(audit)
     torch.load = load
     checkpointing.CHECKPOINT_SECONDS = 0
     trainer.seal_checkpoint = finish_and_stop
@@ -54,17 +54,17 @@ def main() -> None:
     try:
         command_line.main()
     except (KeyboardInterrupt, SystemExit):
-        found["stopped"] = [path.name for path in own[0].rglob("checkpoint-*")]
+        results["stopped"] = [path.name for path in folders[0].rglob("checkpoint-*")]
     sys.argv.append("--resume")
     try:
         command_line.main()
     except SystemExit as end:
-        found["code"] = [str(end.code)]
-    heard_of = len(found["classes"])
+        results["code"] = [str(end.code)]
+    count = len(results["classes"])
     pickle.loads(pickle.dumps(Path))  # a hook that hears nothing would find nothing
-    found["hook_hears"] = found["classes"][heard_of:]
-    del found["classes"][heard_of:]
-    print("\n" + json.dumps(found))
+    results["hook_hears"] = results["classes"][count:]
+    del results["classes"][count:]
+    print("\n" + json.dumps(results))
 
 
 if __name__ == "__main__":

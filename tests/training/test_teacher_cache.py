@@ -1,4 +1,4 @@
-"""What the teacher said, read again: it is what a live teacher says, whole, of the right teacher, within its budget."""
+"""Cached teacher outputs: those of a live teacher, whole, of the right teacher, within the budget."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import toy_examples
-from metakd.config.settings import Settings
+from conftest import open_run, toy_examples
 from metakd.data.tokenization import Collator, Encoded, encode
 from metakd.methods.base import Stage
 from metakd.models.attention import raw_scores
@@ -28,24 +27,10 @@ from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
 from metakd.training import teacher_cache
 from metakd.training.teacher_cache import TeacherCache, fits, layer_bytes
-from metakd.utils.artifacts import MANIFEST, read_manifest, write_json
+from metakd.utils.artifacts import read_manifest, write_manifest
 from metakd.utils.hardware import Precision
 
 LAYERS = TeacherLayers(hidden=(0, 2, 4), attention=(2, 4))
-SMALL = {
-    "precision": "float32",
-    "allow_weak_teacher": True,
-    "teacher_epochs": 1,
-    "shared_epochs": 1,
-    "predict_epochs": 1,
-    "stages": "two",
-    "windows": 0,
-    "batch_size": 16,
-    "max_length": 16,
-    "student": "layers=2",
-    "bootstrap": 100,
-    "baseline": False,
-}
 
 
 def teacher_of(folder: Path) -> MetaTeacher:
@@ -66,14 +51,14 @@ def write(
     precision: Precision = "float32",
 ) -> TeacherCache:
     folder.mkdir()
-    said = teacher_outputs_in_order(teacher, features, Collator(0), layers, precision)
+    outputs = teacher_outputs_in_order(teacher, features, Collator(0), layers, precision)
     fitting = fits(layer_bytes(features.lengths, 16, layers, precision), budget)
-    TeacherCache.write(folder, [f"t-{i}" for i in range(len(features))], said, layers, fitting, precision)
+    TeacherCache.write(folder, [f"t-{i}" for i in range(len(features))], outputs, layers, fitting, precision)
     return TeacherCache(folder, layers)
 
 
 @pytest.mark.parametrize("shard", [1000, 2**26])
-def test_what_is_read_is_what_was_said(
+def test_read_outputs_are_those_of_the_teacher(
     checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
     """One shard or many, rows in any order: logits, E(x), h, hidden states and raw scores of every real token."""
@@ -93,7 +78,7 @@ def test_what_is_read_is_what_was_said(
         assert (read.hidden_states[layer][~real] == 0).all()
     pairs = (real[:, :, None] & real[:, None])[:, None].expand(-1, 2, -1, -1)
     for layer in LAYERS.attention:
-        ours, theirs = (raw_scores(found.attention_factors[layer]) for found in (read, live))
+        ours, theirs = (raw_scores(outputs.attention_factors[layer]) for outputs in (read, live))
         torch.testing.assert_close(ours[pairs], theirs[pairs])
 
 
@@ -144,12 +129,8 @@ def test_layers_are_kept_only_where_they_are_read_twice() -> None:
 # --- In a run -----------------------------------------------------------------------------------------------------
 
 
-def open_run(folder: Path, data: Path, base: Path, **settings: object) -> Run:
-    return Run.assemble(folder, Settings.build({**SMALL, "base": str(base), **settings}), data).begin()
-
-
-def taught_run(folder: Path, data: Path, base: Path, **settings: object) -> Run:
-    run = open_run(folder, data, base, **settings)
+def run_with_teacher(folder: Path, data: Path, base: Path, **settings: object) -> Run:
+    run: Run = open_run(folder, data, base, baseline=False, **settings)
     weigh(run)
     teach(run)
     return run
@@ -164,85 +145,81 @@ def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
 def test_students_are_the_same_with_and_without_the_cache(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Three passes over all layers: from memory, live, and half of each."""
-    weights, told = {}, {}
-    begun = taught_run(tmp_path / "taught", toy_data, checkpoint(), match_epochs=2)
-    features = begun.features(begun.data.train, begun.tokenizer)
+    """Three epochs over all layers: from the cache, live, and half of each."""
+    weights, messages = {}, {}
+    begun = run_with_teacher(tmp_path / "teacher", toy_data, checkpoint(), match_epochs=2)
+    features = begun.features.encode(begun.data.train, begun.features.tokenizer)
     needed = layer_bytes(features.lengths, 16, LAYERS, "float32").sum() / 1e9
     for name, budget in (("kept", 1.0), ("live", 0.0), ("half", needed / 2)):
-        shutil.copytree(tmp_path / "taught", tmp_path / name)
-        run = open_run(tmp_path / name, toy_data, checkpoint(), match_epochs=2, cache_budget=budget)
+        shutil.copytree(tmp_path / "teacher", tmp_path / name)
+        settings = {"match_epochs": 2, "baseline": False, "cache_budget": budget}
+        run = open_run(tmp_path / name, toy_data, checkpoint(), **settings)
         capsys.readouterr()
         weights[name] = load_file(distill(run, "books") / "model.safetensors")
-        told[name] = " ".join(capsys.readouterr().err.split())
-        assert [path.name for path in run.cache_folder.iterdir()] == ["manifest.json"]
+        messages[name] = " ".join(capsys.readouterr().err.split())
+        assert [path.name for path in run.folders.teacher_cache.iterdir()] == ["manifest.json"]
     count = len(begun.data.train)
-    assert f"for {count} of {count} examples" in told["kept"]
-    assert f"for 0 of {count} examples" in told["live"]
+    assert f"for {count} of {count} examples" in messages["kept"]
+    assert f"for 0 of {count} examples" in messages["live"]
     for name in ("live", "half"):
         assert_same(weights[name], weights["kept"])
 
 
-def test_once_everything_is_kept_the_teacher_is_silent(
+def test_once_everything_is_cached_the_teacher_is_not_run(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It speaks of each example once, whatever the number of epochs, students and stages."""
-    run = taught_run(tmp_path / "run", toy_data, checkpoint(), match_epochs=3)
-    heard: list[int] = []
+    """Its outputs are computed once for each example, whatever the number of epochs, students and stages."""
+    run = run_with_teacher(tmp_path / "run", toy_data, checkpoint(), match_epochs=3)
+    sizes: list[int] = []
     outputs = MetaTeacher.outputs
 
-    def listen(self: MetaTeacher, batch: dict[str, torch.Tensor], *rest: object, **named: object) -> object:
-        heard.append(len(batch["labels"]))
+    def counted(self: MetaTeacher, batch: dict[str, torch.Tensor], *rest: object, **named: object) -> object:
+        sizes.append(len(batch["labels"]))
         return outputs(self, batch, *rest, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(MetaTeacher, "outputs", listen)
+    monkeypatch.setattr(MetaTeacher, "outputs", counted)
     distill_all(run, run.data.domains, ["meta_kd"])
-    assert sum(heard) == len(run.data.train)
+    assert sum(sizes) == len(run.data.train)
 
 
 def test_a_kept_cache_is_used_again_and_a_stale_or_torn_one_is_not(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
 ) -> None:
-    run = taught_run(tmp_path / "run", toy_data, checkpoint(), match_epochs=2, keep_cache=True)
-    index = run.cache_folder / "index.safetensors"
+    run = run_with_teacher(tmp_path / "run", toy_data, checkpoint(), match_epochs=2, keep_cache=True)
+    index = run.folders.teacher_cache / "index.safetensors"
 
     def made() -> tuple[float, str]:
-        """When the cache that is there after all students were taught anew was written, and its fingerprint."""
+        """When the cache was written that is there once all students are trained again, and its fingerprint."""
         shutil.rmtree(run.folder / "students", ignore_errors=True)
         distill_all(run, run.data.domains, ["meta_kd"])
-        manifest = read_manifest(run.cache_folder)
+        manifest = read_manifest(run.folders.teacher_cache)
         assert manifest is not None
         return index.stat().st_mtime, manifest["fingerprint"]
 
     first = made()
     assert made() == first
-    shard = run.cache_folder / "shard-00000.safetensors"
+    shard = run.folders.teacher_cache / "shard-00000.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
     torn = made()
     assert torn[0] > first[0]
     assert torn[1] == first[1]
-    other = taught_run(tmp_path / "other", toy_data, checkpoint(), match_epochs=2, seed=1)
-    weights = run.teacher_folder / "model.safetensors"
-    shutil.copy(other.teacher_folder / "model.safetensors", weights)
-    manifest, theirs = read_manifest(run.teacher_folder), read_manifest(other.teacher_folder)
-    assert manifest is not None
-    assert theirs is not None
-    manifest["files"][weights.name] = theirs["files"][weights.name]
-    write_json(run.teacher_folder / MANIFEST, manifest)
+    other = run_with_teacher(tmp_path / "other", toy_data, checkpoint(), match_epochs=2, seed=1)
+    weights = run.folders.teacher / "model.safetensors"
+    shutil.copy(other.folders.teacher / "model.safetensors", weights)
+    facts = read_manifest(run.folders.teacher)
+    assert facts is not None
+    write_manifest(run.folders.teacher, {name: value for name, value in facts.items() if name != "files"})
     assert made()[1] != torn[1]
 
 
 def _distill(folder: Path, data: Path, base: Path, domain: str) -> None:
-    distill(open_run(folder, data, base, match_epochs=2, shared_epochs=0), domain)
+    distill(open_run(folder, data, base, baseline=False, match_epochs=2, shared_epochs=0), domain)
 
 
-def test_two_processes_do_not_spoil_each_others_memory(
-    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
-) -> None:
+def test_two_processes_share_a_cache(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path) -> None:
     """Two domains at once, in one folder, give the students that they give one after the other."""
-    taught_run(tmp_path / "taught", toy_data, checkpoint(), match_epochs=2, shared_epochs=0)
-    for name in ("together", "apart"):
-        shutil.copytree(tmp_path / "taught", tmp_path / name)
+    run_with_teacher(tmp_path / "apart", toy_data, checkpoint(), match_epochs=2, shared_epochs=0)
+    shutil.copytree(tmp_path / "apart", tmp_path / "together")
     domains = ("books", "kitchen")
     for domain in domains:
         _distill(tmp_path / "apart", toy_data, checkpoint(), domain)
@@ -258,12 +235,9 @@ def test_two_processes_do_not_spoil_each_others_memory(
 def test_for_a_single_pass_no_layers_are_kept(
     checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Only logits and h are on disk, and nothing is said of gigabytes."""
-    run = taught_run(tmp_path / "run", toy_data, checkpoint(), keep_cache=True)
+    """Only logits and h are on disk, and no message mentions gigabytes."""
+    run = run_with_teacher(tmp_path / "run", toy_data, checkpoint(), keep_cache=True)
     distill(run, "books")
-    assert sorted(path.name for path in run.cache_folder.iterdir()) == [
-        "ids.json",
-        "index.safetensors",
-        "manifest.json",
-    ]
+    files = sorted(path.name for path in run.folders.teacher_cache.iterdir())
+    assert files == ["ids.json", "index.safetensors", "manifest.json"]
     assert "GB of disk" not in capsys.readouterr().err

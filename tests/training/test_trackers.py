@@ -35,7 +35,7 @@ def test_each_stretch_of_training_has_its_curves(finished_run: Path) -> None:
     assert steps == sorted(set(steps))
 
 
-def test_none_and_strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackers_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert trackers("none", tmp_path) == []
     check_tracker("none")
     check_tracker("tensorboard")
@@ -52,7 +52,7 @@ def test_other_trackers_are_those_of_transformers(monkeypatch: pytest.MonkeyPatc
         pass
 
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "wandb", Known)
-    assert [type(found) for found in trackers("wandb", tmp_path)] == [Known]
+    assert [type(callback) for callback in trackers("wandb", tmp_path)] == [Known]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")

@@ -1,10 +1,10 @@
-"""What torchrun starts in tests/test_processes.py: metakd's commands, watched, and killed where they are told to be.
+"""What torchrun starts in test_distributed.py: metakd's commands, watched, and killed where the test wants it.
 
-    torchrun --nproc_per_node 2 tests/several.py FOLDER COMMANDS [PLACE TITLE UPDATE SIGNAL | PLACE FILE]
+    torchrun --nproc_per_node 2 tests/utils/several.py FOLDER COMMANDS [RANK TITLE UPDATE SIGNAL | RANK FILE]
 
-COMMANDS is a JSON list of lists of words. Gradients of each stretch's first update go to
-FOLDER/PLACE/TITLE.safetensors; process PLACE gets SIGNAL when the stretch TITLE has made UPDATE updates, or is killed
-when the main process first opens a file for writing whose path has FILE in it.
+COMMANDS is a JSON list of lists of words. Gradients at the first update of each stage go to
+FOLDER/RANK/TITLE.safetensors; process RANK gets SIGNAL when the stage TITLE has made UPDATE updates, or is killed when
+the main process first opens a file for writing whose path contains FILE.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from transformers import TrainerCallback
 
 from metakd.cli import main
 from metakd.training import checkpointing, trainer
@@ -24,54 +25,56 @@ from metakd.utils import distributed
 
 
 def watched(
-    folder: Path, place: int = 0, title: str = "", update: int = 0, number: int = signal.SIGKILL
-) -> type[trainer._Ticks]:
-    """engine._Ticks that also keeps first gradients, and kills."""
+    folder: Path, rank: int = 0, title: str = "", update: int = 0, number: int = signal.SIGKILL
+) -> type[trainer._Trainer]:
+    """trainer._Trainer that also saves the first gradients, and sends the signal."""
 
-    class Watching(trainer._Ticks):
-        def __init__(self, progress: Any) -> None:
-            super().__init__(progress)
-            self.name = progress._bar.tasks[0].description
+    class Watch(TrainerCallback):
+        def __init__(self, name: str) -> None:
+            self.name = name
 
         def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
             if state.global_step == 0:
-                own = folder / str(distributed.rank())
-                own.mkdir(parents=True, exist_ok=True)
-                found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-                save_file(found, own / f"{self.name}.safetensors")
+                gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+                path = folder / str(distributed.rank()) / f"{self.name}.safetensors"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_file(gradients, path)
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if (self.name, state.global_step, distributed.rank()) == (title, update, place):
+            if (self.name, state.global_step, distributed.rank()) == (title, update, rank):
                 os.kill(os.getpid(), number)
 
-    return Watching
+    class WatchedTrainer(trainer._Trainer):
+        def __init__(self, *, name: str, **options: Any) -> None:
+            super().__init__(name=name, **options)
+            self.add_callback(Watch(name))
+
+    return WatchedTrainer
 
 
-def kill_at(file: str, place: int, folder: Path) -> None:
-    """Have the main process kill process `place` when it first opens `file` for writing."""
+def kill_at(file: str, rank: int, folder: Path) -> None:
+    """Have the main process kill process `rank` when it first opens `file` for writing."""
     folder.mkdir(parents=True, exist_ok=True)
-    own = int(os.environ["RANK"])
-    (folder / f"{own}.pid").write_text(str(os.getpid()))
+    (folder / f"{os.environ['RANK']}.pid").write_text(str(os.getpid()))
+    killed = False
 
-    struck = False
+    def kill(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal killed
+        if not killed and event == "open" and file in str(arguments[0]) and arguments[2] & os.O_ACCMODE:
+            killed = True
+            os.kill(int((folder / f"{rank}.pid").read_text()), signal.SIGKILL)
 
-    def hear(event: str, given: tuple[Any, ...]) -> None:
-        nonlocal struck
-        if not struck and event == "open" and file in str(given[0]) and given[2] & os.O_ACCMODE:
-            struck = True
-            os.kill(int((folder / f"{place}.pid").read_text()), signal.SIGKILL)
-
-    if own == 0:
-        sys.addaudithook(hear)
+    if os.environ["RANK"] == "0":
+        sys.addaudithook(kill)
 
 
 if __name__ == "__main__":
     checkpointing.CHECKPOINT_SECONDS, checkpointing.LARGEST_SHARE = 0, 1.0  # a checkpoint after every update
-    folder, commands, *doomed = sys.argv[1:]
-    place, what, *update = doomed or ("0", "")
-    trainer._Ticks = watched(Path(folder), int(place), what, *map(int, update))  # type: ignore[misc]
-    if doomed and not update:
-        kill_at(what, int(place), Path(folder))
+    folder, commands, *killed = sys.argv[1:]
+    rank, where, *update = killed or ("0", "")
+    trainer._Trainer = watched(Path(folder), int(rank), where, *map(int, update))  # type: ignore[misc]
+    if killed and not update:
+        kill_at(where, int(rank), Path(folder))
     for words in json.loads(commands):
         sys.argv = ["metakd", *words]
         try:

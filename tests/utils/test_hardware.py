@@ -26,25 +26,21 @@ def test_the_processor_is_read_off_its_flags(monkeypatch: pytest.MonkeyPatch, te
     assert hardware.native_precision() == ("bfloat16" if has else "float32")
 
 
-def test_a_system_without_that_file_has_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object, **__: object) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", missing)
+def test_a_system_without_that_file_has_float32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hardware, "Path", lambda _: tmp_path / "cpuinfo")
     assert hardware.processor_name()
     assert not hardware.processor_has_bfloat16()
 
 
-def test_autocast_is_off_in_float32() -> None:
+def test_autocast_multiplies_in_the_precision_named() -> None:
     x = torch.ones(2, 2)
-    with hardware.autocast("float32"):
-        assert (x @ x).dtype == torch.float32
-    with hardware.autocast("bfloat16"):
-        assert (x @ x).dtype == torch.bfloat16
+    for precision in ("float32", "bfloat16"):
+        with hardware.autocast(precision):
+            assert (x @ x).dtype == getattr(torch, precision)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
-def test_memory_is_kept_inside_and_given_back_afterwards() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be tuned")
+def test_memory_is_kept_inside_and_returned_afterwards() -> None:
     """Of 64 freed megabytes at least 32 are still resident inside (a second tensor takes them), and none afterwards."""
 
     def resident() -> int:
@@ -60,6 +56,6 @@ def test_memory_is_kept_inside_and_given_back_afterwards() -> None:
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda *_: pytest.fail("nothing is to be asked of it"))
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda *_: pytest.fail("it is left alone"))
     with hardware.allocator_tuned():
         pass

@@ -13,7 +13,7 @@ from filelock import FileLock
 from metakd import InputError, Run, Settings
 from metakd.pipeline.run_all import clear
 from metakd.utils.artifacts import read_run
-from metakd.utils.locks import LOCK_FILE, refuse_beside_others, run_lock
+from metakd.utils.locks import LOCK_FILE, refuse_if_locked, run_lock
 from metakd.utils.signals import Stopped, graceful_shutdown, signals_handled, stop_requested
 
 
@@ -29,7 +29,7 @@ def test_a_signal_stops_at_once_where_nothing_can_be_saved(number: int, code: in
         signal.signal(number, before)
 
 
-def test_the_first_signal_waits_for_who_can_save_and_the_second_does_not() -> None:
+def test_the_first_signal_waits_for_a_graceful_shutdown_and_the_second_does_not() -> None:
     reached = []
 
     def work(signals: int) -> None:
@@ -57,7 +57,7 @@ def test_what_the_caller_ignores_stays_ignored() -> None:
         signal.signal(signal.SIGINT, handler)
 
 
-def test_an_error_of_who_was_asked_is_not_hidden_by_the_signal() -> None:
+def test_an_error_in_a_graceful_shutdown_is_not_hidden_by_the_signal() -> None:
     def work() -> None:
         with signals_handled(), graceful_shutdown():
             signal.raise_signal(signal.SIGTERM)
@@ -79,14 +79,14 @@ def test_a_run_is_not_removed_while_a_student_of_it_is_trained(finished_run: Pat
 
 
 def test_a_folder_is_held_by_one_process_and_free_when_that_is_killed(tmp_path: Path) -> None:
-    """Who holds it may enter again; a lock file that a killed process has left behind keeps nobody off."""
+    """The holder may enter again; a lock file that a killed process has left behind locks nobody out."""
     holder = f"import sys, time; from filelock import FileLock\nwith FileLock({str(tmp_path / LOCK_FILE)!r}): "
     holder += "print('held', flush=True); time.sleep(100)"
     other = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        for attempt in (lambda: run_lock(tmp_path).__enter__(), lambda: refuse_beside_others(tmp_path)):
+        for attempt in (lambda: run_lock(tmp_path).__enter__(), lambda: refuse_if_locked(tmp_path)):
             with pytest.raises(InputError, match="another process is at work in this folder"):
                 attempt()
     finally:
@@ -96,6 +96,6 @@ def test_a_folder_is_held_by_one_process_and_free_when_that_is_killed(tmp_path: 
     moment = threading.Timer(0.2, (lock := FileLock(tmp_path / LOCK_FILE, thread_local=False)).release)
     lock.acquire()
     moment.start()
-    refuse_beside_others(tmp_path)  # another that only asked
+    refuse_if_locked(tmp_path)  # another that only checks
     with run_lock(tmp_path), run_lock(tmp_path):
-        refuse_beside_others(tmp_path)
+        refuse_if_locked(tmp_path)

@@ -1,4 +1,4 @@
-"""Subcommands that look at data and machine before anything is trained; they need no torch."""
+"""Commands that inspect data and machine before anything is trained; they need no torch."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def data(
     """A paper's raw release in the paper's own split, ready for `metakd run --data`."""
     from metakd.data.releases import prepare
 
-    found = prepare(release, source, output)
-    for message in found.notices:
+    dataset = prepare(release, source, output)
+    for message in dataset.notices:
         notice(message)
-    sizes = ", ".join(f"{split} {len(rows)}" for split, rows in found.splits.items())
+    sizes = ", ".join(f"{split} {len(rows)}" for split, rows in dataset.splits.items())
     stdout.print(f"{sizes}: {output}")
 
 
@@ -40,28 +40,28 @@ def inspect(
     data_config: Annotated[str | None, typer.Option(help="Configuration of a hub dataset that has several.")] = None,
     base: Annotated[str, typer.Option(help="Encoder whose tokens are counted.")] = BASE,
     max_length: Annotated[int, typer.Option(help="Tokens that a text is cut to.", min=4)] = MAX_LENGTH,
-    drop_leaks: Annotated[bool, typer.Option("--drop-leaks", help="Look at what `run --drop-leaks` keeps.")] = False,
+    drop_leaks: Annotated[bool, typer.Option("--drop-leaks", help="Inspect what `run --drop-leaks` keeps.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """What is in the data: counts, lengths, repeats, leaks, contradictions, telling terms."""
+    """What is in the data: counts, lengths, repeats, leaks, contradictions, characteristic terms."""
     from metakd.inspection.inspector import inspect_data
     from metakd.inspection.tables import findings, tables
     from metakd.models.hub import tokenizer_file
 
     named = Settings.build({"columns": columns}).columns
+    reading: dict[str, Any] = {"columns": named, "encoding": encoding, "data_config": data_config}
     try:
         tokenizer: Path | None = tokenizer_file(base)
     except InputError as error:
         tokenizer = None
         notice(f"lengths are counted in words, not tokens. {error}")
-    reading: dict[str, Any] = {"columns": named, "encoding": encoding, "data_config": data_config}
     report = inspect_data(data, **reading, drop_leaks=drop_leaks, tokenizer=tokenizer, max_length=max_length)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         stdout.print(*tables(report), sep="\n")
-        for line in findings(report) or ["nothing that should give pause"]:
-            typer.echo(f"- {line}")
+        for finding in findings(report) or ["nothing that should give pause"]:
+            typer.echo(f"- {finding}")
     if report["faults"]:
         raise InputError.collect(f"{data} cannot be trained on as it is", report["faults"])
 
@@ -71,13 +71,13 @@ def doctor(
     base: Annotated[str, typer.Option(help="Encoder that has to be found.")] = BASE,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where results would go.")] = Path("runs"),
 ) -> None:
-    """What this machine has and lacks, and which command helps."""
+    """What this machine has, what is missing, and which command helps."""
     from metakd.inspection.doctor import examine
 
-    found = examine(base, output)
-    for finding in found:
-        typer.echo(f"{finding.state:8} {finding.name}: {finding.found}")
+    report = examine(base, output)
+    for finding in report:
+        typer.echo(f"{finding.state:8} {finding.name}: {finding.message}")
         if finding.remedy:
             typer.echo(f"{'':8} -> {finding.remedy}")
-    if any(finding.state == "missing" for finding in found):
+    if any(finding.state == "missing" for finding in report):
         raise typer.Exit(1)

@@ -1,10 +1,9 @@
-"""The subcommands that bring students to where they work."""
+"""The commands that put students to use."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +12,7 @@ from metakd.cli.options import (
     Columns,
     Config,
     Encoding,
+    check_writable,
     load_library,
     reading,
     refuse_decided,
@@ -24,104 +24,6 @@ from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
 
 app = typer.Typer()
-
-
-class Vocabulary(StrEnum):
-    KEEP = "keep"
-    DOMAIN = "domain"
-
-
-@app.command()
-def export(
-    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make, with one folder a student in it.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits: a quarter of the size.")] = False,
-    vocabulary: Annotated[
-        Vocabulary,
-        typer.Option(help="'domain' keeps the embeddings that the domain reads most, and approximates others."),
-    ] = Vocabulary.KEEP,
-    max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost on average.", min=0, max=1)] = 0.005,
-    force: Annotated[bool, typer.Option("--force", help="Export what loses more or is slower, too.")] = False,
-    push_to_hub: Annotated[str, typer.Option(help="Upload them too, as NAME-DOMAIN: 'me/reviews'. Private.")] = "",
-) -> None:
-    """Students as ONNX: run without torch, checked against PyTorch, scored and timed."""
-    load_library()
-    from rich.table import Table
-
-    from metakd.data.dataset import folder_name
-    from metakd.export.exporter import export as export_run
-    from metakd.export.model_cards import check_login, push
-    from metakd.runs.run import Run
-    from metakd.utils.artifacts import read_run
-
-    if push_to_hub:
-        check_login()
-    begun = read_run(folder)
-    if begun["data"] is None:
-        raise InputError(f"{folder} was begun with tables in memory: export it from Python")
-    run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
-    cut = vocabulary is Vocabulary.DOMAIN
-    found = export_run(run, output, int8=int8, cut=cut, max_drop=max_drop, force=force)
-    table = Table(title=f"ONNX in {'int8' if int8 else 'float32'} beside PyTorch", caption="one text at a time")
-    for column in ("domain", "accuracy", "before", "MB", "before", "ms", "before"):
-        table.add_column(column, justify="left" if column == "domain" else "right")
-    for own in found:
-        pairs = zip(own.after, own.before, strict=True)
-        shown = zip(pairs, ((100, 1), (1e-6, 1), (1, 2)), strict=True)
-        table.add_row(own.domain, *(f"{factor * v:.{digits}f}" for pair, (factor, digits) in shown for v in pair))
-    stdout.print(table)
-    stdout.print(f"exported: {output}", soft_wrap=True)
-    if push_to_hub:
-        for address in push({own.domain: output / folder_name(own.domain) for own in found}, push_to_hub):
-            stdout.print(f"uploaded: {address}", soft_wrap=True)
-
-
-@app.command()
-@with_settings
-def fit(
-    given: dict[str, Any],
-    data: Annotated[str, typer.Option(help=DATA_HELP)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models; may be used again.")],
-    p95_ms: Annotated[
-        float | None, typer.Option(help="95th percentile of one text at a time, in ms.", min=1e-3)
-    ] = None,
-    max_mb: Annotated[float | None, typer.Option(help="Megabytes of model, tokenizer and labels.", min=1e-6)] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="Of each domain, on dev.", min=0, max=1)] = None,
-    also: Annotated[list[str] | None, typer.Option(help="A checkpoint to try as student; may be repeated.")] = None,
-    most: Annotated[int, typer.Option(help="Students to train, the largest that fit.", min=1)] = 2,
-    config: Config = None,
-) -> None:
-    """The best small model for each domain that a budget allows, measured on this machine."""
-    if "student" in given:
-        raise InputError("--student: fit tries students of several sizes; add a checkpoint by --also")
-    values = read_settings_file(config) if config else {}
-    settings = Settings.build(values | given)
-    load_library()
-    from rich.table import Table
-
-    from metakd.data.dataset import load_dataset
-    from metakd.export.budget_search import ALWAYS, PICTURE_FILE
-    from metakd.export.budget_search import fit as fit_models
-    from metakd.export.candidates import Budget
-    from metakd.report.tradeoff import write_tradeoff
-
-    refuse_decided("fit", ALWAYS | dict.fromkeys(["student", "bootstrap"]), given, values)
-    found = load_dataset(data, settings.seed, **settings.reading())
-    for message in found.notices:
-        notice(message)
-    result = fit_models(found, settings, output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most)
-    table = Table(title=f"The best that the budget allows, of {len(result['tried'])} that were tried")
-    for column in ("domain", "model", "dev", "test", "p95 ms", "MB"):
-        table.add_column(column, justify="left" if column in ("domain", "model") else "right")
-    for domain, own in result["delivered"].items():
-        scores = [f"{100 * own[name]:.1f}" if name in own else "" for name in ("accuracy", "test_accuracy")]
-        table.add_row(domain, own["name"], *scores, f"{own['p95']:.2f}", f"{own['bytes'] / 1e6:.1f}")
-    stdout.print(table)
-    stdout.print(f"models: {output}/DOMAIN, what was tried: {output / 'fit.json'}", soft_wrap=True)
-    try:
-        write_tradeoff(result, output / PICTURE_FILE)
-    except InputError as error:
-        notice(f"no {PICTURE_FILE}: {error}")
 
 
 @app.command()
@@ -144,14 +46,100 @@ def predict(
         raise InputError(f"{model}: no such folder; students lie in RUN/students/DOMAIN")
     from metakd.inference.classifier import Classifier, label_file
 
-    how: dict[str, Any] = reading(columns, encoding)
+    how = reading(columns, encoding)
     if not (model / "model.onnx").is_file():
         load_library()
     count = label_file(Classifier.load(model), input, output, **how)
     stdout.print(f"{count} predictions: {output}")
 
 
-def check_writable(output: Path) -> None:
-    """Refuse a file that cannot be written before the work for it is done."""
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: has to be a file in a folder that is there")
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make, with one folder a student in it.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits: a quarter of the size.")] = False,
+    vocabulary: Annotated[
+        Literal["keep", "domain"],
+        typer.Option(help="'domain' keeps the embeddings that the domain reads most, and approximates others."),
+    ] = "keep",
+    max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost on average.", min=0, max=1)] = 0.005,
+    force: Annotated[bool, typer.Option("--force", help="Export what loses more or is slower, too.")] = False,
+    push_to_hub: Annotated[str, typer.Option(help="Upload them too, as NAME-DOMAIN: 'me/reviews'. Private.")] = "",
+) -> None:
+    """Students as ONNX: run without torch, checked against PyTorch, scored and timed."""
+    load_library()
+    from rich.table import Table
+
+    from metakd.data.dataset import folder_name
+    from metakd.export.exporter import export as export_run
+    from metakd.export.model_cards import check_login, push
+    from metakd.runs.run import Run
+    from metakd.utils.artifacts import read_run
+
+    if push_to_hub:
+        check_login()
+    if (begun := read_run(folder))["data"] is None:
+        raise InputError(f"{folder} was begun with tables in memory: export it from Python")
+    run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
+    exported = export_run(run, output, int8=int8, compact=vocabulary == "domain", max_drop=max_drop, force=force)
+    table = Table(title=f"ONNX in {'int8' if int8 else 'float32'} beside PyTorch", caption="one text at a time")
+    for column in ("domain", "accuracy", "before", "MB", "before", "ms", "before"):
+        table.add_column(column, justify="left" if column == "domain" else "right")
+    for student in exported:
+        units = zip(((100, 1), (1e-6, 1), (1, 2)), student.after, student.before, strict=True)
+        values = [f"{factor * value:.{digits}f}" for (factor, digits), *pair in units for value in pair]
+        table.add_row(student.domain, *values)
+    stdout.print(table)
+    stdout.print(f"exported: {output}", soft_wrap=True)
+    if push_to_hub:
+        folders = {student.domain: output / folder_name(student.domain) for student in exported}
+        for address in push(folders, push_to_hub):
+            stdout.print(f"uploaded: {address}", soft_wrap=True)
+
+
+@app.command()
+@with_settings
+def fit(
+    options: dict[str, Any],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models; may be used again.")],
+    p95_ms: Annotated[
+        float | None, typer.Option(help="95th percentile of one text at a time, in ms.", min=1e-3)
+    ] = None,
+    max_mb: Annotated[float | None, typer.Option(help="Megabytes of model, tokenizer and labels.", min=1e-6)] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Of each domain, on dev.", min=0, max=1)] = None,
+    also: Annotated[list[str] | None, typer.Option(help="A checkpoint to try as student; may be repeated.")] = None,
+    most: Annotated[int, typer.Option(help="Students to train, the largest that fit.", min=1)] = 2,
+    config: Config = None,
+) -> None:
+    """The best small model for each domain that a budget allows, measured on this machine."""
+    if "student" in options:
+        raise InputError("--student: fit tries students of several sizes; add a checkpoint by --also")
+    values = read_settings_file(config) if config else {}
+    settings = Settings.build(values | options)
+    load_library()
+    from rich.table import Table
+
+    from metakd.data.dataset import load_dataset
+    from metakd.export.budget_search import FIXED_SETTINGS, PICTURE_FILE
+    from metakd.export.budget_search import fit as fit_models
+    from metakd.export.candidates import Budget
+    from metakd.report.tradeoff import write_tradeoff
+
+    refuse_decided("fit", FIXED_SETTINGS | dict.fromkeys(["student", "bootstrap"]), options, values)
+    dataset = load_dataset(data, settings.seed, **settings.reading())
+    for message in dataset.notices:
+        notice(message)
+    result = fit_models(dataset, settings, output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most)
+    table = Table(title=f"The best that the budget allows, of {len(result['tried'])} that were tried")
+    for column in ("domain", "model", "dev", "test", "p95 ms", "MB"):
+        table.add_column(column, justify="left" if column in ("domain", "model") else "right")
+    for domain, form in result["delivered"].items():
+        scores = [f"{100 * form[name]:.1f}" if name in form else "" for name in ("accuracy", "test_accuracy")]
+        table.add_row(domain, form["name"], *scores, f"{form['p95']:.2f}", f"{form['bytes'] / 1e6:.1f}")
+    stdout.print(table)
+    stdout.print(f"models: {output}/DOMAIN, what was tried: {output / 'fit.json'}", soft_wrap=True)
+    try:
+        write_tradeoff(result, output / PICTURE_FILE)
+    except InputError as error:
+        notice(f"no {PICTURE_FILE}: {error}")

@@ -1,4 +1,4 @@
-"""The subcommand that compares methods on the user's own data."""
+"""The command that compares methods on the user's own data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer()
 @app.command()
 @with_settings
 def experiment(
-    given: dict[str, Any],
+    options: dict[str, Any],
     name: Annotated[
         str, typer.Argument(help="main, tune, ablation, size, unseen, scarce-5, ...; docs/howto/compare.md has them.")
     ],
@@ -27,51 +27,47 @@ def experiment(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and tables; may be used again.")],
     config: Config = None,
     seeds: Annotated[str, typer.Option(help="Seeds of teachers and students: '0,1,2'.")] = "0,1,2",
-    cut: Annotated[str, typer.Option(help="Cut all rows anew: percent for train/dev/test, such as '60/0/40'.")] = "",
-    only: Annotated[str | None, typer.Option(help="Lines of the experiment, if not all: 'meta_kd,single_kd'.")] = None,
+    cut: Annotated[str, typer.Option(help="Split all rows again: percent for train/dev/test, such as '60/0/40'.")] = "",
+    only: Annotated[
+        str | None, typer.Option(help="Variants of the experiment, if not all: 'meta_kd,single_kd'.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="What is scored: 'dev' to choose by, 'test' to report.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Variant that the others are held against.")] = None,
-    tuned: Annotated[Path | None, typer.Option(help="tune.json, whose best trial each line takes.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Variant that the others are compared with.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="tune.json, whose best trial each variant takes.")] = None,
     merge: Annotated[list[Path] | None, typer.Option(help="rows.jsonl of another machine; may be repeated.")] = None,
 ) -> None:
     """Compare methods, parts or sizes over several seeds; goes on where it was stopped."""
     values = read_settings_file(config) if config else {}
-    if "seed" in given:
+    if "seed" in options:
         raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
-    settings = Settings.build(values | given)
+    settings = Settings.build(values | options)
     numbers, shares = _numbers(seeds, ",", "--seeds", "0,1,2"), _shares(cut)
     load_library()
-    refuse_decided("an experiment", _decided(name), given, values)
+    refuse_decided("an experiment", _decided(name), options, values)
     from metakd.data.dataset import load_dataset
     from metakd.experiments.runner import experiment as run_experiment
     from metakd.experiments.runner import report_name
     from metakd.experiments.tables import markdown
 
-    found = load_dataset(data, settings.seed, **settings.reading())
-    found = found.resplit(*shares[1:]) if shares else found
-    for message in found.notices:
+    dataset = load_dataset(data, settings.seed, **settings.reading())
+    dataset = dataset.resplit(*shares[1:]) if shares else dataset
+    for message in dataset.notices:
         notice(message)
-    asked: dict[str, Any] = {
-        "seeds": numbers,
-        "only": [] if only is None else [line.strip() for line in only.split(",")],
-        "split": split,
-        "reference": reference,
-        "tuned": tuned,
-        "merge": merge or [],
-    }
-    results = run_experiment(name, found, settings, output, **asked)
-    stem = report_name(name, asked["only"], split, reference, tuned)
+    chosen = [] if only is None else [variant.strip() for variant in only.split(",")]
+    choices: dict[str, Any] = {"only": chosen, "split": split, "reference": reference, "tuned": tuned}
+    results = run_experiment(name, dataset, settings, output, seeds=numbers, merge=merge or [], **choices)
+    stem = report_name(name, **choices)
     stdout.print(markdown(results), soft_wrap=True)
     stdout.print(f"report: {output / f'{stem}.md'} and {stem}.json", soft_wrap=True)
 
 
 def _decided(name: str) -> dict[str, Any]:
-    """What the lines of an experiment set themselves; None where they differ in it, or nothing is made of it."""
-    from metakd.experiments.trial import ALWAYS
+    """Settings that the variants of an experiment decide; None where they differ in one, or it has no effect."""
+    from metakd.experiments.trial import FIXED_SETTINGS
     from metakd.experiments.variants import TUNING_GRID
 
-    own = ["seed", "method", "bootstrap", *["student"] * (name == "size"), *(TUNING_GRID[0] if name == "tune" else ())]
-    return ALWAYS | dict.fromkeys(own)
+    differing = {"size": ["student"], "tune": [*TUNING_GRID[0]]}.get(name, [])
+    return FIXED_SETTINGS | dict.fromkeys(["seed", "method", "bootstrap", *differing])
 
 
 def _shares(cut: str) -> list[int]:

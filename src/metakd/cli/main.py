@@ -24,11 +24,8 @@ app = typer.Typer(
     help="One large language model and text from several domains in, one small model for each domain out.",
 )
 
-app.add_typer(steps.app)
-app.add_typer(data.app)
-app.add_typer(deploy.app)
-app.add_typer(experiment.app)
-app.add_typer(report.app)
+for group in (steps, data, report, experiment, deploy):  # as `metakd --help` lists them
+    app.add_typer(group.app)
 
 
 @app.callback()
@@ -41,7 +38,7 @@ def _before(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Entry point: errors that users can mend are one message and exit code 2, without a traceback.
+    """Entry point: errors that users can fix are one message and exit code 2, without a traceback.
 
     Code 1: a check failed, or the machine ran out of something; 128 and a signal's number: it stopped the command.
     """
@@ -56,9 +53,9 @@ def main() -> None:
             _fail(stop, str(stop), stop.exit_code)
         except (CheckError, LostProcessError) as error:
             _fail(error, f"Error: {error}", 1)
+        except InputError as error:
+            _fail(error, f"Error: {error}", 2)
         except Exception as error:
-            if isinstance(error, InputError):
-                _fail(error, f"Error: {error}", 2)
             if missing := exhausted_resource(error):
                 _fail(error, f"Error: {missing}", 1)
             if isinstance(error, OSError):
@@ -68,6 +65,6 @@ def main() -> None:
 
 def _fail(error: BaseException, message: str, code: int) -> None:
     console.quiet = console.quiet and isinstance(error, Stopped)  # a signal reaches all processes, and is said once
-    told = [message, *getattr(error, "__notes__", ())]
-    console.print(printable("\n".join(told)), style="red", highlight=False, soft_wrap=True)
+    text = "\n".join([message, *getattr(error, "__notes__", ())])
+    console.print(printable(text), style="red", highlight=False, soft_wrap=True)
     sys.exit(code)

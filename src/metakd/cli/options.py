@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 
 from metakd.config.settings import Settings
 from metakd.utils.console import notice
@@ -21,52 +22,75 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.
 Data = Annotated[str | None, typer.Option(help=DATA_HELP)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last whole step or checkpoint.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run that is there, and nothing else.")]
-Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags go before it.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags override it.")]
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command` a flag for every setting; those that were given reach it as the dict `given`."""
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "given"]
-    flags = []
+    """Add a flag for every setting to `command`; the values that the user set reach it as the dict `options`."""
+    parameters = dict(inspect.signature(command, eval_str=True).parameters)
+    del parameters["options"]
     for name, field in Settings.model_fields.items():
-        flag = f"--{name.replace('_', '-')}"
-        switch = field.annotation is bool
+        flag, switch = name.replace("_", "-"), field.annotation is bool
         option = typer.Option(
-            f"{flag}/--no-{name.replace('_', '-')}" if switch else flag,
-            help=f"{field.description}{_default(field.default)}",
+            f"--{flag}/--no-{flag}" if switch else f"--{flag}",
+            help=_help(field),
+            metavar=None if switch else _metavar(field.annotation),
             rich_help_panel="Settings",
         )
         kind = Annotated[bool | None, option] if switch else Annotated[str | None, option]
-        flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
     def call(**values: Any) -> None:
-        given = {name: values.pop(name) for name in Settings.model_fields}
-        command(**values, given={name: value for name, value in given.items() if value is not None})
+        options = {name: values.pop(name) for name in Settings.model_fields}
+        command(**values, options={name: value for name, value in options.items() if value is not None})
 
     call.__name__, call.__doc__ = command.__name__, command.__doc__
-    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    call.__signature__ = inspect.Signature([*keyword_only, *flags])  # type: ignore[attr-defined]
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters.values()]
+    call.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
     return call
 
 
-def _default(value: Any) -> str:
-    """In round brackets: Rich takes square ones for its markup, and shows nothing of them."""
+def _metavar(annotation: Any) -> str:
+    """The type of a setting as help shows it. Typer gets text: Settings.build names all faults in one message."""
+    if get_origin(annotation) is Literal:
+        return "<choice>"
+    kinds = (annotation, *get_args(annotation))
+    return next((f"<{kind.__name__}>" for kind in (int, float) if kind in kinds), "<str>")
+
+
+def _help(field: FieldInfo) -> str:
+    """Description, choices, and default in round brackets: Rich takes square ones for its markup."""
+    text, value = str(field.description), field.default
+    if get_origin(field.annotation) is Literal:
+        text += f" One of {', '.join(get_args(field.annotation))}."
     if value is None or value == {}:
-        return ""
+        return text
     if isinstance(value, bool):
-        return f" (default: {'on' if value else 'off'})"
-    return f" (default: {','.join(value) if isinstance(value, tuple) else value})"
+        value = "on" if value else "off"
+    return f"{text} (default: {','.join(value) if isinstance(value, tuple) else value})"
 
 
-def refuse_decided(what: str, decided: Mapping[str, Any], given: Mapping[str, Any], in_file: Mapping[str, Any]) -> None:
-    """InputError for flags of what the command sets itself, unless they say the same (None never is the same).
+def refuse_decided(
+    what: str, decided: Mapping[str, Any], options: Mapping[str, Any], in_file: Mapping[str, Any]
+) -> None:
+    """InputError for flags of what the command sets itself, unless they set the same (None never is the same).
 
     A notice for such keys of a file.
     """
-    if flags := [f"--{name.replace('_', '-')}" for name, own in decided.items() if given.get(name, own) != own]:
-        raise InputError(f"{', '.join(flags)}: {what} decides this itself; leave it out")
-    if keys := [name for name, own in decided.items() if in_file.get(name, own) != own]:
+    flags, keys = (
+        [name for name, value in decided.items() if values.get(name, value) != value] for values in (options, in_file)
+    )
+    if flags:
+        shown = ", ".join(f"--{name.replace('_', '-')}" for name in flags)
+        raise InputError(f"{shown}: {what} decides this itself; leave it out")
+    if keys:
         notice(f"--config: {', '.join(keys)} not used, as {what} decides this itself")
+
+
+def check_writable(output: Path) -> None:
+    """Refuse a file that cannot be written before the work for it is done."""
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise InputError(f"--output {output}: has to be a file in a folder that is there")
 
 
 def reading(columns: str, encoding: str) -> dict[str, Any]:

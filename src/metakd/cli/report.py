@@ -1,10 +1,9 @@
-"""The subcommands that show what finished runs found."""
+"""The commands that show the results of finished runs."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,11 +14,6 @@ from metakd.utils.errors import InputError
 app = typer.Typer()
 
 
-class Format(StrEnum):
-    HTML = "html"
-    MARKDOWN = "markdown"
-
-
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
@@ -27,16 +21,18 @@ def report(
     experiments: Annotated[
         Path | None, typer.Option(help="Folder of `metakd experiment`, to draw fewer labels and unseen domains too.")
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="A page, or Markdown on the terminal.")] = Format.HTML,
+    form: Annotated[
+        Literal["html", "markdown"], typer.Option("--format", help="A page, or Markdown on the terminal.")
+    ] = "html",
 ) -> None:
-    """One page of what a run found, who taught whom and what it cost."""
+    """One page with the results of a run: scores, pictures, costs, mistakes and data health."""
     load_library()
     from metakd.report.facts import Findings
     from metakd.report.page import markdown, write_report
 
-    if form is Format.MARKDOWN:
+    if form == "markdown":
         if experiments:
-            raise InputError("--experiments adds pictures, which Markdown has not; leave out --format markdown")
+            raise InputError("--experiments adds pictures, which Markdown does not have; leave out --format markdown")
         stdout.print(markdown(Findings.read(folder)), markup=False, highlight=False, soft_wrap=True)
     else:
         stdout.print(f"report: {write_report(folder, texts, experiments)}", soft_wrap=True)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metakd.cli.assembly import assemble_all, assemble_run, opened
-from metakd.cli.deploy import check_writable
+from metakd.cli.assembly import assemble_all, assemble_checked, locked
 from metakd.cli.options import (
     Columns,
     Config,
@@ -20,6 +19,7 @@ from metakd.cli.options import (
     Output,
     Overwrite,
     Resume,
+    check_writable,
     load_library,
     reading,
     with_settings,
@@ -27,7 +27,7 @@ from metakd.cli.options import (
 from metakd.cli.report import report_of
 from metakd.utils import distributed
 from metakd.utils.console import stdout
-from metakd.utils.errors import CheckError, InputError, going_on
+from metakd.utils.errors import CheckError, InputError, with_resume_hint
 
 if TYPE_CHECKING:
     from metakd.runs.run import Run
@@ -42,7 +42,7 @@ app = typer.Typer()
 @app.command()
 @with_settings
 def run(
-    given: dict[str, Any],
+    options: dict[str, Any],
     output: Output,
     data: Data = None,
     config: Config = None,
@@ -51,11 +51,11 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan, sizes and time; train nothing.")] = False,
 ) -> None:
     """All steps: weigh, teach, distill, evaluate."""
-    assembled = assemble_all(output, data, config, given, resume, overwrite)
+    assembled = assemble_all(output, data, config, options, resume, overwrite)
     if dry_run:
         from metakd.pipeline.plan import print_plan
 
-        planned = replace(assembled, folder=output / "anew") if overwrite else assembled  # where no step is done
+        planned = replace(assembled, folder=output / "new") if overwrite else assembled  # where no step is done
         distributed.on_main(lambda: print_plan(planned))
     else:
         _run_all(assembled, overwrite)
@@ -64,10 +64,10 @@ def run(
 @app.command()
 @with_settings
 def demo(
-    given: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False, overwrite: Overwrite = False
+    options: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False, overwrite: Overwrite = False
 ) -> None:
     """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
-    _run_all(assemble_all(output, str(DEMO_DATA), DEMO_SETTINGS, given, resume, overwrite), overwrite)
+    _run_all(assemble_all(output, str(DEMO_DATA), DEMO_SETTINGS, options, resume, overwrite), overwrite)
 
 
 def _run_all(assembled: Run, overwrite: bool) -> None:
@@ -83,61 +83,40 @@ def _run_all(assembled: Run, overwrite: bool) -> None:
         assembled.check_folder()
         distributed.on_main(lambda: check_disk(assembled))
         begun = assembled.begin()
-        with going_on(f"metakd run --output {shlex.quote(str(output))} --resume"):
+        with with_resume_hint(f"metakd run --output {shlex.quote(str(output))} --resume"):
             stdout.print(rich_table(run_all(begun), stdout.width))
             report = distributed.on_main(lambda: str(report_of(output)))
         stdout.print(f"students: {output / 'students'}\nreport:   {report}", soft_wrap=True)
 
 
 @app.command()
-def reproduce(
-    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to repeat it. By default DIR-reproduced.")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="The run's data, if it has moved.")] = None,
-) -> None:
-    """Repeat a run from its manifest, and say whether it came out the same, bit for bit."""
-    load_library()
-    from metakd.pipeline.reproduce import reproduce as repeat
-
-    place = output or folder.resolve().parent / f"{folder.resolve().name}-reproduced"
-    with going_on(f"metakd reproduce {shlex.quote(str(folder))} --output {shlex.quote(str(place))}"):
-        found = repeat(folder, place, data)
-    if not found.differences:
-        stdout.print(f"{place} is the same as {folder}, bit for bit: {', '.join(found.compared)}", soft_wrap=True)
-        return
-    elsewhere = [f"made elsewhere: {difference}" for difference in found.surroundings]
-    unlike = [f"{name}: {', '.join(own)}" for name, own in found.differences.items()]
-    raise CheckError("\n".join([f"{place} is not the same as {folder}", *unlike, *elsewhere]))
-
-
-@app.command()
 @with_settings
-def weigh(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
+def weigh(options: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """First step: how much each training example transfers (prototype scores and instance weights)."""
     load_library()
     from metakd.pipeline.weigh import check_weighable, weigh
 
-    with opened(output, data, config, given, check_weighable) as begun:
+    with locked(assemble_checked(output, data, config, options, check_weighable)) as begun:
         stdout.print(f"instance weights: {weigh(begun)}")
 
 
 @app.command()
 @with_settings
-def teach(given: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
+def teach(options: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """Second step: the meta-teacher, fine-tuned on all domains."""
     load_library()
     from metakd.pipeline.teach import teach
 
-    with opened(output, data, config, given, lambda assembled: assembled.instance_weights(())) as begun:
+    with locked(
+        assemble_checked(output, data, config, options, lambda assembled: assembled.features.instance_weights(()))
+    ) as begun:
         stdout.print(f"meta-teacher: {teach(begun)}")
 
 
 @app.command()
 @with_settings
 def distill(
-    given: dict[str, Any],
+    options: dict[str, Any],
     output: Output,
     data: Data = None,
     config: Config = None,
@@ -145,25 +124,19 @@ def distill(
 ) -> None:
     """Third step: one student for each domain."""
 
-    def assemble() -> Run:
-        assembled = assemble_run(output, data, config, given)
-        strange = [name for name in domain or [] if name not in assembled.data.domains]
-        if strange:
-            raise InputError(f"--domain {strange[0]}: the data has {', '.join(assembled.data.domains)}")
-        assembled.check_folder()
+    def check(assembled: Run) -> None:
+        if unknown := [name for name in domain or [] if name not in assembled.data.domains]:
+            raise InputError(f"--domain {unknown[0]}: the data has {', '.join(assembled.data.domains)}")
         if has_teacher(METHODS[assembled.settings.method]):
             check_teacher(assembled)
-        return assembled
 
     load_library()
     from metakd.methods import METHODS
     from metakd.methods.base import has_teacher
     from metakd.pipeline.checks import check_teacher
     from metakd.pipeline.distill import distill_all
-    from metakd.utils.locks import refuse_beside_others
 
-    assembled = distributed.on_main_first(assemble)
-    refuse_beside_others(output)
+    assembled = assemble_checked(output, data, config, options, check)
     chosen = domain or assembled.data.domains
     folders = distill_all(assembled.begin(), chosen, [assembled.settings.method])
     for name, folder in zip(chosen, folders, strict=True):
@@ -194,15 +167,37 @@ def evaluate(
     else:
         if read_run(folder)["data"] is None:
             raise InputError(f"{folder} was begun with tables in memory: evaluate it from Python, or a file by --data")
-        with opened(folder, None, None, {}) as begun:
+        with locked(assemble_checked(folder, None, None, {})) as begun:
             results = evaluate(begun)
     stdout.print(rich_table(results, stdout.width))
     stdout.print(f"scores: {output or folder / 'results.json'}")
 
 
 @app.command()
+def reproduce(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to repeat it. By default DIR-reproduced.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The run's data, if it has moved.")] = None,
+) -> None:
+    """Repeat a run from its manifest, and check that it comes out the same, bit for bit."""
+    load_library()
+    from metakd.pipeline.reproduce import reproduce as repeat
+
+    place = output or folder.resolve().parent / f"{folder.resolve().name}-reproduced"
+    with with_resume_hint(f"metakd reproduce {shlex.quote(str(folder))} --output {shlex.quote(str(place))}"):
+        repeated = repeat(folder, place, data)
+    if repeated.differences:
+        unlike = [f"{name}: {', '.join(changes)}" for name, changes in repeated.differences.items()]
+        elsewhere = [f"made elsewhere: {difference}" for difference in repeated.environments]
+        raise CheckError("\n".join([f"{place} is not the same as {folder}", *unlike, *elsewhere]))
+    stdout.print(f"{place} is the same as {folder}, bit for bit: {', '.join(repeated.compared)}", soft_wrap=True)
+
+
+@app.command()
 def methods() -> None:
-    """How students can be taught."""
+    """The methods by which students learn."""
     load_library()
     from metakd.methods import METHODS
 

@@ -1,10 +1,10 @@
-"""Every setting: its flag, YAML key, type, default, help and the paper's value. Defaults live here and nowhere else."""
+"""Every setting once: its flag, YAML key, type, default, help and the paper's value."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,13 +12,14 @@ from metakd.data.schema import FIELDS
 from metakd.utils.errors import InputError, listed, shown
 from metakd.utils.validation import damage
 
-MOST_PASSES = 10_000
+EPOCHS: dict[str, Any] = {"ge": 0, "le": 10_000}
 
 Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
+Tracker = Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 
 
 def setting(default: Any, text: str, paper: str = "", **bounds: Any) -> Any:
-    """A field with its line of help and the value it has in the paper or its authors' training scripts, if any."""
+    """A field with its help and the value in the paper or its authors' training scripts, if there is one."""
     return Field(default=default, description=text, json_schema_extra={"paper": paper}, **bounds)
 
 
@@ -27,7 +28,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    # What goes in
+    # Data, models and method
     columns: dict[str, str] = setting({}, "Columns that have other names in the data: 'text=review,domain=genre'.")
     encoding: str = setting("utf-8", "Encoding of text files.")
     data_config: str | None = setting(None, "Configuration of a hub dataset that has several.")
@@ -41,16 +42,14 @@ class Settings(BaseModel):
         "layers=3", "The small model: 'layers=N' cuts it from the base, else a folder or model id.", "TinyBERT-4L-312D"
     )
     student_init: Literal["base", "teacher"] = setting(
-        "teacher", "Whose layers a student that is cut starts from.", "a checkpoint of its own"
+        "teacher", "Where a cut student's layers start.", "own checkpoint"
     )
     max_length: int = setting(128, "Tokens a text is cut to, special ones included.", "128", ge=4, le=1_000_000)
     method: str = setting("meta_kd", "How the student learns; `metakd methods` lists them.", "meta_kd")
     baseline: bool = setting(
         True, "Train `fine_tuned_shared` as well: the same students, about as many updates, on labels alone."
     )
-    baseline_learning_rate: float = setting(
-        1e-4, "Peak learning rate of the first stage of those who learn from labels alone.", "", gt=0
-    )
+    baseline_learning_rate: float = setting(1e-4, "Peak learning rate of the first stage on labels alone.", gt=0)
     seed: int = setting(0, "Seed of every random draw.", ge=0, lt=2**31)
 
     # Instance weights
@@ -64,65 +63,37 @@ class Settings(BaseModel):
         "false", "Kind of the domain loss L_dom.", "false"
     )
     gamma1: float = setting(0.5, "Coefficient of L_dom.", "0.5", ge=0)
-    heads: Literal["one", "domain"] = setting(
-        "one", "Class heads of the teacher: one for all domains, or one for each (multi-task).", "one"
-    )
-    teacher_epochs: int = setting(3, "Passes of the meta-teacher over all domains.", "3", ge=1, le=MOST_PASSES)
+    heads: Literal["one", "domain"] = setting("one", "Class heads of the teacher: one, or one for each domain.", "one")
+    teacher_epochs: int = setting(3, "Epochs of the meta-teacher over all domains.", "3", **EPOCHS | {"ge": 1})
     teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the meta-teacher.", "2e-5", gt=0)
-    allow_weak_teacher: bool = setting(
-        False, "Distil from a teacher that is hardly better than always saying the commonest class."
-    )
+    allow_weak_teacher: bool = setting(False, "Distil from a teacher hardly better than the majority class.")
 
     # Distillation
-    terms: tuple[Term, ...] = setting(
-        ("embedding", "hidden", "attention", "prediction", "feature"), "Loss terms of the student.", "all"
-    )
-    stages: Literal["two", "joint"] = setting(
-        "joint", "Match layers first and predictions after, or all terms at once.", "two"
-    )
+    terms: tuple[Term, ...] = setting(get_args(Term), "Loss terms of the student.", "all")
+    stages: Literal["two", "joint"] = setting("joint", "Layers before predictions, or all terms at once.", "two")
     shared_epochs: int = setting(
-        5,
-        "Passes over all domains' text by one student, from which each domain's own starts; 0 for none.",
-        "0",
-        ge=0,
-        le=MOST_PASSES,
+        5, "Epochs over all domains' text of one student, from which each domain's starts; 0 for none.", "0", **EPOCHS
     )
-    shared_learning_rate: float = setting(4e-4, "Peak learning rate of the shared start.", "", gt=0)
-    match_epochs: int = setting(
-        0, "Passes of the first stage (two stages only); 0 skips it.", "10", ge=0, le=MOST_PASSES
-    )
+    shared_learning_rate: float = setting(4e-4, "Peak learning rate of the shared start.", gt=0)
+    match_epochs: int = setting(0, "Epochs of the first stage (two stages only); 0 skips it.", "10", **EPOCHS)
     match_learning_rate: float = setting(5e-5, "Peak learning rate of the first stage.", "5e-5", gt=0)
     predict_epochs: int = setting(
-        1,
-        "Passes of the second stage, or of the joint one; 0 leaves every domain the shared start.",
-        "3",
-        ge=0,
-        le=MOST_PASSES,
+        1, "Epochs of the second stage, or of the joint one; 0 leaves every domain the shared start.", "3", **EPOCHS
     )
     predict_learning_rate: float = setting(5e-5, "Peak learning rate of the second or joint stage.", "3e-5", gt=0)
     windows: int = setting(
-        2,
-        "Further windows of `max_length` tokens that taught students read of each longer training text.",
-        "0",
-        ge=0,
-        le=10_000,
+        2, "Extra windows of `max_length` tokens for distilled students from each longer text.", "0", ge=0, le=10_000
     )
-    crops: int = setting(
-        0, "Stretches drawn at random that taught students read of each training text.", "0", ge=0, le=100
-    )
+    crops: int = setting(0, "Random crops for distilled students from each training text.", "0", ge=0, le=100)
     gamma2: float = setting(0.5, "Coefficient of L_tkd.", "0.5", ge=0)
     temperature: float = setting(1.0, "Temperature T of L_pred.", "1", gt=0)
     expertise: Literal["soft", "hard", "none"] = setting(
         "soft", "λ by the teacher's probability of the true class, or by whether it is right; 'none' for λ = 1.", "soft"
     )
     attention: Literal["auto", "scores", "relation"] = setting(
-        "auto",
-        "Attention matched by raw scores, by token relations, or by scores where both models have them.",
-        "scores",
+        "auto", "Match attention by raw scores or token relations; 'auto': scores if both models have them.", "scores"
     )
-    layer_map: str = setting(
-        "auto", "Teacher layer for each student layer: 'auto', or numbers such as '2,4,6'.", "auto"
-    )
+    layer_map: str = setting("auto", "Teacher layer for each student layer: 'auto', or such as '2,4,6'.", "auto")
 
     # Optimisation
     batch_size: int = setting(32, "Examples in a batch.", "32", ge=1, le=100_000)
@@ -135,26 +106,21 @@ class Settings(BaseModel):
 
     # Cost
     precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto",
-        "Precision of matrix products in all steps but scoring; 'auto' is bfloat16 where the device has it natively.",
+        "auto", "Precision of matrix products but in scoring; 'auto' is bfloat16 where the device has it natively."
     )
     cache_budget: float | None = setting(
-        None,
-        "Gigabytes of disk for the teacher's layers while students learn; by default a quarter of what is free.",
-        ge=0,
+        None, "Gigabytes of disk for the teacher cache while students learn; default: a quarter of the free disk.", ge=0
     )
-    track: Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"] = (
-        setting("tensorboard", "Where losses go while training: files in the run's folder, or a tracker.")
-    )
-    keep_cache: bool = setting(False, "Keep what the teacher said when the run is done.")
+    track: Tracker = setting("tensorboard", "Where training losses go: files in the run's folder, or a tracker.")
+    keep_cache: bool = setting(False, "Keep the teacher cache when the run is done.")
 
     # Scores
-    bootstrap: int = setting(1000, "Resamples behind each 95 % interval.", "", ge=100, le=1_000_000)
+    bootstrap: int = setting(1000, "Resamples behind each 95 % interval.", ge=100, le=1_000_000)
 
     @model_validator(mode="before")
     @classmethod
-    def _as_typed(cls, values: Any) -> Any:
-        """A flag's list is text, YAML's `false` is no text, and YAML's [2, 4, 6] is a list: all mean the same."""
+    def _parse(cls, values: Any) -> Any:
+        """Lists as flags write them, and YAML's `false` and [2, 4, 6], in the types of the fields."""
         values = dict(values)
         if isinstance(values.get("terms"), str):
             values["terms"] = tuple(term.strip() for term in values["terms"].split(",") if term.strip())
@@ -169,24 +135,25 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        texts = {name: value for name, value in self if isinstance(value, str)}
-        faults = [f"{name}: {told}" for name, value in texts.items() if (told := damage(value))]
-        for name, column in self.columns.items():
-            if name not in FIELDS or not column:
-                told = f"{listed([name])}={listed([column])}"
-                faults.append(f"columns: write FIELD=COLUMN with a field of {', '.join(FIELDS)}, not {told}")
+        faults = [f"{k}: {fault}" for k, value in self if isinstance(value, str) and (fault := damage(value))]
+        faults += [
+            f"columns: write FIELD=COLUMN with a field of {', '.join(FIELDS)}, not {listed([name])}={listed([column])}"
+            for name, column in self.columns.items()
+            if name not in FIELDS or not column
+        ]
+        from_teacher = self.student_init == "teacher" and self.student.startswith("layers")
+        two, predicts = self.stages == "two", "prediction" in self.terms
         if not self.terms or len(set(self.terms)) != len(self.terms):
             faults.append("terms: name at least one term, and each once")
-        from_teacher = self.student_init == "teacher" and self.student.startswith("layers")
-        if "prediction" not in self.terms and self.stages == "two":
+        if two and not predicts:
             faults.append("stages: the second of two stages needs the term 'prediction'; add it or choose 'joint'")
-        elif "prediction" not in self.terms and not from_teacher:
+        elif not predicts and not from_teacher:
             faults.append("terms: a student that does not start from the teacher learns no class without 'prediction'")
-        if self.stages == "two" and self.match_epochs and set(self.terms) == {"prediction"}:
+        if two and self.match_epochs and set(self.terms) == {"prediction"}:
             faults.append("match_epochs: the first stage has no term to learn from; set it to 0 or choose 'joint'")
-        if self.stages == "joint" and self.match_epochs:
+        if not two and self.match_epochs:
             faults.append("match_epochs: a joint stage has no first one; leave it at 0, or choose stages = 'two'")
-        if not (self.shared_epochs or self.predict_epochs or (self.match_epochs and self.stages == "two")):
+        if not (self.shared_epochs or self.predict_epochs or (two and self.match_epochs)):
             faults.append("predict_epochs: with no shared start and no first stage, 0 leaves nothing to learn")
         if faults:
             raise ValueError("; ".join(faults))
@@ -194,11 +161,11 @@ class Settings(BaseModel):
 
     @property
     def domain_epochs(self) -> int:
-        """Passes over its own domain's text that a student makes, after the shared start."""
+        """Epochs of a domain's student after the shared start."""
         return self.predict_epochs + (self.match_epochs if self.stages == "two" else 0)
 
     def reading(self) -> dict[str, Any]:
-        """What `domains.load_dataset` needs to know besides the data and the seed."""
+        """The arguments of `load_dataset` besides the data and the seed."""
         return {name: getattr(self, name) for name in ("columns", "encoding", "data_config", "drop_leaks")}
 
     @classmethod

@@ -22,19 +22,17 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(LONGEST_FILE + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not valid YAML ({error})") from None
-    if len(text) > LONGEST_FILE:
-        raise InputError(f"{path}: longer than {LONGEST_FILE:,} characters, so it is no file of settings")
-    try:
+        if len(text) > LONGEST_FILE:
+            raise InputError(f"{path}: longer than {LONGEST_FILE:,} characters, so it is no file of settings")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise InputError(f"{path}: holds an alias ('*name'); write the value out")
-        _refuse_twice(path, yaml.compose(text, yaml.SafeLoader))
+        if repeated := _repeated_keys(yaml.compose(text, yaml.SafeLoader)):
+            raise InputError(f"{path}: {listed(repeated)} is there more than once; keep one")
         values = yaml.safe_load(text)
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # besides YAMLError whatever the types of its values raise, such as a 13th month
         raise InputError(f"{path}: not valid YAML ({shorten(str(error), 300) or type(error).__name__})") from None
     if values is None:
@@ -44,11 +42,9 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def _refuse_twice(path: Path, node: Any) -> None:
-    """InputError for a mapping of YAML's tree, or of one within it, that has a key twice: YAML keeps the last."""
-    if isinstance(node, require("yaml", "train").MappingNode):
-        keys = [str(key.value) for key, _ in node.value]
-        if twice := [key for key, count in Counter(keys).items() if count > 1]:
-            raise InputError(f"{path}: {listed(twice)} is there more than once; keep one")
-        for _, value in node.value:
-            _refuse_twice(path, value)
+def _repeated_keys(node: Any) -> list[str]:
+    """The keys that a mapping of YAML's tree, or one within it, has more than once: YAML itself keeps the last."""
+    if not isinstance(node, require("yaml", "train").MappingNode):
+        return []
+    repeated = [key for key, count in Counter(str(key.value) for key, _ in node.value).items() if count > 1]
+    return repeated or next(filter(None, (_repeated_keys(value) for _, value in node.value)), [])

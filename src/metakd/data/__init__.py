@@ -1,3 +1,3 @@
-"""Text in: one file -> rows, whatever a user hands over -> checked examples of several domains, their splits, their
-tokens and batches. A domain is part of every example, and no step after this reads a file of the user's.
+"""Text in: a user's file, folder, hub dataset or table -> checked examples of several domains, their splits, tokens and
+batches. The domain is part of every example, and no later package reads the user's files.
 """

@@ -5,31 +5,28 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from metakd.data.readers import Values
 from metakd.data.schema import FIELDS, LABELLED, Example
 from metakd.data.sources import Table, open_source
-from metakd.utils.errors import InputError, listed, shown
+from metakd.utils.errors import InputError, listed, raise_faults, shown
 from metakd.utils.validation import damage
 
-WORD = re.compile(r"\w")
-LONGEST_WORD = 1_000  # characters of a label, a domain or an id
+LONGEST_NAME = 1_000  # characters of a label, a domain or an id
 
 
 def read_examples(path: Path, *, columns: Mapping[str, str] | None = None, encoding: str = "utf-8") -> list[Example]:
     """All rows of one labelled file; raises one InputError with every fault."""
     faults: list[str] = []
     examples = with_ids(open_file(path, encoding), faults, columns=columns)
-    if faults:
-        raise InputError.collect(str(path), faults)
+    raise_faults(str(path), faults)
     return examples
 
 
@@ -42,24 +39,26 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
 
 
 def with_ids(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> list[Example]:
-    """All sound rows of a labelled table, each with an id of its own: a repeated text gets -2, -3, ..."""
-    seen, known, found = Counter[str](), Counter[str](), list[Example]()
+    """All sound rows of a labelled table, each with a unique id: a repeated text gets -2, -3, ..."""
+    repeats, ids, examples = Counter[str](), Counter[str](), list[Example]()
     for _, example in read_table(table, faults, labelled=True, columns=columns):
         if not example.id:
-            seen[name := _content_id(example)] += 1
-            example = replace(example, id=name if seen[name] == 1 else f"{name}-{seen[name]}")
-        known[example.id] += 1
-        found.append(example)
-    for name, count in known.items():
-        if count > 1:
-            faults.append(f"{table.name}: id {shown(name)} stands on {count} rows; make ids unique or leave them out")
-    return found
+            repeats[digest := _content_id(example)] += 1
+            example = replace(example, id=digest if repeats[digest] == 1 else f"{digest}-{repeats[digest]}")
+        ids[example.id] += 1
+        examples.append(example)
+    faults += [
+        f"{table.name}: id {shown(name)} stands on {count} rows; make ids unique or leave them out"
+        for name, count in ids.items()
+        if count > 1
+    ]
+    return examples
 
 
 def stream(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> Iterator[Example]:
-    """The sound rows of a table without labels, one after the other, with the ids that they have or their texts give.
+    """The sound rows of a table without labels, one after the other; a row without an id gets one from its text.
 
-    Nothing of a row is kept, so ids may stand on several.
+    Nothing of a row is kept, so several rows may have the same id.
     """
     for _, example in read_table(table, faults, labelled=False, columns=columns):
         yield example if example.id else replace(example, id=_content_id(example))
@@ -68,85 +67,85 @@ def stream(table: Table, faults: list[str], *, columns: Mapping[str, str] | None
 def read_table(
     table: Table, faults: list[str], *, labelled: bool, columns: Mapping[str, str] | None = None
 ) -> Iterator[tuple[int, Example]]:
-    """The sound rows of a table with their numbers; what is wrong with the others goes to `faults`.
+    """The sound rows of a table with their numbers; what is wrong with the others is appended to `faults`.
 
-    `columns` says where a field has another name than ours. An example's id is empty where the row gives none.
+    `columns` maps a field to its name in the table where that differs. An example's id is empty where the row has none.
     """
     names = {field: field for field in FIELDS} | dict(columns or {})
-    needed = [*(LABELLED if labelled else ("text",)), *(columns or {})]
-    absent: dict[str, _Absent] = {}
+    needed = dict.fromkeys([*(LABELLED if labelled else ("text",)), *(columns or {})])
+    unused = () if labelled else {"label", "domain"} - set(needed)
+    first_rows: dict[str, tuple[int, list[str]]] = {}  # without the field, with the columns that are there instead
+    absences = Counter[str]()
     before, row = len(faults), 0
     for row, values in table.rows(faults):
-        lacking = [field for field in dict.fromkeys(needed) if names[field] not in values]
-        for field in lacking:
-            first = absent.setdefault(field, _Absent(row, list(values)))
-            first.rows += 1
-        if not lacking:
-            found = {field: values.get(name) for field, name in names.items()}
-            if not labelled:
-                found |= dict.fromkeys((field for field in ("label", "domain") if field not in needed), None)
-            if (example := _check(f"{table.name}, row {row}", found, needed, faults)) is not None:
+        absent = [field for field in needed if names[field] not in values]
+        absences.update(absent)
+        for field in absent:
+            first_rows.setdefault(field, (row, list(values)))
+        if not absent:
+            fields = {field: None if field in unused else values.get(name) for field, name in names.items()}
+            if (example := _check(f"{table.name}, row {row}", fields, needed, faults)) is not None:
                 yield row, example
-    faults += [first.fault(table.name, field, names[field]) for field, first in absent.items()]
+    for field, (first, others) in first_rows.items():
+        more = f" and {absences[field] - 1} more" if absences[field] > 1 else ""
+        faults.append(f"{table.name}, row {first}{more}: {_absence(field, names[field], others)}")
     if not row and len(faults) == before:
         faults.append(f"{table.name}: no rows")
 
 
-@dataclass
-class _Absent:
-    """A column that is not there: on which row first, what is there instead, and on how many rows."""
-
-    row: int
-    there: list[str]
-    rows: int = 0
-
-    def fault(self, table: str, field: str, column: str) -> str:
-        lowered = {name.casefold(): name for name in self.there}
-        near = difflib.get_close_matches(column.casefold(), lowered, n=1)
-        meant = listed([lowered[near[0]]]) if near else "..."
-        guess = f"did you mean --columns {field}={meant}?" if near else f"name it by --columns {field}={meant}"
-        what = f"no {column!r}" + (f" (the column of {field})" if column != field else "")
-        more = f" and {self.rows - 1} more" if self.rows > 1 else ""
-        return f"{table}, row {self.row}{more}: {what}; fields there: {listed(self.there) or 'none'}; {guess}"
+def _absence(field: str, column: str, others: Sequence[str]) -> str:
+    lowered = {name.casefold(): name for name in others}
+    near = difflib.get_close_matches(column.casefold(), lowered, n=1)
+    flag = f"--columns {field}={listed([lowered[near[0]]]) if near else '...'}"
+    column_of = f" (the column of {field})" if column != field else ""
+    remedy = f"did you mean {flag}?" if near else f"name it by {flag}"
+    return f"no {column!r}{column_of}; fields there: {listed(others) or 'none'}; {remedy}"
 
 
-def _check(where: str, found: Values, needed: Sequence[str], faults: list[str]) -> Example | None:
+def _check(where: str, fields: Values, needed: Mapping[str, None], faults: list[str]) -> Example | None:
+    """The example of a row; None where one of its values is at fault."""
     before = len(faults)
     for field in ("text", "text_pair"):
-        value = found[field] = found[field] if found[field] != "" else None
-        if value is None and field not in needed:
-            continue
-        if value is not None and not isinstance(value, str):
-            faults.append(f"{where}, {field}: expected text, found {shown(value)}")
-        elif value is not None and (told := damage(value)):
-            faults.append(f"{where}, {field}: {told}")
-        elif value is None or not _has_content(value):
-            faults.append(f"{where}, {field}: is empty; drop the row or give it text")
+        value = fields[field] = fields[field] if fields[field] != "" else None
+        if (value is not None or field in needed) and (fault := _text_fault(value)):
+            faults.append(f"{where}, {field}: {fault}")
     for field in ("label", "domain", "id"):
-        value = found[field]
-        name = _name(value)
-        if name and (told := damage(name)):
-            faults.append(f"{where}, {field}: {told}")
-        elif name and any(unicodedata.category(c) == "Cc" for c in name):
-            faults.append(f"{where}, {field}: control characters in the name {shown(name)}; take them out")
-        elif name and len(name) > LONGEST_WORD:
-            faults.append(f"{where}, {field}: {len(name):,} characters are too long for a name; is it another column?")
-        elif name and _has_content(name):
-            found[field] = name
-        elif value is None or name == "":
-            if field in needed:
-                faults.append(f"{where}, {field}: is empty; give the row one or drop it")
-        else:
-            faults.append(f"{where}, {field}: expected a name or a whole number, found {shown(value)}")
+        name = _name(fields[field])
+        if fault := _name_fault(fields[field], name, field in needed):
+            faults.append(f"{where}, {field}: {fault}")
+        fields[field] = name or ""
     if len(faults) > before:
         return None
-    label, domain = (sys.intern(found[field] or "") for field in ("label", "domain"))  # one string for all their rows
-    return Example(found["id"] or "", found["text"], found["text_pair"], label, domain)
+    label, domain = (sys.intern(fields[field]) for field in ("label", "domain"))  # one string for all their rows
+    return Example(fields["id"], fields["text"], fields["text_pair"], label, domain)
+
+
+def _text_fault(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        return f"expected text, found {shown(value)}"
+    if value is not None and (fault := damage(value)):
+        return fault
+    return None if value is not None and _has_content(value) else "is empty; drop the row or give it text"
+
+
+def _name_fault(value: Any, name: str | None, needed: bool) -> str | None:
+    """What is wrong with `value` as a label, domain or id; `name` is what `_name` makes of it."""
+    if value is None or name == "":
+        return "is empty; give the row one or drop it" if needed else None
+    if name is None:
+        return f"expected a name or a whole number, found {shown(value)}"
+    if fault := damage(name):
+        return fault
+    if any(unicodedata.category(c) == "Cc" for c in name):
+        return f"control characters in the name {shown(name)}; take them out"
+    if len(name) > LONGEST_NAME:
+        return f"{len(name):,} characters are too long for a name; is it another column?"
+    return None if _has_content(name) else f"expected a name or a whole number, found {shown(value)}"
 
 
 def _name(value: Any) -> str | None:
-    """A label, domain or id as text, without blanks around it; None for what is no name."""
-    if isinstance(value, float) and value.is_integer():  # what pandas makes of whole numbers beside a gap
+    """A label, domain or id as text, without blanks around it; None for a value that is no name."""
+    if isinstance(value, float) and value.is_integer():  # pandas turns whole numbers beside a gap into floats
         value = int(value)
     try:
         return str(value).strip() if isinstance(value, str | int) else None
@@ -155,8 +154,8 @@ def _name(value: Any) -> str | None:
 
 
 def _has_content(text: str) -> bool:
-    """Anything but white space and control characters."""
-    return bool(WORD.search(text)) or any(not c.isspace() and unicodedata.category(c)[0] != "C" for c in text)
+    """Whether there is anything but white space and control characters."""
+    return any(not c.isspace() and unicodedata.category(c)[0] != "C" for c in text)
 
 
 def _content_id(example: Example) -> str:

@@ -1,4 +1,4 @@
-"""One file -> its rows, read as a stream: JSONL, CSV, TSV and Parquet, each also packed by gzip."""
+"""One file -> its rows, read as a stream: JSONL, CSV, TSV and Parquet, each also compressed by gzip."""
 
 from __future__ import annotations
 
@@ -10,79 +10,72 @@ import json
 import re
 import shutil
 import tempfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import IO, Any
 
 from metakd.utils.archives import check_expansion, open_bytes
-from metakd.utils.errors import InputError, listed, require
-from metakd.utils.resource_errors import exhausted_resource
+from metakd.utils.errors import InputError, as_input_error, listed, require
 
 Values = dict[str, Any]
-ResultsStore = Iterator[tuple[int, Values]]
+Rows = Iterator[tuple[int, Values]]
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
-SUFFIXES = tuple(f"{name}{packed}" for name in FORMATS for packed in ("", ".gz"))
+SUFFIXES = tuple(f"{name}{gz}" for name in FORMATS for gz in ("", ".gz"))
 DELIMITERS = ",;\t|"  # spreadsheets write the second one where the comma marks decimals
 SNIFFED_LINES = 20
 NAMED_DELIMITER = re.compile(r"sep=(.)\s*")
-LONGEST_LINE = 8_000_000  # characters; a novel has one million
+LONGEST_ROW = 8_000_000  # characters; a novel has one million
 PARQUET_ROWS = 1024  # read at a time; each may be long
 
 
-def read_rows(path: Path, encoding: str, faults: list[str]) -> ResultsStore:
+def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
     """Each row's number, as an editor or a spreadsheet counts it, and its values by column.
 
-    Faults of single rows go to `faults`, and reading goes on; InputError where it cannot.
+    Faults of single rows are appended to `faults`, and reading goes on; InputError where it cannot.
     """
     if not path.is_file():
         raise InputError(f"{path}: {'not an ordinary file' if path.exists() else 'no such file or folder'}")
     if not path.name.lower().endswith(SUFFIXES):
         raise InputError(f"{path}: expected one of {', '.join(SUFFIXES)}")
-    packed = path.suffix.lower() == ".gz"
+    compressed = path.suffix.lower() == ".gz"
     name = path.name.lower().removesuffix(".gz")
-    try:
-        with open_bytes(path, packed=packed) as file:
-            if name.endswith(".parquet"):
-                yield from _parquet(path, file, packed)
-            elif name.endswith(".jsonl"):
-                yield from _jsonl(path.name, _lines(path, file, encoding, faults), faults)
-            else:
-                tabs = name.endswith(".tsv")
-                yield from _csv(path.name, _lines(path, file, encoding, faults), "\t" if tabs else None, faults)
-    except (OSError, EOFError, zlib.error) as error:
-        if exhausted_resource(error):
-            raise
-        raise InputError(f"{path}: cannot be read to its end ({error})") from None
+    with as_input_error(f"{path}: cannot be read to its end"), open_bytes(path, compressed=compressed) as file:
+        if name.endswith(".parquet"):
+            yield from _parquet(path, file, compressed)
+        elif name.endswith(".jsonl"):
+            yield from _jsonl(path.name, _decoded(path, file, encoding, faults), faults)
+        else:
+            delimiter = "\t" if name.endswith(".tsv") else None
+            yield from _csv(path.name, _decoded(path, file, encoding, faults), delimiter, faults)
 
 
-def _lines(path: Path, file: io.BufferedReader, encoding: str, faults: list[str]) -> Iterator[str]:
-    """Lines of text; a byte that is not of `encoding` is a fault, with its line and place."""
+def _decoded(path: Path, file: io.BufferedReader, encoding: str, faults: list[str]) -> Iterator[str]:
+    """Lines of text; a byte that `encoding` cannot decode is a fault, with its line and position."""
     remedy = "save the file as UTF-8, or name its encoding (--encoding cp1252)"
     codec = _codec(encoding)
-    marked = file.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8)
-    if marked and codec not in ("utf-8", "utf-8-sig"):
-        raise InputError(f"{path}: begins with the mark of UTF-8, so it is not {encoding}; leave --encoding out")
+    has_bom = file.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8)
+    if has_bom and codec not in ("utf-8", "utf-8-sig"):
+        raise InputError(f"{path}: begins with the byte-order mark of UTF-8, not {encoding}; leave --encoding out")
     first, count = "", 0
     try:
-        text = io.TextIOWrapper(file, "utf-8-sig" if marked else codec, "surrogateescape", newline="")
-        for number, line in enumerate(iter(partial(text.readline, LONGEST_LINE + 1), ""), start=1):
-            if len(line) > LONGEST_LINE:
+        stream = io.TextIOWrapper(file, "utf-8-sig" if has_bom else codec, "surrogateescape", newline="")
+        for number, text in enumerate(iter(partial(stream.readline, LONGEST_ROW + 1), ""), start=1):
+            if len(text) > LONGEST_ROW:
                 raise InputError(
-                    f"{path}, line {number}: longer than {LONGEST_LINE:,} characters; put each row on a line of its "
+                    f"{path}, line {number}: longer than {LONGEST_ROW:,} characters; put each row on a line of its "
                     "own, and cut longer texts"
                 )
-            if not line.isascii() and (place := _escaped(line)) is not None:
-                byte = len(line[:place].encode(codec, "surrogateescape")) + 1
-                byte += len(codecs.BOM_UTF8) if marked and number == 1 else 0
-                first = first or f"line {number}, byte {byte}: 0x{ord(line[place]) - 0xDC00:02X} is no {encoding}"
+            if not text.isascii() and (place := _undecoded(text)) is not None:
+                byte = len(text[:place].encode(codec, "surrogateescape")) + 1
+                byte += len(codecs.BOM_UTF8) if has_bom and number == 1 else 0
+                first = first or f"line {number}, byte {byte}: 0x{ord(text[place]) - 0xDC00:02X} is no {encoding}"
                 count += 1
-                line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            yield line
+                text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            yield text
     except UnicodeError as error:
         raise InputError(f"{path}: not {encoding} ({error}); {remedy}") from None
     finally:
@@ -92,7 +85,7 @@ def _lines(path: Path, file: io.BufferedReader, encoding: str, faults: list[str]
 
 
 def _codec(encoding: str) -> str:
-    """The name that Python has for an encoding of text."""
+    """Python's name of a text encoding."""
     try:
         "".encode(encoding)  # LookupError also for codecs of something else than text, such as hex
         return codecs.lookup(encoding).name
@@ -100,21 +93,21 @@ def _codec(encoding: str) -> str:
         raise InputError(f"encoding = {encoding!r}: Python knows no such encoding; try utf-8 or cp1252") from None
 
 
-def _escaped(line: str) -> int | None:
-    """Where the first byte stands that could not be decoded."""
+def _undecoded(text: str) -> int | None:
+    """The position of the first byte that could not be decoded."""
     try:
-        line.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError as error:
         return error.start
     return None
 
 
-def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> ResultsStore:
-    for row, line in enumerate(lines, start=1):
-        if not line.strip():
+def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> Rows:
+    for row, text in enumerate(lines, start=1):
+        if not text.strip():
             continue
         try:
-            values = json.loads(line, object_pairs_hook=_each_once)
+            values = json.loads(text, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
             faults.append(f"{name}, row {row}: not a line of JSON ({error})")
             continue
@@ -124,21 +117,21 @@ def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> ResultsStore:
             faults.append(f"{name}, row {row}: expected an object, found {type(values).__name__}")
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> Values:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> Values:
     values = dict(pairs)
     if len(values) < len(pairs):
-        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        raise ValueError(f"it names {listed(twice)} more than once")
+        repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        raise ValueError(f"it names {listed(repeated)} more than once")
     return values
 
 
-def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[str]) -> ResultsStore:
-    """Rows below a header, which is row 1. Without `delimiter`, the first lines tell it."""
-    csv.field_size_limit(LONGEST_LINE)
+def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[str]) -> Rows:
+    """Rows below a header, which is row 1. Without `delimiter`, the one that fits the first lines best."""
+    csv.field_size_limit(LONGEST_ROW)
     head = list(islice(lines, SNIFFED_LINES))
-    if head and (told := NAMED_DELIMITER.fullmatch(head[0])):  # a line for spreadsheets, which they do not show
-        delimiter, head = told.group(1), head[1:]
-    blank = next((i for i, line in enumerate(head) if line.strip()), len(head))
+    if head and (named := NAMED_DELIMITER.fullmatch(head[0])):  # a line for spreadsheets, which they do not show
+        delimiter, head = named.group(1), head[1:]
+    blank = next((i for i, text in enumerate(head) if text.strip()), len(head))
     head = head[blank:]
     delimiter = delimiter or _sniff(head)
     records = csv.reader(chain(head, lines), delimiter=delimiter, strict=True)
@@ -146,9 +139,8 @@ def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[st
     try:
         header = [column.strip() for column in next(records, [])]
         row += 1
-        twice = sorted({column for column in header if column and header.count(column) > 1})
-        if twice:
-            raise InputError(f"{name}: the header names {listed(twice)} more than once; rename all but one")
+        if repeated := sorted({column for column in header if column and header.count(column) > 1}):
+            raise InputError(f"{name}: the header names {listed(repeated)} more than once; rename all but one")
         for row, record in enumerate(records, start=blank + 2):
             if not any(field.strip() for field in record):
                 continue  # a blank line, or the empty rows that spreadsheets add
@@ -175,22 +167,19 @@ def _sniff(head: list[str]) -> str:
     return max(DELIMITERS, key=fit)
 
 
-def _parquet(path: Path, file: IO[bytes], packed: bool) -> ResultsStore:
+def _parquet(path: Path, file: IO[bytes], compressed: bool) -> Rows:
     parquet: Any = require("pyarrow.parquet", "train")
-    error_of_arrow: Callable[..., Exception] = require("pyarrow", "train").ArrowException
     row = 0
-    try:
-        with tempfile.TemporaryFile() if packed else contextlib.nullcontext(file) as whole:
-            if packed:  # it is read from its end
-                shutil.copyfileobj(file, whole)
-            table = parquet.ParquetFile(whole)
-            groups = [table.metadata.row_group(i).total_byte_size for i in range(table.num_row_groups)]
-            check_expansion(path, sum(groups))
-            for batch in table.iter_batches(PARQUET_ROWS):
-                for place in range(len(batch)):  # one by one, as a text that stands once in the file may be many rows'
-                    row += 1
-                    yield row, batch.slice(place, 1).to_pylist()[0]
-    except (error_of_arrow, NotImplementedError, UnicodeDecodeError) as error:  # type: ignore[misc]
-        if exhausted_resource(error):
-            raise
-        raise InputError(f"{path}: not a whole Parquet file ({error})") from None
+    with (
+        as_input_error(f"{path}: not a whole Parquet file"),
+        tempfile.TemporaryFile() if compressed else contextlib.nullcontext(file) as whole,
+    ):
+        if compressed:  # Parquet is read from its end
+            shutil.copyfileobj(file, whole)
+        table = parquet.ParquetFile(whole)
+        groups = [table.metadata.row_group(i).total_byte_size for i in range(table.num_row_groups)]
+        check_expansion(path, sum(groups))
+        for batch in table.iter_batches(PARQUET_ROWS):
+            for place in range(len(batch)):  # one by one, as many rows may share one long text in the file
+                row += 1
+                yield row, batch.slice(place, 1).to_pylist()[0]

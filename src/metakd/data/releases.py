@@ -1,4 +1,4 @@
-"""The papers' raw releases -> splits as the papers cut them."""
+"""Raw releases of the papers' datasets -> splits as the papers cut them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 from metakd.data.examples import with_ids
 from metakd.data.readers import Values, read_rows
-from metakd.data.sources import HUB_ID, Table, hub_tables
+from metakd.data.sources import HUB_ID, Table, hub_tables, table_of
 from metakd.utils.archives import is_gzip, open_bytes
 from metakd.utils.artifacts import fingerprint, step_folder, write_text
-from metakd.utils.errors import InputError, refusing, require, shown
+from metakd.utils.errors import InputError, as_input_error, raise_faults, require, shown
 
 
 class Release(NamedTuple):
-    """Rows by split, with the fields that metakd reads, and what there is to say of them."""
+    """Rows by split, with the fields that metakd reads, and notices about them."""
 
     splits: dict[str, list[Values]]
     notices: list[str]
@@ -48,16 +48,10 @@ def amazon(source: str) -> Release:
     negative, and shuffled; test is the first of ten folds stratified by label, dev the first of ten of what is left.
     """
     pandas, selection = require("pandas", "train"), require("sklearn.model_selection", "train")
-    files = _review_files(Path(source))
-    wanted = [(folder, label) for folder in AMAZON_DOMAINS for label in AMAZON_LABELS]
-    missing = [f"no {folder}/{label}.review" for folder, label in wanted if (folder, label) not in files]
-    if missing:
-        raise InputError.collect(f"{source}: not the whole release", missing)
-    reviews = {key: list(_reviews(files[key])) for key in wanted}
+    reviews = {key: list(_reviews(content)) for key, content in _review_files(Path(source)).items()}
     faults = [f"{len(texts)} reviews in {'/'.join(key)}.review" for key, texts in reviews.items() if len(texts) < FOLDS]
     faults += [f"an empty review in {'/'.join(key)}.review" for key, texts in reviews.items() if not all(texts)]
-    if faults:
-        raise InputError.collect(f"{source}: not the release with <review_text> blocks", faults)
+    raise_faults(f"{source}: not the release with <review_text> blocks", faults)
     rows = [
         {"text": text, "label": label, "domain": AMAZON_DOMAINS[folder]}
         for (folder, label), texts in reviews.items()
@@ -72,11 +66,9 @@ def amazon(source: str) -> Release:
 
     rest, test = first_fold(pooled)
     train, dev = first_fold(rest)
-    sizes = {len(texts) for texts in reviews.values()}
-    told = (
-        [] if sizes == {AMAZON_REVIEWS} else [f"not the paper's data: {AMAZON_REVIEWS} reviews a label were expected"]
-    )
-    return Release({n: f.to_dict("records") for n, f in {"train": train, "dev": dev, "test": test}.items()}, told)
+    is_whole = all(len(texts) == AMAZON_REVIEWS for texts in reviews.values())
+    notices = [] if is_whole else [f"not the paper's data: {AMAZON_REVIEWS} reviews a label were expected"]
+    return Release({n: f.to_dict("records") for n, f in {"train": train, "dev": dev, "test": test}.items()}, notices)
 
 
 def multinli(source: str) -> Release:
@@ -88,22 +80,18 @@ def multinli(source: str) -> Release:
     faults: list[str] = []
     release = Release({}, [])
     for split, table in _multinli_tables(source).items():
-        rows = [
-            {ours: row[theirs] for theirs, ours in MULTINLI_FIELDS.items() if theirs in row}
-            for _, row in table.rows(faults)
-        ]
+        rows = [{f: row[name] for name, f in MULTINLI_FIELDS.items() if name in row} for _, row in table.rows(faults)]
         kept = [row for row in rows if row.get("label") not in NO_LABEL]
         if not kept:
             faults.append(f"{split}: no row has a label; the fields have to be those of MultiNLI")
-        if lone := sum(not row.get("text_pair") for row in kept):
+        if single := sum(not row.get("text_pair") for row in kept):
             faults.append(
-                f"{split}: {lone} of {len(kept)} rows have no sentence2 (or hypothesis); all of MultiNLI have"
+                f"{split}: {single} of {len(kept)} rows have no sentence2 (or hypothesis); all of MultiNLI have"
             )
         release.splits[split] = kept
         if len(kept) < len(rows):
             release.notices.append(f"{len(rows) - len(kept)} of {len(rows)} rows of {split} dropped: no agreed label")
-    if faults:
-        raise InputError.collect(source, faults)
+    raise_faults(source, faults)
     return release
 
 
@@ -121,42 +109,38 @@ def prepare(name: str, source: str, output: Path) -> Release:
     release = RELEASES[name](source)
     faults: list[str] = []
     for split, rows in release.splits.items():
-        with_ids(Table(split, partial(_numbered, rows)), faults)
-    if faults:
-        raise InputError.collect(f"{source}, in the rows that would be written", faults)
+        with_ids(table_of(split, partial(iter, rows)), faults)
+    raise_faults(f"{source}, in the rows that would be written", faults)
     facts = {"release": name, "rows": {s: len(rows) for s, rows in release.splits.items()}, "notices": release.notices}
     with step_folder(output, "data", fingerprint(name, release.splits), facts) as unfinished:
         for split, rows in release.splits.items():
-            lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-            write_text(unfinished / f"{split}.jsonl", "\n".join(lines) + "\n")
+            write_text(unfinished / f"{split}.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
     return release
 
 
-def _numbered(rows: list[Values], _: list[str]) -> Iterator[tuple[int, Values]]:
-    return iter(enumerate(rows, start=1))
-
-
 def _review_files(source: Path) -> dict[tuple[str, str], bytes]:
-    """The content of each .review file of a domain and label, by these; nothing is unpacked to disk."""
-    wanted = {(folder, label) for folder in AMAZON_DOMAINS for label in AMAZON_LABELS}
-    found: dict[tuple[str, str], bytes] = {}
+    """The content of each .review file by domain and label, in their order; nothing is expanded to disk."""
+    contents: dict[tuple[str, str], bytes | None] = {
+        (folder, label): None for folder in AMAZON_DOMAINS for label in AMAZON_LABELS
+    }
     faults = []
-    with refusing(f"{source}: neither a folder nor a whole .tar.gz"):
+    with as_input_error(f"{source}: neither a folder nor a whole .tar.gz"):
         for path, size, read in _members(source):
-            place = path.parent.name, path.name.removesuffix(".review")
-            if path.suffix != ".review" or place not in wanted:
+            key = path.parent.name, path.name.removesuffix(".review")
+            if path.suffix != ".review" or key not in contents:
                 continue
             if path.is_absolute() or ".." in path.parts:
                 faults.append(f"{shown(str(path))} climbs out of the archive")
-            elif place in found:
-                faults.append(f"{'/'.join(place)}.review is there twice")
+            elif contents[key] is not None:
+                faults.append(f"{'/'.join(key)}.review is there twice")
             elif size > REVIEW_FILE:
-                faults.append(f"{'/'.join(place)}.review has {size:,} bytes, and {REVIEW_FILE:,} is the most")
+                faults.append(f"{'/'.join(key)}.review has {size:,} bytes, and {REVIEW_FILE:,} is the most")
             else:
-                found[place] = read()
-    if faults:
-        raise InputError.collect(f"{source}: not the release as it was published", faults)
-    return found
+                contents[key] = read()
+    raise_faults(f"{source}: not the release as it was published", faults)
+    missing = [f"no {'/'.join(key)}.review" for key, content in contents.items() if content is None]
+    raise_faults(f"{source}: not the whole release", missing)
+    return {key: content for key, content in contents.items() if content is not None}
 
 
 def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes]]]:
@@ -168,8 +152,8 @@ def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], by
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
     with (
-        open_bytes(source, packed=is_gzip(source)) as packed,
-        tarfile.open(fileobj=packed, mode="r|") as archive,
+        open_bytes(source, compressed=is_gzip(source)) as content,
+        tarfile.open(fileobj=content, mode="r|") as archive,
     ):
         for member in archive:
             if member.isfile() and (file := archive.extractfile(member)) is not None:
@@ -177,25 +161,23 @@ def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], by
 
 
 def _reviews(content: bytes) -> Iterator[str]:
-    """The texts of one file: no XML in spite of its looks, and not all of its bytes are UTF-8."""
-    for found in REVIEW_TEXT.finditer(content.decode("utf-8", "replace")):
-        yield " ".join(found.group(1).split())
+    """The texts of one file, which is no XML in spite of its looks, and holds bytes that are not UTF-8."""
+    for text in REVIEW_TEXT.findall(content.decode("utf-8", "replace")):
+        yield " ".join(text.split())
 
 
 def _multinli_tables(source: str) -> dict[str, Table]:
     """The release's tables under our names of the splits."""
     folder = Path(source)
     if folder.is_dir():
-        files = {path.stem.removeprefix(MULTINLI_PREFIX): path for path in folder.glob(f"{MULTINLI_PREFIX}*.jsonl")}
-        found = {split: Table(path.name, partial(read_rows, path, "utf-8")) for split, path in files.items()}
+        paths = {path.stem.removeprefix(MULTINLI_PREFIX): path for path in folder.glob(f"{MULTINLI_PREFIX}*.jsonl")}
+        published = {split: Table(path.name, partial(read_rows, path, "utf-8")) for split, path in paths.items()}
     elif HUB_ID.fullmatch(source):
-        found = hub_tables(source, None)
+        published = hub_tables(source, None)
     else:
         raise InputError(f"{source}: no such folder, and not a dataset's id such as nyu-mll/multi_nli")
-    tables = {MULTINLI_SPLITS[name]: table for name, table in found.items() if name in MULTINLI_SPLITS}
-    missing = {"train", "dev"} - set(tables)
-    if missing:
-        raise InputError(
-            f"{source}: no {' and no '.join(sorted(missing))} of MultiNLI there ({MULTINLI_PREFIX}*.jsonl)"
-        )
+    tables = {MULTINLI_SPLITS[name]: table for name, table in published.items() if name in MULTINLI_SPLITS}
+    if missing := {"train", "dev"} - set(tables):
+        absent = " and no ".join(sorted(missing))
+        raise InputError(f"{source}: no {absent} of MultiNLI there ({MULTINLI_PREFIX}*.jsonl)")
     return tables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import Self
 
@@ -17,29 +18,27 @@ from metakd.utils.batch_shares import local_share
 POOL = 16  # batches whose texts are sorted by length together; more pads less and shuffles less
 
 
-def updates_a_pass(num_examples: int, batch_size: int) -> int:
+def updates_per_epoch(num_examples: int, batch_size: int) -> int:
     return math.ceil(num_examples / batch_size)
 
 
+@dataclass(eq=False)
 class LengthBatches(Sampler[list[int]]):
     """Batches of texts of like length, in an order that depends on seed and epoch alone, so that resuming is exact.
 
-    With `groups`, one a text, each batch holds every group in the proportions of the data: of a group that has at
-    least as many texts as there are batches, none is without. Each of several processes gets its share of each batch.
+    With `groups`, one a text, each batch holds every group in the proportions of the data: a group with at least as
+    many texts as there are batches is in every batch. Each of several processes gets its share of each batch.
     """
 
-    def __init__(
-        self, lengths: Sequence[int] | Array, batch_size: int, seed: int, groups: Sequence[int] | Array | None = None
-    ) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.seed = seed
-        self.groups = groups
-        self.epoch = 0
+    lengths: Sequence[int] | Array
+    batch_size: int
+    seed: int
+    groups: Sequence[int] | Array | None = None
+    epoch: int = 0
 
     @classmethod
     def of(cls, features: Encoded, batch_size: int, seed: int, all_domains: bool) -> Self:
-        """Those of `features`; with `all_domains`, text of every domain in each, where there are several."""
+        """Batches of `features`; with `all_domains`, each has text of every domain, where there are several."""
         domains = features.column("domains").numpy() if all_domains else np.zeros(1)
         return cls(features.lengths, batch_size, seed, domains if len(np.unique(domains)) > 1 else None)
 
@@ -47,7 +46,7 @@ class LengthBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return updates_a_pass(len(self.lengths), self.batch_size)
+        return updates_per_epoch(len(self.lengths), self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
@@ -57,7 +56,7 @@ class LengthBatches(Sampler[list[int]]):
             yield local_share(batches[index])
 
     def _mixed(self, order: list[int]) -> list[list[int]]:
-        """Batches as chance mixes them: pools of `order`, each sorted by length and cut."""
+        """Batches of any groups: pools of `order`, each sorted by length and cut."""
         pool = self.batch_size * POOL
         batches = []
         for start in range(0, len(order), pool):
@@ -66,7 +65,7 @@ class LengthBatches(Sampler[list[int]]):
         return batches
 
     def _proportional(self, order: list[int], groups: Sequence[int] | Array) -> list[list[int]]:
-        """Each group dealt evenly over all batches; what is left over goes on where that of the group before ended.
+        """Each group dealt evenly over all batches; its remainder starts where that of the group before ended.
 
         So two batches differ by one text at most, of each group and in all.
         """
@@ -74,9 +73,9 @@ class LengthBatches(Sampler[list[int]]):
         begin = 0
         for group in np.unique(groups):
             rows = [i for i in order if groups[i] == group]
-            each, left_over = divmod(len(rows), len(batches))
-            sizes = [each + ((j - begin) % len(batches) < left_over) for j in range(len(batches))]
-            begin += left_over
+            each, remainder = divmod(len(rows), len(batches))
+            sizes = [each + ((j - begin) % len(batches) < remainder) for j in range(len(batches))]
+            begin += remainder
             drawn = iter(rows)
             for start in range(0, len(batches), POOL):
                 pool = sizes[start : start + POOL]
@@ -87,7 +86,7 @@ class LengthBatches(Sampler[list[int]]):
 
 
 def endless_batches(features: Encoded, collator: Collator, batch_size: int, seed: int) -> Iterator[Batch]:
-    """One pass over `features` after another, each in an order of its own."""
+    """Epoch after epoch over `features`, each in another order."""
     batches = LengthBatches(features.lengths, batch_size, seed)
     for epoch in count():
         batches.set_epoch(epoch)
@@ -96,7 +95,7 @@ def endless_batches(features: Encoded, collator: Collator, batch_size: int, seed
 
 
 def ordered_batches(lengths: Array, batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches from the shortest text to the longest, for passes without learning."""
+    """Indices in batches from the shortest text to the longest, for forward passes without gradients."""
     order = lengths.argsort(kind="stable").tolist()
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

@@ -1,4 +1,4 @@
-"""What one row is: the names of its fields, the names of the splits, and a checked example."""
+"""The schema of the data: names of splits and fields, and a checked example."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 SPLITS = ("train", "dev", "test")
 FIELDS = ("text", "text_pair", "label", "domain", "id")
-
-
-LABELLED = ("text", "label", "domain")
+LABELLED = ("text", "label", "domain")  # fields of every row to learn from
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Whatever a user hands over -> a table for each split: a file, a folder, a hub dataset, tables in memory."""
+"""A user's data -> a table for each split: from a file, a folder, a hub dataset or tables in memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metakd.data.readers import SUFFIXES, ResultsStore, Values, read_rows
+from metakd.data.readers import SUFFIXES, Rows, Values, read_rows
 from metakd.data.schema import SPLITS
-from metakd.utils.errors import InputError, first_line, listed, refusing, require
+from metakd.utils.errors import InputError, as_input_error, error_summary, listed, raise_faults, require
 
 ALIASES = {"train": "train", "dev": "dev", "test": "test", "validation": "dev", "valid": "dev", "val": "dev"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -23,17 +23,17 @@ HUB_SECONDS = 10  # until an unreachable hub is given up
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that can be read more than once; `rows(faults)` starts anew and reports faults of single rows."""
+    """Rows that can be read more than once; `rows(faults)` starts over, and appends faults of single rows."""
 
     name: str
-    rows: Callable[[list[str]], ResultsStore]
+    rows: Callable[[list[str]], Rows]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a user handed over: its tables by split, or one table under '' to be cut.
+    """A user's data: tables by split, or one table under '' that is to be cut into splits.
 
-    `place` is where it can be read again, a path or a hub dataset's id; None for tables in memory.
+    `place` is the path or hub id to read it from again; None for tables in memory.
     """
 
     name: str
@@ -65,7 +65,7 @@ def _folder(path: Path, encoding: str) -> Mapping[str, Table]:
     """Files by the name of their split, or what `datasets` saved with `save_to_disk`."""
     if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
         datasets = require("datasets", "train")
-        with refusing(f"{path}: what `datasets` saved there cannot be read"):
+        with as_input_error(f"{path}: what `datasets` saved there cannot be read"):
             saved = datasets.load_from_disk(str(path))
         return open_source(dict(saved) if isinstance(saved, Mapping) else saved).tables
     files = {
@@ -73,26 +73,20 @@ def _folder(path: Path, encoding: str) -> Mapping[str, Table]:
         for file in sorted(path.iterdir())
         if file.name.lower().endswith(SUFFIXES) and file.name.partition(".")[0].lower() in ALIASES
     }
-    return _splits(str(path), files, there=_listing(path))
+    return _splits(str(path), files, listed(sorted(p.name for p in path.iterdir())) or "no files")
 
 
-def _splits(name: str, tables: Mapping[str, Table], there: str | None = None) -> dict[str, Table]:
+def _splits(name: str, tables: Mapping[str, Table], files: str | None = None) -> dict[str, Table]:
     """The tables under the names of their splits; InputError where one has two, or train has none."""
-    found: dict[str, list[str]] = {}
+    keys: dict[str, list[str]] = {}
     for key in tables:
-        split = ALIASES.get(key.partition(".")[0].lower())
-        if split is not None:
-            found.setdefault(split, []).append(key)
-    faults = [f"{split}: stands there as {' and '.join(keys)}; keep one" for split, keys in found.items() if keys[1:]]
-    if "train" not in found:
-        faults.append(f"no train ({', '.join(SUFFIXES)}); there are {there or ', '.join(tables) or 'none'}")
-    if faults:
-        raise InputError.collect(name, faults)
-    return {split: tables[found[split][0]] for split in SPLITS if split in found}
-
-
-def _listing(path: Path) -> str:
-    return listed(sorted(p.name for p in path.iterdir())) or "no files"
+        if split := ALIASES.get(key.partition(".")[0].lower()):
+            keys.setdefault(split, []).append(key)
+    faults = [f"{split}: stands there as {' and '.join(same)}; keep one" for split, same in keys.items() if same[1:]]
+    if "train" not in keys:
+        faults.append(f"no train ({', '.join(SUFFIXES)}); there are {files or ', '.join(tables) or 'none'}")
+    raise_faults(name, faults)
+    return {split: tables[keys[split][0]] for split in SPLITS if split in keys}
 
 
 def hub_tables(name: str, config: str | None) -> dict[str, Table]:
@@ -103,23 +97,23 @@ def hub_tables(name: str, config: str | None) -> dict[str, Table]:
     failures = []
     try:
         HfApi().dataset_info(name, timeout=HUB_SECONDS)
-    except Exception as error:  # whatever the hub's client raises
+    except Exception as error:  # the hub's client raises errors of many kinds
         failures.append(error)
     try:
         with _offline() if failures else contextlib.nullcontext():
-            found = datasets.load_dataset(name, config)
+            splits = datasets.load_dataset(name, config)
     except Exception as error:
-        reason = first_line((failures or [error])[0])
+        reason = error_summary((failures or [error])[0])
         raise InputError(
-            f"{name}: no such file or folder, and it could not be had from the hub ({reason}). Check the path, "
+            f"{name}: no such file or folder, and not loaded from the hub ({reason}). Check the path, "
             "name a configuration by --data-config if it has several, or download it where the hub can be reached"
         ) from None
-    return {split: _object(split, table, "utf-8") for split, table in found.items()}
+    return {split: _object(split, table, "utf-8") for split, table in splits.items()}
 
 
 @contextlib.contextmanager
 def _offline() -> Iterator[None]:
-    """Keep `datasets` from asking a hub that does not answer, which it would do for half a minute."""
+    """Keep `datasets` from waiting half a minute for a hub that does not respond."""
     switches: list[Any] = [require(module, "train") for module in ("huggingface_hub.constants", "datasets.config")]
     before = [switch.HF_HUB_OFFLINE for switch in switches]
     try:
@@ -137,23 +131,24 @@ def _object(name: str, table: Any, encoding: str) -> Table:
         return _file(Path(table), encoding)
     pandas, datasets = (sys.modules.get(module) for module in ("pandas", "datasets"))
     if pandas and isinstance(table, pandas.DataFrame):
-        return Table(name, lambda _: _numbered(_records(table)))
+        return table_of(name, lambda: _records(table))
     if datasets and isinstance(table, datasets.Dataset):
-        return Table(name, lambda _: _numbered(_named_classes(table.with_format(None))))
+        return table_of(name, lambda: _named_classes(table.with_format(None)))
     raise InputError(f"{name}: expected a path, a pandas DataFrame or a datasets.Dataset, found {type(table).__name__}")
 
 
-def _numbered(records: Iterable[Values]) -> ResultsStore:
-    return iter(enumerate(records, start=1))
+def table_of(name: str, records: Callable[[], Iterable[Values]]) -> Table:
+    """A table of records in memory; `records` returns them from the first."""
+    return Table(name, lambda _: iter(enumerate(records(), start=1)))
 
 
 def _records(frame: Any) -> Iterable[Values]:
-    """Rows of a DataFrame; its marks of what is missing (NaN, NaT, NA) become None."""
+    """Rows of a DataFrame; missing values (NaN, NaT, NA) become None."""
     return frame.rename(columns=str).astype(object).where(frame.notna().to_numpy(), None).to_dict("records")
 
 
 def _named_classes(table: Any) -> Iterable[Values]:
-    """Rows of a Dataset with the names of classes in place of their numbers; -1, its mark of no label, becomes None."""
+    """Rows of a Dataset with the names of classes in place of their numbers; -1, which means no label, becomes None."""
     classes = {name: feature for name, feature in table.features.items() if hasattr(feature, "int2str")}
     for values in table:
         numbers = {name: values[name] for name in classes}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +12,11 @@ from metakd.utils.errors import InputError
 
 Text = tuple[str, str | None]
 LEAST_TO_CUT = 10  # texts of a domain and label, of which one goes to dev and one to test
-HELD_OUT = 10  # percent of the training texts that a quiz is made of
+HELD_OUT = 10  # percent of the training texts that held-out batches are drawn from
 
 
 def scored_split(splits: Mapping[str, Any]) -> str | None:
-    """The split that results are reported on: test, or dev where there is none."""
+    """The split that results are reported on: test, or dev where there is no test."""
     return next((name for name in ("test", "dev") if splits.get(name)), None)
 
 
@@ -25,17 +25,16 @@ def of_domain(examples: Iterable[Example], domain: str) -> list[Example]:
 
 
 def by_domain(examples: Iterable[Example]) -> dict[str, list[Example]]:
-    found: dict[str, list[Example]] = defaultdict(list)
+    domains: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        found[example.domain].append(example)
-    return dict(found)
+        domains[example.domain].append(example)
+    return dict(domains)
 
 
 def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test: int = 10) -> dict[str, list[Example]]:
-    """`dev` and `test` percent of the texts of each domain and label, by seed; what is left goes to train.
+    """`dev` and `test` percent of the texts of each domain and label, by seed; the rest goes to train.
 
-    A text that stands on several rows keeps them in one split; what train would have none of, of a domain's label, goes
-    there as a whole.
+    All rows of a text go to one split. A domain's label that train would have no text of goes there as a whole.
     """
     groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
     for example in examples:
@@ -44,31 +43,27 @@ def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test:
     for key in sorted(groups):
         members = [text for text in groups[key] if text not in split_of]
         random.Random(f"{seed}/{key}").shuffle(members)
-        tuned, scored = len(members) * dev // 100, len(members) * test // 100
-        split_of |= dict.fromkeys(members, "train")
-        split_of |= dict.fromkeys(members[:tuned], "dev") | dict.fromkeys(members[tuned : tuned + scored], "test")
+        num_dev, num_test = len(members) * dev // 100, len(members) * test // 100
+        split_of |= dict.fromkeys(members, "train") | dict.fromkeys(members[:num_dev], "dev")
+        split_of |= dict.fromkeys(members[num_dev : num_dev + num_test], "test")
     for texts in groups.values():
         if all(split_of[text] != "train" for text in texts):
             split_of |= dict.fromkeys(texts, "train")
     return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
 
 
-def _sizes(splits: Mapping[str, Sequence[Example]]) -> str:
-    return ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
-
-
 def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
-    """What is left to learn from, and HELD_OUT percent of the texts of each domain and label, drawn by seed.
+    """The rows left for training, and HELD_OUT percent of the texts of each domain and label, drawn by seed.
 
-    Of fewer than 100 / HELD_OUT texts nothing is held out; InputError names domains whose quiz would have one label.
+    Of fewer than 100 / HELD_OUT texts none is held out; InputError names domains that would hold out one label alone.
     """
     cut = cut_into_splits(train, seed, dev=HELD_OUT, test=0)
-    there, asked = _counts(train), _counts(cut["dev"])
-    bare = [domain for domain in sorted(there) if len(asked[domain]) < min(2, len(there[domain]))]
-    if bare:
+    labels, held_out = count_rows(train), count_rows(cut["dev"])
+    too_small = [domain for domain in sorted(labels) if len(held_out[domain]) < min(2, len(labels[domain]))]
+    if too_small:
         raise InputError(
-            f"train, domain {', '.join(map(repr, bare))}: a quiz needs two labels with {100 // HELD_OUT} texts each to "
-            "hold some out; give more rows, or choose a --method that needs no held-out split"
+            f"train, domain {', '.join(map(repr, too_small))}: a held-out split needs two labels with "
+            f"{100 // HELD_OUT} texts each; give more rows, or choose a --method that needs no held-out split"
         )
     return cut["train"], cut["dev"]
 
@@ -79,7 +74,7 @@ def _text_of(example: Example) -> Text:
 
 def too_small_to_cut(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     """The fault of one file whose domains and labels all have too few rows for dev and test."""
-    if any(count >= LEAST_TO_CUT for own in counts.values() for count in own.values()):
+    if any(count >= LEAST_TO_CUT for labels in counts.values() for count in labels.values()):
         return []
     return [f"no domain has {LEAST_TO_CUT} rows of a label, so none are left for dev and test; give files for these"]
 
@@ -87,12 +82,12 @@ def too_small_to_cut(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
 def leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
     """The rows of each held-out split whose text stands in train; splits without any are left out."""
     known = {_text_of(e) for e in splits["train"]}
-    found = {name: [e for e in splits.get(name, []) if _text_of(e) in known] for name in ("dev", "test")}
-    return {name: rows for name, rows in found.items() if rows}
+    leaked = {name: [e for e in splits.get(name, []) if _text_of(e) in known] for name in ("dev", "test")}
+    return {name: rows for name, rows in leaked.items() if rows}
 
 
 def without_leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
-    """The splits without what stands in a later one, so that test stays what it was."""
+    """The splits without texts that stand in a later one, so that test stays as it is."""
     kept: dict[str, list[Example]] = {}
     later: set[Text] = set()
     for name in reversed([name for name in SPLITS if name in splits]):
@@ -101,9 +96,9 @@ def without_leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Exa
     return dict(reversed(kept.items()))
 
 
-def _counts(examples: Iterable[Example]) -> dict[str, dict[str, int]]:
+def count_rows(examples: Iterable[Example]) -> dict[str, dict[str, int]]:
     """Rows by domain and label."""
-    found: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    counts: dict[str, dict[str, int]] = defaultdict(Counter)
     for example in examples:
-        found[example.domain][example.label] += 1
-    return found
+        counts[example.domain][example.label] += 1
+    return counts

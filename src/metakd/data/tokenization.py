@@ -1,8 +1,9 @@
-"""Tokenize once, pad to the batch."""
+"""Texts as token ids, tokenized once and padded to the longest of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ Features = dict[str, Any]
 Batch = dict[str, Tensor]
 Array = NDArray[Any]
 
-TEACHER_TOKENS = "teacher_"  # prefix of the same texts in the tokens of a teacher that has others
+TEACHER_TOKENS = "teacher_"  # prefix of the same texts in the tokens of a teacher with another tokenizer
 CHUNK = 4096  # texts tokenised at a time
 
 
@@ -33,55 +34,55 @@ class Ragged(NamedTuple):
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
 
+@dataclass(frozen=True, eq=False)
 class Encoded(Dataset[Features]):
-    """Many texts as token ids, and what is known of each: six bytes a token, however many texts there are."""
+    """Many texts as token ids, with one value a text in each column: six bytes a token, however many texts."""
 
-    def __init__(self, tokens: Mapping[str, Ragged], columns: Mapping[str, Array]) -> None:
-        self._tokens = tokens
-        self._columns = columns
+    tokens: Mapping[str, Ragged]
+    columns: Mapping[str, Array]
 
     @property
     def lengths(self) -> Array:
         """Tokens of each text, special ones included: (N,)."""
-        return np.diff(self._tokens["input_ids"].offsets)
+        return np.diff(self.tokens["input_ids"].offsets)
 
     @property
     def token_ids(self) -> Array:
-        """Those that occur, sorted."""
-        return np.unique(self._tokens["input_ids"].values)
+        """The token ids that occur, sorted."""
+        return np.unique(self.tokens["input_ids"].values)
 
     def __len__(self) -> int:
-        return len(self._tokens["input_ids"].offsets) - 1
+        return len(self.tokens["input_ids"].offsets) - 1
 
     def __getitem__(self, row: int) -> Features:
-        tokens = {name: ragged[row] for name, ragged in self._tokens.items()}
-        return tokens | {name: values[row] for name, values in self._columns.items()}
+        tokens = {name: ragged[row] for name, ragged in self.tokens.items()}
+        return tokens | {name: values[row] for name, values in self.columns.items()}
 
     def __iter__(self) -> Iterator[Features]:
         return map(self.__getitem__, range(len(self)))
 
     def column(self, name: str) -> Tensor:
         """One value an example: (N,)."""
-        return torch.from_numpy(self._columns[name])
+        return torch.from_numpy(self.columns[name])
 
     def with_columns(self, **columns: Sequence[Any] | Array) -> Encoded:
         """The same texts with one value an example (N,) under each name; real numbers become float32."""
         arrays = {name: np.asarray(values) for name, values in columns.items()}
-        as_float32 = {name: a.astype(np.float32) for name, a in arrays.items() if a.dtype.kind == "f"}
-        return Encoded(self._tokens, {**self._columns, **arrays, **as_float32})
+        arrays |= {name: a.astype(np.float32) for name, a in arrays.items() if a.dtype.kind == "f"}
+        return Encoded(self.tokens, {**self.columns, **arrays})
 
-    def with_teacher_tokens(self, theirs: Encoded) -> Encoded:
-        """The same texts in the teacher's own tokens beside the student's."""
-        named = {TEACHER_TOKENS + name: ragged for name, ragged in theirs._tokens.items()}
-        return Encoded({**self._tokens, **named}, self._columns)
+    def with_teacher_tokens(self, teacher: Encoded) -> Encoded:
+        """The same texts in the teacher's tokens beside the student's."""
+        named = {TEACHER_TOKENS + name: ragged for name, ragged in teacher.tokens.items()}
+        return Encoded({**self.tokens, **named}, self.columns)
 
 
 def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Encoded:
     """Token ids of each example, and `real_mask`: 1 for each token of the text, 0 for each special one."""
     paired = {example.text_pair is not None for example in examples}
     if len(paired) > 1:
-        lone = [e.id for e in examples if e.text_pair is None]
-        raise InputError(f"text_pair is missing on {len(lone)} rows ({', '.join(lone[:3])}, ...) and there on others")
+        ids = [e.id for e in examples if e.text_pair is None]
+        raise InputError(f"text_pair is missing on {len(ids)} rows ({', '.join(ids[:3])}, ...) and there on others")
     parts: dict[str, list[Array]] = {"input_ids": [np.zeros(0, np.int32)]}
     lengths = [np.zeros(1, np.int64)]
     for start in range(0, len(examples), CHUNK):

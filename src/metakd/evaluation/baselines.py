@@ -1,4 +1,4 @@
-"""TF-IDF with logistic regression: what labels alone give, without a language model."""
+"""TF-IDF with logistic regression: the accuracy that labels alone give, without a language model."""
 
 from __future__ import annotations
 
@@ -16,31 +16,27 @@ from metakd.evaluation.metrics import Floats
 
 
 class TfidfBaseline:
-    """TF-IDF of word 1- and 2-grams into logistic regression: what labels alone give, without a language model."""
+    """TF-IDF of word 1- and 2-grams into logistic regression."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         labels = [example.label for example in examples]
         classifier = LogisticRegression(max_iter=1000) if len(set(labels)) > 1 else DummyClassifier()
         pattern = r"(?u)\w+|[^\w\s]+"
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern)
-        self.pipeline: Pipeline = make_pipeline(vectorizer, classifier)
-        self.pipeline.fit([self._text(example) for example in examples], labels)
-
-    @staticmethod
-    def _text(example: Example) -> str:
-        return example.text if example.text_pair is None else f"{example.text} {example.text_pair}"
+        self.pipeline: Pipeline = make_pipeline(vectorizer, classifier).fit(_texts(examples), labels)
 
     def predict(self, examples: Sequence[Example]) -> list[str]:
-        return [str(label) for label in self.pipeline.predict([self._text(example) for example in examples])]
+        return [str(label) for label in self.pipeline.predict(_texts(examples))]
 
     def confidence(self, examples: Sequence[Example]) -> Floats:
         """The probability of the predicted class: (N,)."""
-        return np.asarray(self.pipeline.predict_proba([self._text(example) for example in examples])).max(-1)
-
-    def predict_one(self, example: Example) -> str:
-        return self.predict([example])[0]
+        return np.asarray(self.pipeline.predict_proba(_texts(examples))).max(-1)
 
     def size(self) -> dict[str, int]:
         """Weights of the classifier, and bytes of the whole pipeline as Python would store it."""
         coefficients = getattr(self.pipeline[-1], "coef_", np.zeros(0))
         return {"parameters": int(coefficients.size), "bytes": len(pickle.dumps(self.pipeline))}  # never loaded
+
+
+def _texts(examples: Sequence[Example]) -> list[str]:
+    return [e.text if e.text_pair is None else f"{e.text} {e.text_pair}" for e in examples]

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, bytes, latency."""
+"""The costs of a model: parameters, bytes, latency."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def shipped_bytes(folder: Path) -> int:
 
 def measure_latency(model: Model, examples: Sequence[Example]) -> dict[str, float]:
     """Milliseconds of one text at a time, tokenising included: median and 95th percentile."""
-    return latency(lambda example: Classifier(model).predict_examples([example]), examples)
+    return latency(Classifier(model).predict_examples, examples)
 
 
-def _costs(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
-    """Parameters, bytes, and CPU latency."""
+def costs_of(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
+    """Parameters, bytes and latency of the model that was loaded from `path`."""
     return {
         "parameters": count_parameters(model.network),
         "bytes": shipped_bytes(path),

@@ -14,35 +14,34 @@ from metakd.utils.console import notice
 
 LATENCY_TEXTS = 100
 LATENCY_WARMUP = 10
-BUSY = 100  # times a second, and so many at least, that other work took a core away while texts were timed
+BUSY = 100  # preemptions a second, and so many at least, above which the machine counts as busy
 
 
-def latency(classify: Callable[[Example], Any], examples: Sequence[Example]) -> dict[str, float]:
+def latency(predict: Callable[[list[Example]], Any], examples: Sequence[Example]) -> dict[str, float]:
     """Milliseconds for one text at a time, tokenising included: median and 95th percentile over 100 texts."""
-    chosen = [examples[i % len(examples)] for i in range(LATENCY_WARMUP + LATENCY_TEXTS)]
     times = []
-    with _warned_if_busy():
-        for example in chosen:
+    with _warning_if_busy():
+        for i in range(LATENCY_WARMUP + LATENCY_TEXTS):
             started = time.perf_counter()
-            classify(example)
+            predict([examples[i % len(examples)]])
             times.append(1000 * (time.perf_counter() - started))
     median, p95 = np.percentile(times[LATENCY_WARMUP:], [50, 95])
     return {"median": round(float(median), 3), "p95": round(float(p95), 3)}
 
 
 @contextlib.contextmanager
-def _warned_if_busy() -> Iterator[None]:
-    """Say so where other work took the cores away from what is timed inside, which takes it longer."""
-    started, before = time.perf_counter(), _times_put_aside()
+def _warning_if_busy() -> Iterator[None]:
+    """Warn if other processes took the cores away during what runs inside, since its times are then too long."""
+    started, before = time.perf_counter(), _preemptions()
     yield
-    if _times_put_aside() - before > BUSY * max(1, time.perf_counter() - started):
+    if _preemptions() - before > BUSY * max(1, time.perf_counter() - started):
         notice(
             "other work had this machine's cores while texts were timed, so the latencies are too long; "
             "time them again when it is idle"
         )
 
 
-def _times_put_aside() -> int:
+def _preemptions() -> int:
     """How often this process had to leave a core to others, 0 where the system does not count it."""
     with contextlib.suppress(ImportError):
         import resource

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -15,17 +16,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """True and predicted classes of one model on one domain, and how sure it was of those that it chose."""
+    """True and predicted classes of one model on one domain, with its confidence."""
 
     truth: Ints  # (N,)
     predicted: Ints  # (N,)
     confidence: Floats  # (N,), the probability of the predicted class
-
-
-def confusion(predictions: Predictions, num_labels: int) -> Ints:
-    """How often class i (row) was called j (column): (M, M)."""
-    cells = predictions.truth * num_labels + predictions.predicted
-    return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
 
 
 def accuracy(matrix: Ints) -> Floats:
@@ -36,9 +31,9 @@ def accuracy(matrix: Ints) -> Floats:
 def macro_f1(matrix: Ints) -> Floats:
     """Mean F1 over the classes that occur among truths or predictions, as scikit-learn's; (..., M, M) -> (...)."""
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    marks = matrix.sum(-1) + matrix.sum(-2)  # 2·tp + fp + fn
-    present = marks > 0
-    f1 = np.divide(2 * hits, marks, out=np.zeros(hits.shape), where=present)
+    support = matrix.sum(-1) + matrix.sum(-2)  # 2·tp + fp + fn
+    present = support > 0
+    f1 = np.divide(2 * hits, support, out=np.zeros(hits.shape), where=present)
     return f1.sum(-1) / present.sum(-1)
 
 
@@ -51,31 +46,28 @@ def score(
     """
     by_domain, means, samples = {}, [], []
     for index, (domain, predictions) in enumerate(sorted(domains.items())):
-        matrix = confusion(predictions, num_labels)
+        matrix = confusion_matrix(predictions.truth, predictions.predicted, labels=range(num_labels))
         count = int(matrix.sum())
-        # Resampling N examples with replacement draws the cells of the confusion matrix from a multinomial.
+        # Resampling N examples with replacement draws the counts of the confusion matrix from a multinomial.
         drawn = np.random.default_rng([seed, index]).multinomial(count, matrix.ravel() / count, resamples)
         drawn = drawn.reshape(resamples, num_labels, num_labels)
-        found = accuracy(matrix), macro_f1(matrix)
-        resampled = accuracy(drawn), macro_f1(drawn)
-        by_domain[domain] = {"examples": count, **_with_intervals(found, resampled)}
+        values, resampled = ((accuracy(m), macro_f1(m)) for m in (matrix, drawn))
+        by_domain[domain] = {"examples": count, **_with_intervals(values, resampled)}
         if domain in averaged:
-            means.append(found)
+            means.append(values)
             samples.append(resampled)
     average = _with_intervals(np.mean(means, axis=0), np.mean(samples, axis=0))
     return {"domains": by_domain, "average": average}
 
 
 def accuracy_of_kept(domains: Mapping[str, Predictions], kept: Mapping[str, NDArray[np.bool_]]) -> float | None:
-    """Plain mean over domains of the accuracy on the rows that `kept` marks (N,); None where it marks none."""
-    found = [float((p.truth == p.predicted)[kept[d]].mean()) for d, p in domains.items() if kept[d].any()]
-    return float(np.mean(found)) if found else None
+    """Plain mean over domains of the accuracy on the `kept` rows, (N,) bool by domain; None where there are none."""
+    means = [float((p.truth == p.predicted)[kept[d]].mean()) for d, p in domains.items() if kept[d].any()]
+    return float(np.mean(means)) if means else None
 
 
 def _with_intervals(values: Any, samples: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     for name, value, sample in zip(("accuracy", "macro_f1"), values, samples, strict=True):
-        low, high = np.percentile(sample, [2.5, 97.5])
-        found[name] = float(value)
-        found[f"{name}_interval"] = [float(low), float(high)]
-    return found
+        scores |= {name: float(value), f"{name}_interval": np.percentile(sample, [2.5, 97.5]).tolist()}
+    return scores

@@ -1,4 +1,4 @@
-"""How well a linear classifier reads the domain off a model's vectors."""
+"""How well a linear classifier predicts the domain from a model's vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from metakd.evaluation.metrics import Floats, Ints
 def domain_probe(vectors: Floats, domains: Ints) -> float | None:
     """Cross-validated accuracy of a linear classifier of the domain; None where a domain has fewer than two rows.
 
-    vectors: (N, H); domains: (N,). Near the commonest domain's share, the vectors are blind to the domain.
+    vectors: (N, H); domains: (N,). An accuracy near the share of the largest domain means
+    that the vectors say nothing about the domain.
     """
     counts = np.unique(domains, return_counts=True)[1]
     if len(counts) < 2 or counts.min() < 2:

@@ -1,3 +1,3 @@
-"""Methods, parts and sizes compared over several seeds: a variant with one seed is a trial, its results are a row of
-the results store, and the report is made from rows alone.
+"""Experiments compare variants over several seeds. A variant with one seed is a trial, its results are a row of the
+results store, and the report is made from rows alone.
 """

@@ -1,4 +1,4 @@
-"""Finished cells of experiments, one JSON Lines row each: added one by one, read again, merged from other machines."""
+"""Rows of finished trials as JSON Lines: added one by one, read again, merged from other machines."""
 
 from __future__ import annotations
 
@@ -6,18 +6,35 @@ import json
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, StringConstraints
 
 from metakd.utils.console import console
 from metakd.utils.errors import InputError
 
 
+class _Environment(BaseModel):
+    versions: dict[str, str | None]
+    commit: str | None
+
+
+class _Row(BaseModel):
+    """What every row has; trials add more to it."""
+
+    key: str
+    variant: str
+    seed: int
+    right: dict[str, dict[str, Annotated[str, StringConstraints(pattern="^[01]*$")]]]  # by split and domain
+    environment: _Environment
+
+
 class ResultsStore:
-    """A JSON Lines file of finished cells by key; a torn last line counts as not there, and goes with the next row."""
+    """A file of rows, one for each finished trial, by key. A torn last line is ignored; the next row replaces it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found = {row["key"]: row for row in _read(path)} if path.exists() else {}
+        self.rows = {row["key"]: row for row in _read(path)} if path.exists() else {}
 
     def add(self, row: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,10 +44,10 @@ class ResultsStore:
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        self.found[row["key"]] = row
+        self.rows[row["key"]] = row
 
     def merge(self, other: Path, wanted: Collection[str]) -> None:
-        """Take over the cells of another machine, and say how many of them are `wanted`."""
+        """Add the rows of another machine, and print how many of them are `wanted`."""
         try:
             rows = _read(other)
         except OSError as error:
@@ -38,24 +55,17 @@ class ResultsStore:
         hits = sum(row["key"] in wanted for row in rows)
         console.print(f"{other}: {len(rows)} rows, {hits} of them of this experiment", highlight=False)
         for row in rows:
-            if row["key"] not in self.found:
+            if row["key"] not in self.rows:
                 self.add(row)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """The rows of all whole lines."""
-    rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    rows = list[dict[str, Any]]()
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
-            if any(set(marks) - {"0", "1"} for domains in row["right"].values() for marks in domains.values()):
-                raise ValueError("not marks")
-            known = row["environment"]["versions"].get("metakd"), row["environment"]["commit"]
-            if not isinstance(row["key"], str) or not all(isinstance(fact, str | None) for fact in known):
-                raise ValueError("not a row's key and environment")
-            if not {"variant", "seed"} <= {*row}:
-                raise ValueError("not a row's line and seed")
-            rows.append(row)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise InputError(f"{path}, line {number}: not the row of a cell; remove it, or the file") from None
+            rows.append(json.loads(text))
+            _Row.model_validate(rows[-1])
+        except (ValueError, RecursionError):
+            raise InputError(f"{path}, line {number}: not the row of a trial; remove it, or the file") from None
     return rows

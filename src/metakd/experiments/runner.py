@@ -1,4 +1,4 @@
-"""Grids of methods, seeds and settings on one corpus: run cell by cell, resumed at the cell, compared at the end."""
+"""Runs an experiment trial by trial, goes on where it was stopped, and compares the variants at the end."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from metakd.experiments.variants import EXPERIMENTS, Variant, with_tuned_setting
 from metakd.models.student import check_models
 from metakd.utils.artifacts import RUN_FILE, fingerprint, write_json, write_text
 from metakd.utils.console import console, notice
-from metakd.utils.errors import InputError
-from metakd.utils.locks import refuse_foreign, waiting_lock
+from metakd.utils.errors import InputError, raise_faults
+from metakd.utils.locks import refuse_unrelated, waiting_lock
 
 ROWS_FILE, LOCK_FILE = "rows.jsonl", "experiment.lock"
 STUDENTS = ("students", "shared_student-*")
-LONGEST_LIST = 150  # characters of the names of lines in that of a report; a checksum stands for longer ones
+LONGEST_LIST = 150  # characters of the variants' names in a report's name; a fingerprint replaces longer lists
 
 
 def experiment(
@@ -44,30 +44,34 @@ def experiment(
     tuned: Path | None = None,
     merge: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Run every cell of the experiment that `folder` (or a file of `merge`) has no row of, and compare them.
+    """Run every trial that has no row in `folder` yet, compare the variants, and write NAME.json and NAME.md.
 
-    `only` names lines of the experiment, if not all are wanted; `split` is what they are scored on (by default test,
-    or dev where there is none, and for `tune`); `reference` is the line that all others are held against (by default
-    the first); `tuned` is what `tune` wrote, whose best trial each line of `main` then takes. Writes NAME.json and
-    NAME.md, named by `report_name`.
+    Args:
+        only: The variants to compare, if not all.
+        split: What they are scored on; by default test, or dev where there is no test, and for `tune`.
+        reference: The variant that all others are compared with; by default the first.
+        tuned: The JSON file of `tune`, whose chosen settings each variant of `main` takes.
+        merge: Files of rows from other machines.
+
+    NAME is `report_name`'s. Raises InputError for what cannot be compared.
     """
     if (folder / RUN_FILE).exists():
         raise InputError(f"{folder}: holds a run, whose students would go; choose another --output")
-    refuse_foreign(folder, (ROWS_FILE, LOCK_FILE), "experiment")
+    refuse_unrelated(folder, (ROWS_FILE, LOCK_FILE), "experiment")
     scored = split or ("dev" if name == "tune" else data.scored_split or "test")
-    best = _read_best(tuned, name, data, scored) if tuned else None
-    variants = _variants(name, settings, data, only, best)
+    variants = _variants(name, settings, data, only, _read_chosen(tuned, name, data, scored) if tuned else None)
     _check(name, variants, data, scored, seeds, reference)
     trials = [Trial.of(variant, seed, settings, data, folder) for seed in seeds for variant in variants]
     _check_methods(name, trials)
     with waiting_lock(folder / LOCK_FILE, "runs an experiment here"):
-        rows = ResultsStore(folder / ROWS_FILE)
+        store = ResultsStore(folder / ROWS_FILE)
         for path in merge:
-            rows.merge(path, set[str]().union(*(trial.keys for trial in trials)))
-        _run(trials, rows)
+            store.merge(path, set[str]().union(*(trial.keys for trial in trials)))
+        _run(trials, store)
         _remove(folder, "teacher_cache-*", "checkpoints", *STUDENTS)
-        results = _results(name, data, trials, rows, scored, reference or variants[0].name)
-        results |= {"tuned": {variant.name: dict(variant.tuned_settings) for variant in variants}} if tuned else {}
+        results = _results(name, data, trials, store.rows, scored, reference or variants[0].name)
+        if tuned:
+            results["tuned"] = {variant.name: dict(variant.tuned_settings) for variant in variants}
         stem = report_name(name, only, split, reference, tuned)
         write_json(folder / f"{stem}.json", results)
         write_text(folder / f"{stem}.md", markdown(results))
@@ -75,44 +79,38 @@ def experiment(
 
 
 def report_name(
-    name: str,
-    only: Sequence[str] = (),
-    split: str | None = None,
-    reference: str | None = None,
-    tuned: Path | None = None,
+    name: str, only: Sequence[str] = (), split: str | None = None, reference: str | None = None, tuned: object = None
 ) -> str:
-    """Of the two files that an experiment writes, without their suffixes: what was asked for is part of it.
+    """The name, without suffix, of the two files that an experiment writes; it contains the options.
 
-    Not so data, seeds and settings: a report can be made again from its rows, without training.
+    Data, seeds and settings are not part of it: a report can be made again from its rows, without training.
     """
-    parts = [name]
-    if only:
-        lines = "+".join(map(folder_name, only))
-        parts.append(f"only-{lines if len(lines) <= LONGEST_LIST else fingerprint(lines)[:12]}")
-    if tuned:
-        parts.append("tuned")
-    if split:
-        parts.append(f"on-{split}")
-    if reference:
-        parts.append(f"against-{folder_name(reference)}")
-    return "-".join(parts)
+    variants = "+".join(map(folder_name, only))
+    parts = [
+        name,
+        f"only-{variants if len(variants) <= LONGEST_LIST else fingerprint(variants)[:12]}" if only else "",
+        "tuned" if tuned else "",
+        f"on-{split}" if split else "",
+        f"against-{folder_name(reference)}" if reference else "",
+    ]
+    return "-".join(filter(None, parts))
 
 
-def _run(trials: Sequence[Trial], rows: ResultsStore) -> None:
-    """Every cell without a row, one after the other."""
-    missing = [trial for trial in trials if not trial.keys <= set(rows.found)]
-    spent: list[float] = []
+def _run(trials: Sequence[Trial], store: ResultsStore) -> None:
+    """Run every trial that lacks a row, one after the other."""
+    missing = [trial for trial in trials if not trial.keys <= {*store.rows}]
+    seconds: list[float] = []
     for number, (trial, following) in enumerate(zip_longest(missing, missing[1:])):
-        if trial.keys <= set(rows.found):  # another variant came to the same
+        if trial.keys <= {*store.rows}:  # another variant with the same settings came before
             continue
-        left = f", about {np.mean(spent) * (len(missing) - number) / 60:.0f} minutes left" if spent else ""
-        title = f"cell {number + 1} of {len(missing)}: {trial.variant.name}, seed {trial.seed}{left}"
+        left = f", about {np.mean(seconds) * (len(missing) - number) / 60:.0f} minutes left" if seconds else ""
+        title = f"trial {number + 1} of {len(missing)}: {trial.variant.name}, seed {trial.seed}{left}"
         console.print(title, style="bold", highlight=False)
         started = time.monotonic()
-        for row in trial.rows(set(rows.found), following.caches if following else ()):
-            rows.add(row)
-        _remove(rows.path.parent, *STUDENTS)  # what is known of them is in their row
-        spent.append(time.monotonic() - started)
+        for row in trial.rows({*store.rows}, following.caches if following else ()):
+            store.add(row)
+        _remove(store.path.parent, *STUDENTS)  # their row has all that the report needs
+        seconds.append(time.monotonic() - started)
 
 
 def _remove(folder: Path, *patterns: str) -> None:
@@ -121,164 +119,156 @@ def _remove(folder: Path, *patterns: str) -> None:
 
 
 def _variants(
-    name: str,
-    settings: Settings,
-    data: MultiDomainDataset,
-    only: Sequence[str],
-    best: Mapping[str, dict[str, Any]] | None,
+    name: str, settings: Settings, data: MultiDomainDataset, only: Sequence[str], chosen: Mapping[str, Any] | None
 ) -> list[Variant]:
-    """Those of the experiment that are asked for, with what `tune` found best of each."""
+    """The wanted variants of the experiment, each with its settings of `chosen` if `tune` was run."""
     if name not in EXPERIMENTS:
         raise InputError(f"experiment {name!r}: there are {', '.join(EXPERIMENTS)}")
     variants = EXPERIMENTS[name](settings)
-    lines = list(dict.fromkeys(v.tunes or v.name for v in variants))
-    faults = [f"only = {line!r}: the experiment has {', '.join(lines)}" for line in only if line not in lines]
-    faults += [f"only = {line!r}: named twice" for line, count in Counter(only).items() if count > 1]
-    chosen = [v for v in variants if not only or (v.tunes or v.name) in only]
-    untuned = [v.name for v in chosen if best is not None and v.name not in best]
-    if untuned:
-        faults.append(f"tuned: no trial of {', '.join(untuned)}; run `tune` for them, or leave them out by --only")
+    names = list(dict.fromkeys(v.tunes or v.name for v in variants))
+    faults = [f"only = {wanted!r}: the experiment has {', '.join(names)}" for wanted in only if wanted not in names]
+    faults += [f"only = {wanted!r}: named twice" for wanted, count in Counter(only).items() if count > 1]
+    variants = [v for v in variants if not only or (v.tunes or v.name) in only]
+    if chosen is not None and (untuned := [v.name for v in variants if v.name not in chosen]):
+        faults.append(f"tuned: no settings for {', '.join(untuned)}; run `tune` for them, or leave them out by --only")
     if len(data.domains) < 2 and any(v.scope == "unseen" for v in variants):
         faults.append(f"{data.name}: one domain only, so no teacher can have learnt from others")
-    if faults:
-        raise InputError.collect(f"experiment {name}", faults)
-    if best is None:
-        return chosen
-    return [
-        next(w for w in with_tuned_settings(EXPERIMENTS[name], settings, best[v.name]) if w.name == v.name)
-        for v in chosen
-    ]
+    raise_faults(f"experiment {name}", faults)
+    if chosen is None:
+        return variants
+    tuned = [with_tuned_settings(EXPERIMENTS[name], settings, chosen[v.name]) for v in variants]
+    return [next(t for t in group if t.name == v.name) for v, group in zip(variants, tuned, strict=True)]
 
 
 def _check(
-    name: str, variants: Sequence[Variant], data: MultiDomainDataset, split: str, seeds: Sequence[int], against: Any
+    name: str, variants: Sequence[Variant], data: MultiDomainDataset, split: str, seeds: Sequence[int], reference: Any
 ) -> None:
     """One InputError for all that keeps the variants from being compared."""
-    faults = []
+    faults, names = list[str](), [v.name for v in variants]
     if not seeds or len(set(seeds)) != len(seeds):
         faults.append("seeds: name at least one, and each once")
-    if against is not None and name == "tune":
-        faults.append(f"reference = {against!r}: trials are chosen from, not held against one of them; leave it out")
-    elif against is not None and against not in {v.name for v in variants}:
-        faults.append(f"reference = {against!r}: the experiment has {', '.join(v.name for v in variants)}")
+    if reference is not None and name == "tune":
+        faults.append(f"reference = {reference!r}: `tune` compares with none of its candidates; leave it out")
+    elif reference is not None and reference not in names:
+        faults.append(f"reference = {reference!r}: the experiment has {', '.join(names)}")
     scored = Counter(e.domain for e in data.splits.get(split, []))
     few = [domain for domain in data.domains if scored[domain] < 2]
     if split not in ("dev", "test"):
         faults.append(f"split = {split!r}: dev, to choose by, or test, to report")
     elif name == "tune" and split != "dev":
-        faults.append(f"split = {split!r}: trials are chosen on dev, so that test can be reported on; leave it out")
+        faults.append(f"split = {split!r}: `tune` chooses on dev, so that test can be reported on; leave it out")
     elif not scored:
         faults.append(f"{data.name}: nothing to score on; add {split}.jsonl, or rows for it by --cut")
     elif few:
         faults.append(f"{data.name}: intervals need two rows of {split} a domain; there are fewer of {', '.join(few)}")
-    if faults:
-        raise InputError.collect(f"experiment {name}", faults)
+    raise_faults(f"experiment {name}", faults)
 
 
 def _check_methods(name: str, trials: Sequence[Trial]) -> None:
-    """One InputError that names every line whose method, models or data cannot be had."""
+    """One InputError for all variants whose method, models or data cannot be used."""
     faults: dict[str, None] = {}
     for trial in trials:
         for run, _ in trial.parts:
             try:
                 check_models(run.settings)
-                _stages = run.stages
+                _ = run.stages
             except InputError as error:
-                faults[f"{trial.variant.name}: {error}; or leave that line out by --only"] = None
-    if faults:
-        raise InputError.collect(f"experiment {name}", [*faults])
+                faults[f"{trial.variant.name}: {error}; or leave that variant out by --only"] = None
+    raise_faults(f"experiment {name}", [*faults])
 
 
-def _read_best(path: Path, name: str, data: MultiDomainDataset, split: str) -> dict[str, dict[str, Any]]:
-    """What each line's best trial sets, as `tune` wrote it; InputError where it is not for this experiment."""
+def _read_chosen(path: Path, name: str, data: MultiDomainDataset, split: str) -> dict[str, dict[str, Any]]:
+    """The settings that `tune` chose for each variant; InputError where they are not for this experiment."""
     if name != "main" and not name.startswith("scarce"):
         raise InputError("--tuned: for main and scarce-...; give other experiments their settings by flags or --config")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        best = {line: dict(tuned_settings["settings"]) for line, tuned_settings in found["best"].items()}
-        made_on = found["data_fingerprint"], found["split"]
+        results = json.loads(path.read_text(encoding="utf-8"))
+        chosen = {variant: dict(best["settings"]) for variant, best in results["best"].items()}
+        tuned_data, tuned_split = results["data_fingerprint"], results["split"]
     except OSError as error:
         raise InputError(f"--tuned {path}: cannot be read ({error.strerror})") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise InputError(f"--tuned {path}: not what `metakd experiment tune` writes, with its best trials") from None
-    if made_on[0] != data.fingerprint:
+        raise InputError(f"--tuned {path}: not what `metakd experiment tune` writes, with chosen settings") from None
+    if tuned_data != data.fingerprint:
         raise InputError(f"--tuned {path}: tuned on other data, or cut otherwise; repeat --data and --cut of `tune`")
-    if made_on[1] == split:
+    if tuned_split == split:
         raise InputError(f"--tuned {path}: chosen on {split}, which cannot be reported on too; cut a split for each")
-    return best
+    return chosen
 
 
 def _results(
-    name: str, data: MultiDomainDataset, trials: Sequence[Trial], rows: ResultsStore, split: str, reference: str
+    name: str, data: MultiDomainDataset, trials: Sequence[Trial], rows: Mapping[str, Any], split: str, reference: str
 ) -> dict[str, Any]:
+    """The content of NAME.json, from the rows of all trials."""
     students: dict[str, list[dict[str, Any]]] = {}
-    teachers: dict[str, dict[int, dict[str, Any]]] = {}
+    teachers: dict[str, dict[int, dict[str, Any]]] = {}  # by name and seed
     for trial in trials:
-        students.setdefault(trial.variant.name, []).append(rows.found[trial.students])
+        students.setdefault(trial.variant.name, []).append(rows[trial.students])
         if trial.teachers:
-            teachers.setdefault(trial.variant.teacher, {})[trial.seed] = rows.found[trial.teachers]
-    right = {variant: _values(own, split) for variant, own in students.items()}
-    taught = {variant: _values([*own.values()], split) for variant, own in teachers.items()}
+            teachers.setdefault(trial.variant.teacher, {})[trial.seed] = rows[trial.teachers]
+    right = {variant: _values(of_variant, split) for variant, of_variant in students.items()}
+    teacher_right = {teacher: _values([*by_seed.values()], split) for teacher, by_seed in teachers.items()}
     first = students[reference][0]
-    used = chain(*students.values(), *(own.values() for own in teachers.values()))
+    used = [*chain(*students.values(), *(by_seed.values() for by_seed in teachers.values()))]
     return {
         "experiment": name,
         "data": data.name,
         "split": split,
         "data_fingerprint": data.fingerprint,
-        "examples": {domain: len(marks) for domain, marks in first["right"][split].items()},
+        "examples": {domain: len(digits) for domain, digits in first["right"][split].items()},
         "seeds": [row["seed"] for row in students[reference]],
-        **_origin([*used]),
-        "teachers": {variant: summary(values) for variant, values in taught.items()},
-        **_compared([trial.variant for trial in trials], right, taught, reference),
-        "checks": {variant: found for variant, own in students.items() if (found := _mean_checks(own))},
+        **_origin(used),
+        "teachers": {teacher: summary(values) for teacher, values in teacher_right.items()},
+        **_compared([trial.variant for trial in trials], right, teacher_right, reference),
+        "checks": {variant: checks for variant, of_variant in students.items() if (checks := _mean_checks(of_variant))},
     }
 
 
 def _compared(
-    variants: Sequence[Variant], right: Mapping[str, Values], taught: Mapping[str, Values], reference: str
+    variants: Sequence[Variant], right: Mapping[str, Values], teacher_right: Mapping[str, Values], reference: str
 ) -> dict[str, Any]:
-    """Students' accuracies and differences; of trials the best alone, since what is chosen by is not tested on."""
-    if candidates := [variant for variant in variants if variant.tunes]:
-        found = {variant: summary(values) for variant, values in right.items()}
-        return {"students": found, "best": _best(candidates, found)}
-    jobs = {variant.name: taught[variant.teacher] for variant in variants if variant.teacher}
-    lost = {line: as_dict(difference(right[line], teacher)) for line, teacher in jobs.items()}
+    """Accuracies and differences of students; of `tune` the best candidates, which are chosen by and so not tested."""
+    if any(variant.tunes for variant in variants):
+        students = {name: summary(values) for name, values in right.items()}
+        return {"students": students, "best": _best(variants, students)}
+    teachers = {variant.name: teacher_right[variant.teacher] for variant in variants if variant.teacher}
+    lost = {name: as_dict(difference(right[name], teacher)) for name, teacher in teachers.items()}
     return {"minus_teacher": lost, **compare(reference, right)}
 
 
 def _mean_checks(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The mean over seeds of what weights and domain loss came to."""
-    found = [row.get("checks", {}) for row in rows]
-    return {name: float(np.mean([own[name] for own in found])) for name in found[0] if all(name in f for f in found)}
+    """The checks that all rows have, averaged over seeds."""
+    checks = [row.get("checks", {}) for row in rows]
+    return {name: float(np.mean([c[name] for c in checks])) for name in checks[0] if all(name in c for c in checks)}
 
 
 def _best(candidates: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Of each line, the names of its trials, and the best of them, the first of equals, with what it sets."""
-    lines: dict[str, dict[str, Variant]] = {}
-    for variant in candidates:
-        lines.setdefault(variant.tunes, {})[variant.name] = variant
-    found = {}
-    for line, own in lines.items():
-        best = max(own, key=lambda name: students[name]["mean"])
-        found[line] = {"trial": best, "settings": dict(own[best].tuned_settings), "trials": [*own]}
-    return found
+    """For each variant the best candidate (the first of equals), its settings, and the names of all candidates."""
+    groups: dict[str, dict[str, Variant]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.tunes, {})[candidate.name] = candidate
+    best = {}
+    for variant, group in groups.items():
+        chosen = max(group, key=lambda name: students[name]["mean"])
+        settings = dict(group[chosen].tuned_settings)
+        best[variant] = {"chosen": chosen, "settings": settings, "candidates": [*group]}
+    return best
 
 
 def _origin(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    """Versions of metakd, with commits, and processors or GPUs that rows come from; says so where they differ."""
-    made = [row["environment"] for row in rows]
-    found = {
-        "made_with": {f"{own['versions'].get('metakd')} {own['commit'] or ''}" for own in made},
-        "made_on": {own.get("gpu") or own.get("processor") or "unknown" for own in made},
+    """Versions of metakd with their commits, and processors or GPUs, that rows come from; a notice if they differ."""
+    environments = [row["environment"] for row in rows]
+    origin = {
+        "made_with": sorted({f"{e['versions'].get('metakd')} {e['commit'] or ''}" for e in environments}),
+        "made_on": sorted({e.get("gpu") or e.get("processor") or "unknown" for e in environments}),
     }
-    for name, told in (("made_with", "with different versions of metakd"), ("made_on", "on different machines")):
-        if len(found[name]) > 1:
-            notice(f"rows were made {told}: {', '.join(sorted(found[name]))}")
-    return {name: sorted(values) for name, values in found.items()}
+    for name, how in (("made_with", "with different versions of metakd"), ("made_on", "on different machines")):
+        if len(origin[name]) > 1:
+            notice(f"rows were made {how}: {', '.join(origin[name])}")
+    return origin
 
 
 def _values(rows: Sequence[dict[str, Any]], split: str) -> Values:
-    """What was right of each domain, (seeds, examples)."""
-    marks = [row["right"][split] for row in rows]
-    return {d: np.array([[int(mark) for mark in own[d]] for own in marks]) for d in marks[0]}
+    """1 for what was right, else 0: domain -> (seeds, examples)."""
+    right = [row["right"][split] for row in rows]
+    return {domain: np.array([[int(digit) for digit in r[domain]] for r in right]) for domain in right[0]}

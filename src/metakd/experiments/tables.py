@@ -10,82 +10,72 @@ from metakd.evaluation.tables import escaped
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """The table and the verdict of an experiment; of trials, which one of each line is best."""
+    """The table and the verdict of an experiment; of `tune`, all candidates of each variant."""
     if "best" in results:
         return _choice(results)
     domains, against = list(results["examples"]), results["against"]
-    header = [
-        "",
-        *map(escaped, domains),
-        "average",
-        "95 % interval",
-        "± seeds",
-        f"{escaped(results['reference'])} minus it",
-        "p (Holm)",
-    ]
-    lines = [header, ["---", *["---:"] * (len(header) - 1)]]
-    for name, found in {**results["teachers"], **results["students"]}.items():
-        low, high = found["interval"]
-        lines.append(
+    tests = (f"{escaped(results['reference'])} minus it", "p (Holm)")
+    rows = [["", *map(escaped, domains), "average", "95 % interval", "± seeds", *tests]]
+    for name, model in {**results["teachers"], **results["students"]}.items():
+        other = against.get(name)
+        rows.append(
             [
                 escaped(name),
-                *(f"{100 * found['domains'][domain]:.1f}" for domain in domains),
-                f"{100 * found['mean']:.1f}",
-                f"{100 * low:.1f}-{100 * high:.1f}",
-                f"{100 * found['deviation']:.1f}" if found["deviation"] else "",  # 0 of one seed
-                *_difference(against.get(name)),
+                *(f"{100 * model['domains'][domain]:.1f}" for domain in domains),
+                f"{100 * model['mean']:.1f}",
+                "-".join(f"{100 * end:.1f}" for end in model["interval"]),
+                f"{100 * model['deviation']:.1f}" if model["deviation"] else "",  # 0 of one seed
+                points(other) if other else "",
+                (f"{other['p_holm']:.3f}" if other["p_holm"] >= 0.001 else "< 0.001") if other else "",
             ]
         )
-    told = f"{_scored(results)} {results['verdict']}"
+    text = f"{_scored(results)} {results['verdict']}"
     if "tuned" in results:
-        told += " Each line with the settings of its best trial."
-    lost = [_kept(name, results) for name in results.get("minus_teacher", {})]
-    told += f" Students minus their teachers: {'; '.join(lost)}." if lost else ""
-    return table(lines) + "\n" + escaped(told) + "\n" + _checks(results["checks"])
+        text += " Each variant has the settings that `tune` chose for it."
+    if lost := [_kept(name, results) for name in results.get("minus_teacher", {})]:
+        text += f" Students minus their teachers: {'; '.join(lost)}."
+    return table(rows) + "\n" + escaped(text) + "\n" + _checks(results["checks"])
 
 
 def _choice(results: Mapping[str, Any]) -> str:
-    """The average of every trial of each line, the best in bold."""
-    most = max(len(found["trials"]) for found in results["best"].values())
-    rows = [["passes at a rate: average", *[""] * most], ["---", *["---:"] * most]]
-    for line, found in results["best"].items():
-        means = {name: 100 * results["students"][name]["mean"] for name in found["trials"]}
-        told = {name: f"{name.removeprefix(f'{line}, ')}: {mean:.1f}" for name, mean in means.items()}
-        rows.append([line, *(f"**{own}**" if name == found["trial"] else own for name, own in told.items())])
-    taught = [f"{name} {100 * found['mean']:.1f}" for name, found in results["teachers"].items()]
-    words = f"{_scored(results)} The best of each line in bold; differences between trials are not tested, as they are "
-    words += "what is chosen by." + (f" Teachers: {', '.join(taught)}." if taught else "")
-    return table(rows) + "\n" + escaped(words) + "\n"
+    """The average of every candidate for each variant, the best in bold."""
+    most = max(len(best["candidates"]) for best in results["best"].values())
+    rows = [["epochs at a learning rate: average", *[""] * most]]
+    for variant, best in results["best"].items():
+        row = [variant]
+        for name in best["candidates"]:
+            text = f"{name.removeprefix(f'{variant}, ')}: {100 * results['students'][name]['mean']:.1f}"
+            row.append(f"**{text}**" if name == best["chosen"] else text)
+        rows.append(row)
+    text = f"{_scored(results)} The best candidate for each variant is in bold. Differences between candidates are not "
+    text += "tested, because they are what is chosen by."
+    if teachers := [f"{name} {100 * model['mean']:.1f}" for name, model in results["teachers"].items()]:
+        text += f" Teachers: {', '.join(teachers)}."
+    return table(rows) + "\n" + escaped(text) + "\n"
 
 
 def _scored(results: Mapping[str, Any]) -> str:
-    """Which split of which data a report scores, and the seeds."""
+    """Which split of which data is scored, and the seeds."""
     counts = ", ".join(f"{domain} {count}" for domain, count in results["examples"].items())
-    told = f"Accuracy in percent on {results['split']} of {results['data']} ({counts} examples); seeds "
-    return f"{told}{', '.join(map(str, results['seeds']))}."
+    seeds = ", ".join(map(str, results["seeds"]))
+    return f"Accuracy in percent on {results['split']} of {results['data']} ({counts} examples); seeds {seeds}."
 
 
 def _kept(name: str, results: Mapping[str, Any]) -> str:
-    """What a student has lost to the teacher that has taught it, in points and as a share."""
-    found, own = results["minus_teacher"][name], results["students"][name]["mean"]
-    return f"{name} {points(found)} ({100 * own / (own - found['mean']):.1f} percent kept)"
+    """A student's accuracy minus its teacher's, in percentage points, and the share that is kept."""
+    lost, student = results["minus_teacher"][name], results["students"][name]["mean"]
+    return f"{name} {points(lost)} ({100 * student / (student - lost['mean']):.1f} percent kept)"
 
 
 def _checks(checks: Mapping[str, Mapping[str, float]]) -> str:
-    """What weights and domain loss came to, where it is known: shares between 0 and 1."""
-    names = list(dict.fromkeys(name for found in checks.values() for name in found))
-    lines = [["", *names], ["---", *["---:"] * len(names)]]
-    lines += [[v, *(f"{own[n]:.3f}" if n in own else "" for n in names)] for v, own in checks.items()]
-    return f"\nWhat weights and domain loss came to, as shares of 1:\n\n{table(lines)}" if names else ""
+    """Probes of the teachers, and effective shares of the weights, where they are known: between 0 and 1."""
+    names = list(dict.fromkeys(name for values in checks.values() for name in values))
+    rows = [["", *names]]
+    rows += [[v, *(f"{values[n]:.3f}" if n in values else "" for n in names)] for v, values in checks.items()]
+    return f"\nWhat weights and domain loss came to, as shares of 1:\n\n{table(rows)}" if names else ""
 
 
-def table(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _difference(found: Mapping[str, Any] | None) -> list[str]:
-    return (
-        ["", ""]
-        if found is None
-        else [points(found), f"{found['p_holm']:.3f}" if found["p_holm"] >= 0.001 else "< 0.001"]
-    )
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of a header and rows; numbers, in all columns but the first, stand at the right."""
+    header, *body = rows
+    return "".join(f"| {' | '.join(row)} |\n" for row in (header, ["---", *["---:"] * (len(header) - 1)], *body))

@@ -1,4 +1,4 @@
-"""Which variants each experiment compares: Meta-KD, its rivals, its parts and its sizes, as changes of settings."""
+"""The variants that each experiment compares: Meta-KD, its baselines, its parts and its sizes, as changed settings."""
 
 from __future__ import annotations
 
@@ -13,33 +13,39 @@ from metakd.methods.base import has_teacher
 from metakd.models.hub import resolve
 from metakd.models.loading import load_config
 
-# One teacher for all domains; or one for each domain, all of which teach every student; or for each domain's student
-# another one, which knows that domain alone, or of that domain no more than the percentage, or nothing of that domain.
+# Which teacher a student has: "all", one teacher for all domains; "several", one for each domain, all of which teach
+# every student. Or a teacher for each domain's student: "alone" was trained on that domain only, "rare" on all domains
+# but only some percent of that one, "several, rare" is both, "unseen" on all domains but that one.
 Scope = Literal["all", "several", "alone", "rare", "several, rare", "unseen"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of a comparison: the given settings with some changes."""
+    """One of the things that an experiment compares: the user's settings with some changes."""
 
     name: str
     changes: dict[str, Any]
-    teacher: str = ""  # name of the line on which its teacher is scored, if it is
+    teacher: str = ""  # name under which its teacher is scored, if it is
     scope: Scope = "all"
     percent: int = 100  # of the training texts that are left, drawn by seed within domain and label
-    tunes: str = ""  # line of `main` that it is a trial of, if it is one
-    tuned_settings: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what that trial sets, before the line's own changes
+    tunes: str = ""  # variant of `main` that this one is a candidate for, in `tune`
+    tuned_settings: Mapping[str, Any] = field(default_factory=dict)  # settings from TUNING_GRID, under its changes
 
 
 META_KD: dict[str, Any] = {"method": "meta_kd"}
+NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none", "heads": "one"}
 TUNING_GRID: list[dict[str, Any]] = [
-    {"shared_epochs": passes, "shared_learning_rate": rate, "baseline_learning_rate": rate / 4}
-    for passes in (2, 5)
+    {"shared_epochs": epochs, "shared_learning_rate": rate, "baseline_learning_rate": rate / 4}
+    for epochs in (2, 5)
     for rate in (2e-4, 4e-4)
 ]
-NO_DOMAINS: dict[str, Any] = {"weights": "none", "domain_loss": "none", "heads": "one"}
+WITHOUT = {"without expertise weights": {"expertise": "none"}, "without instance weights": {"weights": "none"}}
+MOVED: dict[str, tuple[Any, ...]] = {
+    "domain_loss": ("false", "permuted", "uniform", "reversal", "none"),
+    "alpha": (0.0, 0.5, 1.0),
+    "gamma1": (0.1, 0.5, 1.0),
+    "gamma2": (0.1, 0.5, 1.0),
+}
 
 
 def plain(settings: Settings) -> dict[str, Any]:
@@ -48,11 +54,10 @@ def plain(settings: Settings) -> dict[str, Any]:
 
 
 def main(settings: Settings) -> list[Variant]:
-    """Meta-KD, metakd's own, two neighbours, baselines of the paper, and rivals on labels alone."""
-    tinybert = plain(settings)
-    own = settings.domain_epochs
-    together = {"shared_epochs": settings.shared_epochs + own, "match_epochs": 0, "predict_epochs": 0}
-    one_stage = {"terms": ("prediction",), "stages": "joint", "match_epochs": 0, "predict_epochs": own}
+    """Meta-KD, metakd's own methods and two related ones, the paper's baselines, and baselines on labels alone."""
+    tinybert, epochs = plain(settings), settings.domain_epochs
+    together = {"shared_epochs": settings.shared_epochs + epochs, "match_epochs": 0, "predict_epochs": 0}
+    one_stage = {"terms": ("prediction",), "stages": "joint", "match_epochs": 0, "predict_epochs": epochs}
     return [
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("meta_teacher_kd", tinybert),
@@ -71,54 +76,43 @@ def main(settings: Settings) -> list[Variant]:
 
 
 def with_tuned_settings(
-    line: Callable[[Settings], list[Variant]], settings: Settings, tuned_settings: Mapping[str, Any]
+    experiment: Callable[[Settings], list[Variant]], settings: Settings, tuned: Mapping[str, Any]
 ) -> list[Variant]:
-    """The variants of an experiment as they are with a trial's settings."""
-    found = line(settings.model_copy(update=dict(tuned_settings)))
-    return [
-        replace(variant, changes={**tuned_settings, **variant.changes}, tuned_settings=tuned_settings)
-        for variant in found
-    ]
+    """The experiment's variants with the `tuned` settings in place of the user's; a variant's changes come last."""
+    variants = experiment(settings.model_copy(update=dict(tuned)))
+    return [replace(v, changes={**tuned, **v.changes}, tuned_settings=tuned) for v in variants]
 
 
 def tune(settings: Settings) -> list[Variant]:
-    """Every line of `main` with every one of TRIALS, to choose between on dev."""
+    """Candidates for every variant of `main`, one for each settings of TUNING_GRID, to choose between on dev."""
+    by_settings = [with_tuned_settings(main, settings, tuned) for tuned in TUNING_GRID]
     return [
-        replace(
-            variant,
-            name=f"{variant.name}, {variant.trial['shared_epochs']} at {variant.trial[_rate_of(variant)]:g}",
-            tunes=variant.name,
-        )
-        for candidates in zip(
-            *(with_tuned_settings(main, settings, tuned_settings) for tuned_settings in TUNING_GRID), strict=True
-        )
-        for variant in candidates
+        replace(v, name=f"{v.name}, {v.tuned_settings['shared_epochs']} at {_learning_rate(v):g}", tunes=v.name)
+        for candidates in zip(*by_settings, strict=True)
+        for v in candidates
     ]
 
 
-def _rate_of(variant: Variant) -> str:
-    """The setting that is the rate of its first stage."""
-    return "shared_learning_rate" if has_teacher(METHODS[variant.changes["method"]]) else "baseline_learning_rate"
+def _learning_rate(variant: Variant) -> float:
+    """The tuned learning rate of the variant's first stage."""
+    name = "shared_learning_rate" if has_teacher(METHODS[variant.changes["method"]]) else "baseline_learning_rate"
+    return float(variant.tuned_settings[name])
 
 
 def ablation(settings: Settings) -> list[Variant]:
     """Meta-KD with one part left out or one coefficient moved."""
-    found = [Variant("meta_kd", META_KD, "meta teacher")]
-    for term in settings.terms:
-        if term != "prediction":
-            found.append(Variant(f"without {term}", META_KD | {"terms": tuple(t for t in settings.terms if t != term)}))
-    without = {"expertise": "without expertise weights", "weights": "without instance weights"}
-    found += [Variant(told, META_KD | {name: "none"}) for name, told in without.items()]
-    moves: dict[str, tuple[Any, ...]] = {
-        "domain_loss": ("false", "permuted", "uniform", "reversal", "none"),
-        "alpha": (0.0, 0.5, 1.0),
-        "gamma1": (0.1, 0.5, 1.0),
-        "gamma2": (0.1, 0.5, 1.0),
-    }
-    for name, values in moves.items():
-        found += [Variant(f"{name} {value}", META_KD | {name: value}) for value in values]
+    variants = [
+        Variant(f"without {term}", META_KD | {"terms": tuple(t for t in settings.terms if t != term)})
+        for term in settings.terms
+        if term != "prediction"
+    ]
+    variants += [Variant(name, META_KD | changes) for name, changes in WITHOUT.items()]
+    variants += [
+        Variant(f"{name} {value}", META_KD | {name: value}) for name, values in MOVED.items() for value in values
+    ]
     same = settings.model_copy(update=META_KD)
-    return [found[0], *(v for v in found[1:] if settings.model_copy(update=v.changes) != same)]
+    changed = [v for v in variants if settings.model_copy(update=v.changes) != same]
+    return [Variant("meta_kd", META_KD, "meta teacher"), *changed]
 
 
 def size(settings: Settings) -> list[Variant]:

@@ -1,3 +1,3 @@
-"""Students out: ONNX files that need no torch, checked, scored and timed against PyTorch, with a model card; and the
-best model for a budget of milliseconds and megabytes.
+"""Trained students as ONNX models that need no torch: compared with PyTorch, scored, timed and with a model card; and
+the search for the best model within a budget of milliseconds and megabytes.
 """

@@ -1,10 +1,10 @@
-"""A budget in, small models out: what each candidate costs is measured first, and only what fits is trained."""
+"""The best model for a budget: measure all candidates untrained, train those that fit, deliver the most accurate."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -12,32 +12,49 @@ from typing import Any
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, folder_name
-from metakd.data.schema import Example
 from metakd.data.splits import of_domain
 from metakd.evaluation.costs import measure_latency
-from metakd.export.candidates import Budget, Candidate, loaded, measure_all
-from metakd.export.exporter import Measured, accuracy, card_of, folder_bytes
-from metakd.export.onnx_format import ship
+from metakd.export.candidates import Budget, Candidate, load_truncating, measure_candidates
+from metakd.export.exporter import accuracy, folder_bytes
+from metakd.export.model_cards import Measured, write_card
+from metakd.export.onnx_format import write_model
 from metakd.inference.onnx_backend import DESCRIPTION_FILE, OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.methods import METHODS
 from metakd.models.compact_embedding import ROWS
 from metakd.models.student import check_models
 from metakd.pipeline.distill import distill_all
-from metakd.pipeline.plan import minutes
+from metakd.pipeline.plan import is_student_done, minutes
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
 from metakd.utils.artifacts import fingerprint, is_done, read_manifest, step_folder, write_json
 from metakd.utils.console import console
 from metakd.utils.environment import environment
-from metakd.utils.errors import InputError, listed, noting, require
+from metakd.utils.errors import InputError, collecting, listed, require
 from metakd.utils.hardware import usable_cores
 from metakd.utils.locks import waiting_lock
 
 DELIVER = "deliver"  # the step that a delivered model's manifest names
 FIT_FILE, PICTURE_FILE, WORK_FOLDER = "fit.json", "fit.html", "fit.work"  # a domain's folder has no dot in its name
-ALWAYS: dict[str, Any] = {"layer_map": "auto", "baseline": False, "keep_cache": True, "track": "none"}
+FIXED_SETTINGS: dict[str, Any] = {"layer_map": "auto", "baseline": False, "keep_cache": True, "track": "none"}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A candidate trained and exported for one domain, and measured on the domain's dev examples."""
+
+    domain: str
+    candidate: Candidate  # with the costs of this very model
+    accuracy: float
+    folder: Path
+    run: Run
+
+    def excess(self, budget: Budget) -> dict[str, float]:
+        return budget.excess(self.candidate.p95, self.candidate.bytes, self.accuracy)
+
+    def as_row(self) -> dict[str, Any]:
+        return asdict(self.candidate) | {"domain": self.domain, "accuracy": self.accuracy, "name": self.candidate.name}
 
 
 def fit(
@@ -51,197 +68,187 @@ def fit(
 ) -> dict[str, Any]:
     """Find the best model for each domain that the budget allows, and write it into `output`/DOMAIN.
 
-    Students of 1 to MOST_LAYERS layers cut from the base, and the checkpoints `also`, in float32 and int8, with whole
-    and with compact tables, with texts of `max_length` tokens and of half of it, are timed untrained. Of those students
-    that fit in some form, the `most` largest are trained, and every form of them that fits is scored on dev. The most
-    accurate is delivered; of equals the smallest, then the fastest. Goes on where it was stopped. fit.json has all
-    that was found.
+    Candidates are students of 1 to MOST_LAYERS layers cut from the base, and the checkpoints `also`, in float32 and
+    int8, with whole and compact embedding tables, with texts of `max_length` tokens and of half of it. All are measured
+    untrained. Of the students that fit in some form, the `most` largest are trained and scored on dev in every form
+    that fits. The most accurate is delivered; of equals the smallest, then the fastest. A stopped search goes on where
+    it was. fit.json holds all results.
 
-    Raises InputError where no candidate fits, before anything is trained, or where a domain has none that is accurate
-    enough; each with the demand that fails and by how much. Models of the other domains are delivered then.
+    Raises InputError where no candidate fits, before anything is trained, or where no model of a domain is accurate
+    enough; each with the limit that fails and by how much. Models of the other domains are delivered then.
     """
     require("onnx", "onnx")
     require("onnxscript", "onnx")
+    work = output / WORK_FOLDER
     _check(data, settings, output, also)
     output.mkdir(parents=True, exist_ok=True)
     with waiting_lock(output / "fit.lock", "fits models here"):
         (output / PICTURE_FILE).unlink(missing_ok=True)  # of an earlier budget; the command line draws another
-        measured = measure_all(data, settings, output / WORK_FOLDER, also)
+        measured = measure_candidates(data, settings, work, also)
         fitting = [c for c in measured if not budget.excess(c.p95, c.bytes)]
-        facts: dict[str, Any] = {"budget": asdict(budget), "candidates": [asdict(c) for c in measured]}
-        if not fitting:
-            _deliver(data, output, budget, facts, [])
-            raise _none_fits(budget, measured)
-        chosen = list(dict.fromkeys(c.student for c in fitting))[:most]
-        with_tuned_settings = list[Form]()
-        for student, run in _in_turn(data, settings, output / WORK_FOLDER, chosen):
-            with_tuned_settings += _forms(run, [c for c in fitting if c.student == student])
-        for cache in (output / WORK_FOLDER).glob("teacher_cache-*"):
-            shutil.rmtree(cache, ignore_errors=True)
-        found, faults = _deliver(data, output, budget, facts, with_tuned_settings)
-        if faults:
-            there = ", ".join(found["delivered"]) or "none"
-            raise InputError.collect(
-                f"no model meets the budget (delivered: {there}; all that was tried: {output / FIT_FILE})", faults
-            )
-        return found
-
-
-def _none_fits(budget: Budget, measured: Sequence[Candidate]) -> InputError:
-    nearest = min(measured, key=lambda c: sum(budget.excess(c.p95, c.bytes).values()))
-    failing = "; ".join(budget.excess(nearest.p95, nearest.bytes))
-    return InputError(f"no candidate meets the budget on this machine; the nearest, {nearest.name}: {failing}")
+        forms = _train(data, settings, work, fitting, most) if fitting else []
+        results, faults = _deliver(data, output, budget, measured, forms)
+    if not fitting:
+        nearest = min(measured, key=lambda c: sum(budget.excess(c.p95, c.bytes).values()))
+        failing = "; ".join(budget.excess(nearest.p95, nearest.bytes))
+        raise InputError(f"no candidate meets the budget on this machine; the nearest, {nearest.name}: {failing}")
+    if faults:
+        delivered = ", ".join(results["delivered"]) or "none"
+        raise InputError.collect(
+            f"no model meets the budget (delivered: {delivered}; all that was tried: {output / FIT_FILE})", faults
+        )
+    return results
 
 
 def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Sequence[str]) -> None:
-    """One InputError for all that would end `fit` once it has measured or trained."""
+    """One InputError for all that would end `fit` after it has measured or trained."""
     problems = list[InputError]()
     dev = {example.domain for example in data.splits.get("dev", [])}
     if not dev:
-        told = "no dev split to choose by; add dev.jsonl, or hand over one file to be cut"
-        problems.append(InputError(f"{data.name}: {told}"))
-    elif lacking := [domain for domain in data.domains if domain not in dev]:
-        problems.append(InputError(f"{data.name}: dev has no rows of {listed(lacking)}; add some, or drop the domain"))
+        problems.append(
+            InputError(f"{data.name}: no dev split to choose by; add dev.jsonl, or hand over one file to be cut")
+        )
+    elif missing := [domain for domain in data.domains if domain not in dev]:
+        problems.append(InputError(f"{data.name}: dev has no rows of {listed(missing)}; add some, or drop the domain"))
     if settings.method not in METHODS:
         problems.append(InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}"))
     for student in ("layers=1", *also):
-        with noting(problems):
+        with collecting(problems):
             check_models(settings.model_copy(update={"student": student, "layer_map": "auto"}))
             if settings.method in METHODS:
-                _stages = _run_of(data, settings, output / WORK_FOLDER, student).stages
+                _ = _run_of(data, settings, output / WORK_FOLDER, student).stages
     for place in (output / folder_name(domain) for domain in data.domains):
         if place.exists() and (read_manifest(place) or {}).get("step") != DELIVER:
-            told = "is there already, and no model of `metakd fit`; choose another --output"
-            problems.append(InputError(f"{place} {told}"))
+            fault = f"{place} is there already, and no model of `metakd fit`; choose another --output"
+            problems.append(InputError(fault))
     if problems:
         raise InputError("\n".join(dict.fromkeys(map(str, problems))))
 
 
-# --- What trained ones are worth
+# --- Train what fits
 
 
-@dataclass(frozen=True)
-class Form:
-    """One domain's model, trained and exported as the candidate says, and measured on the domain's dev examples."""
-
-    domain: str
-    candidate: Candidate  # its costs are those of this very model
-    accuracy: float
-    folder: Path
-    run: Run
-
-
-def _in_turn(
-    data: MultiDomainDataset, settings: Settings, work: Path, students: Sequence[str]
-) -> Iterator[tuple[str, Run]]:
-    """Each student with its run, and the minutes that it and those after it will take, which are said before it."""
+def _train(
+    data: MultiDomainDataset, settings: Settings, work: Path, fitting: Sequence[Candidate], most: int
+) -> list[Form]:
+    """Train the `most` largest students of the fitting candidates, and export them in every form that fits."""
+    students = list(dict.fromkeys(c.student for c in fitting))[:most]
     runs = [_run_of(data, settings, work, student) for student in students]
-    left = [_minutes_left(run) for run in runs]
-    for place, (student, run) in enumerate(zip(students, runs, strict=True)):
-        if left[place]["students"]:
-            teacher = 0.0 if is_done(run.teacher_folder, run.teach_fingerprint) else left[place]["teacher"]
-            about = teacher + sum(own["students"] for own in left[place:])
-            console.print(f"training {student} ({place + 1} of {len(runs)}), about {about:.1f} minutes left")
-        yield student, run
+    needed = [_minutes_left(run) for run in runs]
+    forms = list[Form]()
+    for i, (student, run) in enumerate(zip(students, runs, strict=True)):
+        if needed[i]["students"]:
+            teacher = 0.0 if is_done(run.folders.teacher, run.fingerprints.teach) else needed[i]["teacher"]
+            left = teacher + sum(each["students"] for each in needed[i:])
+            console.print(f"training {student} ({i + 1} of {len(runs)}), about {left:.1f} minutes left")
+        forms += _train_one(run, [c for c in fitting if c.student == student])
+    for cache in work.glob("teacher_cache-*"):
+        shutil.rmtree(cache, ignore_errors=True)
+    return forms
 
 
 def _run_of(data: MultiDomainDataset, settings: Settings, work: Path, student: str) -> Run:
-    return Run(work, Settings.build(settings.model_dump() | ALWAYS | {"student": student}), data, by_content=True)
+    changed = settings.model_dump() | FIXED_SETTINGS | {"student": student}
+    return Run(work, Settings.build(changed), data, by_content=True)
 
 
 def _minutes_left(run: Run) -> dict[str, float]:
-    """Of the teacher and of the students that are not there yet, about."""
-    method = run.settings.method
-    domains = run.data.domains
-    missing = [d for d in domains if not is_done(run.student_folder(method, d), run.distill_fingerprint(method, d))]
+    """Minutes for the teacher and the students that are missing, about."""
+    method, domains = run.settings.method, run.data.domains
+    missing = [domain for domain in domains if not is_student_done(run, method, domain)]
     if not missing:
         return {"teacher": 0.0, "students": 0.0}
     needed = minutes(run)
     teacher = sum(needed.pop(step, 0.0) for step in ("weigh", "teach"))
-    shared = is_done(run.shared_folder(method), run.distill_fingerprint(method, None))
-    return {"teacher": teacher, "students": sum(needed.values()) * (len(missing) / len(domains) if shared else 1.0)}
+    share = len(missing) / len(domains) if is_student_done(run, method, None) else 1.0
+    return {"teacher": teacher, "students": sum(needed.values()) * share}
 
 
-def _forms(run: Run, wanted: Sequence[Candidate]) -> list[Form]:
-    """Train the run's student for every domain and export it in each form `wanted`; what is there already stays."""
-    data, settings = run.data, run.settings
+def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
+    """Train the run's student for every domain, and export it as each candidate; what is finished is reused."""
     if run.settings.weights != "none":
         weigh(run)
     teach(run)
-    students = distill_all(run, data.domains, [settings.method])
-    found = list[Form]()
-    for (domain, trained), (int8, cut) in product(
-        zip(data.domains, students, strict=True), dict.fromkeys((c.int8, c.cut) for c in wanted)
-    ):
-        lengths = [c.max_length for c in wanted if (c.int8, c.cut) == (int8, cut)]
-        where = environment()["processor"], usable_cores()
-        mark = fingerprint("form", run.distill_fingerprint(settings.method, domain), int8, cut, ROWS, lengths, where)
-        folder, facts = run.folder / "forms" / mark[:16], dict[str, Any]()
-        dev = of_domain(data.splits["dev"], domain)
-        if not is_done(folder, mark):
-            with step_folder(folder, "form", mark, facts) as partial:
-                own = of_domain(data.train, domain) if cut else None
-                ship(TorchModel.load(trained), partial / "model", dev, settings.max_length, int8=int8, own=own)
-                facts["measured"] = [
-                    _scored(loaded(partial / "model", length), dev, data.labels) | {"max_length": length}
-                    for length in lengths
-                ]
-        for own_costs in (read_manifest(folder) or {})["measured"]:
-            score = own_costs.pop("accuracy")
-            costs = own_costs | {"bytes": folder_bytes(folder / "model")}
-            found.append(Form(domain, Candidate(settings.student, int8, cut, **costs), score, folder / "model", run))
-    return found
+    students = distill_all(run, run.data.domains, [run.settings.method])
+    trained = zip(run.data.domains, students, strict=True)
+    exports = dict.fromkeys((c.int8, c.compact) for c in candidates)
+    forms = list[Form]()
+    for (domain, student), (int8, compact) in product(trained, exports):
+        lengths = [c.max_length for c in candidates if (c.int8, c.compact) == (int8, compact)]
+        folder = _export(run, domain, student, int8, compact, lengths)
+        for costs in (read_manifest(folder) or {})["measured"]:
+            score = costs.pop("accuracy")
+            candidate = Candidate(run.settings.student, int8, compact, **costs, bytes=folder_bytes(folder / "model"))
+            forms.append(Form(domain, candidate, score, folder / "model", run))
+    return forms
 
 
-def _scored(model: OnnxModel, examples: Sequence[Example], labels: list[str]) -> dict[str, float]:
-    return measure_latency(model, examples) | {"accuracy": accuracy(model, examples, labels)}
+def _export(run: Run, domain: str, student: Path, int8: bool, compact: bool, lengths: Sequence[int]) -> Path:
+    """A folder with the exported model, whose manifest has its accuracy on dev and its latency at each length."""
+    machine = environment()["processor"], usable_cores()
+    trained = run.fingerprints.distill(run.settings.method, domain)
+    digest = fingerprint("form", trained, int8, compact, ROWS, lengths, machine)
+    folder, facts = run.folder / "forms" / digest[:16], dict[str, Any]()
+    if not is_done(folder, digest):
+        dev = of_domain(run.data.splits["dev"], domain)
+        texts = of_domain(run.data.train, domain) if compact else None
+        with step_folder(folder, "form", digest, facts) as partial:
+            path, max_length = partial / "model", run.settings.max_length
+            write_model(TorchModel.load(student), path, dev, max_length, int8=int8, domain_examples=texts)
+            facts["measured"] = list[dict[str, float]]()
+            for length in lengths:
+                model = load_truncating(path, length)
+                scores = measure_latency(model, dev) | {"accuracy": accuracy(model, dev, run.data.labels)}
+                facts["measured"].append(scores | {"max_length": length})
+    return folder
 
 
-# --- What is delivered
+# --- Deliver the best
 
 
 def _deliver(
-    data: MultiDomainDataset, output: Path, budget: Budget, facts: dict[str, Any], with_tuned_settings: Sequence[Form]
+    data: MultiDomainDataset, output: Path, budget: Budget, measured: Sequence[Candidate], forms: Sequence[Form]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Write the best form of each domain that has one, and what was found; gives that, and the domains without one.
+    """Write the best form of each domain that has one, and fit.json; the results, and why others have none.
 
-    What was delivered of such a domain by a more generous budget goes.
+    A model of such a domain that a more generous budget delivered is removed.
     """
-    delivered, faults = dict[str, Any](), []
+    delivered, faults = dict[str, Any](), list[str]()
     for domain in data.domains:
-        own = [form for form in with_tuned_settings if form.domain == domain]
-        dev, test = (of_domain(data.splits.get(split, []), domain) for split in ("dev", "test"))
-        meeting = [form for form in own if not _excess(budget, form)]
-        place = output / folder_name(domain)
-        if not meeting:
-            shutil.rmtree(place, ignore_errors=True)
-            if own:
-                nearest = min(own, key=lambda f: sum(_excess(budget, f).values()))
-                faults.append(f"{domain}: {'; '.join(_excess(budget, nearest))} ({nearest.candidate.name})")
+        domain_forms = [form for form in forms if form.domain == domain]
+        meeting = [form for form in domain_forms if not form.excess(budget)]
+        folder = output / folder_name(domain)
+        if meeting:
+            best = max(meeting, key=lambda form: (form.accuracy, -form.candidate.bytes, -form.candidate.p95))
+            delivered[domain] = _write_best(data, best, folder)
             continue
-        best = max(meeting, key=lambda f: (f.accuracy, -f.candidate.bytes, -f.candidate.p95))
-        delivered[domain] = _told(best)
-        with step_folder(place, DELIVER, "", delivered[domain]) as partial:
-            shutil.copytree(best.folder, partial, dirs_exist_ok=True)
-            description = json.loads((partial / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-            write_json(partial / DESCRIPTION_FILE, description | {"max_length": best.candidate.max_length})
-            if test:
-                delivered[domain]["test_accuracy"] = accuracy(OnnxModel.load(partial), test, data.labels)
-            split, score = ("test", delivered[domain]["test_accuracy"]) if test else ("dev", best.accuracy)
-            cost = Measured(score, round(best.candidate.bytes), best.candidate.median)
-            card_of(best.run, domain, best.candidate.name, cost, split, len(test or dev)).write(partial)
-    found = facts | {
-        "tried": [_told(form) for form in with_tuned_settings],
+        shutil.rmtree(folder, ignore_errors=True)
+        if domain_forms:
+            nearest = min(domain_forms, key=lambda form: sum(form.excess(budget).values()))
+            faults.append(f"{domain}: {'; '.join(nearest.excess(budget))} ({nearest.candidate.name})")
+    results = {
+        "budget": asdict(budget),
+        "candidates": [asdict(candidate) for candidate in measured],
+        "tried": [form.as_row() for form in forms],
         "delivered": delivered,
         "environment": environment(),
     }
-    write_json(output / FIT_FILE, found)
-    return found, faults
+    write_json(output / FIT_FILE, results)
+    return results, faults
 
 
-def _excess(budget: Budget, form: Form) -> dict[str, float]:
-    return budget.excess(form.candidate.p95, form.candidate.bytes, form.accuracy)
-
-
-def _told(form: Form) -> dict[str, Any]:
-    return asdict(form.candidate) | {"domain": form.domain, "accuracy": form.accuracy, "name": form.candidate.name}
+def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str, Any]:
+    """Copy the model into `folder` with its card, scored on test if there is one; its row of fit.json."""
+    row, candidate = best.as_row(), best.candidate
+    dev, test = (of_domain(data.splits.get(split, []), best.domain) for split in ("dev", "test"))
+    with step_folder(folder, DELIVER, "", row) as partial:
+        shutil.copytree(best.folder, partial, dirs_exist_ok=True)
+        description = json.loads((partial / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        write_json(partial / DESCRIPTION_FILE, description | {"max_length": candidate.max_length})
+        if test:
+            row["test_accuracy"] = accuracy(OnnxModel.load(partial), test, data.labels)
+        split, score = ("test", row["test_accuracy"]) if test else ("dev", best.accuracy)
+        measured = Measured(score, round(candidate.bytes), candidate.median)
+        run = best.run.description()
+        write_card(partial, run, best.domain, candidate.name, measured, split, len(test or dev))
+    return row

@@ -1,4 +1,4 @@
-"""A budget, the ways to meet it, and what each of them costs on this machine before anything is trained."""
+"""A budget, the candidates that may meet it, and what each costs on this machine before anything is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metakd.data.dataset import MultiDomainDataset
 from metakd.evaluation.costs import measure_latency
 from metakd.evaluation.latency import LATENCY_TEXTS, LATENCY_WARMUP
 from metakd.export.exporter import folder_bytes
-from metakd.export.onnx_format import quantize, ship
+from metakd.export.onnx_format import quantize, write_model
 from metakd.inference.onnx_backend import MODEL_FILE, OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.compact_embedding import ROWS, compact_bytes
@@ -33,31 +33,31 @@ MOST_LAYERS = 6  # of the students that are tried
 
 @dataclass(frozen=True)
 class Budget:
-    """What a model may cost on this machine, and what it has to be worth; None where that does not matter."""
+    """Limits on what a model may cost on this machine, and on its accuracy; None where there is no limit."""
 
     p95_ms: float | None = None  # 95th percentile of one text at a time, tokenising included
     max_mb: float | None = None  # of model, tokenizer and labels
     min_accuracy: float | None = None  # of each domain, on dev
 
     def excess(self, p95: float, size: float, accuracy: float | None = None) -> dict[str, float]:
-        """Which demands fail, by how much and as a share of the demand; accuracy counts once it is known."""
-        found = {}
+        """Limits that are exceeded, by how much in words -> as a share of the limit; accuracy if it is known."""
+        excess = {}
         if self.p95_ms is not None and (over := p95 - self.p95_ms) > 0:
-            found[f"p95 {p95:.2f} ms, {over:.2f} too slow"] = over / self.p95_ms
+            excess[f"p95 {p95:.2f} ms, {over:.2f} too slow"] = over / self.p95_ms
         if self.max_mb is not None and (over := size / 1e6 - self.max_mb) > 0:
-            found[f"{size / 1e6:.2f} MB, {over:.2f} too large"] = over / self.max_mb
+            excess[f"{size / 1e6:.2f} MB, {over:.2f} too large"] = over / self.max_mb
         if self.min_accuracy is not None and accuracy is not None and (over := self.min_accuracy - accuracy) > 0:
-            found[f"accuracy {accuracy:.3f}, {over:.3f} too low"] = over / self.min_accuracy
-        return found
+            excess[f"accuracy {accuracy:.3f}, {over:.3f} too low"] = over / self.min_accuracy
+        return excess
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to make a model, and what one of its kind costs here; nothing of it depends on training."""
+    """A student and the form of its export, with the costs of such a model here, which do not depend on training."""
 
     student: str  # as in the setting: 'layers=3', or a checkpoint
     int8: bool
-    cut: bool  # whether its table of embeddings is cut to the domain
+    compact: bool  # whether its embedding table is compact
     max_length: int
     p95: float = 0.0
     median: float = 0.0
@@ -65,64 +65,65 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        precision, table = "int8" if self.int8 else "float32", "compact table" if self.cut else "whole table"
+        precision, table = "int8" if self.int8 else "float32", "compact table" if self.compact else "whole table"
         return f"{self.student}, {precision}, {table}, {self.max_length} tokens"
 
 
-def measure_all(data: MultiDomainDataset, settings: Settings, work: Path, also: Sequence[str]) -> list[Candidate]:
-    """All candidates, the largest student first; what was measured before on this machine is read again."""
+def measure_candidates(
+    data: MultiDomainDataset, settings: Settings, work: Path, also: Sequence[str]
+) -> list[Candidate]:
+    """All candidates, the largest student first; what was measured before on this machine is read from `work`."""
     layers = load_config(resolve(settings.base)).num_hidden_layers
     students = [*also, *(f"layers={n}" for n in range(min(MOST_LAYERS, layers), 0, -1))]
-    where = environment()["processor"], usable_cores()
-    found = list[list[Candidate]]()
-    for count, student in enumerate(students, 1):
-        model = digest_files(resolve(settings.base if layers_to_cut(student) else student), MODEL_FILES)
-        mark = fingerprint("measure", student, model, settings.max_length, data.fingerprint, ROWS, where)
-        place = work / f"measured-{mark[:16]}.json"
-        if not place.is_file():
-            console.print(f"measuring {student} ({count} of {len(students)})")
-            write_json(place, [asdict(c) for c in _measure(data, settings, work, student)])
-        found.append([Candidate(**own) for own in json.loads(place.read_text(encoding="utf-8"))])
-    found.sort(key=lambda own: -max(candidate.bytes for candidate in own))
-    return [candidate for own in found for candidate in own]
+    machine = environment()["processor"], usable_cores()
+    measured = list[list[Candidate]]()
+    for number, student in enumerate(students, 1):
+        files = digest_files(resolve(settings.base if layers_to_cut(student) else student), MODEL_FILES)
+        digest = fingerprint("candidates", student, files, settings.max_length, data.fingerprint, ROWS, machine)
+        path = work / f"measured-{digest[:16]}.json"
+        if not path.is_file():
+            console.print(f"measuring {student} ({number} of {len(students)})")
+            write_json(path, [asdict(c) for c in _measure(data, settings, work, student)])
+        measured.append([Candidate(**row) for row in json.loads(path.read_text(encoding="utf-8"))])
+    measured.sort(key=lambda candidates: max(c.bytes for c in candidates), reverse=True)
+    return [candidate for candidates in measured for candidate in candidates]
 
 
 def _measure(data: MultiDomainDataset, settings: Settings, work: Path, student: str) -> list[Candidate]:
+    """Export the untrained student with a whole table, and measure it in every form; a compact table costs no time."""
     dev = data.splits["dev"]
     examples = random.Random(0).sample(dev, min(len(dev), LATENCY_WARMUP + LATENCY_TEXTS))  # of all domains
     model = _untrained(settings, student, data.labels)
     rows, width = model.network.get_input_embeddings().weight.shape
-    folder, found = work / ".measured.partial", []
+    folder, candidates = work / ".measured.partial", list[Candidate]()
     shutil.rmtree(folder, ignore_errors=True)
-    ship(model, folder, examples, settings.max_length)
-    for int8 in (False, True):
+    write_model(model, folder, examples, settings.max_length)
+    for int8, item in ((False, 4), (True, 1)):
         if int8:
             quantize(folder / MODEL_FILE)
         size = folder_bytes(folder)
-        item = 1 if int8 else 4
         saved = rows * width * item - compact_bytes(rows, width, item) if rows > ROWS else 0
         for max_length in (settings.max_length, settings.max_length // 2):
-            took = measure_latency(loaded(folder, max_length), examples)
-            for cut in (False, True) if saved else (False,):
-                costs = took["p95"], took["median"], float(size - saved * cut)
-                found.append(Candidate(student, int8, cut, max_length, *costs))
+            latency = measure_latency(load_truncating(folder, max_length), examples)
+            candidates += [
+                Candidate(student, int8, compact, max_length, **latency, bytes=float(size - saved * compact))
+                for compact in ((False, True) if saved else (False,))
+            ]
     shutil.rmtree(folder)
-    return found
+    return candidates
 
 
 def _untrained(settings: Settings, student: str, labels: list[str]) -> TorchModel:
     layers = layers_to_cut(student)
-    if layers is None:
-        folder = resolve(student)
-        return TorchModel(load_encoder(folder, labels), load_tokenizer(folder, settings.max_length))
-    folder = resolve(settings.base)
-    base = load_encoder(folder, labels)
-    student = cut_student(base, map_layers(layers, base.config.num_hidden_layers))
-    return TorchModel(student, load_tokenizer(folder, settings.max_length))
+    folder = resolve(settings.base if layers else student)
+    encoder = load_encoder(folder, labels)
+    if layers:
+        encoder = cut_student(encoder, map_layers(layers, encoder.config.num_hidden_layers))
+    return TorchModel(encoder, load_tokenizer(folder, settings.max_length))
 
 
-def loaded(folder: Path, max_length: int) -> OnnxModel:
-    """The exported model, reading no more than `max_length` tokens."""
+def load_truncating(folder: Path, max_length: int) -> OnnxModel:
+    """The exported model, which reads no more than `max_length` tokens of a text."""
     model = OnnxModel.load(folder)
     model.tokenizer.enable_truncation(max_length)
     return model

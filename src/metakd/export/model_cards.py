@@ -1,110 +1,99 @@
-"""A model card for each exported model, in the hub's format, and the way to the hub for those who ask for it."""
+"""A model card for each exported model, in the hub's format, and the upload to the hub on request."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from metakd.models.hub import public_name
 from metakd.utils.artifacts import write_text
 from metakd.utils.environment import environment
-from metakd.utils.errors import InputError, first_line
+from metakd.utils.errors import InputError, error_summary
 
-CARD_FILE = "README.md"
+CARD_FILE, TEMPLATE = "README.md", Path(__file__).with_name("model_card.md")
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a card says of one domain's model."""
+class Measured(NamedTuple):
+    """A model on a domain's held-out examples."""
 
-    domain: str
-    labels: Sequence[str]
-    base: str
-    method: str
-    form: str  # of what is shipped, in words
-    data: str
-    split: str  # that the scores are on
-    examples: int
     accuracy: float
-    megabytes: float
-    milliseconds: float  # median of one text at a time
-    licences: Mapping[str, str | None]
-    notes: Sequence[str] = ()  # limits that were measured
+    bytes: int  # weights, tokenizer, configuration
+    milliseconds: float  # median of one text at a time, tokenising included
 
-    def write(self, folder: Path) -> None:
-        """README.md in `folder`, with a model-index that the hub reads."""
-        from huggingface_hub import EvalResult, ModelCardData
 
-        score = EvalResult(
-            task_type="text-classification",
-            dataset_type=self.data,
-            dataset_name=f"{self.data}, {self.domain}",
-            dataset_split=self.split,
-            metric_type="accuracy",
-            metric_value=round(self.accuracy, 4),
-        )
-        head = ModelCardData(
-            model_name=f"{self.domain} ({self.form})",
-            license=self.licences.get("base") or "unknown",
-            base_model=self.base,
-            library_name="onnxruntime",
-            pipeline_tag="text-classification",
-            tags=["metakd", "knowledge-distillation", "onnx"],
-            eval_results=[score],
-        )
-        write_text(folder / CARD_FILE, f"---\n{head.to_yaml()}\n---\n\n{self._text()}")
+def write_card(
+    folder: Path,
+    run: Mapping[str, Any],
+    domain: str,
+    form: str,
+    measured: Measured,
+    split: str,
+    examples: int,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write README.md of one domain's model into `folder`, with a model-index that the hub reads.
 
-    def _text(self) -> str:
-        known = environment()
-        notes = "".join(f"- {note}\n" for note in self.notes)
-        return f"""# Text classifier of the domain “{self.domain}”
+    Args:
+        run: The description of the run that trained it.
+        form: What was exported, in words.
+        measured: The model on so many `examples` of `split`.
+        notes: Measured limits, a sentence each.
+    """
+    licences, machine = run["licences"], environment()
+    scores = (f"{100 * measured.accuracy:.1f}", f"{measured.bytes / 1e6:.1f}", f"{measured.milliseconds:.2f}")
+    text = TEMPLATE.read_text(encoding="utf-8").format(
+        domain=domain,
+        labels=", ".join(f"`{label}`" for label in run["labels"]),
+        method=run["settings"]["method"],
+        form=form,
+        scores=" | ".join((split, str(examples), *scores)),
+        machine=f"{machine['processor']}, {machine['cores']} cores",
+        data=_data_name(run),
+        data_licence=licences.get("data") or "not stated",
+        notes="".join(f"- {note}\n" for note in notes),
+        base=public_name(run["settings"]["base"]),
+        licence=licences.get("base") or "not stated",
+    )
+    write_text(folder / CARD_FILE, f"---\n{_metadata(run, domain, form, measured, split)}\n---\n\n{text}")
 
-A small model that says which of {", ".join(f"`{label}`" for label in self.labels)} a text is, distilled by
-[Meta-KD](https://aclanthology.org/2021.acl-long.236) (method `{self.method}`) from a teacher that was fine-tuned on
-several domains, and exported as ONNX ({self.form}).
 
-```python
-from metakd import Classifier
+def _data_name(run: Mapping[str, Any]) -> str:
+    return public_name(run["data"] or "tables in memory")
 
-print(Classifier.load("folder of this model").predict(["a text"]))
-```
 
-It needs `pip install metakd`, and no torch. Elsewhere: `tokenizer.json` is read by the package `tokenizers`,
-`model.onnx` by ONNX Runtime, and `model.json` has the labels, the longest input in tokens and the padding token's id.
+def _metadata(run: Mapping[str, Any], domain: str, form: str, measured: Measured, split: str) -> str:
+    """The YAML at the head of a card."""
+    from huggingface_hub import EvalResult, ModelCardData
 
-## Scores
-
-| split | examples | accuracy | MB | ms a text (median) |
-| --- | ---: | ---: | ---: | ---: |
-| {self.split} | {self.examples} | {100 * self.accuracy:.1f} | {self.megabytes:.1f} | {self.milliseconds:.2f} |
-
-Timed one text at a time, tokenising included, on {known["processor"]}, {known["cores"]} cores.
-
-## Data
-
-{self.data}, of which this model's own domain is “{self.domain}”. Licence: {self.licences.get("data") or "not stated"}.
-
-## Intended use and limits
-
-- For texts of this domain, in the language and of the kind that it was trained on; for others its scores say nothing.
-- Of a longer text it reads the beginning alone, as many tokens as `model.json` says.
-- It repeats what is wrong or unfair in the labels that it learnt from. Do not decide about people by it alone.
-{notes}
-## Licence
-
-Of the base model `{self.base}`: {self.licences.get("base") or "not stated"}.
-"""
+    score = EvalResult(
+        task_type="text-classification",
+        dataset_type=_data_name(run),
+        dataset_name=f"{_data_name(run)}, {domain}",
+        dataset_split=split,
+        metric_type="accuracy",
+        metric_value=round(measured.accuracy, 4),
+    )
+    return ModelCardData(
+        model_name=f"{domain} ({form})",
+        license=run["licences"].get("base") or "unknown",
+        base_model=public_name(run["settings"]["base"]),
+        library_name="onnxruntime",
+        pipeline_tag="text-classification",
+        tags=["metakd", "knowledge-distillation", "onnx"],
+        eval_results=[score],
+    ).to_yaml()
 
 
 def check_login() -> None:
-    """InputError where the hub does not know who uploads, before the work for it is done."""
+    """InputError where nobody is logged in to the hub, before the work for an upload is done."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         HfApi().whoami()
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise InputError(f"--push-to-hub: not logged in ({first_line(error)}); log in by `hf auth login`") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"--push-to-hub: not logged in ({error_summary(error)}); log in by `hf auth login`") from None
 
 
 def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
@@ -113,28 +102,26 @@ def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
     Raises InputError where that fails.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
-    api, found = HfApi(), list[str]()
-    for (domain, folder), name in zip(folders.items(), _hub_names(folders), strict=True):
+    api, addresses = HfApi(), list[str]()
+    for (domain, folder), name in zip(folders.items(), _repository_names(folders), strict=True):
         try:
-            place = api.create_repo(f"{prefix}-{name}", private=True, exist_ok=True)
-            api.upload_folder(repo_id=place.repo_id, folder_path=folder, commit_message="Exported by metakd")
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            there = f"; uploaded before: {', '.join(found)}" if found else ""
+            address = api.create_repo(f"{prefix}-{name}", private=True, exist_ok=True)
+            api.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Exported by metakd")
+        except (OSError, ValueError) as error:
+            uploaded = f"; uploaded before: {', '.join(addresses)}" if addresses else ""
             raise InputError(
-                f"--push-to-hub {prefix}: {domain} was not uploaded ({first_line(error)}); name a place of yours such "
-                f"as me/reviews. What was exported is whole: `hf upload` brings it there too{there}"
+                f"--push-to-hub {prefix}: {domain} was not uploaded ({error_summary(error)}); name a place of yours "
+                f"such as me/reviews. What was exported is whole: `hf upload` brings it there too{uploaded}"
             ) from None
-        found.append(str(place))
-    return found
+        addresses.append(str(address))
+    return addresses
 
 
-def _hub_names(domains: Iterable[str]) -> list[str]:
+def _repository_names(domains: Iterable[str]) -> list[str]:
     """Each domain as part of a repository's name: letters, digits, '-', '_' and '.', at most 40, no two alike."""
-    found: list[str] = []
+    names: list[str] = []
     for domain in domains:
-        kept = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in domain)
-        name = kept.strip("-.")[:40] or "domain"
-        found.append(name if name not in found else f"{name}-{len(found) + 1}")
-    return found
+        name = re.sub(r"[^\w.-]", "-", domain, flags=re.ASCII).strip("-.")[:40] or "domain"
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return names

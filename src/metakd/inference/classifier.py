@@ -1,4 +1,4 @@
-"""Use a saved classifier: texts in, labels and probabilities out."""
+"""`Classifier`: a saved or exported model that predicts labels and probabilities of texts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from metakd.data.examples import open_file, stream
 from metakd.data.schema import Example
 from metakd.models.hub import resolve
-from metakd.utils.artifacts import MANIFEST, changed_files, put, read_manifest
-from metakd.utils.console import Progress
+from metakd.utils.artifacts import MANIFEST, changed_files, move_into_place, read_manifest
+from metakd.utils.console import progress_bar
 from metakd.utils.errors import Faults, InputError, require
 
 CHUNK = 2048  # rows of a file that are read and labelled at a time
@@ -29,18 +29,18 @@ class Prediction(NamedTuple):
 
 
 class Model(Protocol):
-    """What runs behind a Classifier: `torch_model.TorchModel`, or `onnx_model.OnnxModel` without torch."""
+    """What runs behind a Classifier: `torch_backend.TorchModel`, or `onnx_backend.OnnxModel` without torch."""
 
     @property
     def labels(self) -> list[str]: ...
 
     def probabilities(self, examples: Sequence[Example]) -> Probabilities:
-        """Of each example's classes, in order; texts are cut to the length that the model was trained with."""
+        """Of each example's classes; texts are cut to the length that the model was trained with."""
         ...
 
 
 class Classifier:
-    """A student (or teacher) as it was saved or exported, with its tokenizer and the names of its labels."""
+    """A saved or exported student (or teacher) with its tokenizer and labels."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -57,7 +57,7 @@ class Classifier:
 
             return cls(OnnxModel.load(Path(folder)))
         if (Path(folder) / "model.json").is_file():
-            raise InputError(f"{folder}: an export that has lost its model.onnx; copy it or export it anew")
+            raise InputError(f"{folder}: an export that has lost its model.onnx; copy it or export it again")
         for module in ("torch", "transformers", "accelerate"):
             require(module, "train")
         from metakd.inference.torch_backend import TorchModel
@@ -72,62 +72,62 @@ class Classifier:
         """The likeliest label of each text (or pair of texts) and its probability, in order."""
         if isinstance(texts, str):
             raise InputError("predict takes a list of texts; for one text, predict([text])")
-        if not all(map(_is_text, texts)):
-            raise InputError("predict takes strings, or pairs of strings; some of these texts are neither")
-        pairs = [(text, None) if isinstance(text, str) else text for text in texts]
-        return self.predict_examples([Example("", first, second, label="", domain="") for first, second in pairs])
+        return self.predict_examples([_as_example(text) for text in texts])
 
     def predict_examples(self, examples: Sequence[Example]) -> list[Prediction]:
-        labels, found = self.labels, self.model.probabilities(examples)
-        best = found.argmax(-1) if len(found) else []
-        return [Prediction(labels[i], float(own[i])) for i, own in zip(best, found, strict=True)]
+        labels, probabilities = self.labels, self.model.probabilities(examples)
+        best = probabilities.argmax(-1) if len(probabilities) else []
+        return [Prediction(labels[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
 
 
-def _is_text(given: object) -> bool:
-    if isinstance(given, tuple | list):
-        return len(given) == 2 and all(isinstance(part, str) for part in given)
-    return isinstance(given, str)
+def _as_example(text: object) -> Example:
+    match text:
+        case str():
+            return Example("", text, None, label="", domain="")
+        case [str() as first, str() as second]:
+            return Example("", first, second, label="", domain="")
+    raise InputError("predict takes strings, or pairs of strings; some of these texts are neither")
 
 
 def _refuse_changed(folder: Path) -> None:
-    """InputError where a file that metakd wrote is another now; cards may be written on."""
+    """InputError where a file that metakd wrote has changed since; model cards may be edited."""
     manifest = read_manifest(folder)
-    mend = f"copy or make it anew, or delete its {MANIFEST} to use it as it is"
+    remedy = f"copy or make it again, or delete its {MANIFEST} to use it as it is"
     if manifest is None and (folder / MANIFEST).exists():
-        raise InputError(f"{folder}: {MANIFEST} is torn; {mend}")
+        raise InputError(f"{folder}: {MANIFEST} is torn; {remedy}")
     if manifest and "step" in manifest:
         changed = [name for name in changed_files(folder, manifest) if not name.endswith(".md")]
         if changed:
-            raise InputError(f"{folder}: not what {MANIFEST} says: {', '.join(changed)}; {mend}")
+            raise InputError(f"{folder}: not what {MANIFEST} says: {', '.join(changed)}; {remedy}")
 
 
 def label_file(
     classifier: Classifier, source: Path, output: Path, *, columns: Mapping[str, str], encoding: str = "utf-8"
 ) -> int:
-    """Write a line with id, label and probability for each row of a file, in order; returns how many there are.
+    """Write a line with id, label and probability for each row of a file, in order; returns the number of rows.
 
-    Reads and writes CHUNK rows at a time and keeps nothing of them, so the file may be larger than memory. Raises
-    InputError with every fault (`errors.Faults`), and leaves no `output` then.
+    Only CHUNK rows are in memory at a time. Raises InputError with every fault (`errors.Faults`), and then leaves no
+    `output`.
     """
     faults, kinds, count = Faults(str(source)), set[bool](), 0
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     rows = stream(open_file(source, encoding), faults, columns=columns)
     try:
-        with partial.open("w", encoding="utf-8") as file, Progress("label texts", None) as progress:
+        with partial.open("w", encoding="utf-8") as file, progress_bar("label texts", None) as progress:
             while chunk := list(islice(rows, CHUNK)):
                 kinds |= {example.text_pair is not None for example in chunk}
                 if faults or len(kinds) > 1:
-                    continue  # nothing will come of it but the list of faults
+                    continue  # only the list of faults is still wanted
                 for example, (label, probability) in zip(chunk, classifier.predict_examples(chunk), strict=True):
                     row = {"id": example.id, "label": label, "probability": round(probability, 6)}
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += len(chunk)
-                progress.advance(len(chunk))
+                progress(advance=len(chunk))
         if len(kinds) > 1:
             faults.append("text_pair is missing on some rows and there on others; give it to all rows or to none")
         if faults:
             raise InputError.collect(str(source), faults)
-        put(partial, output)
+        move_into_place(partial, output)
     finally:
         partial.unlink(missing_ok=True)
     return count

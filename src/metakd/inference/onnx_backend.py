@@ -1,4 +1,4 @@
-"""An exported classifier, as ONNX Runtime runs it: numpy, tokenizers and onnxruntime are all that it needs."""
+"""An exported classifier on ONNX Runtime; needs numpy, tokenizers and onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from metakd.data.schema import Example
-from metakd.utils.errors import InputError, refusing
+from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
 from metakd.utils.validation import check_files, open_tokenizer
 
 MODEL_FILE, TOKENIZER_FILE, DESCRIPTION_FILE = "model.onnx", "tokenizer.json", "model.json"
+ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an Encoding
 BATCH = 16  # texts; larger ones leave the processor's caches, and pad more
-CHARACTERS = 6  # for each token that is read: more of a long text is tokenised only if that much has too few tokens
+CHARACTERS = 6  # of a long text for each token that is needed; if they make too few tokens, the whole is tokenised
 SLOWER = ["SkipLayerNormFusion"]  # adding and normalising in one node takes longer than in two (docs/performance.md)
 
 
 class OnnxModel:
-    """Few texts share the processor's cores within each product; many go to all cores side by side, a batch to each.
+    """Few texts use all cores within each matrix product; many are run in parallel, one batch on each core.
 
     `description` has the labels, the longest input in tokens, and the id of the padding token.
     """
@@ -49,7 +50,7 @@ class OnnxModel:
     @classmethod
     def load(cls, folder: Path, threads: int = 0) -> Self:
         """`threads` to use, 0 for as many as there are cores. Raises InputError for what `export` did not write."""
-        with refusing(f"{folder}: not a model that `metakd export` wrote"):
+        with as_input_error(f"{folder}: not a model that `metakd export` wrote"):
             check_files(folder)
             description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             tokenizer = read_tokenizer(folder, description["max_length"])
@@ -65,41 +66,35 @@ class OnnxModel:
         return self.of_tokens(first_tokens(self.tokenizer, texts))
 
     def of_tokens(self, encoded: Sequence[Encoding]) -> NDArray[np.float32]:
-        """The same of texts that are tokens already."""
-        order = np.argsort([len(encoding.ids) for encoding in encoded], kind="stable")
+        """The same for texts that are tokenised already."""
+        order = np.argsort([len(encoding) for encoding in encoded], kind="stable")
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-        found = np.zeros((len(encoded), len(self.labels)), np.float32)
+        probabilities = np.zeros((len(encoded), len(self.labels)), np.float32)
 
-        def fill(session: onnxruntime.InferenceSession, places: NDArray[np.int64]) -> None:
-            (logits,) = session.run(None, self._batch([encoded[i] for i in places]))
-            found[places] = _softmax(logits)
+        def fill(session: onnxruntime.InferenceSession, batch: NDArray[np.int64]) -> None:
+            (logits,) = session.run(None, self._padded([encoded[i] for i in batch]))
+            probabilities[batch] = _softmax(logits)
 
         if self.threads == 1 or len(batches) < 2 * self.threads:
-            for places in batches:
-                fill(self.session, places)
+            for batch in batches:
+                fill(self.session, batch)
         else:
             with ThreadPoolExecutor(self.threads) as pool:
                 list(pool.map(partial(fill, self.session_of_one_thread), batches))  # a list, so that errors are raised
-        return found
+        return probabilities
 
-    def _batch(self, encoded: Sequence[Encoding]) -> dict[str, NDArray[np.int64]]:
-        """Tensors (B, L), padded to the longest."""
-        shape = len(encoded), max(len(encoding.ids) for encoding in encoded)
-        batch = {
-            "input_ids": np.full(shape, self.pad_id, np.int64),
-            "attention_mask": np.zeros(shape, np.int64),
-            "token_type_ids": np.zeros(shape, np.int64),
-        }
-        for row, encoding in enumerate(encoded):
-            length = len(encoding.ids)
-            batch["input_ids"][row, :length] = encoding.ids
-            batch["attention_mask"][row, :length] = 1
-            batch["token_type_ids"][row, :length] = encoding.type_ids
-        return {name: batch[name] for name in self.inputs}
+    def _padded(self, encoded: Sequence[Encoding]) -> dict[str, NDArray[np.int64]]:
+        """The network's inputs, each (B, L), padded to the longest text."""
+        shape, inputs = (len(encoded), max(map(len, encoded))), {}
+        for name in self.inputs:
+            inputs[name] = np.full(shape, self.pad_id if name == "input_ids" else 0, np.int64)
+            for row, encoding in zip(inputs[name], encoded, strict=True):
+                row[: len(encoding)] = getattr(encoding, ATTRIBUTES[name])
+        return inputs
 
 
 def read_tokenizer(folder: Path, max_length: int) -> Tokenizer:
-    """Texts are cut to `max_length` tokens and not padded, whatever the file itself says of both."""
+    """The tokenizer, which cuts texts to `max_length` tokens and pads none, whatever its file says of both."""
     tokenizer = open_tokenizer(folder / TOKENIZER_FILE)
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
@@ -107,27 +102,30 @@ def read_tokenizer(folder: Path, max_length: int) -> Tokenizer:
 
 
 def first_tokens(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -> list[Encoding]:
-    """The tokens of texts, as many as `tokenizer` truncates to; of a long text no more is looked at than they need."""
+    """The tokens of texts, as many as `tokenizer` truncates to; of a long text only the beginning is tokenised."""
     assert tokenizer.truncation is not None
     most = tokenizer.truncation["max_length"]
-    begun = [*texts]
-    if _splits_at_spaces(tokenizer):
-        begun = [_beginning(text, CHARACTERS * most) if isinstance(text, str) else text for text in texts]
-    encoded = tokenizer.encode_batch_fast(begun)
-    short = [i for i, own in enumerate(encoded) if begun[i] is not texts[i] and len(own.ids) < most]
-    for i, own in zip(short, tokenizer.encode_batch_fast([texts[i] for i in short]), strict=True):
-        encoded[i] = own
+    if not _splits_at_spaces(tokenizer):
+        return tokenizer.encode_batch_fast(texts)
+    beginnings = [_beginning(text, CHARACTERS * most) if isinstance(text, str) else text for text in texts]
+    encoded = tokenizer.encode_batch_fast(beginnings)
+    short = [i for i, e in enumerate(encoded) if beginnings[i] is not texts[i] and len(e) < most]
+    for i, whole in zip(short, tokenizer.encode_batch_fast([texts[i] for i in short]), strict=True):
+        encoded[i] = whole
     return encoded
 
 
 def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether what stands before a space has the same tokens whatever follows, as is sure of BERT's own way."""
-    berts = isinstance(tokenizer.normalizer, BertNormalizer) and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
-    return berts and not any(" " in token.content for token in tokenizer.get_added_tokens_decoder().values())
+    """Whether the tokens before a space never depend on what follows it, as is certain of BERT's tokenizers."""
+    return (
+        isinstance(tokenizer.normalizer, BertNormalizer)
+        and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
+        and not any(" " in token.content for token in tokenizer.get_added_tokens_decoder().values())
+    )
 
 
 def _beginning(text: str, least: int) -> str:
-    """At least so many characters, to the next space; the text itself where that is all of it."""
+    """At least `least` characters, up to the next space; the text itself (the same object) where that is all of it."""
     end = text.find(" ", least)
     return text if end < 0 else text[:end]
 

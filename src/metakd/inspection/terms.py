@@ -1,4 +1,4 @@
-"""Terms that are characteristic of a domain, and words that turn: for a label here, against it there."""
+"""Terms that are characteristic of a domain: the words whose TF-IDF is highest there against the other domains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TERMS = 10  # of each domain
 
 def characteristic_terms(sample: Sequence[Example]) -> dict[str, list[str]]:
     """For each domain the words whose mean TF-IDF is furthest above that of the other domains."""
-    return {domain: [word for word, _ in own] for domain, own in strongest_terms(sample, TERMS).items()}
+    return {domain: [word for word, _ in terms] for domain, terms in strongest_terms(sample, TERMS).items()}
 
 
 def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tuple[str, float]]]:
@@ -24,22 +24,21 @@ def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tup
     A word that stands in more texts than the largest domain has belongs to none.
     """
     text = require("sklearn.feature_extraction.text", "train")
-    domains = sorted({example.domain for example in sample})
-    if len(domains) < 2:
+    sizes = Counter(example.domain for example in sample)
+    if len(sizes) < 2:
         return {}
-    largest = max(Counter(example.domain for example in sample).values())
-    vectorizer = text.TfidfVectorizer(
-        sublinear_tf=True, max_features=50_000, min_df=min(2, len(sample)), max_df=max(2, largest)
-    )
+    most = max(2, *sizes.values())
+    vectorizer = text.TfidfVectorizer(sublinear_tf=True, max_features=50_000, min_df=min(2, len(sample)), max_df=most)
     try:
         vectors = vectorizer.fit_transform([f"{e.text} {e.text_pair or ''}" for e in sample])
     except ValueError:  # no word of two letters stands twice
         return {}
     words = vectorizer.get_feature_names_out()
-    own = np.array([example.domain for example in sample])
-    found = {}
-    for domain in domains:
-        inside, outside = (np.asarray(vectors[mask].mean(axis=0)).ravel() for mask in (own == domain, own != domain))
+    domains = np.array([example.domain for example in sample])
+    terms = {}
+    for domain in sorted(sizes):
+        home = domains == domain
+        inside, outside = (np.asarray(vectors[mask].mean(axis=0)).ravel() for mask in (home, ~home))
         best = np.argsort(outside - inside, kind="stable")[:count]
-        found[domain] = [(str(words[i]), float(inside[i] - outside[i])) for i in best if inside[i] > outside[i]]
-    return found
+        terms[domain] = [(str(words[i]), float(inside[i] - outside[i])) for i in best if inside[i] > outside[i]]
+    return terms

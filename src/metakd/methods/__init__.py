@@ -1,4 +1,4 @@
-"""The methods by name. A new one is a file beside this and a line here."""
+"""The methods by name. A new method is a file in this folder and an entry here."""
 
 from metakd.methods.base import Method
 from metakd.methods.cross_domain import CrossDomain
@@ -16,4 +16,4 @@ METHODS: dict[str, type[Method]] = {
     "fine_tuned": FineTuned,
     "fine_tuned_shared": FineTunedShared,
 }
-BASELINE = "fine_tuned_shared"  # whose students stand beside those of a run's method
+BASELINE = "fine_tuned_shared"  # that a run's method is compared with

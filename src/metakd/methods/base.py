@@ -1,4 +1,4 @@
-"""What a method is: the needs it states, the modules it trains, the loss it computes."""
+"""The interface of a method: what it needs, which modules it trains, in which stages, and by which loss."""
 
 from __future__ import annotations
 
@@ -20,103 +20,100 @@ from metakd.utils.errors import InputError
 from metakd.utils.hardware import Precision
 
 Need = Literal[
-    "teacher",  # frozen, and read from the cache where that holds it
-    "live_teacher",  # one that learns
+    "teacher",  # frozen; its outputs are read from the cache where they are there
+    "live_teacher",  # a teacher that learns beside the student
     "instance_weights",
-    "all_domains",  # text of every domain in each batch, while several are learnt from
-    "foreign_text",  # a domain's own stages read all domains' text, with `transfer`
-    "held_out_split",  # training examples that nobody learns from
+    "all_domains",  # text of every domain in each batch, in stages on several domains
+    "foreign_text",  # a domain's stages read all domains' text, with weights `transfer`
+    "held_out_split",  # training examples that the student does not learn from
 ]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training with its own optimizer: which terms it computes, for how long, how fast."""
+    """A part of training with its own optimizer: which loss terms, for how many epochs, at which learning rate."""
 
     name: str
     epochs: int
     learning_rate: float
     terms: tuple[str, ...]
-    layers: TeacherLayers = NO_LAYERS  # of the teacher; the student's raw scores go with its attention
-    shared: bool = False  # on all domains' text, once, by the one student from which each domain's own starts
+    layers: TeacherLayers = NO_LAYERS  # of the teacher; matched attention needs the student's raw scores too
+    shared: bool = False  # trained once on all domains' text, by the student that each domain's student starts from
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a method may build itself from. `teacher` is None unless the method needs it, remembered or live."""
+    """All that a method may build itself from."""
 
     settings: Settings
     student: PreTrainedModel
-    student_is_cut: bool  # whether it was cut from the base or the teacher, and is no checkpoint of its own
-    teacher: MetaTeacher | None
+    student_is_cut: bool  # from the base or the teacher; otherwise it is a checkpoint
+    teacher: MetaTeacher | None  # None unless the method needs one, cached or live
     same_tokens: bool  # whether teacher and student read the same token ids
     num_domains: int
-    updates: int  # in one pass over the student's own examples
-    updates_of_all: int  # in one pass over all domains' examples
-    precision: Precision = "float32"  # of the matrix products that a method computes by itself
+    updates: int  # in one epoch of the student's examples
+    updates_of_all: int  # in one epoch of all domains' examples
+    precision: Precision = "float32"  # of matrix products that the method computes outside of `loss`
 
 
 class Method(Protocol):
-    """One file, one line in `METHODS`, one test file, one row in docs/methods.md make a new method."""
+    """A new method is one file, one entry in `METHODS`, one test file and one row in docs/methods.md."""
 
     needs: ClassVar[frozenset[Need]]
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
-        """Decide everything before training; raise InputError for what cannot go together."""
+        """Decide everything before training; raise InputError for settings or models that do not fit together."""
         ...
 
     def stages(self) -> list[Stage]: ...
 
     def trainable_modules(self) -> Mapping[str, nn.Module]:
-        """Projections and the like: trained with the student, stripped when it is saved."""
+        """Modules beside the student, such as projections: trained with it, and left out when it is saved."""
         ...
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
-        """Named terms of one value an example; `losses.reduce` weights and averages them."""
+        """Named terms with one value an example; `losses.reduce` weights and averages them."""
         ...
 
 
 @runtime_checkable
 class MetaValidatedMethod(Method, Protocol):
-    """A method with a `held_out_split`: before each update it sees how the student does on some of that."""
+    """A method with a `held_out_split`: before each update it evaluates the student on a batch of that split."""
 
     def before_update(self, student: PreTrainedModel, batch: Batch, held_out: Batch, stage: Stage) -> Tensor:
-        """Called with the batch that the student is about to learn from, not in autocast; gives the quiz's loss."""
+        """Return the loss on the held-out batch, before the student learns from `batch`; called outside autocast."""
         ...
 
 
 def has_teacher(kind: type[Method]) -> bool:
-    """Whether the method learns from a meta-teacher, one that is remembered or one that is live."""
+    """Whether the method learns from a meta-teacher, cached or live."""
     return bool(kind.needs & {"teacher", "live_teacher"})
 
 
-def lengthened(stages: Sequence[Stage], rows: int, taught: int) -> list[Stage]:
-    """The stages of students that learn from `rows` examples while others learn from `taught`: as many updates."""
-    return [replace(stage, epochs=math.ceil(stage.epochs * taught / rows)) for stage in stages]
+def lengthened(stages: Sequence[Stage], examples: int, most: int) -> list[Stage]:
+    """The stages of a student that has `examples`, with as many updates as one that has `most` of them."""
+    return [replace(stage, epochs=math.ceil(stage.epochs * most / examples)) for stage in stages]
 
 
 def check_needs(name: str, kind: type[Method]) -> None:
     """Raise InputError for needs that the pipeline cannot meet together."""
     if kind.needs >= {"teacher", "live_teacher"}:
         raise InputError(
-            f"method {name!r} needs both 'teacher' and 'live_teacher': what is remembered of a teacher is no longer "
-            "what it says once it has learnt; keep one of the two"
+            f"method {name!r} needs both 'teacher' and 'live_teacher': cached outputs are out of date once the teacher "
+            "has learnt; keep one of the two"
         )
     if "held_out_split" in kind.needs and not hasattr(kind, "before_update"):
-        raise InputError(f"method {name!r} needs 'held_out_split', but has no before_update to be given it")
+        raise InputError(f"method {name!r} needs 'held_out_split', but has no before_update that uses it")
 
 
 def check_shareable(name: str, kind: type[Method], settings: Settings) -> None:
-    """Raise InputError for what several processes cannot do together as one does it."""
-    if distributed.world_size() == 1:
-        return
+    """Raise InputError for what several processes would not compute as one does."""
     faults = []
     if "live_teacher" in kind.needs:
         faults.append(f"method = {name!r}: its teacher learns beside the student; choose another --method")
     if settings.domain_loss == "permuted":
         faults.append("domain_loss = 'permuted': it shuffles whole batches; choose another --domain-loss")
-    if faults:
-        raise InputError.collect(
-            f"not for {distributed.world_size()} processes; start `metakd` by itself, or else", faults
-        )
+    processes = distributed.world_size()
+    if faults and processes > 1:
+        raise InputError.collect(f"not for {processes} processes; start `metakd` by itself, or else", faults)

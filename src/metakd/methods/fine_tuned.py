@@ -1,8 +1,9 @@
-"""The same small model, fine-tuned on its domain's labels by someone who has no teacher."""
+"""A baseline: the same small model, fine-tuned on its domain's labels without a teacher."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from torch import nn
@@ -15,16 +16,16 @@ from metakd.models.encoder import EncoderOutputs
 from metakd.models.meta_teacher import TeacherOutputs
 
 
+@dataclass(eq=False)
 class FineTuned:
-    """Cross-entropy to the labels, in one stage of as many updates as a taught student has behind it.
+    """Cross-entropy to the labels, in one stage with as many updates as a distilled student gets.
 
-    The updates of the shared start, which are made on all domains' text, are made on its own domain's instead.
+    The updates of the shared start, on all domains' text, become updates on the student's domain.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
 
-    def __init__(self, stages: list[Stage]) -> None:
-        self._stages = stages
+    _stages: list[Stage]
 
     @classmethod
     def build(cls, setup: Setup) -> Self:

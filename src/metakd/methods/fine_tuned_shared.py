@@ -1,4 +1,4 @@
-"""The rival: the same small model on labels alone, first all domains', then its own."""
+"""The baseline: the same small model, trained on labels alone, first on all domains, then on its own."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from metakd.methods.fine_tuned import FineTuned
 
 
 class FineTunedShared(FineTuned):
-    """Cross-entropy to the labels, pass for pass where a taught student has its teacher's terms."""
+    """Cross-entropy to the labels, with an epoch for each epoch of a distilled student."""
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
-        settings, stages = setup.settings, []
-        if settings.shared_epochs:
-            shared = settings.shared_epochs, settings.baseline_learning_rate
-            stages.append(Stage("share", *shared, terms=("class",), shared=True))
-        if settings.domain_epochs:
-            rate = settings.predict_learning_rate if stages else settings.baseline_learning_rate
-            stages.append(Stage("fine_tune", settings.domain_epochs, rate, terms=("class",)))
-        return cls(stages)
+        settings, terms = setup.settings, ("class",)
+        rate = settings.predict_learning_rate if settings.shared_epochs else settings.baseline_learning_rate
+        stages = [
+            Stage("share", settings.shared_epochs, settings.baseline_learning_rate, terms, shared=True),
+            Stage("fine_tune", settings.domain_epochs, rate, terms),
+        ]
+        return cls([stage for stage in stages if stage.epochs])

@@ -1,4 +1,4 @@
-"""Hierarchical relational distillation: at each layer a graph of the domains says how much each of them counts.
+"""Hierarchical relational distillation: at each layer, a graph of the domains weights their losses.
 
 Dong, Li, Shen and Qiu, "HRKD" (EMNLP 2021, arXiv 2110.08551). Symbols: B examples in a batch, K domains, S layers of
 the student, H its width; layer 0 is the embedding output; p_d^m the prototype of domain d at layer m.
@@ -6,7 +6,7 @@ the student, H its width; layer 0 is the embedding output; p_d^m the prototype o
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -20,40 +20,40 @@ from metakd.methods.meta_kd import LAYER_TERMS, MetaKD
 from metakd.models.encoder import EncoderOutputs, mean_over_real_tokens
 from metakd.models.meta_teacher import TeacherOutputs
 from metakd.utils.batch_shares import sum_over_processes
-from metakd.utils.errors import InputError
+from metakd.utils.errors import raise_faults
 
 HEADS, NEGATIVE_SLOPE, GRAPH_DROPOUT = 8, 0.2, 0.1  # of the graphs, as in the authors' release
-ROWS = {"embedding": 0, "prediction": -1}  # where a term's weights stand; those of layer m stand at m
+ROWS = {"embedding": 0, "prediction": -1}  # of the weights; a term of layer m has row m
 
 
 def domain_prototypes(
     states: Tensor,  # (S + 1, B, H): each layer averaged over an example's real tokens
     members: Tensor,  # (K, B): 1 where the example is of the domain, 0 else
 ) -> Tensor:  # (S + 1, K, H)
-    """p_d^m: mean over the domain's examples in the batch; zeros for a domain that has none there."""
+    """p_d^m: mean over the domain's examples in the batch; zeros for a domain without any."""
     return sum_over_processes(members @ states) / _examples(members)
 
 
 def example_weights(
-    ratios: Tensor,  # (R, K): what each domain counts
+    ratios: Tensor,  # (R, K): weight of each domain
     members: Tensor,  # (K, B)
 ) -> Tensor:  # (R, B)
-    """What each example counts, so that the mean over the batch is Σ_d ratio_d · (mean over the examples of d)."""
+    """Weights of the examples, so that the mean over the batch is Σ_d ratio_d · (mean over the examples of d)."""
     return ratios @ (members * sum_over_processes(members.sum()) / _examples(members))
 
 
 def _examples(members: Tensor) -> Tensor:
-    """How many each domain has in the whole batch, whatever part of it is here, and at least 1: (K, 1)."""
+    """How many examples each domain has in the whole batch of all processes, at least 1: (K, 1)."""
     return sum_over_processes(members.sum(1, keepdim=True)).clamp(min=1)
 
 
-def _drawn(*shape: int) -> nn.Parameter:
-    """Weights that keep the scale of what they multiply by their last dimension."""
+def _random_weights(*shape: int) -> nn.Parameter:
+    """Random weights that keep the scale of what is multiplied by their last dimension."""
     return nn.Parameter(torch.randn(shape) * shape[-1] ** -0.5)
 
 
 class CompareAggregate(nn.Module):
-    """The hierarchical compare-aggregate mechanism: what of layers 0 to m stands for each domain at layer m.
+    """The hierarchical compare-aggregate mechanism: each domain's prototypes of layers 0 to m, mixed for layer m.
 
     q_d = Σ_e softmax_e(p_d^m · A p_e^m) · p_e^m, the reference: domain d seen through all domains of the layer.
     p̂_d = Σ_l softmax_l(p_d^l · B_d q_d) · p_d^l, over the layers l up to m.
@@ -61,8 +61,8 @@ class CompareAggregate(nn.Module):
 
     def __init__(self, num_domains: int, width: int) -> None:
         super().__init__()
-        self.between_domains = _drawn(width, width)  # A
-        self.between_layers = _drawn(num_domains, width, width)  # B_d
+        self.between_domains = _random_weights(width, width)  # A
+        self.between_layers = _random_weights(num_domains, width, width)  # B_d
 
     def forward(
         self,
@@ -70,8 +70,8 @@ class CompareAggregate(nn.Module):
         present: Tensor,  # (K,) bool: whether the batch has the domain
     ) -> Tensor:  # (K, H)
         here = prototypes[-1]
-        likeness = here @ self.between_domains @ here.T
-        references = likeness.masked_fill(~present, -torch.inf).softmax(-1) @ here
+        similarity = here @ self.between_domains @ here.T
+        references = similarity.masked_fill(~present, -torch.inf).softmax(-1) @ here
         shares = torch.einsum("ldi,dij,dj->ld", prototypes, self.between_layers, references).softmax(0)
         return (shares[:, :, None] * prototypes).sum(0)
 
@@ -80,14 +80,14 @@ class GraphAttention(nn.Module):
     """One layer of graph attention between domains that all see each other (Veličković et al., ICLR 2018).
 
     n'_d = ELU(W n_d + Σ_e softmax_e(LeakyReLU(a · [W n_d ‖ W n_e])) · W n_e), its heads side by side. The first W n_d
-    is a skip connection, which is ours. Without it, as in the authors' release, two such layers rate all domains alike:
-    where LeakyReLU is straight, the part of W n_d cancels in the softmax, and every domain sees the same mean.
+    is a skip connection, which the paper does not have. Without it, as in the authors' release, two such layers rate
+    all domains alike: where LeakyReLU is linear, W n_d cancels in the softmax, and every domain gets the same mean.
     """
 
     def __init__(self, width: int, heads: int, width_of_head: int) -> None:
         super().__init__()
         self.values = nn.Linear(width, heads * width_of_head, bias=False)  # W
-        self.scores = _drawn(2, 1, heads, width_of_head)  # a: its half for W n_d, its half for W n_e
+        self.scores = _random_weights(2, 1, heads, width_of_head)  # a: its half for W n_d, its half for W n_e
         self.dropout = nn.Dropout(GRAPH_DROPOUT)
 
     def forward(
@@ -123,21 +123,21 @@ class DomainRelations(nn.Module):
         return scores.masked_fill(~present, -torch.inf).softmax(-1)
 
 
+@dataclass(eq=False)
 class HRKD:
-    """L_S = Σ_d [Σ_m r_d^m · L_d^m + L_pred,d / K]: L_d^m is what MetaKD matches at layer m, its mean over domain d.
+    """L_S = Σ_d [Σ_m r_d^m · L_d^m + L_pred,d / K]: L_d^m is MetaKD's loss at layer m, its mean over domain d.
 
-    L^0 = L_emb, L^m = L_hid + L_att; neither λ nor L_tkd. So it is in the shared stage, whose batches hold every
-    domain; a domain's own stages have one domain, whose ratio would be 1, and match without weights. There class heads
-    part as well, of which the paper has one a domain from the start. Nothing but this loss teaches the graphs: they
-    lean to the domains whose loss is least.
+    L^0 = L_emb, L^m = L_hid + L_att, without λ and L_tkd. This holds for the shared stage, whose batches have every
+    domain; the later stages have one domain, whose ratio would be 1, and use no weights. Class heads part there too,
+    while the paper has one a domain from the start. The graphs learn from this loss alone: they favour the domains
+    whose loss is least.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher", "all_domains"})
 
-    def __init__(self, matching: MetaKD, relations: DomainRelations, num_places: int) -> None:
-        self.matching = matching
-        self.relations = relations
-        self.num_places = num_places
+    matching: MetaKD
+    relations: DomainRelations
+    num_domains: int  # with one more, for domains that the teacher does not know, whose index is −1
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
@@ -147,13 +147,12 @@ class HRKD:
         if not settings.shared_epochs:
             faults.append("shared_epochs = 0: domains are related in the shared start; use --shared-epochs 1 or more")
         if not setup.same_tokens or not set(terms) & set(LAYER_TERMS):
-            faults.append("no layer to match: it takes the teacher's tokenizer, and embedding, hidden or attention")
-        if faults:
-            raise InputError.collect("method = 'hrkd' cannot be used", faults)
+            faults.append("no layer to match: that takes the teacher's tokenizer, and embedding, hidden or attention")
+        raise_faults("method = 'hrkd' cannot be used", faults)
         matching = MetaKD.build(replace(setup, settings=settings.model_copy(update={"terms": terms})))
-        num_places = setup.num_domains + 1  # the last for domains that the teacher never saw, whose index is −1
-        relations = DomainRelations(student.num_hidden_layers, num_places, student.hidden_size)
-        return cls(matching, relations, num_places)
+        num_domains = setup.num_domains + 1
+        relations = DomainRelations(student.num_hidden_layers, num_domains, student.hidden_size)
+        return cls(matching, relations, num_domains)
 
     def stages(self) -> list[Stage]:
         return self.matching.stages()
@@ -162,22 +161,22 @@ class HRKD:
         return self.matching.trainable_modules() | {"relations": self.relations}
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
-        """One term a layer, so that each has its ratios: 'hidden_1' is that of the first."""
+        """One term a layer, as each layer has its ratios: 'hidden_1' is the hidden term of the first."""
         assert teacher is not None
         weights = self._weights(student, batch) if stage.shared else None
         terms = {}
         for name in stage.terms:
             for m, values in enumerate(self.matching.by_layer(name, student, batch, teacher), start=1):
-                own = None if weights is None else weights[ROWS.get(name, m)]
-                terms[name if name in ROWS else f"{name}_{m}"] = Term(values, weights=own)
+                of_layer = None if weights is None else weights[ROWS.get(name, m)]
+                terms[name if name in ROWS else f"{name}_{m}"] = Term(values, weights=of_layer)
         return terms
 
     def _weights(self, student: EncoderOutputs, batch: Batch) -> Tensor:
-        """What each example counts at layers 0 to S, and in the prediction: (S + 2, B)."""
+        """Weights of the examples at layers 0 to S, and for the prediction: (S + 2, B)."""
         with torch.autocast(student.logits.device.type, enabled=False):
             states = [mean_over_real_tokens(layer.float(), batch["real_mask"]) for layer in student.hidden_states]
-            members = F.one_hot(batch["domains"] % self.num_places, self.num_places).T.float()
+            members = F.one_hot(batch["domains"] % self.num_domains, self.num_domains).T.float()
             present = sum_over_processes(members.sum(1)) > 0
             ratios = self.relations(domain_prototypes(torch.stack(states), members), present)
-            alike = present / present.sum()
-            return example_weights(torch.cat([ratios, alike[None]]), members)
+            equal = present / present.sum()
+            return example_weights(torch.cat([ratios, equal[None]]), members)

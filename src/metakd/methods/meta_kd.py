@@ -1,9 +1,9 @@
-"""Meta-distillation [Meta-KD, 3.3]: every term weighted by how far the meta-teacher may be trusted."""
+"""Meta-distillation [Meta-KD, 3.3]: a student imitates the meta-teacher, most where the teacher is an expert."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from torch import Tensor, nn
@@ -24,38 +24,33 @@ from metakd.utils.errors import InputError
 LAYER_TERMS = ("embedding", "hidden", "attention")
 
 
+@dataclass(eq=False)
 class MetaKD:
-    """L_S = mean_i λ_i [L_emb + L_hid + L_att + L_pred + γ2 · L_tkd]."""
+    """L_S = mean_i λ_i [L_emb + L_hid + L_att + L_pred + γ2 · L_tkd].
+
+    λ_i is the teacher's expertise on example i (`prototypes.expertise_weights`), L_tkd the term "feature".
+    """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher", "instance_weights"})
 
-    def __init__(
-        self,
-        settings: Settings,
-        terms: tuple[str, ...],
-        layers: list[int],
-        raw_scores: bool,
-        transferable: TransferableRepresentation,
-        projections: dict[str, nn.Module],
-    ) -> None:
-        self.settings = settings
-        self.terms = terms
-        self.layers = layers
-        self.raw_scores = raw_scores
-        self.transferable = transferable
-        self.projections = projections
+    settings: Settings
+    terms: tuple[str, ...]
+    layers: list[int]  # the teacher layer that each student layer imitates
+    raw_scores: bool  # whether L_att matches raw scores, or the tokens' relations
+    transferable: TransferableRepresentation  # makes the student's h
+    projections: dict[str, nn.Module]  # from the student's width to the teacher's, of "layers" and of the "feature"
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
         assert setup.teacher is not None
         settings, student, teacher = setup.settings, setup.student.config, setup.teacher.encoder.config
-        layers = map_layers(student.num_hidden_layers, teacher.num_hidden_layers, settings.layer_map)
         widths = student.hidden_size, teacher.hidden_size
+        layers = map_layers(student.num_hidden_layers, teacher.num_hidden_layers, settings.layer_map)
         if settings.student_init == "teacher" and setup.student_is_cut:
             transferable = copy.deepcopy(setup.teacher.transferable).requires_grad_(True)
         else:
-            blind = not setup.teacher.transferable.use_embedding
-            transferable = TransferableRepresentation(widths[0], setup.num_domains, use_embedding=not blind)
+            use_embedding = setup.teacher.transferable.use_embedding
+            transferable = TransferableRepresentation(widths[0], setup.num_domains, use_embedding)
         terms = _usable_terms(setup)
         projected = {"layers": bool({"embedding", "hidden"} & set(terms)), "feature": "feature" in terms}
         return cls(
@@ -68,32 +63,37 @@ class MetaKD:
         )
 
     def stages(self) -> list[Stage]:
+        """A shared start, then for each domain "match" and "predict", or "joint" with all terms at once."""
         settings = self.settings
-        matched = tuple(term for term in self.terms if term != "prediction")
-        stages = []
-        if settings.shared_epochs:
-            shared = self._stage("share", settings.shared_epochs, settings.shared_learning_rate, self.terms)
-            stages.append(replace(shared, shared=True))
-        if settings.stages == "two" and settings.match_epochs:
-            stages.append(self._stage("match", settings.match_epochs, settings.match_learning_rate, matched))
-        if settings.predict_epochs:
-            name, terms = ("predict", ("prediction",)) if settings.stages == "two" else ("joint", self.terms)
-            stages.append(self._stage(name, settings.predict_epochs, settings.predict_learning_rate, terms))
-        return stages
+        share = self._stage("share", settings.shared_epochs, settings.shared_learning_rate, self.terms, shared=True)
+        prediction = settings.predict_epochs, settings.predict_learning_rate
+        if settings.stages == "joint":
+            stages = [share, self._stage("joint", *prediction, self.terms)]
+        else:
+            matched = tuple(term for term in self.terms if term != "prediction")
+            match = self._stage("match", settings.match_epochs, settings.match_learning_rate, matched)
+            stages = [share, match, self._stage("predict", *prediction, ("prediction",))]
+        return [stage for stage in stages if stage.epochs]
 
-    def _stage(self, name: str, epochs: int, learning_rate: float, terms: tuple[str, ...]) -> Stage:
+    def _stage(
+        self, name: str, epochs: int, learning_rate: float, terms: tuple[str, ...], shared: bool = False
+    ) -> Stage:
         mapped = tuple(sorted(set(self.layers)))
-        related = "hidden" in terms or ("attention" in terms and not self.raw_scores)
-        hidden = (0,) * ("embedding" in terms) + mapped * related
+        relations = "attention" in terms and not self.raw_scores  # made of hidden states
+        hidden = (0,) * ("embedding" in terms) + mapped * ("hidden" in terms or relations)
         attention = mapped * ("attention" in terms and self.raw_scores)
-        return Stage(name, epochs, learning_rate, terms, TeacherLayers(hidden, attention))
+        return Stage(name, epochs, learning_rate, terms, TeacherLayers(hidden, attention), shared)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         return self.projections | ({"transferable": self.transferable} if "feature" in self.terms else {})
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
+        """The stage's terms, each summed over its layers and weighted by λ."""
         assert teacher is not None
-        expertise = None if self.settings.expertise == "none" else self._expertise(batch, teacher)
+        expertise = None
+        if self.settings.expertise != "none":
+            hard = self.settings.expertise == "hard"
+            expertise = expertise_weights(batch["instance_weights"], teacher.logits, batch["labels"], hard)
         return {
             name: Term(
                 losses.sum_layers(self.by_layer(name, student, batch, teacher)),
@@ -104,59 +104,40 @@ class MetaKD:
         }
 
     def by_layer(self, name: str, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
-        """The term as losses of (B,), unweighted: one for each mapped layer, or a single one."""
-        compute = {
-            "embedding": self._embedding,
-            "hidden": self._hidden,
-            "attention": self._attention,
-            "prediction": self._prediction,
-            "feature": self._feature,
-        }
-        return compute[name](student, batch, teacher)
-
-    def _expertise(self, batch: Batch, teacher: TeacherOutputs) -> Tensor:
-        hard = self.settings.expertise == "hard"
-        return expertise_weights(batch["instance_weights"], teacher.logits, batch["labels"], hard)
+        """The unweighted term, (B,), of each mapped layer; a single one for embeddings, prediction and feature."""
+        mask = batch["attention_mask"]
+        states = zip(student.hidden_states[1:], self.layers, strict=True)
+        scores = zip(student.attentions, self.layers, strict=True)
+        match name:
+            case "embedding":
+                embedded = self._project("layers", student.hidden_states[0])
+                return [losses.hidden_state_loss(embedded, teacher.hidden_states[0], mask)]
+            case "hidden":
+                return [
+                    losses.hidden_state_loss(self._project("layers", ours), teacher.hidden_states[layer], mask)
+                    for ours, layer in states
+                ]
+            case "attention" if self.raw_scores:
+                return [
+                    losses.attention_score_loss(ours, raw_scores(teacher.attention_factors[layer]), mask)
+                    for ours, layer in scores
+                ]
+            case "attention":
+                return [losses.relation_loss(ours, teacher.hidden_states[layer], mask) for ours, layer in states]
+            case "prediction":
+                return [losses.prediction_loss(student.logits, teacher.logits, self.settings.temperature)]
+            case _:  # "feature"
+                h = self._project("feature", self.transferable(student.pooled, batch["domains"]))
+                return [losses.transferable_knowledge_loss(h, teacher.representation)]
 
     def _project(self, name: str, states: Tensor) -> Tensor:
         return self.projections[name](states) if name in self.projections else states
 
-    def _embedding(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
-        ours = self._project("layers", student.hidden_states[0])
-        return [losses.hidden_state_loss(ours, teacher.hidden_states[0], batch["attention_mask"])]
-
-    def _hidden(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
-        return [
-            losses.hidden_state_loss(
-                self._project("layers", ours), teacher.hidden_states[layer], batch["attention_mask"]
-            )
-            for ours, layer in zip(student.hidden_states[1:], self.layers, strict=True)
-        ]
-
-    def _attention(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
-        mask = batch["attention_mask"]
-        if self.raw_scores:
-            return [
-                losses.attention_score_loss(ours, raw_scores(teacher.attention_factors[layer]), mask)
-                for ours, layer in zip(student.attentions, self.layers, strict=True)
-            ]
-        return [
-            losses.relation_loss(ours, teacher.hidden_states[layer], mask)
-            for ours, layer in zip(student.hidden_states[1:], self.layers, strict=True)
-        ]
-
-    def _prediction(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
-        return [losses.prediction_loss(student.logits, teacher.logits, self.settings.temperature)]
-
-    def _feature(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs) -> list[Tensor]:
-        ours = self._project("feature", self.transferable(student.pooled, batch["domains"]))
-        return [losses.transferable_knowledge_loss(ours, teacher.representation)]
-
 
 def _usable_terms(setup: Setup) -> tuple[str, ...]:
-    """The terms asked for, less those that have nothing to match; InputError where none is left.
+    """The terms of the settings that have something to match; InputError where none is left.
 
-    Other tokens cannot be compared one with one, and a teacher without L_dom has an h that nothing has trained.
+    Tokens of two tokenizers cannot be compared one by one, and the h of a teacher without L_dom is untrained.
     """
     assert setup.teacher is not None
     reasons: dict[str, str] = {}
@@ -175,23 +156,23 @@ def _usable_terms(setup: Setup) -> tuple[str, ...]:
 
 
 def _use_raw_scores(setup: Setup) -> bool:
-    """Raw scores, or the relation loss; InputError where scores are demanded and cannot be had."""
+    """Whether L_att matches raw scores; InputError where the settings require them and a model has none."""
     assert setup.teacher is not None
-    wish = setup.settings.attention
-    if wish == "relation" or "attention" not in setup.settings.terms or not setup.same_tokens:
+    settings, models = setup.settings, (setup.teacher.encoder, setup.student)
+    if settings.attention == "relation" or "attention" not in settings.terms or not setup.same_tokens:
         return False
     obstacles = [
         f"{model.config.model_type} does not give its raw attention scores"
-        for model in (setup.teacher.encoder, setup.student)
+        for model in models
         if not has_raw_scores(model)
     ]
-    heads = [model.config.num_attention_heads for model in (setup.teacher.encoder, setup.student)]
-    if heads[0] != heads[1]:
-        obstacles.append(f"the teacher has {heads[0]} attention heads and the student {heads[1]}")
+    teacher_heads, student_heads = (model.config.num_attention_heads for model in models)
+    if teacher_heads != student_heads:
+        obstacles.append(f"the teacher has {teacher_heads} attention heads and the student {student_heads}")
     if not obstacles:
         return True
     reason = " and ".join(dict.fromkeys(obstacles))
-    if wish == "scores":
+    if settings.attention == "scores":
         raise InputError(
             f"attention = 'scores': {reason}; use --attention relation, or leave 'attention' out of --terms"
         )

@@ -1,4 +1,4 @@
-"""Attention as encoders compute it here, and what its raw scores are made of, without forking a model."""
+"""Our attention function, plugged into Hugging Face encoders: it can record raw scores or their factors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, eager_mask, sdpa_mask
 
-PLAIN = "metakd_plain"  # of an exported graph
-Record = Literal["nothing", "factors", "scores"]  # what an encoder leaves of its attention besides its output
-LONG = 384  # tokens: from here on matrices of length by length cost more memory than their speed is worth
+PLAIN = "metakd_plain"  # attention of few operations, for exported graphs
+Record = Literal["nothing", "factors", "scores"]  # what an encoder returns as its `attentions`
+LONG = 384  # tokens: from here on, matrices of length by length cost more memory than their speed is worth
 
 
 def attend(
@@ -24,13 +24,12 @@ def attend(
     scale: float,
     dropout: float = 0.0,
 ) -> Tensor:  # (B, A, L, d)
-    """softmax(scale · q·kᵀ)·v, by whichever kernel is the quicker one here.
+    """softmax(scale · q·kᵀ)·v, by the quicker kernel.
 
-    PyTorch's fused attention, except for short texts in bfloat16 on a processor: there it takes twice as long as the
-    matrices written out, and its backward pass several times as long (docs/performance.md).
+    That is PyTorch's fused attention, except for short texts in bfloat16 on a CPU: there it takes twice as long as
+    plain matrix products, and its backward pass several times as long (docs/performance.md).
     """
-    on_processor = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    if on_processor and query.shape[2] < LONG:
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[2] < LONG:
         return _weighted_values((query * scale) @ key.transpose(-1, -2), value, mask, dropout)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
 
@@ -42,7 +41,7 @@ def _weighted_values(
     dropout: float,
 ) -> Tensor:  # (B, A, L, d)
     """softmax(scores)·v."""
-    if mask is not None and mask.dtype == torch.bool:  # finite, so that padding which may look nowhere is no NaN
+    if mask is not None and mask.dtype == torch.bool:  # finite, so that padding that attends to nothing is no NaN
         mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, torch.finfo(scores.dtype).min)
     if mask is not None:
         scores = scores + mask
@@ -61,26 +60,16 @@ def _attention(
     record: Record,
     **_: Any,  # the library's interface passes what its other implementations need
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention's output (B, L, A, d), and the raw scores (B, A, L, L) or what they are made of (B, A, L, 2d)."""
+    """Attention's output (B, L, A, d), and the raw scores (B, A, L, L) or their factors (B, A, L, 2d)."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    recorded: Tensor | None = None
-    if record == "scores":  # which a loss and attention itself then share
+    recorded: Tensor | None
+    if record == "scores":  # computed once, for the loss and for attention itself
         recorded = (query * scale) @ key.transpose(-1, -2)
         output = _weighted_values(recorded, value, attention_mask, dropout)
     else:
         recorded = torch.cat([query * scale, key], dim=-1) if record == "factors" else None
         output = attend(query, key, value, attention_mask, scale, dropout)
     return output.transpose(1, 2).contiguous(), recorded
-
-
-def _name(record: Record) -> str:
-    """Under which the library knows our attention."""
-    return f"metakd_{record}"
-
-
-for _record in get_args(Record):
-    AttentionInterface.register(_name(_record), partial(_attention, record=_record))
-    AttentionMaskInterface.register(_name(_record), sdpa_mask)  # without it, padding is attended silently
 
 
 def _plain_attention(
@@ -92,21 +81,26 @@ def _plain_attention(
     scaling: float | None = None,
     **_: Any,  # the library's interface passes what its other implementations need
 ) -> tuple[Tensor, None]:
-    """Matrix products and a softmax, (B, L, A, d): the fewest nodes that an exported graph can do with."""
+    """Attention's output (B, L, A, d) by matrix products and a softmax: the fewest nodes in an exported graph."""
     scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = scores if attention_mask is None else scores + attention_mask
     return (scores.softmax(-1) @ value).transpose(1, 2), None
 
 
-def _plain_mask(**asked: Any) -> Tensor | None:
-    """What is added to scores, (B, 1, 1, L): the lowest number for padding; the library's, where more is asked for."""
-    mask = asked["attention_mask"]
-    if mask is None or asked["mask_function"] is not bidirectional_mask_function:
-        return eager_mask(**asked)
-    dtype = asked["dtype"]
+def _plain_mask(**options: Any) -> Tensor | None:
+    """What is added to scores, (B, 1, 1, L): the lowest number for padding, 0 elsewhere.
+
+    Masks that hide more than padding are the library's.
+    """
+    mask, dtype = options["attention_mask"], options["dtype"]
+    if mask is None or options["mask_function"] is not bidirectional_mask_function:
+        return eager_mask(**options)
     return (1 - mask[:, None, None, :].to(dtype)) * torch.finfo(dtype).min
 
 
+for _record in get_args(Record):
+    AttentionInterface.register(f"metakd_{_record}", partial(_attention, record=_record))
+    AttentionMaskInterface.register(f"metakd_{_record}", sdpa_mask)  # without it, padding is attended to silently
 AttentionInterface.register(PLAIN, _plain_attention)
 AttentionMaskInterface.register(PLAIN, _plain_mask)
 
@@ -118,23 +112,22 @@ def raw_scores(factors: Tensor) -> Tensor:
 
 
 def has_raw_scores(model: PreTrainedModel) -> bool:
-    """Whether the library lets this architecture's attention be replaced (DeBERTa-v2 and MPNet do not) by ours.
+    """Whether our attention can replace this model's, which DeBERTa-v2 and MPNet do not allow.
 
-    Ours is for tokens that look both ways, with a key for each query head.
+    Ours is bidirectional, with one key for each query head.
     """
-    fits = all(
-        not getattr(module, "is_causal", False) and getattr(module, "num_key_value_groups", 1) == 1
+    return bool(getattr(model, "_supports_attention_backend", False)) and not any(
+        getattr(module, "is_causal", False) or getattr(module, "num_key_value_groups", 1) != 1
         for module in model.modules()
     )
-    return fits and bool(getattr(model, "_supports_attention_backend", False))
 
 
-def attend_here(model: PreTrainedModel, record: Record = "nothing") -> None:
-    """Let `model` attend by what is in this file, and leave as its attentions what is to be recorded."""
+def set_attention(model: PreTrainedModel, record: Record = "nothing") -> None:
+    """Let `model` use our attention where it can, and return as its `attentions` what `record` names."""
     if has_raw_scores(model):
-        model.set_attn_implementation(_name(record))
+        model.set_attn_implementation(f"metakd_{record}")
 
 
-def attend_plainly(model: PreTrainedModel) -> None:
-    """Let `model` attend by few, simple operations, as suits an exported graph."""
+def set_plain_attention(model: PreTrainedModel) -> None:
+    """Let `model` use attention of few, simple operations, as suits an exported graph."""
     model.set_attn_implementation(PLAIN if has_raw_scores(model) else "eager")

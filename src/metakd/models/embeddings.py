@@ -1,4 +1,4 @@
-"""Train the token embeddings that the texts use, and no others."""
+"""Train only the token embeddings that the texts use."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from transformers import PreTrainedModel
 class _RowsInUse(nn.Module):
     """Some rows of an embedding table, under the ids that they have in the whole table."""
 
+    places: Tensor
+
     def __init__(self, whole: nn.Embedding, rows: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(whole.weight.detach()[rows], requires_grad=whole.weight.requires_grad)
-        places = torch.full(
-            (whole.num_embeddings,), len(rows)
-        )  # out of range: an id that was not announced is an error
+        places = torch.full((whole.num_embeddings,), len(rows))  # out of range, so that a missing id is an error
         places[rows] = torch.arange(len(rows))
-        self.places: Tensor
         self.register_buffer("places", places, persistent=False)
         self.padding = None if whole.padding_idx is None else int(places[whole.padding_idx])
 
@@ -34,8 +33,8 @@ class _RowsInUse(nn.Module):
 def only_rows_in_use(model: PreTrainedModel, token_ids: Sequence[int]) -> Iterator[None]:
     """Inside, only the embeddings of `token_ids` are weights of `model`; the others stay as they were.
 
-    The row of a token that no text has gets no gradient, yet gradients, moments and checkpoints would hold it, and
-    every update would go over it: 11.7 of all-MiniLM-L6-v2's 22.7 million parameters are in this table.
+    The row of a token that occurs in no text gets no gradient, yet it would take part in every update, and in the
+    optimizer's moments and checkpoints: 11.7 of all-MiniLM-L6-v2's 22.7 million parameters are in this table.
     """
     whole = model.get_input_embeddings()
     padding = [] if whole.padding_idx is None else [whole.padding_idx]

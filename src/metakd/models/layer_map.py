@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from metakd.utils.errors import InputError
 
-# --- Layers -----------------------------------------------------------------------------------------------------
-
 
 def map_layers(student_layers: int, teacher_layers: int, explicit: str = "auto") -> list[int]:
     """The teacher layer (1 is the first) that each student layer imitates: round(j · T / S), halves up.
@@ -13,10 +11,8 @@ def map_layers(student_layers: int, teacher_layers: int, explicit: str = "auto")
     An explicit map such as '2,4,6' overrides; raises InputError where it does not fit.
     """
     if explicit == "auto":
-        halves_up = [
-            (2 * j * teacher_layers + student_layers) // (2 * student_layers) for j in range(1, student_layers + 1)
-        ]
-        return [max(1, layer) for layer in halves_up]
+        steps = range(1, student_layers + 1)
+        return [max(1, (2 * j * teacher_layers + student_layers) // (2 * student_layers)) for j in steps]
     try:
         layers = [int(part) for part in explicit.split(",")]
     except ValueError:

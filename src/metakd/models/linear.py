@@ -1,9 +1,7 @@
-"""Linear layers by the quicker kernel."""
+"""Linear layers by the quicker kernel: oneDNN's for float32 on AMD's CPUs, PyTorch's everywhere else."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -15,27 +13,51 @@ from metakd.utils.hardware import processor_vendor
 
 @cache
 def onednn_is_quicker() -> bool:
-    """Whether float32 products take oneDNN half the time of MKL: on AMD's processors (docs/performance.md)."""
+    """Whether oneDNN takes half of MKL's time for float32 products: on AMD's CPUs (docs/performance.md)."""
     built = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     return built and processor_vendor() == "AuthenticAMD"
 
 
-def product(
-    x: Tensor,  # (..., I)
-    weight: Tensor,  # (O, I)
-    bias: Tensor | None = None,  # (O,)
-) -> Tensor:  # (..., O)
-    """x · weightᵀ + bias by oneDNN, whatever the strides."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def use_quick_linear(model: nn.Module) -> None:
+    """Let all linear layers of `model` use the quicker kernel, if this CPU has one; weights and names stay."""
+    if onednn_is_quicker():
+        _change_class(model, nn.Linear, QuickLinear)
+
+
+def use_torch_linear(model: nn.Module) -> None:
+    """Undo `use_quick_linear`: for exported graphs, which know no oneDNN, and for exact comparisons."""
+    _change_class(model, QuickLinear, nn.Linear)
+
+
+def _change_class(model: nn.Module, before: type[nn.Module], after: type[nn.Module]) -> None:
+    for module in model.modules():
+        if type(module) is before:
+            module.__class__ = after
+
+
+class QuickLinear(nn.Linear):
+    """nn.Linear that computes float32 on a CPU by oneDNN, and all else as nn.Linear does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        return _Affine.apply(x, self.weight, self.bias)
 
 
 class _Affine(torch.autograd.Function):
-    """`product` with gradients of any order, which are products too."""
+    """x · weightᵀ + bias by oneDNN, with gradients of any order, which are such products too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,  # (..., I), of any strides
+        weight: Tensor,  # (O, I)
+        bias: Tensor | None,  # (O,)
+    ) -> Tensor:  # (..., O)
         ctx.save_for_backward(x, weight)
-        return product(x, weight, bias)
+        output = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        # oneDNN's result is a view, which Longformer and DeBERTa v1, for instance, could not change in place
+        return torch.ops.aten._unsafe_view(output, output.shape)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -47,27 +69,3 @@ class _Affine(torch.autograd.Function):
             _Affine.apply(rows.t(), x.flatten(0, -2).t(), None) if for_weight else None,
             rows.sum(0) if for_bias else None,
         )
-
-
-class _Linear(nn.Linear):
-    """nn.Linear, of which float32 on a processor goes to oneDNN."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
-        return _Affine.apply(x, self.weight, self.bias)
-
-
-@contextlib.contextmanager
-def quick_linear(model: object) -> Iterator[None]:
-    """Inside, the linear layers of `model` take the quicker kernel; afterwards they are what they were."""
-    layers = []
-    if onednn_is_quicker() and isinstance(model, nn.Module):  # and not a function that calls one
-        layers = [module for module in model.modules() if type(module) is nn.Linear]
-    for layer in layers:
-        layer.__class__ = _Linear
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.__class__ = nn.Linear

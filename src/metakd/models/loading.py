@@ -19,51 +19,48 @@ from transformers import (
     PreTrainedModel,
 )
 
-from metakd.models.attention import attend_here
+from metakd.models.attention import set_attention
+from metakd.models.linear import use_quick_linear
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError, listed, refusing
+from metakd.utils.errors import InputError, as_input_error, listed, raise_faults
 from metakd.utils.validation import check_numbers, check_weights, read_config
 
 COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions begin after the padding token's id
 
 
-# --- Loading ----------------------------------------------------------------------------------------------------
-
-
 def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
     """The checkpoint's configuration, with these class names; old ones without `model_type` are read as BERT.
 
-    What it says of how attention is computed is not heeded, as that may name code on the hub.
+    Its choice of attention is ignored, as that may name code on the hub.
     """
-    typed = "model_type" in read_config(folder)
-    names: dict[str, Any] = {}
+    kind = AutoConfig if "model_type" in read_config(folder) else BertConfig
+    options: dict[str, Any] = {"attn_implementation": None, "experts_implementation": None}
     if labels is not None:
-        names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
-    plain = {"attn_implementation": None, "experts_implementation": None}
-    with refusing(f"{folder}: its configuration cannot be used"):
-        if typed:
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **plain, **names)
-        else:
-            config = BertConfig.from_pretrained(folder, **plain, **names)
+        options |= label_maps(labels)
+    with as_input_error(f"{folder}: its configuration cannot be used"):
+        config = kind.from_pretrained(folder, trust_remote_code=False, **options)
     check_numbers(folder, lambda name: getattr(config, name, None))
     return config
+
+
+def label_maps(labels: Sequence[str]) -> dict[str, Any]:
+    """The entries of a configuration that name its classes."""
+    return {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
 
 
 def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> PreTrainedModel:
     """A float32 sequence classifier with the checkpoint's weights and a class for each of `labels`.
 
-    The class head is new where the checkpoint has none of that size, unless `whole`; the encoder never is:
-    InputError names the weights that the checkpoint lacks.
+    A class head of that size that the checkpoint does not have is new, unless `whole`. Raises InputError with the
+    names of any other missing weights.
     """
     if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
         notice(f"{folder.name} has old .bin weights; they are read with weights_only, so no code in them runs")
-    blank = blank_encoder(folder, labels)
-    check_weights(folder, sum(parameter.numel() for parameter in blank.parameters()))
-    config = load_config(folder, labels)
-    with refusing(f"{folder}: not an encoder that can classify text"):
+    check_weights(folder, sum(parameter.numel() for parameter in blank_encoder(folder, labels).parameters()))
+    with as_input_error(f"{folder}: not an encoder that can classify text"):
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             folder,
-            config=config,
+            config=load_config(folder, labels),
             dtype=torch.float32,
             trust_remote_code=False,
             weights_only=True,
@@ -74,23 +71,23 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     encoder = f"{model.base_model_prefix}."
     absent = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
     absent = [name for name in absent if whole or (name.startswith(encoder) and ".pooler." not in name)]
-    if absent:
-        raise InputError.collect(f"{folder}: weights that its {config.model_type} needs are missing", sorted(absent))
-    attend_here(model)
+    raise_faults(f"{folder}: weights that its {model.config.model_type} needs are missing", sorted(absent))
+    set_attention(model)
+    use_quick_linear(model)
     return model
 
 
 def blank_encoder(folder: Path, labels: Sequence[str], num_layers: int | None = None) -> PreTrainedModel:
-    """The checkpoint's architecture without weights, of `num_layers` if given: for decisions, not for use."""
+    """The checkpoint's architecture without weights, with `num_layers` layers if given: to plan with, not to run."""
     config = load_config(folder, labels)
     if num_layers is not None:
         config.num_hidden_layers = num_layers
-    with refusing(f"{folder}: not an encoder that can classify text"), torch.device("meta"):
+    with as_input_error(f"{folder}: not an encoder that can classify text"), torch.device("meta"):
         return AutoModelForSequenceClassification.from_config(config)
 
 
 def load_classifier(folder: Path) -> PreTrainedModel:
-    """A float32 sequence classifier with the labels that it was saved with; InputError where it has none."""
+    """A float32 sequence classifier with its saved labels; InputError where it has none."""
     config = load_config(folder)
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
         raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
@@ -101,16 +98,13 @@ def load_classifier(folder: Path) -> PreTrainedModel:
 
 
 def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
-    """The checkpoint's tokenizer, without padding and truncation that its file may have baked in.
+    """The checkpoint's tokenizer, without the padding and truncation that its file may ask for.
 
-    `max_length` becomes its `model_max_length`; without it, the checkpoint's own stays.
+    `max_length` becomes its `model_max_length`; without it, the checkpoint's stays.
     """
-    typed = "model_type" in read_config(folder)
-    with refusing(f"{folder}: its tokenizer cannot be used"):
-        if typed:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        else:
-            tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
+    kind = AutoTokenizer if "model_type" in read_config(folder) else BertTokenizer
+    with as_input_error(f"{folder}: its tokenizer cannot be used"):
+        tokenizer = kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not tokenizer.is_fast:
         raise InputError(f"{folder}: its tokenizer has no fast form (tokenizer.json), which batching needs")
     if tokenizer.pad_token_id is None:
@@ -150,10 +144,6 @@ def set_dropout(model: PreTrainedModel, hidden: float, attention: float) -> None
 
 def same_tokenizer(one: Any, other: Any) -> bool:
     """Whether two tokenizers turn every text into the same ids."""
-    states = []
-    for tokenizer in (one, other):
-        state = json.loads(tokenizer.backend_tokenizer.to_str())
-        states.append(
-            {name: state[name] for name in ("added_tokens", "normalizer", "pre_tokenizer", "model", "post_processor")}
-        )
-    return bool(states[0] == states[1])
+    parts = ("added_tokens", "normalizer", "pre_tokenizer", "model", "post_processor")
+    states = [json.loads(tokenizer.backend_tokenizer.to_str()) for tokenizer in (one, other)]
+    return all(states[0][part] == states[1][part] for part in parts)

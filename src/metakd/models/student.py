@@ -1,4 +1,4 @@
-"""Build a student: cut from an encoder's layers, or from a checkpoint of any width."""
+"""A student: cut from some layers of an encoder, or a checkpoint of any width."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import re
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from metakd.config.settings import Settings
 from metakd.models.hub import resolve
 from metakd.models.layer_map import map_layers
-from metakd.models.loading import check_length, load_config
+from metakd.models.linear import use_quick_linear
+from metakd.models.loading import check_length, label_maps, load_config
 from metakd.utils.errors import InputError
 
 CUT = re.compile(r"layers=(\d+)")
@@ -30,31 +31,25 @@ def layers_to_cut(spec: str) -> int | None:
 
 
 def cut_student(source: PreTrainedModel, layers: Sequence[int], labels: Sequence[str] | None = None) -> PreTrainedModel:
-    """A new model with the weights of `source`: its embeddings, the given layers (1 is the first), its classifier.
+    """A new model with the weights of `source`: its embeddings, these layers (1 is the first) and its class head.
 
-    It knows the classes `labels`, by default those of `source`; of several class heads side by side it gets the mean.
+    Its classes are `labels`, by default those of `source`; several class heads side by side become their mean.
     """
     config = copy.deepcopy(source.config)
     config.num_hidden_layers = len(layers)
     if labels is not None:
-        config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
+        config.update(label_maps(labels))
     student = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    weights = source.state_dict()
-    path = _layer_path(source)
-
-    def source_name(name: str) -> str:
-        if path is None or not name.startswith(path):
-            return name
-        index, _, rest = name.removeprefix(path).partition(".")
-        return f"{path}{layers[int(index)] - 1}.{rest}"
-
-    def value(name: str, shape: torch.Size) -> Tensor:
-        found = weights[source_name(name)]
-        if labels is None or found.shape == shape or len(found) != source.config.num_labels:
-            return found
-        return found.view(-1, *shape).mean(0)
-
-    student.load_state_dict({name: value(name, own.shape) for name, own in student.state_dict().items()})
+    path, weights, state = _layer_path(source), source.state_dict(), student.state_dict()
+    for name, new in state.items():
+        origin = name
+        if path is not None and name.startswith(path):
+            index, _, rest = name.removeprefix(path).partition(".")
+            origin = f"{path}{layers[int(index)] - 1}.{rest}"
+        value = weights[origin]
+        state[name] = value if value.shape == new.shape else value.view(-1, *new.shape).mean(0)
+    student.load_state_dict(state)
+    use_quick_linear(student)
     return student
 
 
@@ -71,7 +66,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def check_models(settings: Settings) -> None:
-    """Find base and student; InputError where one is nowhere, too deep or too short, or the layer map does not fit."""
+    """Raise InputError unless base and student are found, long and deep enough, and the layer map fits them."""
     base = load_config(resolve(settings.base))
     check_length(base, settings.max_length)
     num_layers = layers_to_cut(settings.student)
@@ -80,6 +75,6 @@ def check_models(settings: Settings) -> None:
         check_length(student, settings.max_length)
         num_layers = student.num_hidden_layers
     elif not 1 <= num_layers <= base.num_hidden_layers:
-        limit = base.num_hidden_layers
-        raise InputError(f"student = {settings.student!r}: the base has {limit} layers; choose 1 to {limit}")
+        most = base.num_hidden_layers
+        raise InputError(f"student = {settings.student!r}: the base has {most} layers; choose 1 to {most}")
     map_layers(num_layers, base.num_hidden_layers, settings.layer_map)

@@ -1,4 +1,4 @@
-"""Several teachers whose predictions are averaged."""
+"""A teacher that averages the predictions of several."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ from metakd.utils.errors import InputError
 
 
 class TeacherEnsemble(MetaTeacher):
-    """Several teachers, whose predictions are averaged [You et al., KDD 2017]; they have no layers in common.
+    """The mean prediction of several teachers [You et al., KDD 2017], without layers to match.
 
     `encoder`, from which students may be cut, has the mean of their weights.
     """
 
     def __init__(self, members: Sequence[MetaTeacher], num_domains: int) -> None:
-        encoder = members[0].encoder
         states = [member.encoder.state_dict() for member in members]
         mean = {name: torch.stack([state[name].float() for state in states]).mean(0) for name in states[0]}
-        super().__init__(copy.deepcopy(encoder), num_domains, "none", 0.0)
+        super().__init__(copy.deepcopy(members[0].encoder), num_domains, "none", 0.0)
         self.encoder.load_state_dict(mean)
         self.members = nn.ModuleList(members)
 
     def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:
-        """Logits are the logarithm of the mean probability, h is the mean of theirs, as of a domain they never saw."""
+        """Logits that are the logarithm of the mean probability, and the mean h, both as for an unknown domain."""
         if layers:
             raise InputError(
                 "several teachers have no layers in common; learn from what they predict: --terms prediction"
             )
-        strange = batch | {"domains": torch.full_like(batch["domains"], UNKNOWN_DOMAIN)}
-        said = [cast(MetaTeacher, member).outputs(strange) for member in self.members]
-        logits = torch.stack([outputs.logits.float().log_softmax(-1) for outputs in said])
-        h = torch.stack([outputs.representation for outputs in said])
-        return TeacherOutputs(logits.logsumexp(0) - math.log(len(said)), h.mean(0), {}, {})
+        batch = batch | {"domains": torch.full_like(batch["domains"], UNKNOWN_DOMAIN)}
+        outputs = [cast(MetaTeacher, member).outputs(batch) for member in self.members]
+        log_p = torch.stack([each.logits.float().log_softmax(-1) for each in outputs])
+        h = torch.stack([each.representation for each in outputs])
+        return TeacherOutputs(log_p.logsumexp(0) - math.log(len(outputs)), h.mean(0), {}, {})

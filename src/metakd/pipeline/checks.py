@@ -37,43 +37,40 @@ def check_reloaded(
 ) -> dict[str, Any]:
     """Score the model and what was saved of it, on dev where there is one; CheckError where they differ."""
     examples = dev or train
-    saved = load_classifier(folder).to(device())
-    theirs = predict(saved, run.features(examples, load_tokenizer(folder)), Collator(tokenizer.pad_token_id))
-    features = run.features(examples, tokenizer)
-    ours = predict(model, features, Collator(tokenizer.pad_token_id))
-    difference = (ours - theirs).abs().max().item()
+    reloaded, collator = load_classifier(folder).to(device()), Collator(tokenizer.pad_token_id)
+    again = predict(reloaded, run.features.encode(examples, load_tokenizer(folder)), collator)
+    features = run.features.encode(examples, tokenizer)
+    probabilities = predict(model, features, collator)
+    difference = (probabilities - again).abs().max().item()
     if not difference <= SAME_PROBABILITY:
         raise CheckError(f"{folder}: reloaded, its probabilities differ by {difference:.2g} from what was saved")
-    said = select_head(ours, features.column("domains"), ours.shape[1] // len(run.data.labels))
+    heads = probabilities.shape[1] // len(run.data.labels)
+    by_class = select_head(probabilities, features.column("domains"), heads)
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]
     return {
         "split": "dev" if dev else "train",
         "examples": len(examples),
-        "accuracy": (said.argmax(-1) == features.column("labels")).float().mean().item(),
+        "accuracy": (by_class.argmax(-1) == features.column("labels")).float().mean().item(),
         "commonest_class": commonest / len(examples),
     }
 
 
 def check_teacher(run: Run) -> None:
     """Raise InputError where a meta-teacher is missing, or hardly better than always saying the commonest class."""
-    for teacher_run in run.teachers:
-        _check_teacher(teacher_run)
-
-
-def _check_teacher(run: Run) -> None:
-    manifest = read_manifest(run.teacher_folder)
-    if manifest is None or not is_done(run.teacher_folder, run.teach_fingerprint):
-        remedy = f"run `metakd teach --output {run.folder}` first"
-        raise InputError(f"{run.teacher_folder}: no finished meta-teacher; {remedy}")
-    found = manifest["check"]
-    least = min(TEACHER_MARGIN, (1 - found["commonest_class"]) / 2)
-    if found["accuracy"] - found["commonest_class"] < least and not run.settings.allow_weak_teacher:
-        raise InputError(
-            f"the meta-teacher is near chance: accuracy {found['accuracy']:.3f} on {found['examples']} "
-            f"examples of {found['split']}, "
-            f"{found['commonest_class']:.3f} by the commonest class alone. Raise --teacher-epochs or "
-            "--teacher-learning-rate, check the labels, or take it as it is by --allow-weak-teacher"
-        )
+    for teacher_run in run.teacher_runs:
+        folder, settings = teacher_run.folders.teacher, teacher_run.settings
+        manifest = read_manifest(folder)
+        if manifest is None or not is_done(folder, teacher_run.fingerprints.teach):
+            remedy = f"run `metakd teach --output {teacher_run.folder}` first"
+            raise InputError(f"{folder}: no finished meta-teacher; {remedy}")
+        check = manifest["check"]
+        accuracy, chance = check["accuracy"], check["commonest_class"]
+        if accuracy - chance < min(TEACHER_MARGIN, (1 - chance) / 2) and not settings.allow_weak_teacher:
+            raise InputError(
+                f"the meta-teacher is near chance: accuracy {accuracy:.3f} on {check['examples']} examples of "
+                f"{check['split']}, {chance:.3f} by the commonest class alone. Raise --teacher-epochs or "
+                "--teacher-learning-rate, check the labels, or take it as it is by --allow-weak-teacher"
+            )
 
 
 def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
@@ -91,11 +88,11 @@ def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
     }
 
 
-def expertise(run: Run, examples: list[Example], cache: TeacherCache) -> dict[str, Any]:
+def expertise_spread(run: Run, examples: list[Example], cache: TeacherCache) -> dict[str, Any]:
     """How the expertise weights λ of these examples are distributed."""
     rows = torch.tensor(cache.rows([e.id for e in examples]))
     labels = torch.tensor([run.data.labels.index(e.label) for e in examples])
-    instance = torch.tensor(run.instance_weights(examples))
+    instance = torch.tensor(run.features.instance_weights(examples))
     logits = cache.read(rows, NO_LAYERS).logits
     return spread(expertise_weights(instance, logits, labels, run.settings.expertise == "hard"), "expertise weights")
 
@@ -117,9 +114,9 @@ def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, 
     """How well the domain can be read off E(x) and off h: what the kinds of L_dom are said to change."""
     if len(examples) > PROBED:
         examples = random.Random(run.settings.seed).sample(examples, PROBED)
-    features = run.features(examples, run.tokenizer)
+    features = run.features.encode(examples)
     pooled = torch.zeros(len(features), teacher.encoder.config.hidden_size)
-    collator = Collator(run.tokenizer.pad_token_id)
+    collator = Collator(run.features.tokenizer.pad_token_id)
     embed(teacher.encoder, features, collator, "probe the domain", run.precision, pooled)
     domains = features.column("domains")
     with torch.no_grad():

@@ -24,7 +24,8 @@ from metakd.models.forward_passes import embed
 from metakd.models.meta_teacher import TransferableRepresentation
 from metakd.pipeline.teach import load_teacher
 from metakd.prototypes import Prototypes, domain_similarity
-from metakd.runs.run import EXTRAS_FILE, Run
+from metakd.runs.folders import EXTRAS_FILE
+from metakd.runs.run import Run
 from metakd.utils.artifacts import is_done
 
 SAMPLE = 20_000  # training texts that terms are taken from, where there are more
@@ -33,7 +34,7 @@ MAPPED = 1_000  # scored examples in a map, where there are more
 
 
 def describe(run: Run, scored: Sequence[Example], students: Mapping[str, Path]) -> dict[str, Any]:
-    """All of it, for JSON; `students` are their folders by domain."""
+    """The content of corpus.json; `students` are their folders by domain."""
     draw = random.Random(run.settings.seed)
     train = run.data.train if len(run.data.train) <= SAMPLE else draw.sample(run.data.train, SAMPLE)
     shown = scored if len(scored) <= MAPPED else draw.sample(list(scored), MAPPED)
@@ -49,12 +50,11 @@ def describe(run: Run, scored: Sequence[Example], students: Mapping[str, Path]) 
 
 
 def _similarity(run: Run) -> list[list[float]]:
-    """How alike domains are by their prototypes (K, K); empty where nothing was weighed."""
-    if run.settings.weights == "none" or not is_done(run.weights_folder, run.weigh_fingerprint):
+    """How alike domains are by their prototypes (K, K); empty without instance weights."""
+    if run.settings.weights == "none" or not is_done(run.folders.weights, run.fingerprints.weigh):
         return []
-    known = load_file(run.weights_folder / "prototypes.safetensors")
-    found = domain_similarity(Prototypes(known["vectors"], known["counts"]))
-    return [[round(value, 4) for value in row] for row in found.tolist()]
+    prototypes = Prototypes(**load_file(run.folders.weights / "prototypes.safetensors"))
+    return [[round(value, 4) for value in row] for row in domain_similarity(prototypes).tolist()]
 
 
 def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -> dict[str, Any]:
@@ -62,46 +62,42 @@ def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -
 
     A student whose h is not there, since none was learnt or it was not kept, is drawn by its E(x) (see `by_h`).
     """
-    drawn = by_domain(examples)
-    ordered = [e for domain in students for e in drawn.get(domain, [])]
+    domain_examples = by_domain(examples)
+    ordered = [e for domain in students for e in domain_examples.get(domain, [])]
     domains = torch.tensor([run.data.domains.index(e.domain) for e in ordered])
     teacher = load_teacher(run).transferable.cpu()
-    embedded = {
-        "meta_teacher": _embeddings(run, run.teacher_folder, ordered),
-        "student": torch.cat([_embeddings(run, students[d], drawn[d]) for d in students if d in drawn]),
-    }
-    readers = {"meta_teacher": teacher, "student": _kept_representation(run, len(embedded["student"][0]), teacher)}
+    by_students = [_embeddings(run, students[d], domain_examples[d]) for d in students if d in domain_examples]
+    embedded = {"meta_teacher": _embeddings(run, run.folders.teacher, ordered), "student": torch.cat(by_students)}
+    heads = {"meta_teacher": teacher, "student": _kept_representation(run, len(embedded["student"][0]), teacher)}
     with torch.no_grad():
-        seen = {name: reader(embedded[name], domains) for name, reader in readers.items() if reader is not None}
-    by_h = [*seen]
-    return {"ids": [e.id for e in ordered], "by_h": by_h} | {
-        name: _main_directions(vectors) for name, vectors in (embedded | seen).items()
-    }
+        h = {name: head(embedded[name], domains) for name, head in heads.items() if head is not None}
+    maps = {name: _main_directions(vectors) for name, vectors in (embedded | h).items()}
+    return {"ids": [e.id for e in ordered], "by_h": [*h]} | maps
 
 
 def _kept_representation(
     run: Run, width: int, teacher: TransferableRepresentation
 ) -> TransferableRepresentation | None:
-    """What makes h of a student's E(x): kept of the shared start, unless the stages after it have moved it on."""
-    place = run.shared_folder(run.settings.method) / EXTRAS_FILE
-    moved = any("feature" in stage.terms and not stage.shared for stage in run.stages[run.settings.method])
-    kept = load_file(place) if place.is_file() and not moved else {}
-    own = {name.removeprefix("transferable."): value for name, value in kept.items() if "transferable." in name}
-    if not own:
+    """The students' head for h, as the shared start has left it; None where later stages have trained it further."""
+    file = run.folders.shared_student(run.settings.method) / EXTRAS_FILE
+    trained_on = any("feature" in stage.terms and not stage.shared for stage in run.stages[run.settings.method])
+    extras = load_file(file) if file.is_file() and not trained_on else {}
+    weights = {name.removeprefix("transferable."): w for name, w in extras.items() if "transferable." in name}
+    if not weights:
         return None
-    found = TransferableRepresentation(width, len(run.data.domains), teacher.use_embedding)
-    found.load_state_dict(own)
-    return found
+    head = TransferableRepresentation(width, len(run.data.domains), teacher.use_embedding)
+    head.load_state_dict(weights)
+    return head
 
 
 def _embeddings(run: Run, folder: Path, examples: Sequence[Example]) -> torch.Tensor:
     model = TorchModel.load(folder)
     features = encode(model.tokenizer, examples, run.settings.max_length)
-    found = torch.zeros(len(examples), model.network.config.hidden_size)
-    return embed(model.network, features, model.collator, f"look at examples by {folder.name}", "float32", found)
+    vectors = torch.zeros(len(examples), model.network.config.hidden_size)
+    return embed(model.network, features, model.collator, f"embed examples by {folder.name}", "float32", vectors)
 
 
 def _main_directions(vectors: torch.Tensor) -> list[list[float]]:
     """(N, H) -> (N, 2)."""
-    found = PCA(min(2, *vectors.shape), random_state=0).fit_transform(vectors.numpy())
-    return [[round(float(value), 3) for value in row] for row in np.pad(found, ((0, 0), (0, 2 - found.shape[1])))]
+    points = PCA(min(2, *vectors.shape), random_state=0).fit_transform(vectors.numpy())
+    return [[round(float(value), 3) for value in row] for row in np.pad(points, ((0, 0), (0, 2 - points.shape[1])))]

@@ -15,14 +15,23 @@ from metakd.data.dataset import folder_name, load_dataset
 from metakd.data.examples import read_examples
 from metakd.data.schema import Example
 from metakd.data.splits import leaks, of_domain
-from metakd.evaluation.metrics import Predictions, accuracy_of_kept, score
+from metakd.evaluation.metrics import accuracy_of_kept, score
 from metakd.evaluation.predictions import AllPredictions, predict_with_models, predict_with_tfidf, transfer_sample_size
 from metakd.evaluation.tables import markdown_table
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
-from metakd.runs.run import CORPUS_FILE, PREDICTIONS_FILE, Run
+from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE
+from metakd.runs.run import Run
 from metakd.utils import distributed
-from metakd.utils.artifacts import MANIFEST, read_manifest, read_run, read_whole, seal, write_json, write_text
+from metakd.utils.artifacts import (
+    MANIFEST,
+    read_manifest,
+    read_run,
+    verified_manifest,
+    write_json,
+    write_manifest,
+    write_text,
+)
 from metakd.utils.console import notice
 from metakd.utils.environment import environment
 from metakd.utils.errors import InputError
@@ -32,9 +41,9 @@ SCORED = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE)  # what t
 
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Score teacher, students and rivals on test (or dev), and write what was found into the run's folder.
+    """The scores of teacher, students and baselines on test (or dev), written into the run's folder.
 
-    Last of all comes the manifest of the whole run.
+    The manifest of the whole run is written last.
     """
     return distributed.on_main(lambda: _evaluate(run))
 
@@ -44,41 +53,42 @@ def _evaluate(run: Run) -> dict[str, Any]:
         results = _score(run)
         steps = {name: manifest["fingerprint"] for name, manifest in finished_steps(run.folder).items()}
         facts = {name: results[name] for name in ("run", "seconds", "environment")}
-        seal(run.folder, {"step": "run", "steps": steps, **facts}, SCORED)
+        write_manifest(run.folder, {"step": "run", "steps": steps, **facts}, SCORED)
     return results
 
 
 def _score(run: Run) -> dict[str, Any]:
-    started = time.perf_counter()
-    split = check_scorable(run)
+    started, split, description = time.perf_counter(), check_scorable(run), run.description()
     if split == "dev":
         notice("there is no test split: scores are on dev, so choose nothing by them that you then report")
-    examples = run.data.splits[split]
-    fleets = _fleets(run.folder, run.description(), run.data.domains)
-    for name, fleet in fleets.items():
-        missing = ", ".join(domain for domain in run.data.domains if domain not in fleet)
-        if missing:
-            message = (
-                f"{name} is missing for {missing}; `metakd run --resume --output {run.folder}` trains what is missing"
-            )
-            if name == "student":
-                (run.folder / MANIFEST).unlink(missing_ok=True)
-                raise InputError(message)
-            notice(f"{message}. Scores go on without it")
+    examples, fleets = run.data.splits[split], _fleets(run.folder, description, run.data.domains)
+    _refuse_missing(run, fleets)
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
     all_predictions = predict_with_models(fleets, run.data.labels, examples)
     tfidf, transfer = predict_with_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
     all_predictions.add("tfidf", tfidf)
-    scored = score_models(all_predictions, run.description(), examples, leaked)
+    scores = score_models(all_predictions, description, examples, leaked)
     (run.folder / MANIFEST).unlink(missing_ok=True)
     all_predictions.write(run.folder / PREDICTIONS_FILE, examples, run.data.labels)
-    results = _results(scored, split, run.description()) | {"leaked_rows": len(leaked)}
+    results = _results(scores, split, description) | {"leaked_rows": len(leaked)}
     results |= {"transfer": transfer, "transfer_examples": transfer_sample_size(len(run.data.domains))}
-    results["seconds"] = _seconds(run.folder) | {"evaluate": round(time.perf_counter() - started, 1)}
+    seconds = {name: manifest["seconds"] for name, manifest in finished_steps(run.folder).items()}
+    results["seconds"] = seconds | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / CORPUS_FILE, describe(run, examples, fleets["student"]))
     write_json(run.folder / "results.json", results)
     write_text(run.folder / "results.md", markdown_table(results))
     return results
+
+
+def _refuse_missing(run: Run, fleets: Mapping[str, Mapping[str, Path]]) -> None:
+    """InputError where a domain has no student; a notice where it has no baseline."""
+    for name, fleet in fleets.items():
+        if missing := ", ".join(domain for domain in run.data.domains if domain not in fleet):
+            remedy = f"`metakd run --resume --output {run.folder}` trains what is missing"
+            if name == "student":
+                (run.folder / MANIFEST).unlink(missing_ok=True)
+                raise InputError(f"{name} is missing for {missing}; {remedy}")
+            notice(f"{name} is missing for {missing}; {remedy}. Scores go on without it")
 
 
 def check_scorable(run: Run) -> str:
@@ -87,8 +97,7 @@ def check_scorable(run: Run) -> str:
     if split is None:
         raise InputError(f"{run.data.name}: neither test nor dev, so there is nothing to score on; add dev.jsonl")
     scored = {e.domain for e in run.data.splits[split]}
-    empty = [domain for domain in run.data.domains if domain not in scored]
-    if empty:
+    if empty := [domain for domain in run.data.domains if domain not in scored]:
         raise InputError(
             f"{run.data.name}: {split} has no rows of {', '.join(empty)}; add some (where metakd cuts one file, "
             f"about ten rows of each label give {split} one), hand over {split} as its own file, or drop the domain"
@@ -104,63 +113,63 @@ def evaluate_file(
     A domain that the run does not know is scored by the teacher alone, and left out of all averages but where the file
     has no other. Averages are also given without the rows whose text the run has learnt from.
     """
-    described = read_run(folder)
+    description = read_run(folder)
     examples = read_examples(data, columns=columns, encoding=encoding)
-    _check_fits(data, examples, described)
-    domains = sorted({e.domain for e in examples})
-    leaked = {e.id for e in leaks({"train": _learnt_from(described), "test": examples}).get("test", [])}
-    all_predictions = predict_with_models(_fleets(folder, described, domains), described["labels"], examples)
-    results = _results(score_models(all_predictions, described, examples, leaked), str(data), described)
-    results["leaked_rows"] = len(leaked)
+    _check_fits(data, examples, description)
+    fleets = _fleets(folder, description, sorted({e.domain for e in examples}))
+    leaked = {e.id for e in leaks({"train": _training_rows(description), "test": examples}).get("test", [])}
+    all_predictions = predict_with_models(fleets, description["labels"], examples)
+    scores = score_models(all_predictions, description, examples, leaked)
+    results = _results(scores, str(data), description) | {"leaked_rows": len(leaked)}
     write_json(output, results)
     return results
 
 
-def _learnt_from(described: Mapping[str, Any]) -> list[Example]:
-    """The rows that a run has learnt from; none, which is told, where its files are not here as they were."""
-    place, settings = described["data"], Settings.build(described["settings"])
+def _training_rows(description: Mapping[str, Any]) -> list[Example]:
+    """The rows that a run has learnt from; none, with a notice, where its files are not here as they were."""
+    place, settings = description["data"], Settings.build(description["settings"])
     if place and Path(place).exists():
         with contextlib.suppress(InputError):
-            found = load_dataset(place, settings.seed, **settings.reading())
-            if found.fingerprint == described["data_fingerprint"]:
-                return found.train
+            dataset = load_dataset(place, settings.seed, **settings.reading())
+            if dataset.fingerprint == description["data_fingerprint"]:
+                return dataset.train
     data = place or "tables in memory"
-    notice(f"the run's data ({data}) is not here as it was: rows that it has learnt from are counted, and not told")
+    notice(f"the run's data ({data}) is not here as it was: which rows it has learnt from cannot be told apart")
     return []
 
 
-def _check_fits(data: Path, examples: Sequence[Example], described: Mapping[str, Any]) -> None:
-    known = ", ".join(described["labels"])
-    strange = sorted({e.label for e in examples} - set(described["labels"]))
-    faults = [f"label {label!r}: the run knows only {known}" for label in strange]
-    if {e.text_pair is not None for e in examples} != {described["pairs"]}:
-        faults.append(f"text_pair: the run learnt from {'pairs of texts' if described['pairs'] else 'single texts'}")
+def _check_fits(data: Path, examples: Sequence[Example], description: Mapping[str, Any]) -> None:
+    """InputError where the examples have other labels than the run; a notice where they have other domains."""
+    known = ", ".join(description["labels"])
+    unknown = sorted({e.label for e in examples} - set(description["labels"]))
+    faults = [f"label {label!r}: the run knows only {known}" for label in unknown]
+    if {e.text_pair is not None for e in examples} != {description["pairs"]}:
+        faults.append(f"text_pair: the run learnt from {'pairs of texts' if description['pairs'] else 'single texts'}")
     if faults:
         raise InputError.collect(str(data), faults)
-    unseen = sorted({e.domain for e in examples} - set(described["domains"]))
-    if unseen:
+    if unseen := sorted({e.domain for e in examples} - set(description["domains"])):
         all_new = len(unseen) == len({e.domain for e in examples})
         averages = "averaged, as the file has no other" if all_new else "left out of averages"
         notice(f"domains without a student, scored by the teacher alone and {averages}: {', '.join(unseen)}")
 
 
-def _fleets(folder: Path, described: Mapping[str, Any], domains: Sequence[str]) -> dict[str, dict[str, Path]]:
+def _fleets(folder: Path, description: Mapping[str, Any], domains: Sequence[str]) -> dict[str, dict[str, Path]]:
     """Folder of the finished model of each kind for each domain; InputError where there is not even a teacher."""
-    if read_whole(folder / "meta_teacher") is None:
+    if verified_manifest(folder / "meta_teacher") is None:
         raise InputError(f"{folder}: no finished meta-teacher; `metakd run --resume --output {folder}` goes on")
     fleets = {"meta_teacher": dict.fromkeys(domains, folder / "meta_teacher")}
-    parents = {"student": "students"} | ({BASELINE: BASELINE} if described["settings"]["baseline"] else {})
+    parents = {"student": "students"} | ({BASELINE: BASELINE} if description["settings"]["baseline"] else {})
     for name, parent in parents.items():
-        found = {domain: folder / parent / folder_name(domain) for domain in domains}
-        fleets[name] = {domain: path for domain, path in found.items() if read_whole(path) is not None}
-    if described["settings"]["method"] == BASELINE:
+        paths = {domain: folder / parent / folder_name(domain) for domain in domains}
+        fleets[name] = {domain: path for domain, path in paths.items() if verified_manifest(path) is not None}
+    if description["settings"]["method"] == BASELINE:
         fleets[BASELINE] = fleets["student"]
     return fleets
 
 
 def score_models(
     all_predictions: AllPredictions,
-    described: Mapping[str, Any],
+    description: Mapping[str, Any],
     examples: Sequence[Example],
     leaked: Collection[str] = (),
 ) -> dict[str, dict[str, Any]]:
@@ -168,69 +177,50 @@ def score_models(
 
     `leaked` are ids of examples that the models have learnt from; the average is also given without them.
     """
-    labels, settings = described["labels"], described["settings"]
+    labels, settings = description["labels"], description["settings"]
     averaged = set(all_predictions.predictions.get("student", {})) or set(all_predictions.predictions["meta_teacher"])
-    scored = {}
+    kept = {domain: np.array([e.id not in leaked for e in of_domain(examples, domain)]) for domain in averaged}
+    models = {}
     for name, predictions in all_predictions.predictions.items():
         if averaged <= set(predictions):
-            found = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
-            found = _joined(found, all_predictions.costs[name])
-            scored[name] = found | _without_leaks(found, predictions, averaged, examples, leaked)
-    return scored
+            scores = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
+            _add_costs(scores, all_predictions.costs[name])
+            if leaked:
+                averaged_predictions = {domain: predictions[domain] for domain in averaged}
+                scores["average"]["accuracy_without_leaks"] = accuracy_of_kept(averaged_predictions, kept)
+            models[name] = scores
+    return models
 
 
-def _without_leaks(
-    found: dict[str, Any],
-    predictions: Mapping[str, Predictions],
-    averaged: Collection[str],
-    examples: Sequence[Example],
-    leaked: Collection[str],
-) -> dict[str, Any]:
-    """The average with `accuracy_without_leaks` in it, where there are leaks."""
-    if not leaked:
-        return {}
-    own = {domain: predictions[domain] for domain in averaged}
-    kept = {domain: np.array([e.id not in leaked for e in of_domain(examples, domain)]) for domain in own}
-    return {"average": found["average"] | {"accuracy_without_leaks": accuracy_of_kept(own, kept)}}
-
-
-def _joined(scores: dict[str, Any], facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Scores with sizes and latencies beside them; on average, both are plain means over domains."""
-    for domain, found in facts.items():
-        scores["domains"][domain] |= found
-    every = list(facts.values())
+def _add_costs(scores: dict[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put sizes and latencies beside the scores of each domain, and their plain means beside the average."""
+    for domain, its_costs in costs.items():
+        scores["domains"][domain] |= its_costs
+    latencies = [its_costs["latency_ms"] for its_costs in costs.values()]
     scores["average"] |= {
-        "parameters": round(float(np.mean([f["parameters"] for f in every]))),
-        "bytes": round(float(np.mean([f["bytes"] for f in every]))),
-        "latency_ms": {
-            key: round(float(np.mean([f["latency_ms"][key] for f in every])), 3) for key in ("median", "p95")
-        },
-    }
-    return scores
+        name: round(float(np.mean([its_costs[name] for its_costs in costs.values()])))
+        for name in ("parameters", "bytes")
+    } | {"latency_ms": {key: round(float(np.mean([ms[key] for ms in latencies])), 3) for key in ("median", "p95")}}
 
 
-def _results(scored: dict[str, dict[str, Any]], split: str, described: Mapping[str, Any]) -> dict[str, Any]:
-    domains = sorted({domain for found in scored.values() for domain in found["domains"]})
+def _results(models: dict[str, dict[str, Any]], split: str, description: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of results.json."""
+    domains = sorted({domain for scores in models.values() for domain in scores["domains"]})
     return {
         "schema": 1,
         "split": split,
-        "average": {name: found["average"] for name, found in scored.items()},
+        "average": {name: scores["average"] for name, scores in models.items()},
         "domains": {
-            domain: {name: found["domains"][domain] for name, found in scored.items() if domain in found["domains"]}
+            domain: {name: scores["domains"][domain] for name, scores in models.items() if domain in scores["domains"]}
             for domain in domains
         },
-        "run": dict(described),
+        "run": dict(description),
         "environment": environment(),
     }
 
 
-def _seconds(folder: Path) -> dict[str, float]:
-    """How long each finished step took, by its folder."""
-    return {name: manifest["seconds"] for name, manifest in finished_steps(folder).items()}
-
-
 def finished_steps(folder: Path) -> dict[str, dict[str, Any]]:
     """The manifests of a run's steps, by their folders."""
-    manifests = sorted(folder.glob(f"*/{MANIFEST}")) + sorted(folder.glob(f"*/*/{MANIFEST}"))
-    found = {path.parent.relative_to(folder).as_posix(): read_manifest(path.parent) for path in manifests}
-    return {name: manifest for name, manifest in found.items() if manifest and "/." not in f"/{name}"}
+    paths = sorted(folder.glob(f"*/{MANIFEST}")) + sorted(folder.glob(f"*/*/{MANIFEST}"))
+    manifests = {path.parent.relative_to(folder).as_posix(): read_manifest(path.parent) for path in paths}
+    return {name: manifest for name, manifest in manifests.items() if manifest and "/." not in f"/{name}"}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from rich.table import Table
+from rich.table import Column, Table
 from transformers import PreTrainedModel
 
 from metakd import losses
@@ -30,7 +30,7 @@ from metakd.utils.errors import InputError
 from metakd.utils.hardware import autocast, device
 
 BACKWARD = 3  # a forward and a backward pass cost about as much as three forward passes
-META_VALIDATION = 3  # a pilot update, a quiz and the gradient through both cost about as much as three updates
+META_VALIDATION = 3  # a pilot update, a held-out batch and the gradient through both cost about three updates
 CHECKPOINT_COPIES = 3 * 2  # weights and two moments of the optimizer, two checkpoints at a time
 
 
@@ -49,32 +49,29 @@ class Sizes:
 
 def print_plan(run: Run) -> None:
     """Print the plan: steps with their minutes, sizes, disk."""
-    base, student_model = _untrained(run)
-    teacher, student = Sizes.of(base), Sizes.of(student_model)
-    steps = Table(title="Plan")
-    steps.add_column("step")
-    steps.add_column("minutes, about", justify="right")
-    needed = minutes(run)
+    teacher, student = map(Sizes.of, _untrained(run))
+    steps, needed = Table("step", Column("minutes, about", justify="right"), title="Plan"), minutes(run)
     for name, amount in (needed | {"all": sum(needed.values())}).items():
         steps.add_row(name, f"{amount:.1f}")
     stdout.print(_data_table(run), steps)
     kept, share = _cache_size(run)
     disk = Disk.of(run, kept)
     stdout.print(
-        f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; disk "
-        f"{disk.models / 1e9:.2f} GB, and up to {disk.passing / 1e9:.2f} GB while training; products in {run.precision}"
+        f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; "
+        f"disk {disk.models / 1e9:.2f} GB, and up to {disk.temporary / 1e9:.2f} GB while training; products in "
+        f"{run.precision}"
     )
     if kept:
         stdout.print(f"while students learn, {kept / 1e9:.2f} GB of disk for {share:.0%} of the teacher's layers")
 
 
 def minutes(run: Run) -> dict[str, float]:
-    """Of each step that is not done, about: scaled from one real training step of the base on real text."""
+    """Minutes of each step that is not done, about: scaled from one real training step of the base on real text."""
     base, student = _untrained(run)
     teacher = Sizes.of(base)
-    second = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
+    seconds = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
     work = _work(run, teacher, Sizes.of(student), _cache_size(run)[1])
-    return {name: amount * second / 60 for name, amount in work.items()}
+    return {name: amount * seconds / 60 for name, amount in work.items()}
 
 
 def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
@@ -88,10 +85,10 @@ def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes that a run has yet to write: of models that stay, and at most at a time of what passes."""
+    """Bytes that a run has yet to write: of models that stay, and at most at a time of what is temporary."""
 
     models: float
-    passing: float
+    temporary: float
 
     @classmethod
     def of(cls, run: Run, kept: float) -> Disk:
@@ -99,26 +96,24 @@ class Disk:
         settings, data, num_layers = run.settings, run.data, layers_to_cut(run.settings.student)
         base = blank_encoder(resolve(settings.base), data.labels)
         source = resolve(settings.base if num_layers else settings.student)
-        teacher, student = (
-            4 * count_parameters(model) for model in (base, blank_encoder(source, data.labels, num_layers))
+        student_model = blank_encoder(source, data.labels, num_layers)
+        teacher, student = (4 * count_parameters(model) for model in (base, student_model))
+        no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
+        missing = sum(not is_student_done(run, m, d) for m in run.methods for d in data.domains)
+        missing += sum(
+            not is_student_done(run, m, None) for m in run.methods if any(stage.shared for stage in run.stages[m])
         )
-        untaught = not is_done(run.teacher_folder, run.teach_fingerprint)
-        jobs: list[tuple[str, str | None]] = [(m, d) for m in run.methods for d in data.domains]
-        jobs += [(m, None) for m in run.methods if any(stage.shared for stage in run.stages[m])]
-        places = [run.student_folder(m, d) if d else run.shared_folder(m) for m, d in jobs]
-        marks = [run.distill_fingerprint(*job) for job in jobs]
-        missing = sum(not is_done(place, mark) for place, mark in zip(places, marks, strict=True))
-        teaching = untaught * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
-        asked = len(run.with_extra_texts(data.train)) * bool(_taught(run, run.methods))
-        said = 4.0 * asked * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
-        learning = CHECKPOINT_COPIES * student + kept + said
-        return cls(untaught * teacher + missing * student, max(teaching, bool(missing) * learning))
+        teaching = no_teacher * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
+        cached = len(run.features.with_extra_texts(data.train)) * bool(_teacher_stages(run, run.methods))
+        outputs = 4.0 * cached * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
+        learning = CHECKPOINT_COPIES * student + kept + outputs
+        return cls(no_teacher * teacher + missing * student, max(teaching, bool(missing) * learning))
 
 
 def check_disk(run: Run) -> None:
     """InputError where the disk has no room for what the run has yet to write."""
     disk, free = Disk.of(run, _cache_size(run)[0]), free_disk(run.folder)
-    needed = disk.models + disk.passing
+    needed = disk.models + disk.temporary
     if needed > free:
         raise InputError(
             f"{run.folder}: about {needed / 1e9:.2f} GB of disk are needed, {free / 1e9:.2f} are free. Free some, "
@@ -129,49 +124,51 @@ def check_disk(run: Run) -> None:
 def _cache_size(run: Run) -> tuple[float, float]:
     """Bytes that are kept of the teacher's layers, and their share in what all of them would take."""
     width = load_config(resolve(run.settings.base)).hidden_size
-    lengths = run.features(run.with_extra_texts(run.data.train), run.tokenizer).lengths
-    sizes = layer_bytes(lengths, width, layers_to_keep(_taught(run, run.methods)), run.precision)
+    lengths = run.features.encode(run.features.with_extra_texts(run.data.train)).lengths
+    sizes = layer_bytes(lengths, width, layers_to_keep(_teacher_stages(run, run.methods)), run.precision)
     kept = float(sizes[fits(sizes, run.cache_budget)].sum())
     return kept, kept / max(1.0, float(sizes.sum()))
 
 
-def _taught(run: Run, methods: Sequence[str]) -> list[Stage]:
+def _teacher_stages(run: Run, methods: Sequence[str]) -> list[Stage]:
+    """The stages of the methods that read the teacher's cached outputs."""
     return [stage for m in methods if "teacher" in METHODS[m].needs for stage in run.stages[m]]
 
 
-def _has_student(run: Run, method: str, domain: str) -> bool:
-    return is_done(run.student_folder(method, domain), run.distill_fingerprint(method, domain))
+def is_student_done(run: Run, method: str, domain: str | None) -> bool:
+    """Whether the student of `domain`, or the shared start of all (None), is there."""
+    folder = run.folders.student(method, domain) if domain else run.folders.shared_student(method)
+    return is_done(folder, run.fingerprints.distill(method, domain))
 
 
 def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, float]:
     """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is kept."""
-    rows, rows_taught = len(run.data.train), len(run.with_extra_texts(run.data.train))
+    rows, rows_of_teacher = len(run.data.train), len(run.features.with_extra_texts(run.data.train))
     learning = BACKWARD * student.computing
     work: dict[str, float] = {
         "weigh": rows * teacher.computing * (run.settings.weights != "none"),
         "teach": run.settings.teacher_epochs * rows * BACKWARD * teacher.computing,
     }
-    work["weigh"] *= not is_done(run.weights_folder, run.weigh_fingerprint)
-    work["teach"] *= not is_done(run.teacher_folder, run.teach_fingerprint)
-    missing = [m for m in run.methods if not all(_has_student(run, m, d) for d in run.data.domains)]
-    if taught := _taught(run, missing):
-        live = (1 - share) * sum(stage.epochs for stage in taught if stage.layers)
-        work["ask the teacher"] = (1 + live) * rows_taught * teacher.computing
+    work["weigh"] *= not is_done(run.folders.weights, run.fingerprints.weigh)
+    work["teach"] *= not is_done(run.folders.teacher, run.fingerprints.teach)
+    missing = [m for m in run.methods if not all(is_student_done(run, m, d) for d in run.data.domains)]
+    if stages := _teacher_stages(run, missing):
+        live = (1 - share) * sum(stage.epochs for stage in stages if stage.layers)
+        work["teacher outputs"] = (1 + live) * rows_of_teacher * teacher.computing
     for method in run.methods:
         meta_validated = "held_out_split" in METHODS[method].needs
         each = learning * (1 + META_VALIDATION * meta_validated) + (1 + BACKWARD) * teacher.computing * meta_validated
         passes = len(run.data.domains) if "foreign_text" in METHODS[method].needs else 1
         epochs = sum(stage.epochs * (1 if stage.shared else passes) for stage in run.stages[method])
-        read = rows_taught if "teacher" in METHODS[method].needs else rows
+        read = rows_of_teacher if "teacher" in METHODS[method].needs else rows
         work[f"distill ({method})"] = epochs * read * each * (method in missing)
     return work
 
 
 def _data_table(run: Run) -> Table:
-    table = Table(title=f"Examples in {run.data.name}")
     splits = [name for name in SPLITS if run.data.splits.get(name)]
-    for column in ("domain", *splits):
-        table.add_column(column, justify="left" if column == "domain" else "right")
+    columns = [Column(name, justify="right") for name in splits]
+    table = Table("domain", *columns, title=f"Examples in {run.data.name}")
     counts = {name: Counter(e.domain for e in run.data.splits[name]) for name in splits}
     for domain in run.data.domains:
         table.add_row(domain, *(str(counts[name][domain]) for name in splits))
@@ -181,8 +178,8 @@ def _data_table(run: Run) -> Table:
 def _forward_seconds(run: Run, model: PreTrainedModel) -> float:
     """Seconds of one example's forward pass, a third of its training step; the first of two steps warms up."""
     examples = run.data.train[: run.settings.batch_size]
-    features = run.features(examples, run.tokenizer)
-    batch = {name: value.to(device()) for name, value in Collator(run.tokenizer.pad_token_id)([*features]).items()}
+    collator = Collator(run.features.tokenizer.pad_token_id)
+    batch = {name: value.to(device()) for name, value in collator([*run.features.encode(examples)]).items()}
     set_dropout(model, run.settings.dropout, run.settings.attention_dropout)
     model.to(device()).train()
     elapsed = 0.0

@@ -6,18 +6,17 @@ import shutil
 from typing import Any
 
 from metakd.methods import METHODS
-from metakd.pipeline.distill import distill, distill_all
+from metakd.pipeline.distill import distill_all
 from metakd.pipeline.evaluate import check_scorable, evaluate
 from metakd.pipeline.plan import check_disk
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
-from metakd.runs.run import SCORE_FILES, Run
+from metakd.runs.folders import SCORE_FILES
+from metakd.runs.run import Run
 from metakd.training.trackers import LOGS_FOLDER
 from metakd.utils import distributed
 from metakd.utils.artifacts import MANIFEST, RUN_FILE
-from metakd.utils.locks import refuse_foreign, refuse_while_held, run_lock
-
-__all__ = ["distill", "distill_all", "evaluate", "run_all", "teach", "weigh"]
+from metakd.utils.locks import refuse_if_any_locked, refuse_unrelated, run_lock
 
 
 def clear(run: Run) -> None:
@@ -27,14 +26,14 @@ def clear(run: Run) -> None:
 
 def _clear(run: Run) -> None:
     folder = run.folder
-    refuse_foreign(folder)
-    shared = [run.shared_folder(method) for method in METHODS] + [folder / "shared_student"]
-    fleets = [folder / name for name in ("students", *METHODS)]
-    passing = [folder / name for name in (".teacher_cache.partial", "checkpoints", LOGS_FOLDER)]
+    refuse_unrelated(folder)
+    steps = [run.folders.weights, run.folders.teacher, run.folders.teacher_cache, folder / ".teacher_cache.partial"]
+    shared = [run.folders.shared_student(method) for method in METHODS]
+    others = [folder / name for name in ("students", *METHODS, "shared_student", "checkpoints", LOGS_FOLDER)]
     with run_lock(folder):
-        refuse_while_held([run.cache_lock, *(folder / "checkpoints").glob("*.lock")])
+        refuse_if_any_locked([run.folders.cache_lock, *(folder / "checkpoints").glob("*.lock")])
         (folder / MANIFEST).unlink(missing_ok=True)
-        for path in (run.weights_folder, run.teacher_folder, run.cache_folder, *shared, *fleets, *passing):
+        for path in (*steps, *shared, *others):
             shutil.rmtree(path, ignore_errors=True)
         for file in (*SCORE_FILES, RUN_FILE):
             (folder / file).unlink(missing_ok=True)

@@ -20,42 +20,43 @@ class StudentJob:
     method: str
     domain: str | None
     folder: Path
-    mark: str
+    fingerprint: str
     examples: list[Example]
-    held_out: list[Example]  # of the training examples, those that a method with a held-out split is not to learn from
+    held_out: list[Example]  # training examples that a method with a held-out split does not learn from
     dev: list[Example]
 
     @classmethod
-    def of(cls, run: Run, method: str, domain: str | None) -> StudentJob:
-        return cls.fleet(run, method, [domain])[0]
-
-    @classmethod
-    def fleet(cls, run: Run, method: str, domains: Iterable[str | None]) -> list[StudentJob]:
+    def for_domains(cls, run: Run, method: str, domains: Iterable[str | None]) -> list[StudentJob]:
         """One for each of `domains`; the texts are sorted by domain once for all."""
         train, held_out, dev = run.data.train, list[Example](), run.data.splits.get("dev", [])
-        if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start knows none of it
+        if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start has read none of it
             train, held_out = hold_out(train, run.settings.seed)
         if "teacher" in METHODS[method].needs:
-            train = run.with_extra_texts(train)
-        whole, foreign = (train, held_out, dev), "foreign_text" in METHODS[method].needs
+            train = run.features.with_extra_texts(train)
+        whole = train, held_out, dev
         parts = [by_domain(examples) for examples in whole]
         jobs = []
         for domain in domains:
             texts = whole if domain is None else [part.get(domain, []) for part in parts]
-            folder = run.student_folder(method, domain) if domain else run.shared_folder(method)
-            mark = run.distill_fingerprint(method, domain)
-            jobs.append(cls(method, domain, folder, mark, train if foreign else texts[0], *texts[1:]))
+            examples = train if "foreign_text" in METHODS[method].needs else texts[0]
+            folder = run.folders.student(method, domain) if domain else run.folders.shared_student(method)
+            fingerprint = run.fingerprints.distill(method, domain)
+            jobs.append(cls(method, domain, folder, fingerprint, examples, *texts[1:]))
         return jobs
 
     @classmethod
-    def shared_by(cls, run: Run, method: str) -> StudentJob | None:
+    def of_shared_start(cls, run: Run, method: str) -> StudentJob | None:
         """The start that all of the method's students share, if they do."""
-        return cls.of(run, method, None) if any(stage.shared for stage in run.stages[method]) else None
+        shared = any(stage.shared for stage in run.stages[method])
+        return cls.for_domains(run, method, [None])[0] if shared else None
+
+    def checkpoints(self, run: Run) -> Path:
+        return run.folders.checkpoints(f"{self.method}-{self.folder.name}", self.fingerprint)
 
     def whole_texts(self, run: Run) -> list[Example]:
-        """The training texts of its domain or of all, without windows and crops of them."""
+        """The training texts of its domain or of all, without their extra windows and crops."""
         return [e for e in run.data.train if self.domain in (None, e.domain)]
 
-    def own(self, stages: Sequence[Stage]) -> list[Stage]:
-        """Those of a method's stages that this lesson is made of."""
+    def select(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Those of a method's stages that this job consists of."""
         return [stage for stage in stages if stage.shared == (self.domain is None)]

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
 from metakd.data.tokenization import Collator
 from metakd.models.hub import resolve
@@ -25,35 +25,35 @@ from metakd.utils.locks import run_lock
 
 def load_teacher(run: Run) -> MetaTeacher:
     """The finished teacher, frozen, with its domain head; where several teach, all of them as one."""
-    members = [_load_one(teacher_run) for teacher_run in run.teachers]
+    members = []
+    for teacher_run in run.teacher_runs:
+        folder = teacher_run.folders.teacher
+        members.append(_meta_teacher(teacher_run, load_encoder(folder, teacher_run.teacher_labels, whole=True)))
+        members[-1].load_head(folder)
     return freeze(members[0] if len(members) == 1 else TeacherEnsemble(members, len(run.teacher_domains))).to(device())
 
 
-def _load_one(run: Run) -> MetaTeacher:
-    folder, labels, settings = run.teacher_folder, run.teacher_labels, run.settings
-    encoder = load_encoder(folder, labels, whole=True)
-    heads = len(labels) // len(run.data.labels)
-    teacher = MetaTeacher(encoder, len(run.data.domains), settings.domain_loss, settings.gamma1, heads)
-    teacher.load_head(folder)
-    return teacher
+def _meta_teacher(run: Run, encoder: PreTrainedModel) -> MetaTeacher:
+    heads = len(run.teacher_labels) // len(run.data.labels)
+    return MetaTeacher(encoder, len(run.data.domains), run.settings.domain_loss, run.settings.gamma1, heads)
 
 
 def teach(run: Run) -> Path:
     """The meta-teacher: the base, fine-tuned on all domains by L_T [Meta-KD, 3.2]."""
-    mark = run.teach_fingerprint
-    checkpoints = run.checkpoint_folder("meta_teacher", mark)
+    checkpoints = run.folders.checkpoints("meta_teacher", run.fingerprints.teach)
     with run_lock(run.folder):
-        if not distributed.on_main(lambda: is_done(run.teacher_folder, mark)):
-            _teach(run, mark, checkpoints)
+        if not distributed.on_main(lambda: is_done(run.folders.teacher, run.fingerprints.teach)):
+            _teach(run, checkpoints)
             distributed.wait_for_main()
         shutil.rmtree(checkpoints, ignore_errors=True)
-    return run.teacher_folder
+    return run.folders.teacher
 
 
-def _teach(run: Run, mark: str, checkpoints: Path) -> None:
-    settings, data, facts = run.settings, run.data, dict[str, Any]()
-    weights = run.instance_weights(data.train)
-    features = run.features(data.train, run.tokenizer).with_columns(instance_weights=weights)
+def _teach(run: Run, checkpoints: Path) -> None:
+    settings, data, tokenizer = run.settings, run.data, run.features.tokenizer
+    facts: dict[str, Any] = {"precision": run.precision}
+    weights = run.features.instance_weights(data.train)
+    features = run.features.encode(data.train).with_columns(instance_weights=weights)
     plan = TrainingPlan(
         "teach all domains",
         settings.teacher_epochs,
@@ -63,17 +63,15 @@ def _teach(run: Run, mark: str, checkpoints: Path) -> None:
         run.precision,
         logs=run.folder / LOGS_FOLDER,
     )
-    with step_folder(run.teacher_folder, "teach", mark, facts) as partial:
+    with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as partial:
         set_seed(settings.seed)
         encoder = load_encoder(resolve(settings.base), run.teacher_labels)
         set_dropout(encoder, settings.dropout, settings.attention_dropout)
-        heads = len(run.teacher_labels) // len(data.labels)
-        teacher = MetaTeacher(encoder, len(data.domains), settings.domain_loss, settings.gamma1, heads)
-        facts |= {"precision": run.precision}
-        facts["log"] = fit(teacher, features, Collator(run.tokenizer.pad_token_id), plan)
+        teacher = _meta_teacher(run, encoder)
+        facts["log"] = fit(teacher, features, Collator(tokenizer.pad_token_id), plan)
         if distributed.is_main():
             teacher.save(partial)
-            run.tokenizer.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
             dev = data.splits.get("dev", [])
-            facts["check"] = check_reloaded(run, partial, encoder, run.tokenizer, data.train, dev)
+            facts["check"] = check_reloaded(run, partial, encoder, tokenizer, data.train, dev)
             facts["domain_probe"] = probe(run, teacher, dev or data.train)

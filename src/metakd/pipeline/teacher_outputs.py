@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 from metakd.data.tokenization import Collator
@@ -10,7 +11,6 @@ from metakd.methods.base import Stage
 from metakd.models.forward_passes import teacher_outputs_in_order
 from metakd.models.loading import load_config
 from metakd.models.meta_teacher import NO_LAYERS, TeacherLayers
-from metakd.pipeline.student_jobs import StudentJob
 from metakd.pipeline.teach import load_teacher
 from metakd.runs.fingerprints import MODEL_FILES
 from metakd.runs.run import Run
@@ -20,51 +20,46 @@ from metakd.utils.artifacts import MANIFEST, digest_files, fingerprint, step_fol
 from metakd.utils.console import console
 from metakd.utils.locks import waiting_lock
 
-# --- The teacher's memory -----------------------------------------------------------------------------------------
+WAITING_FOR = "computes the teacher's outputs"
 
 
 def layers_to_keep(stages: Sequence[Stage]) -> TeacherLayers:
     """The layers that `stages` match, if they go over the examples more than once; for one pass, live is cheaper."""
     matching = [stage for stage in stages if stage.layers]
-    kept = NO_LAYERS
     if sum(stage.epochs for stage in matching) < 2:
-        return kept
-    for stage in matching:
-        kept = kept.joined(stage.layers)
-    return kept
+        return NO_LAYERS
+    return reduce(TeacherLayers.joined, (stage.layers for stage in matching), NO_LAYERS)
 
 
-def _memory(run: Run, jobs: Sequence[StudentJob]) -> TeacherCache:
-    """What the teacher says of the training texts; a second process waits, and finds it made.
+def open_teacher_cache(run: Run, methods: Sequence[str]) -> TeacherCache:
+    """The teacher's outputs for the training texts; a second process waits until they are there.
 
-    Of all of them, and for all stages, whatever `lessons` are left to learn: which texts share a batch, and whether a
-    layer is kept, decides the last bits, and a student that is made once more is to have those of the first.
+    They are of all texts and for all stages of the methods, whatever students are missing: which texts share a batch,
+    and whether a layer is kept, decides the last bits, and a student that is made again has to have those of the first.
     """
-    methods = dict.fromkeys(job.method for job in jobs)
     layers = layers_to_keep([stage for method in methods for stage in run.stages[method]])
-    with waiting_lock(run.cache_lock, "asks the teacher"):
-        kept = distributed.on_main(lambda: _fill(run, layers))
-        cache = TeacherCache(run.cache_folder, TeacherLayers(*map(tuple, kept)))
+    with waiting_lock(run.folders.cache_lock, WAITING_FOR):
+        cache = TeacherCache(run.folders.teacher_cache, distributed.on_main(lambda: _fill(run, layers)))
         distributed.barrier()
     return cache
 
 
 def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
-    """Let the teacher speak once, unless a whole cache of this teacher, these texts and these layers is there.
+    """Run the teacher once, unless a whole cache of this teacher, these texts and these layers is there.
 
-    Gives the layers that the cache was made for.
+    Returns the layers that the cache was made for.
     """
-    folder, budget, facts = run.cache_folder, run.cache_budget, dict[str, Any]()
-    weights = [digest_files(teacher_run.teacher_folder, MODEL_FILES) for teacher_run in run.teachers]
-    mark = fingerprint("remember", FORMAT, weights, run.settings.max_length, run.precision, run.data.fingerprint)
-    found = TeacherCache.find(folder, mark)
-    if found is not None:  # what is made anew holds what was there as well
-        layers = layers.joined(found.layers)
-    examples = run.with_extra_texts(run.data.train)
-    features = run.features(examples, run.tokenizer)
-    sizes = layer_bytes(
-        features.lengths, load_config(run.teachers[0].teacher_folder).hidden_size, layers, run.precision
-    )
+    folder, budget, facts = run.folders.teacher_cache, run.cache_budget, dict[str, Any]()
+    weights = [digest_files(teacher_run.folders.teacher, MODEL_FILES) for teacher_run in run.teacher_runs]
+    texts = run.settings.max_length, run.data.fingerprint
+    digest = fingerprint("teacher_outputs", FORMAT, weights, texts, run.precision)
+    cached = TeacherCache.find(folder, digest)
+    if cached is not None:  # what replaces it holds all that it held
+        layers = layers.joined(cached.layers)
+    examples = run.features.with_extra_texts(run.data.train)
+    ids, features = [e.id for e in examples], run.features.encode(examples)
+    width = load_config(run.teacher_runs[0].folders.teacher).hidden_size
+    sizes = layer_bytes(features.lengths, width, layers, run.precision)
     fitting = fits(sizes, budget)
     if layers:
         console.print(
@@ -72,23 +67,23 @@ def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
             f" examples (budget {budget / 1e9:.1f} GB)" + "; the teacher stays live for the rest" * (not fitting.all()),
             highlight=False,
         )
-    if found is not None and found.covers([e.id for e in examples], layers, fitting):
-        return found.layers
-    spoken = layers if fitting.any() else NO_LAYERS
-    with step_folder(folder, "remember", mark, facts) as partial:
-        teacher = load_teacher(run)
-        said = teacher_outputs_in_order(teacher, features, Collator(run.tokenizer.pad_token_id), spoken, run.precision)
-        TeacherCache.write(partial, [e.id for e in examples], said, spoken, fitting, run.precision)
-        facts |= {"layers": layers}  # also where nothing fitted: they were thought of
+    if cached is not None and cached.covers(ids, layers, fitting):
+        return cached.layers
+    written = layers if fitting.any() else NO_LAYERS
+    with step_folder(folder, "teacher_outputs", digest, facts) as partial:
+        teacher, collator = load_teacher(run), Collator(run.features.tokenizer.pad_token_id)
+        outputs = teacher_outputs_in_order(teacher, features, collator, written, run.precision)
+        TeacherCache.write(partial, ids, outputs, written, fitting, run.precision)
+        facts |= {"layers": layers}  # also those that did not fit, so that they are not tried again
     return layers
 
 
 def drop_teacher_cache(run: Run) -> None:
-    """Remove what was remembered, but for its manifest, which says how long it took and how much it was."""
+    """Remove the teacher's outputs, but for the manifest, which says how long they took and how large they were."""
     distributed.barrier()
-    if not run.cache_folder.exists() or not distributed.is_main():
+    if not run.folders.teacher_cache.exists() or not distributed.is_main():
         return
-    with waiting_lock(run.cache_lock, "asks the teacher"):  # one that still reads has all files mapped
-        for path in run.cache_folder.glob("*"):
+    with waiting_lock(run.folders.cache_lock, WAITING_FOR):  # one that still reads has all files mapped
+        for path in run.folders.teacher_cache.glob("*"):
             if path.name != MANIFEST:
                 path.unlink()

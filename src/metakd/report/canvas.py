@@ -8,8 +8,8 @@ from typing import Any
 
 import altair as alt
 
-HEIGHT = 300  # of a picture
-ResultsStore = Sequence[Mapping[str, Any]]
+HEIGHT = 300  # pixels of a picture
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,16 @@ class Picture:
 
     name: str  # of its element in the page
     title: str
-    told: str  # how to read it
+    caption: str  # how to read it
     specification: Mapping[str, Any]
-    rows: ResultsStore
+    rows: Rows
 
     @property
     def columns(self) -> list[str]:
         return list(dict.fromkeys(column for row in self.rows for column in row))
 
 
-def picture(name: str, title: str, told: str, chart: Any, rows: ResultsStore, **drawn: Any) -> Picture:
-    """`drawn` may have the height, and the data where they are more than the rows."""
-    size = {"width": "container", "height": HEIGHT, "data": alt.Data(values=list(rows)), "description": told}
-    return Picture(name, title, told, chart.properties(**(size | drawn)).to_dict(), rows)
+def picture(name: str, title: str, caption: str, chart: Any, rows: Rows, **properties: Any) -> Picture:
+    """`properties` may set the height, and the data where more is drawn than the rows."""
+    defaults = {"width": "container", "height": HEIGHT, "data": alt.Data(values=list(rows)), "description": caption}
+    return Picture(name, title, caption, chart.properties(**(defaults | properties)).to_dict(), rows)

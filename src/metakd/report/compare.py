@@ -9,40 +9,43 @@ from typing import Any
 from metakd.evaluation.statistics import compare, summary
 from metakd.evaluation.tables import escaped
 from metakd.experiments import tables
-from metakd.experiments.tables import table
 from metakd.models.hub import public_name
 from metakd.report.facts import Findings
 from metakd.utils.errors import InputError
 
+COSTS = {"MB": "MB of a student", "ms": "ms for one text", "minutes": "minutes of work"}
+
 
 def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
-    """The students of each run held against those of the first, paired by example [comparison.compare].
+    """The students of each run compared with those of the first, paired by example [statistics.compare].
 
     Raises InputError where the runs were not scored on the same examples.
     """
     if len(folders) < 2 or len(set(folders)) < len(folders):
         raise InputError("compare: name at least two runs, and each once")
-    runs = dict(zip(_names(folders), map(Findings.read, folders), strict=True))
-    first_name, first = next(iter(runs.items()))
-    scored = _scored(first)
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    runs = {name: Findings.read(folder).ordered() for name, folder in zip(names, folders, strict=True)}
+    first = runs[names[0]]
+    scored = {name: {(row["id"], row["domain"], row["label"]) for row in run.rows} for name, run in runs.items()}
     faults = [
-        f"{name}: {len(_scored(run) ^ scored)} scored examples differ from those of {first_name} in id, domain or label"
-        for name, run in runs.items()
-        if _scored(run) != scored
+        f"{name}: {len(others)} scored examples differ from those of {names[0]} in id, domain or label"
+        for name, rows in scored.items()
+        if (others := rows ^ scored[names[0]])
     ]
     if faults:
         raise InputError.collect("compare needs runs that were scored on the same examples", faults)
-    in_order = {name: run.ordered() for name, run in runs.items()}
-    if not (rights := {name: run.rights["student"] for name, run in in_order.items()})[first_name]:
+    if not (rights := {name: run.rights["student"] for name, run in runs.items()})[names[0]]:
         raise InputError("compare: intervals need two scored examples of a domain")
     return {
         "experiment": "compare",
         "data": public_name(first.run["data"] or "tables in memory"),
         "split": first.results["split"],
-        "examples": {domain: own.shape[1] for domain, own in rights[first_name].items()},
+        "examples": {domain: values.shape[1] for domain, values in rights[names[0]].items()},
         "seeds": sorted({run.run["settings"]["seed"] for run in runs.values()}),
-        "teachers": {f"{name}, meta-teacher": summary(run.rights["meta_teacher"]) for name, run in in_order.items()},
-        **compare(first_name, rights),
+        "teachers": {f"{name}, meta-teacher": summary(run.rights["meta_teacher"]) for name, run in runs.items()},
+        **compare(names[0], rights),
         "checks": {},
         "costs": {name: _costs(run) for name, run in runs.items()},
         "settings": _differing({name: run.run["settings"] for name, run in runs.items()}),
@@ -58,27 +61,16 @@ def _costs(findings: Findings) -> dict[str, float]:
 
 def _differing(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Settings that are not the same in all runs: name -> run -> value."""
-    names = dict.fromkeys(name for own in settings.values() for name in own)
-    values = {name: {run: str(own.get(name)) for run, own in settings.items()} for name in names}
-    return {name: own for name, own in values.items() if len(set(own.values())) > 1}
+    names = dict.fromkeys(name for values in settings.values() for name in values)
+    by_run = {name: {run: str(values.get(name)) for run, values in settings.items()} for name in names}
+    return {name: values for name, values in by_run.items() if len(set(values.values())) > 1}
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """Scores and tests, what a student costs, and what was set otherwise."""
-    names = list(found["costs"])
-    lines = [["", *map(escaped, names)], ["---", *["---:"] * len(names)]]
-    for cost, told in {"MB": "MB of a student", "ms": "ms for one text", "minutes": "minutes of work"}.items():
-        lines.append([told, *(f"{found['costs'][name][cost]:.1f}" for name in names)])
-    lines += [[f"`{key}`", *(escaped(own[name]) for name in names)] for key, own in found["settings"].items()]
-    told = "\nEach run has one seed. What they cost, and the settings that differ:\n\n"
-    return tables.markdown(found) + told + table(lines)
-
-
-def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, or whole paths where two are alike."""
-    names = [folder.resolve().name for folder in folders]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
-
-
-def _scored(findings: Findings) -> set[tuple[str, str, str]]:
-    return {(row["id"], row["domain"], row["label"]) for row in findings.rows}
+def markdown(results: Mapping[str, Any]) -> str:
+    """Scores and tests, what a student costs, and the settings that differ."""
+    costs = results["costs"]
+    rows = [["", *map(escaped, costs)]]
+    rows += [[label, *(f"{values[cost]:.1f}" for values in costs.values())] for cost, label in COSTS.items()]
+    rows += [[f"`{key}`", *(escaped(values[name]) for name in costs)] for key, values in results["settings"].items()]
+    caption = "\nEach run has one seed. What they cost, and the settings that differ:\n\n"
+    return tables.markdown(results) + caption + tables.table(rows)

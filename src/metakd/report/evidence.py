@@ -1,4 +1,4 @@
-"""What passes between domains, and what experiments have found: fewer labels, domains that the teacher has not seen."""
+"""What transfers between domains, and what experiments measured: fewer labels, domains new to the teacher."""
 
 from __future__ import annotations
 
@@ -18,81 +18,72 @@ def transfer(findings: Findings) -> Picture:
     """What a model that has learnt from the labels of one domain alone is worth on another."""
     rows = [
         {"learnt from": domain, "scored on": other, "accuracy": round(100 * share, 1)}
-        for domain, own in findings.results.get("transfer", {}).items()
-        for other, share in own.items()
+        for domain, shares in findings.results.get("transfer", {}).items()
+        for other, share in shares.items()
     ]
     slant = alt.Axis(labelAngle=-40 if len(findings.domains) <= MANY else -90)
-    place = alt.Chart().encode(x=alt.X("scored on:N", axis=slant), y=alt.Y("learnt from:N"))
-    cells = place.mark_rect().encode(
+    chart = alt.Chart().encode(x=alt.X("scored on:N", axis=slant), y=alt.Y("learnt from:N"))
+    tiles = chart.mark_rect().encode(
         color=alt.Color("accuracy:Q", scale=alt.Scale(scheme="blues"), legend=None),
         tooltip=["learnt from:N", "scored on:N", "accuracy:Q"],
     )
     middle = float(np.mean([row["accuracy"] for row in rows])) if rows else 0.0
     size = alt.expr(f"min(11, 1.1 * width / {max(len(findings.domains), 1)} / 2)")
-    words = place.mark_text(fontSize=size).encode(
+    labels = chart.mark_text(fontSize=size).encode(
         text=alt.Text("accuracy:Q", format=".0f"),
         color=alt.condition(alt.datum.accuracy > middle, alt.value("white"), alt.value("black")),
     )
-    told = "Percent right of each domain's examples, by the TF-IDF rival of one domain, which has read no other."
+    caption = "Percent right of each domain's examples, by the TF-IDF baseline of one domain, which has read no other."
     if rows and (most := findings.results.get("transfer_examples")):
-        asked = min(most, *map(len, findings.by_domain.values()))
-        told += f" Each was asked {asked} or more: {_reach(middle / 100, asked):.0f} points either way may be chance."
-    return picture("transfer", "What passes between domains", told, cells + words, rows)
-
-
-def _reach(share: float, examples: int) -> float:
-    """Of a 95 % interval of a share (normal approximation), in points."""
-    return 196 * float(np.sqrt(share * (1 - share) / examples))
+        count = min(most, *map(len, findings.by_domain.values()))
+        reach = 1.96 * np.sqrt(middle * (100 - middle) / count)  # normal approximation
+        caption += f" Each was scored on {count} or more: {reach:.0f} points either way may be chance."
+    return picture("transfer", "What transfers between domains", caption, tiles + labels, rows)
 
 
 def scarce(findings: Findings) -> Picture:
-    """Methods by how many labels are left, of the student's own domain or of all."""
+    """Methods by how many labels are left, of the student's domain or of all."""
     scopes = {"own domain's": "scarce", "all domains'": "scarce-all"}
-    known = findings.experiments
     rows = [
-        {"labels left": scope, "percent": percent, "method": method, **_with_interval(own)}
+        {"labels left": scope, "percent": percent, "method": method, **_with_interval(estimate)}
         for scope, name in scopes.items()
-        if {f"{name}-5", f"{name}-20"} & set(known)
+        if {f"{name}-5", f"{name}-20"} & set(findings.experiments)
         for percent, experiment in ((5, f"{name}-5"), (20, f"{name}-20"), (100, "main"))
-        for method, own in known.get(experiment, {"students": {}})["students"].items()
+        for method, estimate in findings.students(experiment).items()
     ]
-    place = alt.Chart().encode(
+    chart = alt.Chart().encode(
         x=alt.X("percent:O", title="labels that are left, percent"),
         color=alt.Color("method:N"),
         tooltip=["labels left:N", "percent:Q", "method:N", "accuracy:Q", "low:Q", "high:Q"],
     )
     height = alt.Y("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy, percent")
-    lines = place.mark_line(point=True).encode(y=height, strokeDash=alt.StrokeDash("labels left:N"))
-    reaches = place.mark_rule(opacity=0.35).encode(y=alt.Y("low:Q", title="accuracy, percent"), y2="high:Q")
-    told = (
-        "Mean accuracy over domains and seeds where few labels are left, of the student's own domain or of all, with "
+    curves = chart.mark_line(point=True).encode(y=height, strokeDash=alt.StrokeDash("labels left:N"))
+    intervals = chart.mark_rule(opacity=0.35).encode(y=alt.Y("low:Q", title="accuracy, percent"), y2="high:Q")
+    caption = (
+        "Mean accuracy over domains and seeds, with 95 % intervals, where the domain or all domains have few labels."
     )
-    told += "95 percent intervals."
-    return picture("scarce", "Fewer labels", told, reaches + lines, rows)
+    return picture("scarce", "Fewer labels", caption, intervals + curves, rows)
 
 
-def _with_interval(found: Mapping[str, Any]) -> dict[str, float]:
-    low, high = found["interval"]
-    return {"accuracy": round(100 * found["mean"], 1), "low": round(100 * low, 1), "high": round(100 * high, 1)}
+def _with_interval(estimate: Mapping[str, Any]) -> dict[str, float]:
+    values = (estimate["mean"], *estimate["interval"])
+    return {name: round(100 * value, 1) for name, value in zip(("accuracy", "low", "high"), values, strict=True)}
 
 
 def unseen(findings: Findings) -> Picture:
     """Methods by domain, where the teacher has learnt from that domain and where it has not."""
     rows = [
         {"domain": domain, "method": method, "accuracy": round(100 * share, 1)}
-        for method, own in findings.experiments.get("unseen", {"students": {}})["students"].items()
-        for domain, share in own["domains"].items()
+        for method, estimate in findings.students("unseen").items()
+        for domain, share in estimate["domains"].items()
     ]
-    chart = (
-        alt.Chart()
-        .mark_point(filled=True, size=90)
-        .encode(
-            x=alt.X("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy, percent"),
-            y=alt.Y("domain:N", title=None),
-            color=alt.Color("method:N"),
-            shape=alt.Shape("method:N"),
-            tooltip=["domain:N", "method:N", "accuracy:Q"],
-        )
+    chart = alt.Chart().mark_point(filled=True, size=90)
+    chart = chart.encode(
+        x=alt.X("accuracy:Q", scale=alt.Scale(zero=False), title="accuracy, percent"),
+        y=alt.Y("domain:N", title=None),
+        color=alt.Color("method:N"),
+        shape=alt.Shape("method:N"),
+        tooltip=["domain:N", "method:N", "accuracy:Q"],
     )
-    told = "Students whose teacher has never seen their domain, beside those whose teacher has."
-    return picture("unseen", "Domains that the teacher has not seen", told, chart, rows)
+    caption = "Students whose teacher has never seen their domain, beside those whose teacher has."
+    return picture("unseen", "Domains that the teacher has not seen", caption, chart, rows)

@@ -1,4 +1,4 @@
-"""What the files of a finished run say, gathered and counted for its report; nothing is computed from models."""
+"""What the files of a finished run hold, gathered and counted for its report; nothing is computed from models."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metakd.data.dataset import folder_name
 from metakd.evaluation.statistics import Values, compare
 from metakd.methods import BASELINE
-from metakd.runs.run import CORPUS_FILE, PREDICTIONS_FILE
-from metakd.utils.artifacts import read_manifest, read_run, read_whole
+from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE
+from metakd.utils.artifacts import read_manifest, read_run, verified_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError
 
 KINDS = {
     "meta_teacher": "meta-teacher",
     "student": "student",
-    BASELINE: "fine-tuned rival",
-    "tfidf": "TF-IDF rival",
+    BASELINE: "fine-tuned baseline",
+    "tfidf": "TF-IDF baseline",
 }
 DRAWN = ("main", "unseen", "scarce-5", "scarce-20", "scarce-all-5", "scarce-all-20")  # experiments with pictures
 SURE = 0.9  # confidence from which a teacher that contradicts a label casts doubt on the label
@@ -34,43 +33,43 @@ SHOWN = 10  # examples of each kind under a model
 BINS = 10  # of confidence
 RESULTS = ("average", "domains", "environment", "seconds", "split")  # what is needed of results.json,
 CORPUS = ("findings", "maps", "rows", "similarity", "terms", "turning")  # of corpus.json,
-ROW = ("domain", "id", "label", "models", "texts")  # and of each line of predictions.jsonl
+ROW = ("domain", "id", "label", "models", "texts")  # and of each row of predictions.jsonl
+Row = Mapping[str, Any]  # a scored example: `models` has each kind's label and its probability
 
 
 @dataclass(frozen=True)
 class Findings:
-    """A run's folder, read: `rows` are the scored examples with what each kind of model said of them."""
+    """A run's folder, read."""
 
     folder: Path
     run: Mapping[str, Any]
     results: Mapping[str, Any]
     corpus: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
-    experiments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what they found, by name
+    rows: Sequence[Row]
+    experiments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # their results, by name
 
     @classmethod
     def read(cls, folder: Path, experiments: Path | None = None) -> Findings:
         """A run, and a folder of experiments if there is one. Raises InputError where either is not finished."""
         run = read_run(folder)
+        scoring = f"`metakd evaluate {folder}`"
         try:
-            results, corpus = (
-                json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.json", CORPUS_FILE)
-            )
-            with (folder / PREDICTIONS_FILE).open(encoding="utf-8") as lines:
-                rows = [json.loads(line) for line in lines]
+            results, corpus = (json.loads((folder / name).read_text("utf-8")) for name in ("results.json", CORPUS_FILE))
+            with (folder / PREDICTIONS_FILE).open(encoding="utf-8") as file:
+                rows = [json.loads(text) for text in file]
         except OSError as error:
-            raise InputError(
-                f"{error.filename}: cannot be read ({error.strerror}); `metakd evaluate {folder}` writes what a report "
-                "is drawn from"
-            ) from None
+            message = (
+                f"{error.filename}: cannot be read ({error.strerror}); {scoring} writes what a report is drawn from"
+            )
+            raise InputError(message) from None
         except ValueError as error:
-            raise InputError(f"{folder}: results are torn ({error}); `metakd evaluate {folder}` writes them") from None
-        if read_whole(folder) is None:
-            notice(f"{folder}: not as it was scored; `metakd evaluate {folder}` scores it anew")
+            raise InputError(f"{folder}: results are torn ({error}); {scoring} writes them") from None
+        if verified_manifest(folder) is None:
+            notice(f"{folder}: not as it was scored; {scoring} scores it again")
         if faults := _missing(results, corpus, rows):
-            raise InputError.collect(f"{folder} is not whole; `metakd evaluate {folder}` writes it anew", faults)
-        found = _read_experiments(experiments, run["data_fingerprint"]) if experiments else {}
-        return cls(folder, run, results, corpus, rows, found)
+            raise InputError.collect(f"{folder} is not whole; {scoring} writes it again", faults)
+        measured = _read_experiments(experiments, run["data_fingerprint"]) if experiments else {}
+        return cls(folder, run, results, corpus, rows, measured)
 
     def ordered(self) -> Findings:
         """The same with its rows by domain and id, so that rows of two runs can be paired."""
@@ -86,9 +85,15 @@ class Findings:
 
     @property
     def models(self) -> list[str]:
-        """The kinds of models that were scored on every domain; students without a teacher are their own rival."""
-        same = {BASELINE} if self.run["settings"]["method"] == BASELINE else set[str]()
-        return [name for name in KINDS if name in self.results["average"] and name not in same]
+        """The kinds of models that were scored on every domain; students without a teacher are the baseline itself."""
+        same = BASELINE if self.run["settings"]["method"] == BASELINE else None
+        return [name for name in KINDS if name in self.results["average"] and name != same]
+
+    @property
+    def scored_models(self) -> list[tuple[str, str]]:
+        """Kind and domain of every model."""
+        domains = self.results["domains"]
+        return [(model, domain) for model in self.models for domain in domains if model in domains[domain]]
 
     def manifest(self, *parts: str) -> Mapping[str, Any]:
         """That of a step's folder; empty where the run has no such step."""
@@ -97,34 +102,38 @@ class Findings:
     def student(self, domain: str) -> Mapping[str, Any]:
         return self.manifest("students", folder_name(domain))
 
+    def students(self, experiment: str) -> Mapping[str, Mapping[str, Any]]:
+        """Results of an experiment's students, by method; empty where it has not run."""
+        return dict(self.experiments.get(experiment, {}).get("students", {}))
+
     @property
     def domain_probe(self) -> Mapping[str, float]:
         """How often a linear model tells the domain from the teacher's vectors; empty where that was not measured."""
-        found = self.manifest("meta_teacher").get("domain_probe") or {}
-        return found if None not in found.values() else {}
+        probe = self.manifest("meta_teacher").get("domain_probe") or {}
+        return probe if None not in probe.values() else {}
 
     @cached_property
-    def by_domain(self) -> dict[str, list[Mapping[str, Any]]]:
+    def by_domain(self) -> dict[str, list[Row]]:
         """The scored examples of each domain."""
-        found: dict[str, list[Mapping[str, Any]]] = {domain: [] for domain in self.domains}
+        examples: dict[str, list[Row]] = {domain: [] for domain in self.domains}
         for row in self.rows:
-            found[row["domain"]].append(row)
-        return found
+            examples[row["domain"]].append(row)
+        return examples
 
-    def of(self, model: str, domain: str) -> list[Mapping[str, Any]]:
+    def classified(self, model: str, domain: str) -> list[Row]:
         """The scored examples of a domain that the model has classified."""
         return [row for row in self.by_domain[domain] if model in row["models"]]
+
+    def _rights(self, model: str, domain: str) -> list[bool]:
+        return [row["models"][model][0] == row["label"] for row in self.classified(model, domain)]
 
     @cached_property
     def rights(self) -> dict[str, Values]:
         """What each kind of model got right, as a single seed: domain -> (1, N), for domains of two examples on."""
         return {
-            model: {d: own for d in self.domains if (own := self._right(model, d)).size > 1} for model in self.models
+            model: {d: np.array([rights]) for d in self.domains if len(rights := self._rights(model, d)) > 1}
+            for model in self.models
         }
-
-    def _right(self, model: str, domain: str) -> NDArray[np.bool_]:
-        """(1, N)"""
-        return np.array([[row["models"][model][0] == row["label"] for row in self.of(model, domain)]])
 
     @cached_property
     def against(self) -> dict[str, Any]:
@@ -133,88 +142,84 @@ class Findings:
 
     def confusion(self, model: str, domain: str) -> list[list[int]]:
         """How often label i (row) was called j (column)."""
-        cells = Counter((row["label"], row["models"][model][0]) for row in self.of(model, domain))
-        return [[cells[true, said] for said in self.labels] for true in self.labels]
+        counts = Counter((row["label"], row["models"][model][0]) for row in self.classified(model, domain))
+        return [[counts[true, predicted] for predicted in self.labels] for true in self.labels]
 
     def calibration(self, model: str, domain: str) -> list[dict[str, float]]:
         """By confidence, in tenths: how many examples, how sure the model was, and how often right."""
-        own = self.of(model, domain)
-        sure = np.array([row["models"][model][1] for row in own])
-        right = np.array([row["models"][model][0] == row["label"] for row in own])
+        sure = np.array([row["models"][model][1] for row in self.classified(model, domain)])
+        right = np.array(self._rights(model, domain))
         tenths = np.minimum((sure * BINS).astype(int), BINS - 1)
         return [
             {
-                "examples": int((tenths == tenth).sum()),
-                "confidence": float(sure[tenths == tenth].mean()),
-                "accuracy": float(right[tenths == tenth].mean()),
+                "examples": int(within.sum()),
+                "confidence": float(sure[within].mean()),
+                "accuracy": float(right[within].mean()),
             }
-            for tenth in np.unique(tenths)
+            for within in (tenths == tenth for tenth in np.unique(tenths))
         ]
 
-    def mistakes(self, model: str, domain: str) -> list[Mapping[str, Any]]:
+    def mistakes(self, model: str, domain: str) -> list[Row]:
         """The most confident first."""
-        wrong = [row for row in self.of(model, domain) if row["models"][model][0] != row["label"]]
+        wrong = [row for row in self.classified(model, domain) if row["models"][model][0] != row["label"]]
         return sorted(wrong, key=lambda row: -row["models"][model][1])
 
-    def disagreements(self, model: str, domain: str) -> list[Mapping[str, Any]]:
-        """Where it says otherwise than the meta-teacher, the examples of which both are surest first."""
-        found = [row for row in self.of(model, domain) if row["models"][model][0] != row["models"]["meta_teacher"][0]]
-        return sorted(found, key=lambda row: -row["models"][model][1] * row["models"]["meta_teacher"][1])
+    def disagreements(self, model: str, domain: str) -> list[Row]:
+        """Where its label is not the meta-teacher's, the examples of which both are surest first."""
+        pairs = [(row, row["models"][model], row["models"]["meta_teacher"]) for row in self.classified(model, domain)]
+        apart = [pair for pair in pairs if pair[1][0] != pair[2][0]]
+        return [row for row, *_ in sorted(apart, key=lambda pair: -pair[1][1] * pair[2][1])]
 
     @cached_property
-    def sure(self) -> int:
-        """Of how many examples the meta-teacher is SURE or surer."""
-        return sum(row["models"]["meta_teacher"][1] >= SURE for row in self.rows)
+    def sure(self) -> list[Row]:
+        """Examples of which the meta-teacher is SURE or surer."""
+        return [row for row in self.rows if row["models"]["meta_teacher"][1] >= SURE]
 
     @cached_property
-    def doubtful(self) -> list[Mapping[str, Any]]:
-        """Examples whose label the meta-teacher contradicts, SURE or surer: where to look for wrong labels.
+    def doubtful(self) -> list[Row]:
+        """Examples whose label the meta-teacher contradicts, SURE or surer: labels that may be wrong.
 
         First those that most other kinds of models contradict in the same way.
         """
-        found = [
-            row
-            for row in self.rows
-            if row["models"]["meta_teacher"][0] != row["label"] and row["models"]["meta_teacher"][1] >= SURE
-        ]
-        return sorted(found, key=lambda row: (-len(self.siding(row)), -row["models"]["meta_teacher"][1]))
+        contradicted = [row for row in self.sure if row["models"]["meta_teacher"][0] != row["label"]]
+        return sorted(contradicted, key=lambda row: (-len(self.siding(row)), -row["models"]["meta_teacher"][1]))
 
-    def siding(self, row: Mapping[str, Any]) -> list[str]:
-        """The other kinds of models that say of an example what the meta-teacher says."""
-        said = row["models"]["meta_teacher"][0]
-        others = [name for name in self.models if name in row["models"] and name != "meta_teacher"]
-        return [KINDS[name] for name in others if row["models"][name][0] == said]
+    def siding(self, row: Row) -> list[str]:
+        """The other kinds of models that give an example the meta-teacher's label."""
+        labels = {name: row["models"][name][0] for name in self.models if name in row["models"]}
+        teacher = labels.pop("meta_teacher")
+        return [KINDS[name] for name, label in labels.items() if label == teacher]
 
 
 def _missing(results: Any, corpus: Any, rows: Sequence[Any]) -> list[str]:
-    """What a report is drawn from and these files lack."""
+    """What a report is drawn from and these files do not have."""
     needed = {"results.json": (results, RESULTS), CORPUS_FILE: (corpus, CORPUS)}
-    faults = [f"{name}: no {key}" for name, (found, keys) in needed.items() for key in keys if key not in found]
-    strange = sum(not isinstance(row, Mapping) or not set(ROW) <= set(row) for row in rows)
-    if strange:
-        return [*faults, f"{PREDICTIONS_FILE}: {strange} lines are no scored examples"]
+    faults = [f"{name}: no {key}" for name, (content, keys) in needed.items() for key in keys if key not in content]
+    if broken := sum(not isinstance(row, Mapping) or not set(ROW) <= set(row) for row in rows):
+        return [*faults, f"{PREDICTIONS_FILE}: {broken} lines are no scored examples"]
     unknown = {row["domain"] for row in rows} ^ set(results.get("domains", ()) if isinstance(results, Mapping) else ())
     return faults + [f"{PREDICTIONS_FILE}: domain {domain!r} is not in both files" for domain in sorted(unknown)]
 
 
 def _read_experiments(folder: Path, data: str) -> dict[str, Mapping[str, Any]]:
     """Results of the experiments in DRAWN that a folder has; InputError where it has none, or any of other data."""
-    found = {}
+    results = {}
     for name in DRAWN:
+        path = folder / f"{name}.json"
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             try:
-                found[name] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-                found[name]["students"]
+                results[name] = json.loads(path.read_text(encoding="utf-8"))
+                results[name]["students"]
             except (ValueError, LookupError, TypeError):
-                raise InputError(f"{folder / name}.json: not what `metakd experiment {name}` writes") from None
-            if found[name].get("data_fingerprint", data) != data:
-                raise InputError(f"{folder / name}.json: of other data than the run, so they are not drawn together")
-    if not found:
+                raise InputError(f"{path}: not what `metakd experiment {name}` writes") from None
+            if results[name].get("data_fingerprint", data) != data:
+                raise InputError(f"{path}: of other data than the run, so they are not drawn together")
+    if not results:
         raise InputError(f"--experiments {folder}: none of {', '.join(DRAWN)} has ended here")
-    return found
+    return results
 
 
 def calibration_error(tenths: Sequence[Mapping[str, float]]) -> float:
     """Expected calibration error: how far confidence and accuracy lie apart in a tenth, over all examples."""
-    apart = sum(own["examples"] * abs(own["confidence"] - own["accuracy"]) for own in tenths)
-    return float(apart / sum(own["examples"] for own in tenths))
+    apart = sum(tenth["examples"] * abs(tenth["confidence"] - tenth["accuracy"]) for tenth in tenths)
+    return float(apart / sum(tenth["examples"] for tenth in tenths))

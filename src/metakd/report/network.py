@@ -1,6 +1,6 @@
 """The graph of a run as a picture that can be hovered, clicked, dragged, moved and zoomed.
 
-A Vega specification (https://vega.github.io/vega/docs/). Places are computed by `lineage`, so that a graph looks the
+A Vega specification (https://vega.github.io/vega/docs/). Positions are computed by `lineage`, so that a graph looks the
 same every time; `current` (id of the chosen node), `zoom`, `centre`, width and height are the page's to set.
 """
 
@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WIDTH, HEIGHT = 560, 560  # of the plane, in pixels, until the page sets them
-ROLES = {
-    "current": "var(--current)",
-    "ancestor": "var(--ancestor)",
-    "descendant": "var(--descendant)",
-    "other": "var(--other)",
-}
+WIDTH, HEIGHT = 560, 560  # pixels, until the page sets them
+EXTENT = {"x": (-1.2, 1.2), "y": (-1.2, 1.4)}  # of the coordinates at first; the zoom's buttons are below
 ROOM = 20  # pixels of width that a node needs, if the titles of students are to be read too
 SHAPES = {"base": "square", "teacher": "diamond", "domain": "circle", "student": "triangle-up"}
+TOOLTIP_KEYS = {"domain": "rows", "base": "is", "teacher": "score", "student": "score"}
+BETWEEN = "datum.kind === 'between'"
 
 
 def specification(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The whole picture, data included."""
+    drag = {"trigger": "place", "modify": "dragged", "values": "{x: place.x, y: place.y}"}
+    ends = {"type": "lookup", "from": "nodes", "key": "id", "fields": ["source", "target"], "as": ["from", "to"]}
     return {
         "$schema": "https://vega.github.io/schema/vega/v6.json",
         "description": "The base, the meta-teacher, the domains and their students, and who was built from whom.",
@@ -31,164 +30,101 @@ def specification(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[st
         "autosize": "none",
         "signals": _signals(),
         "data": [
-            {"name": "nodes", "values": list(nodes), "on": [_DRAGGED]},
-            {"name": "edges", "values": [edge for edge in edges if edge["drawn"]], **_ENDS},
+            {"name": "nodes", "values": list(nodes), "on": [drag]},
+            {"name": "edges", "values": [edge for edge in edges if edge["drawn"]], "transform": [ends]},
         ],
         "scales": [_scale("across", "width", "x"), _scale("down", "height", "y")],
-        "marks": [_edge_marks(), _node_marks(), *_title_marks()],
+        "marks": [_edges(), _nodes(), *_titles()],
     }
-
-
-_DRAGGED = {"trigger": "place", "modify": "dragged", "values": "{x: place.x, y: place.y}"}
-_ENDS = {
-    "transform": [
-        {"type": "lookup", "from": "nodes", "key": "id", "fields": ["source", "target"], "as": ["from", "to"]},
-    ]
-}
-
-
-REACH = {"x": (-1.2, 1.2), "y": (-1.2, 1.4)}  # of the plane at first; the zoom's buttons are below
 
 
 def _scale(name: str, side: str, axis: str) -> dict[str, Any]:
-    low, high = REACH[axis]
-    return {
-        "name": name,
-        "type": "linear",
-        "domain": [{"signal": f"centre.{axis} + {low} / zoom"}, {"signal": f"centre.{axis} + {high} / zoom"}],
-        "range": [0, {"signal": side}],
-        "zero": False,
-    }
+    domain = [{"signal": f"centre.{axis} + {end} / zoom"} for end in EXTENT[axis]]
+    return {"name": name, "type": "linear", "domain": domain, "range": [0, {"signal": side}], "zero": False}
 
 
 def _signals() -> list[dict[str, Any]]:
-    move = "[pointerdown, window:pointerup] > window:pointermove!"
-    spans = {axis: high - low for axis, (low, high) in REACH.items()}
     moved = ", ".join(
-        f"{axis}: grip.{axis} - {spans[axis]} * ({axis}() - grip.{axis}At) / zoom / {side}"
+        f"{axis}: grip.{axis} - {EXTENT[axis][1] - EXTENT[axis][0]} * ({axis}() - grip.{axis}At) / zoom / {side}"
         for axis, side in (("x", "width"), ("y", "height"))
     )
-    held = "{x: centre.x, y: centre.y, xAt: x(), yAt: y()}"
+    pointed = "dragged ? {x: invert('across', x()), y: invert('down', y())} : null"
+    while_pressed = "window:pointerup] > window:pointermove!"
     return [
-        {"name": "current", "value": "meta_teacher", "on": [{"events": "@node:click", "update": "datum.id"}]},
-        {
-            "name": "zoom",
-            "value": 1,
-            "on": [{"events": "wheel![event.ctrlKey]", "update": "clamp(zoom * pow(1.003, -event.deltaY), 0.5, 4)"}],
-        },
-        {
-            "name": "dragged",
-            "value": None,
-            "on": [
-                {"events": "@node:pointerdown", "update": "datum"},
-                {"events": "window:pointerup", "update": "null"},
-            ],
-        },
-        {
-            "name": "place",
-            "value": None,
-            "on": [
-                {"events": "@node:pointerdown", "update": "null"},
-                {
-                    "events": "[@node:pointerdown, window:pointerup] > window:pointermove!",
-                    "update": "dragged ? {x: invert('across', x()), y: invert('down', y())} : null",
-                },
-            ],
-        },
-        {"name": "grip", "value": None, "on": [{"events": "pointerdown", "update": held}]},
-        {
-            "name": "centre",
-            "value": {"x": 0, "y": 0},
-            "on": [{"events": move, "update": f"dragged ? centre : {{{moved}}}"}],
-        },
+        _signal("current", "meta_teacher", {"@node:click": "datum.id"}),
+        _signal("zoom", 1, {"wheel![event.ctrlKey]": "clamp(zoom * pow(1.003, -event.deltaY), 0.5, 4)"}),
+        _signal("dragged", None, {"@node:pointerdown": "datum", "window:pointerup": "null"}),
+        _signal("place", None, {"@node:pointerdown": "null", f"[@node:pointerdown, {while_pressed}": pointed}),
+        _signal("grip", None, {"pointerdown": "{x: centre.x, y: centre.y, xAt: x(), yAt: y()}"}),
+        _signal("centre", {"x": 0, "y": 0}, {f"[pointerdown, {while_pressed}": f"dragged ? centre : {{{moved}}}"}),
         {"name": "chosen", "update": "data('nodes')[indexof(pluck(data('nodes'), 'id'), current)]"},
     ]
 
 
-def _of_kin(name: str) -> str:
-    """Whether the id that an expression gives is the current node's or that of its ancestor (descendant)."""
-    return f"({{0}} === current || indexof(chosen.{name}, {{0}}) >= 0)"
+def _signal(name: str, value: Any, updates: Mapping[str, str]) -> dict[str, Any]:
+    """`updates` has the new value, an expression, by event."""
+    return {"name": name, "value": value, "on": [{"events": on, "update": to} for on, to in updates.items()]}
 
 
-def _role() -> list[dict[str, Any]]:
-    """Colours by what the node is to the current one."""
+def _colours(first: Mapping[str, str], ancestors: str, descendants: str) -> list[Mapping[str, str]]:
+    """The `first` rule, then the colours of what leads to the current node, comes from it, or neither: by two tests."""
     return [
-        {"test": "datum.id === current", "value": ROLES["current"]},
-        {"test": "indexof(chosen.ancestors, datum.id) >= 0", "value": ROLES["ancestor"]},
-        {"test": "indexof(chosen.descendants, datum.id) >= 0", "value": ROLES["descendant"]},
-        {"value": ROLES["other"]},
+        first,
+        {"test": ancestors, "value": "var(--ancestor)"},
+        {"test": descendants, "value": "var(--descendant)"},
+        {"value": "var(--other)"},
     ]
 
 
-def _edge_colour() -> list[dict[str, Any]]:
-    """As the node at its far end, where it is on the way to or from the current one."""
-    kin = {
-        name: " && ".join(_of_kin(name).format(f"datum.{end}") for end in ("source", "target"))
-        for name in ("ancestors", "descendants")
-    }
-    return [
-        {"test": "datum.kind === 'between'", "value": "var(--between)"},
-        {"test": kin["ancestors"], "value": ROLES["ancestor"]},
-        {"test": kin["descendants"], "value": ROLES["descendant"]},
-        {"value": ROLES["other"]},
-    ]
+def _both_ends(kin: str) -> str:
+    """Whether each end of an edge is the current node or one of its ancestors (descendants)."""
+    ends = ("datum.source", "datum.target")
+    return " && ".join(f"({end} === current || indexof(chosen.{kin}, {end}) >= 0)" for end in ends)
 
 
-def _edge_marks() -> dict[str, Any]:
-    ends = {
-        f"{axis}{suffix}": {"scale": scale, "field": f"{end}.{axis}"}
-        for axis, scale in (("x", "across"), ("y", "down"))
-        for suffix, end in (("", "from"), ("2", "to"))
-    }
-    between = "datum.kind === 'between'"
+def _at(prefix: str = "", suffix: str = "", **offset: int) -> dict[str, Any]:
     return {
-        "type": "rule",
-        "name": "edge",
-        "aria": False,
-        "from": {"data": "edges"},
-        "encode": {
-            "update": ends
-            | {
-                "stroke": _edge_colour(),
-                "strokeWidth": {"signal": f"{between} ? 1 + 5 * datum.strength : 1.5"},
-                "strokeOpacity": {"signal": f"{between} ? 0.25 + 0.5 * datum.strength : 0.8"},
-                "tooltip": {"signal": "{title: datum.from.title + ' – ' + datum.to.title, edge: datum.told}"},
-            }
-        },
+        f"x{suffix}": {"scale": "across", "field": f"{prefix}x"},
+        f"y{suffix}": {"scale": "down", "field": f"{prefix}y", **offset},
     }
 
 
-def _node_marks() -> dict[str, Any]:
-    return {
-        "type": "symbol",
-        "name": "node",
-        "from": {"data": "nodes"},
-        "encode": {
-            "update": {
-                "x": {"scale": "across", "field": "x"},
-                "y": {"scale": "down", "field": "y"},
-                "shape": [{"test": f"datum.kind === '{kind}'", "value": shape} for kind, shape in SHAPES.items()],
-                "size": {"signal": "datum.kind === 'teacher' ? 900 : 480"},
-                "fill": _role(),
-                "stroke": {"signal": "datum.id === current ? 'var(--ink)' : 'var(--paper)'"},
-                "strokeWidth": {"value": 2},
-                "cursor": {"value": "pointer"},
-                "tooltip": {
-                    "signal": "datum.kind === 'domain' ? {title: datum.title, rows: datum.told}"
-                    " : datum.kind === 'base' ? {title: datum.title, is: datum.told}"
-                    " : {title: datum.title, score: datum.told}"
-                },
-                "description": {"signal": "datum.title + ', ' + datum.told"},
-            }
-        },
+def _edges() -> dict[str, Any]:
+    between = {"test": BETWEEN, "value": "var(--between)"}
+    update = {
+        **_at("from."),
+        **_at("to.", "2"),
+        "stroke": _colours(between, _both_ends("ancestors"), _both_ends("descendants")),
+        "strokeWidth": {"signal": f"{BETWEEN} ? 1 + 5 * datum.strength : 1.5"},
+        "strokeOpacity": {"signal": f"{BETWEEN} ? 0.25 + 0.5 * datum.strength : 0.8"},
+        "tooltip": {"signal": "{title: datum.from.title + ' – ' + datum.to.title, edge: datum.summary}"},
     }
+    return {"type": "rule", "name": "edge", "aria": False, "from": {"data": "edges"}, "encode": {"update": update}}
 
 
-def _title_marks() -> list[dict[str, Any]]:
-    """Titles below nodes, each upon its own outline in the paper's colour, so that lines do not cross it out."""
-    drawn = {
-        "x": {"scale": "across", "field": "x"},
-        "y": {"scale": "down", "field": "y", "offset": 26},
+def _nodes() -> dict[str, Any]:
+    kin = (f"indexof(chosen.{name}, datum.id) >= 0" for name in ("ancestors", "descendants"))
+    update = {
+        **_at(),
+        "shape": [{"test": f"datum.kind === '{kind}'", "value": shape} for kind, shape in SHAPES.items()],
+        "size": {"signal": "datum.kind === 'teacher' ? 900 : 480"},
+        "fill": _colours({"test": "datum.id === current", "value": "var(--current)"}, *kin),
+        "stroke": {"signal": "datum.id === current ? 'var(--ink)' : 'var(--paper)'"},
+        "strokeWidth": {"value": 2},
+        "cursor": {"value": "pointer"},
+        "tooltip": [
+            {"test": f"datum.kind === '{kind}'", "signal": f"{{title: datum.title, {key}: datum.summary}}"}
+            for kind, key in TOOLTIP_KEYS.items()
+        ],
+        "description": {"signal": "datum.title + ', ' + datum.summary"},
+    }
+    return {"type": "symbol", "name": "node", "from": {"data": "nodes"}, "encode": {"update": update}}
+
+
+def _titles() -> list[dict[str, Any]]:
+    """Titles below nodes, each upon its own outline in the paper's colour, so that edges do not cross it out."""
+    text = {
+        **_at(offset=26),
         "align": {"value": "center"},
         "text": {"field": "label"},
         "limit": {"value": 120},
@@ -197,14 +133,5 @@ def _title_marks() -> list[dict[str, Any]]:
         "opacity": {"signal": f"datum.kind === 'student' && width * zoom < {ROOM} * length(data('nodes')) ? 0 : 1"},
     }
     outline = {"stroke": {"value": "var(--paper)"}, "strokeWidth": {"value": 4}, "strokeJoin": {"value": "round"}}
-    ways: list[dict[str, Any]] = [outline, {"fill": {"value": "var(--ink)"}}]
-    return [
-        {
-            "type": "text",
-            "interactive": False,
-            "aria": False,
-            "from": {"data": "nodes"},
-            "encode": {"update": drawn | way},
-        }
-        for way in ways
-    ]
+    shared = {"type": "text", "interactive": False, "aria": False, "from": {"data": "nodes"}}
+    return [shared | {"encode": {"update": text | way}} for way in (outline, {"fill": {"value": "var(--ink)"}})]

@@ -1,20 +1,20 @@
 "use strict";
-// Draws the pictures and answers clicks. Whatever comes from data is set as text, never as HTML. Colours are the style's
+// Draws the pictures and handles clicks. What comes from data is set as text, never as HTML. Colours are the style's
 // own variables, so that what is drawn follows the reader's scheme, and the printer's.
 const known = JSON.parse(document.getElementById("known").textContent);
 const dialog = document.getElementById("details");
 const plane = document.querySelector(".plane");
-const drawing = { actions: false, renderer: "svg", ast: true, config: look() };
+const drawing = { actions: false, renderer: "svg", ast: true, config: theme() };
 let network = null;
 
-function look() {
-  const words = { labelColor: "var(--ink)", titleColor: "var(--ink)", labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal" };
+function theme() {
+  const text = { labelColor: "var(--ink)", titleColor: "var(--ink)", labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal" };
   const below = { orient: "bottom", columns: 3, layout: { bottom: { direction: "vertical", anchor: "start" } } };
   const colours = Array.from({ length: 8 }, (_, place) => `var(--colour-${place})`);
   return {
-    background: "transparent", view: { stroke: "var(--line)" }, font: "system-ui, sans-serif",
-    axis: { ...words, gridColor: "var(--line)", domainColor: "var(--line)", tickColor: "var(--line)" },
-    legend: { ...words, ...(window.innerWidth < 600 ? below : {}), symbolBaseFillColor: "var(--ink)" },
+    background: "transparent", view: { stroke: "var(--border)" }, font: "system-ui, sans-serif",
+    axis: { ...text, gridColor: "var(--border)", domainColor: "var(--border)", tickColor: "var(--border)" },
+    legend: { ...text, ...(window.innerWidth < 600 ? below : {}), symbolBaseFillColor: "var(--ink)" },
     range: { category: colours },
   };
 }
@@ -59,34 +59,34 @@ function heading(text, scope) {
 }
 
 function table(headings, rows, label) {
-  const line = (row) => element("tr", null, ...row.map((cell, place) => (place ? element("td", cell) : heading(cell, "row"))));
+  const body = rows.map((row) => element("tr", null, ...row.map((value, place) => (place ? element("td", value) : heading(value, "row")))));
   const head = element("tr", null, ...headings.map((text) => heading(text, "col")));
-  const made = element("table", null, element("thead", null, head), element("tbody", null, ...rows.map(line)));
+  const made = element("table", null, element("thead", null, head), element("tbody", null, ...body));
   const wide = element("div", null, made);
   Object.assign(wide, { className: "wide", tabIndex: 0, role: "region", ariaLabel: label });
   return wide;
 }
 
-function facts(found) {
-  return element("dl", null, ...found.map(([name, value]) => element("div", null, element("dt", name), element("dd", value))));
+function facts(pairs) {
+  return element("dl", null, ...pairs.map(([name, value]) => element("div", null, element("dt", name), element("dd", value))));
 }
 
-function examples(title, named, models) {
-  const told = named.count > named.shown.length ? `${title}: ${named.shown.length} of ${named.count}` : title;
-  const lines = named.shown.map((id) => {
+function examples(title, list, models) {
+  const counted = list.count > list.shown.length ? `${title}: ${list.shown.length} of ${list.count}` : title;
+  const items = list.shown.map((id) => {
     const example = known.examples[id];
-    const said = models.map((name) => `${known.kinds[name]} ${example.said[name][0]}, ${Math.round(100 * example.said[name][1])} % sure`);
+    const labels = models.map((name) => `${known.kinds[name]} ${example.predictions[name][0]}, ${Math.round(100 * example.predictions[name][1])} % sure`);
     return element("li", null, element("p", example.texts.join(" / ")),
-      element("small", `${id}: labelled ${example.label}; ${said.join("; ")}`));
+      element("small", `${id}: labelled ${example.label}; ${labels.join("; ")}`));
   });
-  return [element("h3", told), lines.length ? element("ul", null, ...lines) : element("p", "None.")];
+  return [element("h3", counted), items.length ? element("ul", null, ...items) : element("p", "None.")];
 }
 
 function confusion(model) {
   const rows = model.confusion.map((row, place) => [known.labels[place], ...row]);
-  const made = table(["label", ...known.labels.map((label) => `says ${label}`)], rows, "Confusion");
+  const made = table(["label", ...known.labels.map((label) => `predicted ${label}`)], rows, "Confusion");
   const most = Math.max(1, ...model.confusion.flat());
-  for (const cell of made.querySelectorAll("td")) cell.style.setProperty("--share", Number(cell.textContent) / most);
+  for (const count of made.querySelectorAll("td")) count.style.setProperty("--share", Number(count.textContent) / most);
   made.classList.add("confusion");
   return made;
 }
@@ -107,7 +107,7 @@ function openModel(id) {
   show(model.title, [
     facts(model.facts),
     element("h3", "Confusion"), confusion(model),
-    element("h3", `Calibration: off by ${(100 * model.calibration_error).toFixed(1)} points on average`), tenths.both,
+    element("h3", `Calibration: off by ${(100 * model.calibration_error).toFixed(1)} percentage points on average`), tenths.both,
     ...examples("Most confident mistakes", model.mistakes, others),
     ...(others.length > 1 ? examples("Where it disagrees with the meta-teacher", model.disagreements, others) : []),
   ]);
@@ -137,18 +137,18 @@ function show(title, parts) {
   dialog.scrollTop = 0;
 }
 
-function sort(cell) {
-  const row = cell.parentElement, body = [...row.closest("table").tBodies].at(-1);
-  const place = [...row.children].indexOf(cell);
-  const now = cell.getAttribute("aria-sort");
-  const falling = now ? now === "ascending" : cell.classList.contains("number");
-  const value = (line) => line.children[place].dataset.value ?? line.children[place].textContent;
-  const known = (line) => value(line) !== "";
+function sort(header) {
+  const row = header.parentElement, body = [...row.closest("table").tBodies].at(-1);
+  const place = [...row.children].indexOf(header);
+  const now = header.getAttribute("aria-sort");
+  const falling = now ? now === "ascending" : header.classList.contains("number");
+  const value = (row) => row.children[place].dataset.value ?? row.children[place].textContent;
+  const known = (row) => value(row) !== "";
   const order = (a, b) => (place > 1 ? value(a) - value(b) : value(a).localeCompare(value(b), undefined, { numeric: true }));
-  const lines = [...body.rows].filter(known).sort((a, b) => (falling ? order(b, a) : order(a, b)));
+  const sorted = [...body.rows].filter(known).sort((a, b) => (falling ? order(b, a) : order(a, b)));
   for (const other of row.children) other.removeAttribute("aria-sort");
-  cell.setAttribute("aria-sort", falling ? "descending" : "ascending");
-  body.append(...lines, ...[...body.rows].filter((line) => !known(line)));
+  header.setAttribute("aria-sort", falling ? "descending" : "ascending");
+  body.append(...sorted, ...[...body.rows].filter((row) => !known(row)));
 }
 
 document.addEventListener("click", (event) => {

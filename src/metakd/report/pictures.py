@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -13,67 +12,64 @@ from metakd.report.facts import KINDS, Findings
 
 STRIP = 44  # height of one histogram of several
 FEW_SHAPES, FEW_COLOURS = 6, 8  # that can be told apart
-COSTLY = [x * 10**power for power in range(-3, 5) for x in (1, 2, 5)]  # ticks of a scale of powers
+LOG_TICKS = [x * 10**power for power in range(-3, 5) for x in (1, 2, 5)]
 COLOURS = {KINDS[kind]: f"var(--{kind.replace('_', '-')})" for kind in KINDS}
 
 
 def pictures(findings: Findings) -> list[Picture]:
     """All that the run has data for."""
-    drawn = [_accuracy_against(findings, "latency", "milliseconds a text"), _accuracy_against(findings, "size", "MB")]
-    drawn += [*_curves(findings), _histograms(findings), *_maps(findings)]
-    drawn += [transfer(findings), scarce(findings), unseen(findings)]
-    return [found for found in drawn if found.rows]
-
-
-def _kinds() -> Any:
-    """Each kind of model in its own colour, in all pictures."""
-    return alt.Color("model:N", scale=alt.Scale(domain=[*COLOURS], range=[*COLOURS.values()]), title="model")
-
-
-def _domains(domains: Sequence[str]) -> Any:
-    """Domains by colour; more than the usual scheme can tell apart by a larger one."""
-    scheme = alt.Scale(scheme="tableau20") if len(domains) > FEW_COLOURS else alt.Scale()
-    return alt.Color("domain:N", scale=scheme, legend=alt.Legend(symbolLimit=40))
+    drawn = [
+        _accuracy_against(findings, "latency", "milliseconds a text"),
+        _accuracy_against(findings, "size", "MB"),
+        _curves(findings),
+        _histograms(findings),
+        _map(findings, "meta_teacher", "the meta-teacher", _parting(findings)),
+        _map(findings, "student", "each domain's student", "That domains do says little: each has its own model."),
+        transfer(findings),
+        scarce(findings),
+        unseen(findings),
+    ]
+    return [picture for picture in drawn if picture.rows]
 
 
 def _accuracy_against(findings: Findings, cost: str, unit: str) -> Picture:
     """Every model of every domain, small, and each kind's average, large."""
+    averages = [("average", findings.results["average"])] if len(findings.domains) > 1 else []
     rows = []
-    average = {"average": findings.results["average"]} if len(findings.domains) > 1 else {}
-    for domain, models in [*findings.results["domains"].items(), *average.items()]:
-        for model in [m for m in findings.models if m in models]:
-            own = models[model]
-            value = own["latency_ms"]["median"] if cost == "latency" else own["bytes"] / 1e6
-            score = round(100 * own["accuracy"], 1)
-            rows.append({"model": KINDS[model], "domain": domain, unit: float(f"{value:.3g}"), "accuracy": score})
-    means = sum(len(models) for models in average.values())
-    drawn = [row | {"mean": len(rows) - place <= means} for place, row in enumerate(rows)]
-    own, mean = (alt.Chart().transform_filter(alt.datum.mean == whether) for whether in (False, True))
-    marks = own.mark_point(filled=True, size=60, opacity=0.65)
+    for domain, models in [*findings.results["domains"].items(), *averages]:
+        for model in [model for model in findings.models if model in models]:
+            scored = models[model]
+            value = scored["latency_ms"]["median"] if cost == "latency" else scored["bytes"] / 1e6
+            accuracy = round(100 * scored["accuracy"], 1)
+            rows.append({"model": KINDS[model], "domain": domain, unit: float(f"{value:.3g}"), "accuracy": accuracy})
+    means = len(findings.models) if averages else 0
+    drawn = [row | {"mean": place >= len(rows) - means} for place, row in enumerate(rows)]
+    small, large = (alt.Chart().transform_filter(alt.datum.mean == mean) for mean in (False, True))
+    points = small.mark_point(filled=True, size=60, opacity=0.65)
     if len(findings.domains) <= FEW_SHAPES:
-        marks = marks.encode(shape=alt.Shape("domain:N", title="domain"))
-    found = alt.layer(marks)
+        points = points.encode(shape=alt.Shape("domain:N", title="domain"))
+    layers = alt.layer(points)
     if means:
-        found += mean.mark_point(filled=True, size=220, shape="diamond", stroke="var(--ink)", strokeWidth=1.5)
-    ticks = alt.Axis(values=COSTLY, format="~g")
-    chart = found.encode(
+        layers += large.mark_point(filled=True, size=220, shape="diamond", stroke="var(--ink)", strokeWidth=1.5)
+    ticks, kinds = alt.Axis(values=LOG_TICKS, format="~g"), alt.Scale(domain=[*COLOURS], range=[*COLOURS.values()])
+    chart = layers.encode(
         x=alt.X(f"{unit}:Q", scale=alt.Scale(type="log", nice=False, padding=14), title=unit, axis=ticks),
         y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, nice=False, padding=10), title="accuracy, percent"),
-        color=_kinds(),
+        color=alt.Color("model:N", scale=kinds, title="model"),
         tooltip=["model:N", "domain:N", f"{unit}:Q", "accuracy:Q"],
     )
-    told = f"Each model on each domain: up is better, left costs less ({unit}, on a scale of powers)."
-    told += " Large diamonds are averages." if means else ""
-    return picture(f"accuracy-{cost}", f"Accuracy against {cost}", told, chart, rows, data=alt.Data(values=drawn))
+    caption = f"Each model on each domain: up is better, left costs less ({unit}, on a logarithmic scale)."
+    caption += " Large diamonds are averages." if means else ""
+    return picture(f"accuracy-{cost}", f"Accuracy against {cost}", caption, chart, rows, data=alt.Data(values=drawn))
 
 
-def _curves(findings: Findings) -> list[Picture]:
+def _curves(findings: Findings) -> Picture:
     """The mean of each loss term as training went on: the teacher, the shared start, each domain's student."""
+    stages = {"shared start": findings.manifest("shared_student")}
+    stages |= {domain: findings.student(domain) for domain in findings.domains}
     logs = {"meta-teacher": findings.manifest("meta_teacher").get("log", [])}
-    shared = findings.manifest("shared_student").get("log", {})
-    logs |= {f"shared start, {stage}": log for stage, log in shared.items()}
-    for domain in findings.domains:
-        logs |= {f"{domain}, {stage}": log for stage, log in findings.student(domain).get("log", {}).items()}
+    for name, manifest in stages.items():
+        logs |= {f"{name}, {stage}": log for stage, log in manifest.get("log", {}).items()}
     rows = [
         {"of": name, "epoch": round(entry["epoch"], 2), "term": term.removeprefix("loss_"), "loss": round(value, 4)}
         for name, log in logs.items()
@@ -81,122 +77,95 @@ def _curves(findings: Findings) -> list[Picture]:
         for term, value in entry.items()
         if term.startswith("loss_")
     ]
-    chart = (
-        alt.Chart()
-        .mark_line(point=True)
-        .encode(
-            x=alt.X("epoch:Q", title="passes"),
-            y=alt.Y("loss:Q", scale=alt.Scale(type="symlog"), title="mean loss"),
-            color=alt.Color("term:N"),
-            tooltip=["of:N", "term:N", "epoch:Q", "loss:Q"],
-        )
-        .transform_filter("datum.of === which")
-        .add_params(
-            alt.param(
-                name="which",
-                value=next(iter(logs)),
-                bind=alt.binding_select(options=[*dict.fromkeys(row["of"] for row in rows)], name="Training of "),
-            )
-        )
+    menu = alt.binding_select(options=[*dict.fromkeys(row["of"] for row in rows)], name="Training of ")
+    chart = alt.Chart().mark_line(point=True).transform_filter("datum.of === which")
+    chart = chart.add_params(alt.param(name="which", value=next(iter(logs)), bind=menu)).encode(
+        x=alt.X("epoch:Q", title="passes"),
+        y=alt.Y("loss:Q", scale=alt.Scale(type="symlog"), title="mean loss"),
+        color=alt.Color("term:N"),
+        tooltip=["of:N", "term:N", "epoch:Q", "loss:Q"],
     )
-    told = "The mean of each term of the loss as training went on. Terms are of different units: only their fall tells."
-    return [picture("curves", "Training curves", told, chart, rows)]
+    caption = "The mean of each loss term as training went on. Terms are of different units: only their fall tells."
+    return picture("curves", "Training curves", caption, chart, rows)
 
 
 def _histograms(findings: Findings) -> Picture:
     """How the instance weights t are distributed, and the expertise weights λ of each student's examples."""
     spreads = {"t, all domains": findings.manifest("instance_weights").get("weights", {})}
     spreads |= {f"λ, {domain}": findings.student(domain).get("expertise", {}) for domain in findings.domains}
+    histograms = {name: spread["histogram"] for name, spread in spreads.items() if "histogram" in spread}
     rows, drawn = list[dict[str, Any]](), list[dict[str, Any]]()
-    for name, spread in [(name, spread) for name, spread in spreads.items() if "histogram" in spread]:
-        edges, counts = spread["histogram"]["edges"], spread["histogram"]["counts"]
-        own = [
-            {"weight": name, "from": low, "to": high, "examples": count}
-            for low, high, count in zip(edges, edges[1:], counts, strict=False)
-        ]
-        strip, highest = len({row["weight"] for row in rows}), max(counts)
-        ground = strip + 0.95
-        tops = [ground - 0.65 * row["examples"] / highest for row in own]
-        drawn += [row | {"strip": strip, "ground": ground, "top": top} for row, top in zip(own, tops, strict=True)]
-        rows += own
-    strips = len({row["weight"] for row in rows})
-    down = alt.Scale(domain=[strips, 0], nice=False)
-    bars = (
-        alt.Chart()
-        .mark_rect(stroke="var(--paper)", strokeWidth=0.5)
-        .encode(
-            x=alt.X("from:Q", title="weight", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
-            x2="to:Q",
-            y=alt.Y("top:Q", scale=down, axis=None),
-            y2="ground:Q",
-            tooltip=["weight:N", "from:Q", "to:Q", "examples:Q"],
-        )
+    for strip, (name, histogram) in enumerate(histograms.items()):
+        edges, counts, ground = histogram["edges"], histogram["counts"], strip + 0.95
+        for low, high, count in zip(edges, edges[1:], counts, strict=False):
+            rows.append({"weight": name, "from": low, "to": high, "examples": count})
+            drawn.append(rows[-1] | {"strip": strip, "ground": ground, "top": ground - 0.65 * count / max(counts)})
+    down = alt.Scale(domain=[len(histograms), 0], nice=False)
+    bars = alt.Chart().mark_rect(stroke="var(--paper)", strokeWidth=0.5)
+    bars = bars.encode(
+        x=alt.X("from:Q", title="weight", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
+        x2="to:Q",
+        y=alt.Y("top:Q", scale=down, axis=None),
+        y2="ground:Q",
+        tooltip=["weight:N", "from:Q", "to:Q", "examples:Q"],
     )
-    names = (
-        alt.Chart()
-        .mark_text(align="left", baseline="top", dx=4, dy=2, color="var(--ink)")
-        .encode(x=alt.value(0), y=alt.Y("min(strip):Q", scale=down, axis=None), text="weight:N")
+    names = alt.Chart().mark_text(align="left", baseline="top", dx=4, dy=2, color="var(--ink)")
+    names = names.encode(x=alt.value(0), y=alt.Y("min(strip):Q", scale=down, axis=None), text="weight:N")
+    caption = (
+        "How far examples count: t says what transfers between domains, λ how far a student follows the teacher. Bars "
+        "of a strip are as high as they have examples beside the others of that strip."
     )
-    told = "How far examples count: t says what transfers between domains, λ how far the teacher is trusted. Bars of a "
-    told += "strip are as high as they have examples beside the others of that strip."
-    more = {"data": alt.Data(values=drawn), "height": max(strips, 3) * STRIP}
-    return picture("weights", "Instance weights t and expertise weights λ", told, bars + names, rows, **more)
+    more = {"data": alt.Data(values=drawn), "height": max(len(histograms), 3) * STRIP}
+    return picture("weights", "Instance weights t and expertise weights λ", caption, bars + names, rows, **more)
 
 
-def _maps(findings: Findings) -> list[Picture]:
-    """What the teacher and the students make of the scored examples, in two dimensions."""
-    maps, known = findings.corpus["maps"], {row["id"]: row for row in findings.rows}
-    found = []
-    for model, whose in (("meta_teacher", "the meta-teacher"), ("student", "each domain's student")):
-        what = "h" if model in maps["by_h"] else "E(x)"
-        rows = [
-            {"x": x, "y": y, "domain": known[name]["domain"], "label": known[name]["label"]}
-            for name, (x, y) in zip(maps["ids"], maps[model], strict=True)
-        ]
-        picked = alt.selection_point(fields=["domain"], bind="legend", name=f"picked_{model}")
-        chart = (
-            alt.Chart()
-            .mark_point(size=30, filled=True)
-            .encode(
-                x=alt.X("x:Q", axis=None),
-                y=alt.Y("y:Q", axis=None),
-                color=_domains(findings.domains),
-                shape=alt.Shape("label:N"),
-                opacity=alt.condition(picked, alt.value(0.65), alt.value(0.06)),
-                tooltip=["domain:N", "label:N"],
-            )
-            .add_params(picked)
-        )
-        told = f"The scored examples by {whose}: {what} in its two main directions. Classes should part. "
-        told += (
-            _parting(findings) if model == "meta_teacher" else "That domains do says little: each has its own model."
-        )
-        told += " Press a domain in the legend to see it alone."
-        found.append(picture(f"map-{model}", f"How {whose} sees the examples", told, chart, rows))
-    return found
+def _map(findings: Findings, model: str, whose: str, parting: str) -> Picture:
+    """What a kind of model makes of the scored examples, in two dimensions."""
+    maps, examples = findings.corpus["maps"], {row["id"]: row for row in findings.rows}
+    rows = [
+        {"x": x, "y": y, "domain": examples[name]["domain"], "label": examples[name]["label"]}
+        for name, (x, y) in zip(maps["ids"], maps[model], strict=True)
+    ]
+    scheme = alt.Scale(scheme="tableau20") if len(findings.domains) > FEW_COLOURS else alt.Scale()
+    picked = alt.selection_point(fields=["domain"], bind="legend", name=f"picked_{model}")
+    chart = alt.Chart().mark_point(size=30, filled=True)
+    chart = chart.add_params(picked).encode(
+        x=alt.X("x:Q", axis=None),
+        y=alt.Y("y:Q", axis=None),
+        color=alt.Color("domain:N", scale=scheme, legend=alt.Legend(symbolLimit=40)),
+        shape=alt.Shape("label:N"),
+        opacity=alt.condition(picked, alt.value(0.65), alt.value(0.06)),
+        tooltip=["domain:N", "label:N"],
+    )
+    vector = "h" if model in maps["by_h"] else "E(x)"
+    caption = (
+        f"The scored examples by {whose}: {vector} in its two main directions. Classes should part. {parting} "
+        "Press a domain in the legend to see it alone."
+    )
+    return picture(f"map-{model}", f"How {whose} sees the examples", caption, chart, rows)
 
 
 def _parting(findings: Findings) -> str:
     """How far domains part in the teacher's h."""
-    if not (probe := findings.domain_probe):
-        return "Domains may part or mix."
-    return "A linear model tells the domain by h {representation:.0%} of the time, by chance {chance:.0%}.".format(
-        **probe
-    )
+    text = "A linear model tells the domain by h {representation:.0%} of the time, by chance {chance:.0%}."
+    return text.format(**probe) if (probe := findings.domain_probe) else "Domains may part or mix."
 
 
 def calibration_picture() -> dict[str, Any]:
     """Confidence against accuracy of one model, for data that the page hands it: tenths as `Findings.calibration`."""
-    place = alt.Chart().encode(
-        x=alt.X("confidence:Q", scale=alt.Scale(domain=[0, 1], nice=False), title="how sure it is"),
-        y=alt.Y("accuracy:Q", scale=alt.Scale(domain=[0, 1], nice=False), title="how often it is right"),
+    unit = alt.Scale(domain=[0, 1], nice=False)
+    chart = alt.Chart().encode(
+        x=alt.X("confidence:Q", scale=unit, title="how sure it is"),
+        y=alt.Y("accuracy:Q", scale=unit, title="how often it is right"),
     )
     ends = alt.Data(values=[{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}])
-    even = place.mark_line(strokeDash=[4, 4], color="var(--muted)").properties(data=ends)
-    tenths = place.mark_point(filled=True, color="var(--accent)", opacity=0.9).encode(
+    even = chart.mark_line(strokeDash=[4, 4], color="var(--muted)").properties(data=ends)
+    tenths = chart.mark_point(filled=True, color="var(--accent)", opacity=0.9).encode(
         size=alt.Size("examples:Q", scale=alt.Scale(range=[20, 400]), legend=None),
         tooltip=["confidence:Q", "accuracy:Q", "examples:Q"],
     )
-    told = "How often the model is right by how sure it is: below the line it is too sure. Large points: many examples."
-    found = (even + tenths).properties(width=220, height=220, description=told, data=alt.Data(name="tenths"))
-    return dict(found.to_dict())
+    caption = (
+        "How often the model is right by how sure it is: below the line it is too sure. Large points: many examples."
+    )
+    layers = (even + tenths).properties(width=220, height=220, description=caption, data=alt.Data(name="tenths"))
+    return dict(layers.to_dict())

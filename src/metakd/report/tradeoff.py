@@ -10,8 +10,8 @@ from metakd.utils.artifacts import write_text
 from metakd.utils.errors import require
 
 
-def write_tradeoff(found: Mapping[str, Any], path: Path) -> None:
-    """A self-contained page; InputError where the extra `report` is not installed."""
+def write_tradeoff(result: Mapping[str, Any], path: Path) -> None:
+    """Write a self-contained page; InputError where the extra `report` is not installed."""
     require("altair", "report")
     require("vl_convert", "report")
     import altair as alt
@@ -24,23 +24,19 @@ def write_tradeoff(found: Mapping[str, Any], path: Path) -> None:
             "ms": round(form["p95"], 2),
             "MB": round(form["bytes"] / 1e6, 2),
             "accuracy": round(100 * form["accuracy"], 1),
-            "delivered": found["delivered"].get(form["domain"], {}).get("name") == form["name"],
+            "delivered": result["delivered"].get(form["domain"], {}).get("name") == form["name"],
         }
-        for form in found["tried"]
+        for form in result["tried"]
     ]
-    points = (
-        alt.Chart(alt.Data(values=rows))
-        .mark_point(filled=True, size=90)
-        .encode(
-            x=alt.X("ms:Q", scale=alt.Scale(type="log", nice=False, padding=12), title="ms a text, 95th percentile"),
-            y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, padding=8), title="accuracy on dev, percent"),
-            color=alt.Color("student:N"),
-            shape=alt.Shape("form:N"),
-            stroke=alt.condition("datum.delivered", alt.value("black"), alt.value(None)),
-            tooltip=["student:N", "form:N", "ms:Q", "MB:Q", "accuracy:Q", "delivered:N"],
-        )
+    chart = alt.Chart(alt.Data(values=rows)).mark_point(filled=True, size=90)
+    chart = chart.encode(
+        x=alt.X("ms:Q", scale=alt.Scale(type="log", nice=False, padding=12), title="ms a text, 95th percentile"),
+        y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, padding=8), title="accuracy on dev, percent"),
+        color=alt.Color("student:N"),
+        shape=alt.Shape("form:N"),
+        stroke=alt.condition("datum.delivered", alt.value("black"), alt.value(None)),
+        tooltip=["student:N", "form:N", "ms:Q", "MB:Q", "accuracy:Q", "delivered:N"],
     )
-    chart = points.properties(width=380, height=280).facet(facet=alt.Facet("domain:N", title=None), columns=2)
-    told = "What each model that fits costs and is worth; those delivered have a black edge."
-    page = chart.properties(title=told).to_html(inline=True)
-    write_text(path, page)
+    facets = chart.properties(width=380, height=280).facet(facet=alt.Facet("domain:N", title=None), columns=2)
+    title = "What each model that fits costs and is worth; those delivered have a black edge."
+    write_text(path, facets.properties(title=title).to_html(inline=True))

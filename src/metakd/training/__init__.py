@@ -1,3 +1,3 @@
-"""One stretch of training: the library's Trainer around a module whose forward gives loss terms, checkpoints that
-resume to the same bits, and the cache of teacher outputs that students learn from.
+"""Training: a transformers.Trainer around a module whose forward gives loss terms, checkpoints that resume to the same
+bits, and the cache of teacher outputs that students learn from.
 """

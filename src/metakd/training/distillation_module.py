@@ -1,4 +1,4 @@
-"""Student, method and teacher as one module whose forward gives the loss terms."""
+"""Student, method and teacher as one module that Trainer can train: its forward gives the loss terms."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from transformers import PreTrainedModel
 from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms
 from metakd.methods.base import MetaValidatedMethod, Method, Stage
-from metakd.models.attention import attend_here
+from metakd.models.attention import set_attention
 from metakd.models.encoder import forward
 from metakd.models.meta_teacher import MetaTeacher, TeacherOutputs, assert_frozen
 from metakd.training.teacher_cache import TeacherCache
 
-CACHE_ROW = "cache_row"  # column of features: the example's row in the teacher's cache
+CACHE_ROW = "cache_row"  # column of the features: the example's row in the teacher cache
 
 
 class Distillation(nn.Module):
-    """Student and the method's trainable modules; the teacher stays outside of what is trained with them and saved.
+    """The student and the method's trainable modules, which are trained, and a teacher, which is not.
 
-    What the teacher says is read from `cache` where that holds it, and asked of `teacher` else; each may be None.
+    Teacher outputs are read from `cache` where they are there, and computed by `teacher` otherwise; both may be None.
     """
 
     def __init__(
@@ -43,16 +43,21 @@ class Distillation(nn.Module):
         return self._teacher[0]
 
     def enter(self, stage: Stage) -> None:
-        """Compute the terms of `stage` from now on, with what attention is matched by in both models or without."""
+        """Compute the terms of `stage` from now on; attention that it matches is recorded in both models."""
         self.stage = stage
         matched = bool(stage.layers.attention)
-        attend_here(self.student, "scores" if matched else "nothing")
+        set_attention(self.student, "scores" if matched else "nothing")
         if self.teacher is not None:
-            attend_here(self.teacher.encoder, "factors" if matched else "nothing")
+            set_attention(self.teacher.encoder, "factors" if matched else "nothing")
+
+    def forward(self, **batch: Tensor) -> LossTerms:
+        teacher_outputs = self.teacher_outputs(batch)
+        student_outputs = forward(self.student, batch, attentions=bool(self.stage.layers.attention))
+        return self.method.loss(student_outputs, batch, teacher_outputs, self.stage)
 
     @torch.no_grad()
-    def taught(self, batch: Batch) -> TeacherOutputs | None:
-        """What the teacher says of a batch; it is frozen, unless the method has it learn."""
+    def teacher_outputs(self, batch: Batch) -> TeacherOutputs | None:
+        """Cached outputs of the teacher, or live ones; None without a teacher."""
         layers = self.stage.layers
         if self._cache is not None and self._cache.holds(batch[CACHE_ROW], layers):
             return self._cache.read(batch[CACHE_ROW], layers)
@@ -63,11 +68,6 @@ class Distillation(nn.Module):
         return self.teacher.outputs(batch, layers)
 
     def before_update(self, batch: Batch, held_out: Batch) -> Tensor:
-        """What the method does with a quiz before the student learns from `batch`; the loss of it."""
+        """Let a meta-validated method update its teacher before the student learns from `batch`; the held-out loss."""
         assert isinstance(self.method, MetaValidatedMethod)
         return self.method.before_update(self.student, batch, held_out, self.stage)
-
-    def forward(self, **batch: Tensor) -> LossTerms:
-        taught = self.taught(batch)
-        student = forward(self.student, batch, attentions=bool(self.stage.layers.attention))
-        return self.method.loss(student, batch, taught, self.stage)

@@ -1,16 +1,16 @@
-"""What the teacher says of each example: said once, kept on disk, read by row while students learn."""
+"""The teacher's outputs for every example: computed once, kept on disk, read by row while students learn."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from metakd.data.tokenization import Array, Batch
 from metakd.models.meta_teacher import TeacherLayers, TeacherOutputs
@@ -18,25 +18,18 @@ from metakd.utils.artifacts import changed_files, read_manifest
 from metakd.utils.hardware import Precision
 
 INDEX, IDS = "index.safetensors", "ids.json"
-FORMAT = 1  # of the files; another number makes all caches that are there stale
+FORMAT = 1  # of the files; with another number, all existing caches are stale
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SHARD_BYTES = 64 * 2**20
 VECTORS = ("logits", "representation")
 LIVE = -1  # the shard of an example whose layers did not fit
 
 
-class _Span(NamedTuple):
-    """Where the tokens of one example lie."""
-
-    shard: int
-    start: int
-    length: int
-
-
 class TeacherCache:
     """Logits and h of every example; hidden states and attention factors of as many as fit, memory-mapped.
 
-    Shards hold tokens one after the other, without padding: `hidden.3` (tokens, H), `attention.3` (tokens, A, 2d).
+    Shards have tokens one after the other, without padding: `hidden.3` (tokens, H), `attention.3` (tokens, A, 2d). The
+    index has for each example its vectors, and the shard, start and length of its tokens.
     """
 
     def __init__(self, folder: Path, layers: TeacherLayers) -> None:
@@ -44,13 +37,13 @@ class TeacherCache:
         self._index = load_file(folder / INDEX)
         ids = json.loads((folder / IDS).read_text(encoding="utf-8"))
         self._rows = {name: row for row, name in enumerate(ids)}
-        self._shards: list[dict[str, Tensor]] = [load_file(path) for path in sorted(folder.glob("shard-*.safetensors"))]
+        self._shards = [load_file(path) for path in sorted(folder.glob("shard-*.safetensors"))]
 
     @classmethod
-    def find(cls, folder: Path, mark: str) -> TeacherCache | None:
-        """The cache that was written under `mark`, or None where there is none, another, or a torn one."""
+    def find(cls, folder: Path, fingerprint: str) -> TeacherCache | None:
+        """The whole cache with this fingerprint, or None."""
         manifest = read_manifest(folder)
-        if manifest is None or manifest.get("fingerprint") != mark or changed_files(folder, manifest):
+        if manifest is None or manifest.get("fingerprint") != fingerprint or changed_files(folder, manifest):
             return None
         return cls(folder, TeacherLayers(*map(tuple, manifest["layers"])))
 
@@ -59,74 +52,55 @@ class TeacherCache:
         cls,
         folder: Path,
         ids: Sequence[str],
-        said: Iterator[tuple[list[int], Batch, TeacherOutputs]],
+        outputs: Iterator[tuple[list[int], Batch, TeacherOutputs]],
         layers: TeacherLayers,
         fitting: Array,
         precision: Precision,
     ) -> None:
-        """Write what was `said` of batches of rows, with the layers of those `fitting` (N,)."""
-        writer = _Writer(folder, len(ids), layers, precision)
-        for rows, batch, outputs in said:
-            writer.add(rows, batch, outputs, fitting)
+        """Write the outputs for batches of rows, with `layers` for the rows that are `fitting` (N,)."""
+        writer = _Writer(folder, len(ids), layers, DTYPES[precision])
+        for rows, batch, batch_outputs in outputs:
+            writer.add_vectors(rows, batch_outputs)
+            if layers and fitting[rows].any():
+                writer.add_layers(rows, batch["attention_mask"], batch_outputs, torch.from_numpy(fitting[rows]))
         writer.close()
         (folder / IDS).write_text(json.dumps(list(ids)), encoding="utf-8")
 
-    @property
-    def ids(self) -> set[str]:
-        return set(self._rows)
+    def rows(self, ids: Sequence[str]) -> list[int]:
+        """The row of each example; KeyError for one that is not cached."""
+        return [self._rows[name] for name in ids]
 
     def covers(self, ids: Sequence[str], layers: TeacherLayers, fitting: Array) -> bool:
-        """Whether it was made of these examples (N,), for these layers, with the layers of those `fitting` (N,)."""
-        if not (layers.within(self.layers) and self.ids >= {*ids}):
+        """Whether the cache has these examples (N,), and `layers` for exactly those that are `fitting` (N,)."""
+        if not (layers.within(self.layers) and self._rows.keys() >= {*ids}):
             return False
         kept = self._index["shard"][self.rows(ids)] != LIVE
         return not layers or bool((kept.numpy() == fitting).all())
 
-    def rows(self, ids: Sequence[str]) -> list[int]:
-        """The row of each example; KeyError for one that the cache was not made of."""
-        return [self._rows[name] for name in ids]
-
     def holds(self, rows: Tensor, layers: TeacherLayers) -> bool:
-        """Whether `layers` of all these rows (B,) are here."""
-        if not layers:
-            return True
-        return layers.within(self.layers) and bool((self._index["shard"][rows.cpu()] != LIVE).all())
+        """Whether `layers` of all these rows (B,) are cached."""
+        return not layers or (layers.within(self.layers) and bool((self._index["shard"][rows.cpu()] != LIVE).all()))
 
     def read(self, rows: Tensor, layers: TeacherLayers) -> TeacherOutputs:
-        """What the teacher said of these rows (B,), on their device, padded with zeros to the longest of them."""
+        """The outputs for these rows (B,), on their device, padded with zeros to the longest of them."""
         device, rows = rows.device, rows.cpu()
-        known = {name: self._index[name][rows].to(device) for name in VECTORS}
-        if not layers:
-            return TeacherOutputs(**known, hidden_states={}, attention_factors={})
-        places = (self._index[name][rows].tolist() for name in ("shard", "start", "length"))
-        spans = [_Span(*place) for place in zip(*places, strict=True)]
-        longest = max(span.length for span in spans)
-        dtype = next(iter(self._shards[0].values())).dtype
-        hidden: dict[int, Tensor] = {}
-        attention: dict[int, Tensor] = {}
-        for layer in layers.hidden:
-            (width,) = self._shards[0][f"hidden.{layer}"].shape[1:]
-            hidden[layer] = torch.empty(len(spans), longest, width, dtype=dtype)
-            self._fill(hidden[layer], f"hidden.{layer}", spans)
-        for layer in layers.attention:
-            heads, width = self._shards[0][f"attention.{layer}"].shape[1:]
-            attention[layer] = torch.empty(len(spans), heads, longest, width, dtype=dtype)
-            self._fill(attention[layer].transpose(1, 2), f"attention.{layer}", spans)
-        return TeacherOutputs(
-            **known,
-            hidden_states={layer: states.to(device) for layer, states in hidden.items()},
-            attention_factors={layer: factors.to(device) for layer, factors in attention.items()},
-        )
+        spans = [*zip(*(self._index[name][rows].tolist() for name in ("shard", "start", "length")), strict=True)]
 
-    def _fill(self, padded: Tensor, name: str, spans: Sequence[_Span]) -> None:
-        """Copy the tokens of each span into its row of `padded` (B, L, ...), with zeros after them."""
-        for row, span in zip(padded, spans, strict=True):
-            row[: span.length] = self._shards[span.shard][name][span.start : span.start + span.length]
-            row[span.length :] = 0
+        def tokens(name: str) -> Tensor:  # (B, L, ...)
+            parts = [self._shards[shard][name][start : start + length] for shard, start, length in spans]
+            return pad_sequence(parts, batch_first=True).to(device)
+
+        return TeacherOutputs(
+            **{name: self._index[name][rows].to(device) for name in VECTORS},
+            hidden_states={layer: tokens(f"hidden.{layer}") for layer in layers.hidden},
+            attention_factors={
+                layer: tokens(f"attention.{layer}").transpose(1, 2).contiguous() for layer in layers.attention
+            },
+        )
 
 
 def layer_bytes(lengths: Array, width: int, layers: TeacherLayers, precision: Precision) -> Array:
-    """Disk that the layers of each example need: (N,). Factors are queries and keys, so twice as wide as states."""
+    """Disk space for the layers of each example: (N,). Factors are queries and keys, so twice as wide as states."""
     values = width * (len(layers.hidden) + 2 * len(layers.attention))
     return lengths * values * DTYPES[precision].itemsize
 
@@ -139,34 +113,31 @@ def fits(sizes: Array, budget: float) -> Array:
     return fitting
 
 
-def _names_of(layers: TeacherLayers) -> list[str]:
-    return [f"{kind}.{layer}" for kind, chosen in layers._asdict().items() for layer in chosen]
-
-
 class _Writer:
-    """Collects tokens into shards of some 64 MiB, written as soon as they are full."""
+    """Collects tokens into shards of some 64 MiB, which are written as soon as they are full."""
 
-    def __init__(self, folder: Path, count: int, layers: TeacherLayers, precision: Precision) -> None:
+    def __init__(self, folder: Path, count: int, layers: TeacherLayers, dtype: torch.dtype) -> None:
         self.folder = folder
-        self.layers = layers
-        self.dtype = DTYPES[precision]
+        self.dtype = dtype
         self.index: dict[str, Tensor] = {
             "shard": torch.full((count,), LIVE, dtype=torch.int32),
             "start": torch.zeros(count, dtype=torch.int64),
             "length": torch.zeros(count, dtype=torch.int32),
         }
-        self.parts: dict[str, list[Tensor]] = {name: [] for name in _names_of(layers)}
+        self.parts: dict[str, list[Tensor]] = {
+            f"{kind}.{layer}": [] for kind, numbers in layers._asdict().items() for layer in numbers
+        }
         self.shards = self.tokens = self.bytes = 0
 
-    def add(self, rows: list[int], batch: Batch, outputs: TeacherOutputs, fitting: Array) -> None:
+    def add_vectors(self, rows: list[int], outputs: TeacherOutputs) -> None:
         for name in VECTORS:
             value = getattr(outputs, name).float().cpu()
             table = self.index.setdefault(name, torch.zeros(len(self.index["shard"]), *value.shape[1:]))
             table[rows] = value
-        kept = torch.from_numpy(fitting[rows])
-        if not self.layers or not kept.any():
-            return
-        real = batch["attention_mask"].bool() & kept.to(batch["attention_mask"].device)[:, None]
+
+    def add_layers(self, rows: list[int], attention_mask: Tensor, outputs: TeacherOutputs, kept: Tensor) -> None:
+        """Add the real tokens of the rows that are `kept` (B,)."""
+        real = attention_mask.bool() & kept.to(attention_mask.device)[:, None]
         for layer, states in outputs.hidden_states.items():
             self.parts[f"hidden.{layer}"].append(states[real].to("cpu", self.dtype))
         for layer, factors in outputs.attention_factors.items():

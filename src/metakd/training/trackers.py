@@ -1,4 +1,4 @@
-"""Losses as training goes on, for others to draw: TensorBoard's files in the run's folder, or a tracker's own place."""
+"""Losses during training, for experiment trackers: TensorBoard's files in the run's folder, or another tracker."""
 
 from __future__ import annotations
 
@@ -27,25 +27,37 @@ def check_tracker(name: str) -> None:
         raise InputError(f"track = {name!r}: not installed; pip install {PACKAGES.get(name, name)}, or --track none")
 
 
-class _Alive(TrainerCallback):
-    """Raises what stopped the thread that writes TensorBoard's files: whoever logs would wait for it for ever."""
+def trackers(name: str, folder: Path) -> Sequence[TrainerCallback]:
+    """Trainer's callbacks for the tracker; TensorBoard's files go into `folder`."""
+    if name == "none":
+        return []
+    if name == "tensorboard":
+        from tensorboardX import SummaryWriter
+
+        writer = SummaryWriter(str(folder))
+        return [_WriterGuard(writer), TensorBoardCallback(writer)]
+    return [callback() for callback in get_reporting_integration_callbacks([name])]
+
+
+class _WriterGuard(TrainerCallback):
+    """Raises the error that ended the thread that writes TensorBoard's files; logging would wait for it forever."""
 
     def __init__(self, writer: Any) -> None:
         self.files = writer.file_writer.event_writer
         self.thread: threading.Thread = self.files._worker
         self.failure: BaseException | None = None
-        others = threading.excepthook
+        previous = threading.excepthook
 
-        def hear(given: threading.ExceptHookArgs) -> None:
-            if given.thread is self.thread:
-                self.failure = given.exc_value
+        def note_failure(args: threading.ExceptHookArgs) -> None:
+            if args.thread is self.thread:
+                self.failure = args.exc_value
             else:
-                others(given)
+                previous(args)
 
-        threading.excepthook = hear
-        atexit.register(self.let_go)  # before the library's own, which would end the process with a traceback
+        threading.excepthook = note_failure
+        atexit.register(self.close)  # before the library's, which would end the process with a traceback
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Close the files as far as they can be written."""
         with contextlib.suppress(OSError):
             self.files.close()
@@ -54,16 +66,3 @@ class _Alive(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.failure is not None:
             raise self.failure
-
-
-def trackers(name: str, folder: Path) -> Sequence[TrainerCallback]:
-    """What Trainer is to tell of every log of one stretch of training; TensorBoard's files go into `folder`."""
-    if name == "none":
-        return []
-    if name == "tensorboard":
-        from tensorboardX import SummaryWriter
-
-        writer = SummaryWriter(str(folder))
-        return [_Alive(writer), TensorBoardCallback(writer)]
-    (tracker,) = get_reporting_integration_callbacks([name])
-    return [tracker()]

@@ -20,37 +20,38 @@ from metakd.utils.environment import environment
 from metakd.utils.errors import InputError
 
 MANIFEST, RUN_FILE = "manifest.json", "run.json"
+RUN_FORMAT = 2  # of run.json; in earlier ones settings have other names
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `path` so that it holds all of `text` or what it held before, whenever the machine stops."""
+    """Write `path` so that it holds all of `text` or its content before, whenever the machine stops."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
         temporary.write_text(text, encoding="utf-8")
-        put(temporary, path)
+        move_into_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def put(temporary: Path, path: Path) -> None:
-    """Let a whole file or folder take its place, for good: on disk before it is renamed, and its name after it."""
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Rename a finished file or folder durably: its content is on disk before the new name, and that afterwards."""
     _sync(temporary)
     temporary.replace(path)
     _sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager
 def step_folder(folder: Path, step: str, fingerprint: str, facts: Mapping[str, Any]) -> Iterator[Path]:
-    """A folder to write a step's results into; it takes its place with a manifest, or not at all.
+    """A temporary folder for a step's results, renamed to `folder` with a manifest when the step has succeeded.
 
-    `facts` may be filled while the step runs; the manifest holds them as they are at its end. Of several processes only
-    the main one has the folder and may write.
+    `facts` may be filled while the step runs; the manifest holds them as they are at its end. Of several processes,
+    only the main one makes the folder and may write.
     """
     temporary = folder.with_name(f".{folder.name}.partial")
     if not distributed.is_main():
@@ -63,26 +64,26 @@ def step_folder(folder: Path, step: str, fingerprint: str, facts: Mapping[str, A
         yield temporary
         head = {"step": step, "fingerprint": fingerprint, **facts, "started": started.isoformat(timespec="seconds")}
         seconds = round((datetime.now(UTC) - started).total_seconds(), 1)
-        seal(temporary, {**head, "seconds": seconds, "environment": environment()})
+        write_manifest(temporary, {**head, "seconds": seconds, "environment": environment()})
         shutil.rmtree(folder, ignore_errors=True)
-        put(temporary, folder)
+        move_into_place(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def seal(folder: Path, facts: Mapping[str, Any], names: Sequence[str] = ()) -> None:
-    """Put all files of the folder (or those of `names`) on disk, and after them a manifest with their checksums."""
-    found = [folder / name for name in names] or sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): path for path in found if path.name != MANIFEST}
+def write_manifest(folder: Path, facts: Mapping[str, Any], names: Sequence[str] = ()) -> None:
+    """Write a manifest with the checksums of the folder's files (or those of `names`), once they are on disk."""
+    paths = [folder / name for name in names] or sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path for path in paths if path.name != MANIFEST}
     for path in {*files.values(), *(path.parent for path in files.values())}:
         _sync(path)
-    write_json(folder / MANIFEST, {**facts, "files": {name: _digest_now(path) for name, path in files.items()}})
+    write_json(folder / MANIFEST, {**facts, "files": {name: _digest(path) for name, path in files.items()}})
 
 
 def _sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk."""
-    if path.is_dir() and os.name == "nt":  # Windows keeps names without being asked, and opens no folders
+    if path.is_dir() and os.name == "nt":  # Windows writes names at once, and cannot open folders
         return
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -95,25 +96,21 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished step, or None where there is none (or it is torn)."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # a disk that fails says nothing of what it holds
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # not every OSError: a disk that fails may hold it
         return None
     return manifest if isinstance(manifest, dict) else None
 
 
 def changed_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files of a finished step that are gone, or are no more what its manifest says."""
+    """Files of a finished step that are missing, or differ from its manifest."""
     files = manifest.get("files")
     if not isinstance(files, Mapping):
         return [MANIFEST]
-    return [name for name, digest in files.items() if not _is(folder / name, digest)]
+    return [n for n, digest in files.items() if not (folder / n).is_file() or _digest(folder / n) != digest]
 
 
-def _is(path: Path, digest: str) -> bool:
-    return path.is_file() and _digest_now(path) == digest
-
-
-def read_whole(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a step whose files are what it says, or None: it is unfinished, and a notice says why."""
+def verified_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a step whose files match it; None where the step is unfinished, and a notice if files differ."""
     manifest = read_manifest(folder)
     changed = changed_files(folder, manifest) if manifest else []
     if changed:
@@ -122,34 +119,39 @@ def read_whole(folder: Path) -> dict[str, Any] | None:
 
 
 def is_done(folder: Path, expected: str) -> bool:
-    """Whether a step's result is there, whole; InputError where it was made with other settings or data."""
+    """Whether a step's result is there and complete; InputError where it was made with other settings or data."""
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("fingerprint") == expected:
-        return read_whole(folder) is not None
+        return verified_manifest(folder) is not None
     raise InputError(
         f"{folder} was made with other settings, data or base, or in another precision. Choose another --output, or "
-        "delete that folder to have it made anew"
+        "delete that folder to have it made again"
     )
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """The description that `Run.begin` left in the folder."""
+    """The description that `Run.begin` wrote into the folder; InputError where another version of metakd wrote it."""
     try:
-        described = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        description = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{folder}: no run here (no readable {RUN_FILE}); `metakd run` makes one") from None
-    if not isinstance(described, Mapping) or "settings" not in described:
+    if not isinstance(description, dict) or "settings" not in description:
         raise InputError(f"{folder}/{RUN_FILE}: not the description of a run")
-    return dict(described)
+    if description.get("format") != RUN_FORMAT:
+        raise InputError(
+            f"{folder}: begun by another version of metakd, whose settings have other names; choose another --output, "
+            "or begin again with `metakd run --overwrite`"
+        )
+    return description
 
 
 def free_disk(folder: Path) -> int:
     """Bytes free where `folder` is or would be made."""
-    return shutil.disk_usage(nearest(folder)).free
+    return shutil.disk_usage(nearest_existing(folder)).free
 
 
 def reserve(path: Path, size: int) -> None:
-    """Make a file of `size` bytes that are really there, where the system can promise it; else OSError."""
+    """Make a file whose `size` bytes are allocated on disk; OSError where there is no room for them."""
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -157,7 +159,7 @@ def reserve(path: Path, size: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def nearest(folder: Path) -> Path:
+def nearest_existing(folder: Path) -> Path:
     """The folder itself, or the closest one above it that is there."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
@@ -169,17 +171,17 @@ def fingerprint(*parts: Any) -> str:
 
 def digest_files(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
     """SHA-256 of each file of the folder that one of the patterns matches, by name."""
-    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    return {path.name: _digest_now(path) for path in found}
+    paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    return {path.name: _digest(path) for path in paths}
 
 
-def _digest_now(path: Path) -> str:
+def _digest(path: Path) -> str:
     facts = path.stat()
-    return _digest(path.resolve(), facts.st_mtime_ns, facts.st_size)
+    return _cached_digest(path.resolve(), facts.st_mtime_ns, facts.st_size)
 
 
 @cache
-def _digest(path: Path, _changed: int, _size: int) -> str:
-    """Read once a process, as long as the file stays as it is."""
+def _cached_digest(path: Path, _changed: int, _size: int) -> str:
+    """SHA-256 of a file, read once a process as long as its time and size stay."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,33 +1,35 @@
 """Several processes that train one model together, as torchrun and accelerate launch start them; else there is one.
 
-All take the same steps. What only one may do (write, score, speak), the main one does while the others wait.
+All take the same steps. What only one may do (write, score, print), the main process does while the others wait.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from metakd.utils.console import console, stdout
 from metakd.utils.errors import LostProcessError
 
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
 T = TypeVar("T")
-DECLARED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what launchers set in the environment
+SET_BY_LAUNCHERS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 LONGEST_WAIT = timedelta(days=30)  # for what the main process does alone; one that dies is noticed at once
-_alone = False  # whether the main process is at something in which the others take no part
+_main_is_alone = False  # whether the main process is at something in which the others take no part
 
 
 def world_size() -> int:
     """How many processes work together."""
-    return int(os.environ["WORLD_SIZE"]) if set(DECLARED) <= set(os.environ) else 1
+    return int(os.environ["WORLD_SIZE"]) if set(SET_BY_LAUNCHERS) <= set(os.environ) else 1
 
 
 def rank() -> int:
@@ -40,35 +42,34 @@ def is_main() -> bool:
 
 
 def on_main(action: Callable[[], T]) -> T:
-    """What `action` gives at the main process; the others wait for it, and get the same as JSON has it.
+    """The result of `action` at the main process; the others wait for it and get a copy.
 
-    Where it fails they end as well, without a word.
+    Where it fails they end as well, without a message of their own.
     """
-    global _alone
-    if world_size() == 1 or _alone:
+    global _main_is_alone
+    if world_size() == 1 or _main_is_alone:
         return action()
+    join()
     if not is_main():
-        return _heard()
-    _meeting()
-    _alone, said = True, None
+        return _from_main()
+    _main_is_alone, results = True, list[T]()
     try:
-        value = action()
-        said = [value]
+        results = [action()]
     finally:
-        _alone = False
-        with contextlib.nullcontext() if said else contextlib.suppress(LostProcessError):
-            _broadcast(json.dumps(said).encode())
-    return value
+        _main_is_alone = False
+        with contextlib.nullcontext() if results else contextlib.suppress(LostProcessError):
+            _broadcast(results)
+    return results[0]
 
 
 def on_main_first(action: Callable[[], T]) -> T:
-    """What `action` gives at each process, at the main one first: what is wrong for all is said once."""
-    found: list[T] = []
-    on_main(lambda: found.extend([action()]))
+    """The result of `action` at each process, at the main one first: what is wrong for all is printed once."""
+    results: list[T] = []
+    on_main(lambda: results.append(action()))
     if not is_main():
-        found.append(action())
+        results.append(action())
     barrier()
-    return found[0]
+    return results[0]
 
 
 def wait_for_main() -> None:
@@ -79,15 +80,13 @@ def wait_for_main() -> None:
 def barrier() -> None:
     """Until every process has come as far."""
     if world_size() > 1:
-        from torch import distributed
-
         with lost_processes_detected():
-            distributed.barrier(group=_meeting())
+            join().wait_for_everyone()
 
 
 @contextlib.contextmanager
 def lost_processes_detected() -> Iterator[None]:
-    """Inside, the processes hear of each other; where one of them is gone, LostProcessError says what to do."""
+    """Inside, the processes talk to each other; where one of them is gone, LostProcessError says what to do."""
     try:
         yield
     except RuntimeError as error:
@@ -103,47 +102,39 @@ def lost_processes_detected() -> Iterator[None]:
 
 
 @cache
-def _meeting() -> Any:
-    """Meet the others, and silence all but the main process; the group in which they wait for it."""
-    from torch import cuda, distributed
+def join() -> PartialState:
+    """Meet the other processes, and silence all but the main one."""
+    from accelerate import PartialState
+    from torch import cuda
 
     if not is_main():
         console.quiet = stdout.quiet = True
         logging.getLogger("metakd").setLevel(logging.CRITICAL)
-    if cuda.is_available():
-        cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    if not distributed.is_initialized():
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda.is_available() else "gloo")
-    atexit.register(_part)
-    return distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    on_gpus = cuda.is_available()
+    state = PartialState(cpu=not on_gpus, backend="cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=LONGEST_WAIT)
+    atexit.register(_leave, state)
+    return state
 
 
-def _part() -> None:
-    """Leave the others while the interpreter is whole: a thread of theirs that lets go of a tensor later on aborts."""
-    from torch import distributed
-
-    _meeting.cache_clear()
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+def _leave(state: PartialState) -> None:
+    """Leave the others while the interpreter is whole: a gloo thread that frees a tensor later on aborts it."""
+    join.cache_clear()
+    state.destroy_process_group()
 
 
-def _heard() -> Any:
-    """What the main process says next."""
-    said = json.loads(_broadcast(b""))
-    if said is None:
-        with contextlib.suppress(LostProcessError):  # once this one ends, a launcher does not let the main one speak
-            _broadcast(b"")
-        sys.exit(1)
-    return said[0]
+def _from_main() -> Any:
+    """What the main process sends next."""
+    if results := _broadcast([]):
+        return results[0]
+    with contextlib.suppress(LostProcessError):  # once this one ends, a launcher does not let the main one speak
+        _broadcast([])
+    sys.exit(1)
 
 
-def _broadcast(said: bytes) -> bytes:
-    """What the main process says, to all."""
-    import torch
+def _broadcast(results: list[Any]) -> list[Any]:
+    """The main process's list, to all."""
+    from accelerate.utils import broadcast_object_list
 
     with lost_processes_detected():
-        size = torch.tensor(len(said))
-        torch.distributed.broadcast(size, 0, group=_meeting())
-        letters = torch.frombuffer(bytearray(said), dtype=torch.uint8) if said else torch.empty(int(size)).byte()
-        torch.distributed.broadcast(letters, 0, group=_meeting())
-    return letters.numpy().tobytes()
+        (sent,) = broadcast_object_list([results])
+    return list(sent)

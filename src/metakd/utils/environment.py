@@ -1,4 +1,4 @@
-"""What someone needs to know to repeat a result: versions, machine, commit and command."""
+"""What it takes to repeat a result: versions, machine, commit and command."""
 
 from __future__ import annotations
 
@@ -14,22 +14,13 @@ from typing import Any
 
 from metakd.utils.hardware import machine
 
-RECORDED_PACKAGES = (
-    "metakd",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "accelerate",
-    "scikit-learn",
-    "numpy",
-    "onnxruntime",
-)
+PACKAGES = ("metakd", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "onnxruntime")
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and command: what someone needs to know to repeat a result."""
+    """Versions, machine, commit and command, as manifests record them."""
     versions = {}
-    for package in RECORDED_PACKAGES:
+    for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return {
@@ -43,7 +34,7 @@ def environment() -> dict[str, Any]:
 
 
 def _command() -> str:
-    """As it is typed in a shell."""
+    """The command line, as it is typed in a shell."""
     script = Path(sys.argv[0])
     program = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
     return shlex.join([*program, *sys.argv[1:]])
@@ -53,12 +44,10 @@ def _command() -> str:
 def _commit() -> str | None:
     """The commit of the clone that this package runs from, if it runs from one; '-dirty' where that was changed."""
     git = ["git", "-C", str(Path(__file__).parent)]
-    try:  # an environment within somebody's repository is none of its files
-        for words in (
-            ["ls-files", "--error-unmatch", Path(__file__).name],
-            ["describe", "--always", "--dirty", "--abbrev=12"],
-        ):
-            done = subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=10)
+    is_tracked = ["ls-files", "--error-unmatch", Path(__file__).name]  # a virtual environment in a repository is not
+    try:
+        for arguments in (is_tracked, ["describe", "--always", "--dirty", "--abbrev=12"]):
+            done = subprocess.run([*git, *arguments], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""The one kind of failure that users are meant to see: what is wrong, where, and how to mend it."""
+"""The errors that users are meant to see: what is wrong, where, and how to mend it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
 
 
 class InputError(Exception):
-    """Something that the user gave cannot be used. The command line prints the message and exits with code 2."""
+    """The user's input cannot be used. The command line prints the message and exits with code 2."""
 
     @classmethod
     def collect(cls, what: str, faults: list[str]) -> InputError:
@@ -23,12 +23,17 @@ class InputError(Exception):
         shown = [f"  - {fault}" for fault in faults[:SHOWN_FAULTS]]
         if len(faults) > SHOWN_FAULTS:
             shown.append(f"  ... and {len(faults) - SHOWN_FAULTS} more")
-        noun = "fault" if len(faults) == 1 else "faults"
-        return cls("\n".join([f"{what}: {len(faults)} {noun}", *shown]))
+        return cls("\n".join([f"{what}: {len(faults)} fault{'' if len(faults) == 1 else 's'}", *shown]))
+
+
+def raise_faults(what: str, faults: list[str]) -> None:
+    """Raise one InputError for all `faults` in `what`, if there are any."""
+    if faults:
+        raise InputError.collect(what, faults)
 
 
 class Faults(list[str]):
-    """Faults as they are found in `what`; the MOST_FAULTSth raises them all, so that no file can fill the memory."""
+    """Faults in `what`; the MOST_FAULTSth raises them all, so that no file can fill the memory."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
@@ -41,8 +46,8 @@ class Faults(list[str]):
 
 
 @contextlib.contextmanager
-def noting(problems: list[InputError]) -> Iterator[None]:
-    """Keep an InputError among `problems` instead of raising it, so that later checks are made as well."""
+def collecting(problems: list[InputError]) -> Iterator[None]:
+    """Append an InputError to `problems` instead of raising it, so that later checks run as well."""
     try:
         yield
     except InputError as error:
@@ -50,10 +55,10 @@ def noting(problems: list[InputError]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def refusing(what: str) -> Iterator[None]:
-    """Make one InputError of whatever a library raises over a stranger's file: `what`, and the reason in brackets.
+def as_input_error(what: str) -> Iterator[None]:
+    """Turn whatever a library raises over an untrusted file into an InputError: `what`, and the reason in brackets.
 
-    What the machine has run out of is no fault of the file.
+    An exhausted resource is no fault of the file, so that error is raised as it is.
     """
     try:
         yield
@@ -62,31 +67,31 @@ def refusing(what: str) -> Iterator[None]:
     except Exception as error:
         if exhausted_resource(error):
             raise
-        raise InputError(f"{what} ({first_line(error)})") from None
+        raise InputError(f"{what} ({error_summary(error)})") from None
 
 
-def first_line(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
+    """The first line of the error's message, or the name of its class."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def shown(value: Any) -> str:
-    """What a user gave, short and on one line."""
+    """A value of the user's, short and on one line."""
     try:
-        told = repr(value)
+        text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
-        told = f"a huge {type(value).__name__}"
-    return told if len(told) <= SHOWN_CHARACTERS else f"{told[: SHOWN_CHARACTERS - 3]}..."
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few of the names a user gave, short and on one line."""
-    plain = [name.isprintable() and len(name) <= SHOWN_CHARACTERS for name in names[:SHOWN_NAMES]]
-    told = [name if as_it_is else shown(name) for name, as_it_is in zip(names, plain, strict=False)]
-    return ", ".join(told) + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
+    """The first few of the user's names, short and on one line."""
+    texts = [n if n.isprintable() and len(n) <= SHOWN_CHARACTERS else shown(n) for n in names[:SHOWN_NAMES]]
+    return ", ".join(texts) + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
 
 
 def printable(message: str) -> str:
-    """The message with control characters and halves of characters spelt out, so that no terminal obeys them."""
+    """The message with control characters and lone surrogates escaped, so that no terminal obeys them."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in message)
 
 
@@ -101,7 +106,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 class CheckError(Exception):
-    """A result is not what it has to be, for instance a reloaded student that predicts otherwise. Exit code 1."""
+    """A result failed a check, for instance a reloaded student that predicts otherwise. Exit code 1."""
 
 
 class LostProcessError(Exception):
@@ -109,8 +114,8 @@ class LostProcessError(Exception):
 
 
 @contextlib.contextmanager
-def going_on(command: str) -> Iterator[None]:
-    """Whatever ends what is inside but bad input tells in a note which command goes on."""
+def with_resume_hint(command: str) -> Iterator[None]:
+    """Add a note with the command that resumes the work to whatever ends it, except bad input."""
     try:
         yield
     except InputError:

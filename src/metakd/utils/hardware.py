@@ -1,4 +1,4 @@
-"""Where models run, and how precisely."""
+"""The machine: its processor, cores, memory and GPU, the precision it computes in, and its allocator."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def processor_name() -> str:
 
 
 def processor_vendor() -> str:
-    """'GenuineIntel' or 'AuthenticAMD' for instance; empty where the system does not say."""
+    """'GenuineIntel' or 'AuthenticAMD' for instance; empty where the system does not report it."""
     return _processor().get("vendor_id", "")
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on; fewer than the machine has where the system says so."""
+    """Cores that this process may run on, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_bytes() -> int | None:
-    """Of the whole machine; None where the system does not tell."""
+    """Memory of the whole machine; None where the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
@@ -42,7 +42,7 @@ def memory_bytes() -> int | None:
 
 
 def machine() -> dict[str, Any]:
-    """What figures and bits depend on; of torch, where that is at work, its threads and its GPU."""
+    """What figures and bits depend on; with torch's threads and GPU where torch is loaded."""
     memory, torch = memory_bytes(), sys.modules.get("torch")
     return {
         "processor": processor_name(),
@@ -55,8 +55,8 @@ def machine() -> dict[str, Any]:
 
 def processor_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 by itself (x86: AVX512-BF16 or AMX; Arm: BF16)."""
-    found = _processor()
-    return any("bf16" in flag for flag in found.get("flags", found.get("Features", "")).split())
+    processor = _processor()
+    return "bf16" in processor.get("flags", processor.get("Features", ""))
 
 
 def device() -> Any:
@@ -84,10 +84,10 @@ def autocast(precision: Precision) -> AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def allocator_tuned() -> Iterator[None]:
-    """Inside, what is freed stays with the process; afterwards it goes back to the system, where that is Linux's glibc.
+    """Inside, glibc keeps freed memory for the next tensors; afterwards it returns it to the system.
 
-    Else tensors of megabytes are mapped anew for every operation, and their first touch can take as long as what is
-    computed.
+    By default it returns freed blocks of megabytes at once, and faulting the pages in again can take as long as the
+    computation. Other C libraries are left alone.
     """
     if platform.libc_ver()[0] != "glibc":
         yield
@@ -104,8 +104,8 @@ def allocator_tuned() -> Iterator[None]:
 
 
 def _processor() -> dict[str, str]:
-    """What /proc/cpuinfo says of the last core, by name; empty where there is no such file."""
+    """The last core's entries in /proc/cpuinfo; empty where there is no such file."""
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return {name.strip(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
     return {}

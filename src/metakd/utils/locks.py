@@ -1,4 +1,4 @@
-"""One process at a time where two would spoil each other's work: the second is refused, or waits."""
+"""Locks on folders that two processes at once would spoil: the second is refused, or waits."""
 
 from __future__ import annotations
 
@@ -14,43 +14,30 @@ from metakd.utils.console import notice
 from metakd.utils.errors import InputError
 
 LOCK_FILE = "run.lock"
-ASKING = 2.0  # seconds; others who only ask hold the lock for a moment
+CHECK_SECONDS = 2.0  # to wait for other processes that only check the lock, which takes a moment
 
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold the folder of a run; InputError where another process does. A process that holds it may enter again."""
-    held: list[BaseFileLock] = []
-    distributed.on_main(lambda: held.append(_lock_of(folder)))
+    locks: list[BaseFileLock] = []
+    distributed.on_main(lambda: locks.append(_acquired(folder)))
     try:
         yield
     finally:
-        for lock in held:
+        for lock in locks:
             lock.release()
 
 
-def refuse_foreign(folder: Path, signs: Collection[str] = (RUN_FILE,), what: str = "run") -> None:
-    """InputError where something lies there without one of the `signs` of what may be gone on with or be removed."""
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    strange = {name for name in there if not name.startswith(".")} - {LOCK_FILE}
-    if (strange and not there & {*signs}) or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"{folder} is there already, and no {what} is in it; choose another --output")
-
-
-def refuse_beside_others(folder: Path) -> None:
-    """InputError where another process holds the folder of a run; several that only ask may be at work together."""
-    distributed.on_main(lambda: _lock_of(folder, wait=ASKING).release())
-
-
-def refuse_if_held(folder: Path) -> None:
-    """InputError where another process holds the folder of a run, before anything is read; no folder is made."""
+def refuse_if_locked(folder: Path) -> None:
+    """InputError where another process holds the folder of a run. Several may check at once; no folder is made."""
     if distributed.is_main() and (folder / LOCK_FILE).exists():
-        _lock_of(folder, wait=ASKING).release()
+        _acquired(folder, wait=CHECK_SECONDS).release()
 
 
-def refuse_while_held(locks: Iterable[Path]) -> None:
-    """InputError where another process holds one of the locks that are there."""
-    for path in filter(Path.exists, locks):
+def refuse_if_any_locked(paths: Iterable[Path]) -> None:
+    """InputError where another process holds one of these lock files; a file that is missing is no lock."""
+    for path in filter(Path.exists, paths):
         try:
             with FileLock(path, timeout=0):
                 pass
@@ -58,8 +45,16 @@ def refuse_while_held(locks: Iterable[Path]) -> None:
             raise InputError(f"{path}: another process is at work there; wait until it has ended") from None
 
 
-def _lock_of(folder: Path, wait: float = 0) -> BaseFileLock:
-    """The lock on a run's folder, acquired. The system frees it when its process ends, however it ends."""
+def refuse_unrelated(folder: Path, signs: Collection[str] = (RUN_FILE,), what: str = "run") -> None:
+    """InputError where `folder` has files but none of the `signs` of a `what`, which may be resumed or removed."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    files = {name for name in names if not name.startswith(".")} - {LOCK_FILE}
+    if (files and not names & {*signs}) or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} is there already, and no {what} is in it; choose another --output")
+
+
+def _acquired(folder: Path, wait: float = 0) -> BaseFileLock:
+    """The acquired lock on a run's folder. The system frees it when its process ends, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_FILE, is_singleton=True)
@@ -74,8 +69,11 @@ def _lock_of(folder: Path, wait: float = 0) -> BaseFileLock:
 
 
 @contextlib.contextmanager
-def waiting_lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock; while another process holds it, say so once and wait. The main process has it for all."""
+def waiting_lock(path: Path, work: str) -> Iterator[None]:
+    """Hold the lock for all processes of this command; while another command holds it, print a notice once and wait.
+
+    `work` completes the notice "another process ...".
+    """
     if not distributed.is_main():
         yield
         return
@@ -84,7 +82,7 @@ def waiting_lock(path: Path, what: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        notice(f"waiting: another process {what} ({path})")
+        notice(f"waiting: another process {work} ({path})")
         lock.acquire()
     try:
         yield

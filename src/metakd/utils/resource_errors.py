@@ -1,11 +1,10 @@
-"""What a machine has run out of: read off whatever a library raises, and said with what helps."""
+"""Exhausted resources (memory, disk, file handles), recognised in any library's error, and what helps."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-from collections.abc import Iterator
 
 MEMORY = (
     "memory ran out. A smaller --batch-size, --max-length or base needs less; so does --cache-budget 0 while students "
@@ -20,41 +19,42 @@ EXHAUSTED = {
     errno.ENFILE: "too many files are open on this machine. Wait for other programs to end",
     errno.ENOMEM: MEMORY,
 }
-NUMBER = re.compile(r"\(os error (\d+)\)")  # as libraries in Rust write it
+RUST_ERRNO = re.compile(r"\(os error (\d+)\)")
 OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory|failed to allocate|bad_alloc", re.I)
 TORN_WRITE = re.compile(r"PytorchStreamWriter failed|unexpected pos|file write failed|inline_container")
 
 
 def exhausted_resource(error: BaseException) -> str | None:
-    """What ran out, if that is why `error` was raised; None for every other fault."""
+    """A message about the resource whose exhaustion raised `error`; None for every other error."""
     for cause in _causes(error):
-        number = cause.errno if isinstance(cause, OSError) else _number_in(str(cause))
-        found = EXHAUSTED.get(number or 0)
-        if found is None and (isinstance(cause, MemoryError) or _is_out_of_memory(cause)):
-            found = MEMORY
-        if found is None and isinstance(cause, RuntimeError) and TORN_WRITE.search(str(cause)):
-            found = f"a file could not be written to its end: {DISK}"
-        if found is not None:
-            place = getattr(cause, "filename", None)
-            return f"{place}: {found}" if place else found
+        if message := _message(cause):
+            path = getattr(cause, "filename", None)
+            return f"{path}: {message}" if path else message
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those that it came of."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The error, and those that caused it."""
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
         error = error.__cause__ or error.__context__
+    return causes
 
 
-def _number_in(text: str) -> int | None:
-    """The system's number of an error whose words or number stand in `text`."""
-    if match := NUMBER.search(text):
+def _message(error: BaseException) -> str | None:
+    text = str(error)
+    number = error.errno if isinstance(error, OSError) else _errno_in(text)
+    if message := EXHAUSTED.get(number or 0):
+        return message
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(text)):
+        return MEMORY
+    torn = isinstance(error, RuntimeError) and TORN_WRITE.search(text)
+    return f"a file could not be written to its end: {DISK}" if torn else None
+
+
+def _errno_in(text: str) -> int | None:
+    """The system's error number whose digits or words stand in `text`."""
+    if match := RUST_ERRNO.search(text):
         return int(match.group(1))
     return next((number for number in EXHAUSTED if os.strerror(number) in text), None)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: who can save what was done comes to an end by itself, everything else stops at once."""
+"""SIGTERM and Ctrl-C: training that can save its work shuts down gracefully, everything else stops at once."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ class Stopped(BaseException):
 
 
 class _State:
-    """What one process has been asked, and whether somebody is about to obey."""
+    """The signal that this process has received, and whether the work under way shuts down gracefully."""
 
-    asked: int | None = None
-    patient = False
+    requested: int | None = None
+    graceful = False
 
 
 @contextlib.contextmanager
 def signals_handled() -> Iterator[None]:
-    """Turn the signals into Stopped inside; one that the caller had ignored stays so, as nohup wants it."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    taken = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
-    for number in taken:
+    """Raise Stopped for the signals inside; one that the caller ignores stays ignored, as nohup wants it."""
+    handlers = {n: handler for n in SIGNALS if (handler := signal.getsignal(n)) is not signal.SIG_IGN}
+    for number in handlers:
         signal.signal(number, _handle)
     try:
         yield
     finally:
-        _State.asked = None  # what was asked of one command is not asked of what this process does next
-        for number, handler in taken.items():
+        _State.requested = None  # it was meant for this command, not for what the process does next
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def graceful_shutdown() -> Iterator[None]:
-    """Inside, the first signal is only noted, for `is_asked`; Stopped is raised at the end. A second does not wait."""
-    _State.patient = True
+    """Inside, the first signal only sets `stop_requested`, and Stopped is raised at the end; a second one is not
+    waited for."""
+    _State.graceful = True
     try:
         yield
     finally:
-        _State.patient = False
-    if _State.asked is not None:
-        raise Stopped(_State.asked)
+        _State.graceful = False
+    if _State.requested is not None:
+        raise Stopped(_State.requested)
 
 
 def stop_requested() -> bool:
-    """Whether a signal has come that waits to be obeyed."""
-    return _State.asked is not None
+    """Whether a signal has come that the work under way has yet to act on."""
+    return _State.requested is not None
 
 
 def request_stop() -> None:
-    """Count as asked by SIGTERM, since another process of several has been."""
-    _State.asked = _State.asked or signal.SIGTERM
+    """Act as if SIGTERM had come, since another of several processes has received a signal."""
+    _State.requested = _State.requested or signal.SIGTERM
 
 
 def _handle(number: int, _: FrameType | None) -> None:
-    first, _State.asked = _State.asked is None, number
-    if not (first and _State.patient):
+    first, _State.requested = _State.requested is None, number
+    if not (first and _State.graceful):
         raise Stopped(number)

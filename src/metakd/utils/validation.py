@@ -1,4 +1,4 @@
-"""What a stranger's text and model may hold: checked before anything is made of them."""
+"""Checks of untrusted text and models, made before anything is built from them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metakd.utils.errors import InputError, refusing, shown
+from metakd.utils.errors import InputError, as_input_error, raise_faults, shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 MEGABYTE = 10**6
-PLAIN = (".json", ".txt", ".model", ".md", ".jinja")  # all that is no weights, and that libraries read whole
-LONGEST = {"config.json": 10 * MEGABYTE, "tokenizer.json": 100 * MEGABYTE}  # XLM-R's tokenizer, a large one, has 17
-LONGEST_OTHER = 50 * MEGABYTE
-MOST = {
+TEXT_SUFFIXES = (".json", ".txt", ".model", ".md", ".jinja")  # of all files but weights; libraries read them whole
+SIZE_LIMITS = {"config.json": 10 * MEGABYTE, "tokenizer.json": 100 * MEGABYTE}  # XLM-R's large tokenizer has 17
+OTHER_SIZE_LIMIT = 50 * MEGABYTE
+CONFIG_LIMITS = {  # more than any encoder has
     "num_hidden_layers": 1_000,
     "num_attention_heads": 10_000,
     "num_labels": 10_000,
@@ -25,12 +25,12 @@ MOST = {
     "intermediate_size": 1_000_000,
     "max_position_embeddings": 10_000_000,
     "vocab_size": 10_000_000,
-}  # what a configuration may ask for: more than any encoder has
+}
 NEW_WEIGHTS = 50_000_000  # that need not be in the files: a class head, for the most part
 
 
 def damage(text: str) -> str | None:
-    """What shows that the text is not as it was written."""
+    """A message where the text is not as it was written: it holds NUL or lone surrogates."""
     if "\0" in text:
         return "holds a NUL character; the file is damaged, or of another encoding (--encoding utf-16)"
     try:
@@ -41,67 +41,64 @@ def damage(text: str) -> str | None:
 
 
 def check_files(folder: Path) -> None:
-    """InputError for a folder with a configuration or tokenizer that is far larger than any has to be."""
+    """InputError for a folder whose configuration or tokenizer is far larger than any has to be."""
     check_sizes(str(folder), {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()})
 
 
 def check_sizes(name: str, sizes: Mapping[str, int]) -> None:
-    """The same for the files of the model `name`, by their sizes in bytes, before they are fetched."""
-    faults = []
-    for file, size in sizes.items():
-        most = LONGEST.get(file, LONGEST_OTHER)
-        if Path(file).suffix in PLAIN and size > most:
-            faults.append(f"{file} has {size:,} bytes, and {most:,} is the most")
-    if faults:
-        raise InputError.collect(f"{name}: no model needs such large files beside its weights", faults)
+    """The same for the files of the model `name`, by their sizes in bytes, before they are downloaded."""
+    faults = [
+        f"{file} has {size:,} bytes, and {limit:,} is the most"
+        for file, size in sizes.items()
+        if Path(file).suffix in TEXT_SUFFIXES and size > (limit := SIZE_LIMITS.get(file, OTHER_SIZE_LIMIT))
+    ]
+    raise_faults(f"{name}: no model needs such large files beside its weights", faults)
 
 
 def open_tokenizer(file: Path) -> Tokenizer:
-    """The tokenizer.json of a model; InputError for what is none."""
+    """The tokenizer of a tokenizer.json; InputError where the file holds none."""
     from tokenizers import Tokenizer
 
-    with refusing(f"{file}: no tokenizer that can be used"):
+    with as_input_error(f"{file}: no tokenizer that can be used"):
         return Tokenizer.from_file(str(file))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What config.json states; InputError for anything but an object, for quantised weights, and beyond MOST."""
-    with refusing(f"{folder}/config.json: cannot be read"):
-        stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(stated, dict):
-            raise ValueError(f"expected an object, found {type(stated).__name__}")
-    if "quantization_config" in stated:
+    """The object in config.json; InputError for anything else, for quantised weights, and beyond CONFIG_LIMITS."""
+    with as_input_error(f"{folder}/config.json: cannot be read"):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"expected an object, found {type(config).__name__}")
+    if "quantization_config" in config:
         raise InputError(f"{folder}: its weights are quantised; give the checkpoint that they were made of")
-    check_numbers(folder, stated.get)
-    return stated
+    check_numbers(folder, config.get)
+    return config
 
 
-def check_numbers(folder: Path, value: Callable[[str], Any]) -> None:
-    """InputError where one of a configuration's values, by its name, is beyond MOST."""
+def check_numbers(folder: Path, value_of: Callable[[str], Any]) -> None:
+    """InputError where one of a configuration's values, by its name, is beyond CONFIG_LIMITS."""
     faults = [
-        f"{name} = {shown(found)}, and {most:,} is the most"
-        for name, most in MOST.items()
-        if isinstance(found := value(name), int | float) and found > most
+        f"{name} = {shown(value)}, and {limit:,} is the most"
+        for name, limit in CONFIG_LIMITS.items()
+        if isinstance(value := value_of(name), int | float) and value > limit
     ]
-    if faults:
-        raise InputError.collect(f"{folder}/config.json: asks for more than any encoder has", faults)
+    raise_faults(f"{folder}/config.json: asks for more than any encoder has", faults)
 
 
-def check_weights(folder: Path, promised: int) -> None:
-    """InputError where the files have less than a byte for each weight `promised`, or an index names others' files.
+def check_weights(folder: Path, expected: int) -> None:
+    """InputError where the files have fewer bytes than the config has weights, or an index names files elsewhere.
 
-    A configuration of a few lines can ask for more memory than the machine has.
+    A configuration of a few lines can ask for more memory than the machine has; `expected` is its number of weights.
     """
     for index in folder.glob("*.index.json"):
-        with refusing(f"{index}: cannot be read"):
+        with as_input_error(f"{index}: cannot be read"):
             files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            strange = [file for file in files if Path(file).name != file]
-        if strange:
-            raise InputError(f"{index}: names {shown(strange[0])}, which is not a file of this folder")
-    weights = [path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern)]
-    held = sum(path.stat().st_size for path in weights)
-    if promised > held + NEW_WEIGHTS:
+            outside = [file for file in files if Path(file).name != file]
+        if outside:
+            raise InputError(f"{index}: names {shown(outside[0])}, which is not a file of this folder")
+    size = sum(path.stat().st_size for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
+    if expected > size + NEW_WEIGHTS:
         raise InputError(
-            f"{folder}: config.json promises {promised:,} weights, and there are {held:,} bytes of them; fetch the "
+            f"{folder}: config.json promises {expected:,} weights, and there are {size:,} bytes of them; fetch the "
             "whole checkpoint"
         )

@@ -1,9 +1,9 @@
-"""The learning rate of the rival, chosen on dev: `fine_tuned_shared` students of Amazon reviews at several rates.
+"""The learning rate of the baseline, chosen on dev: `fine_tuned_shared` students of Amazon reviews at several rates.
 
-    python benchmarks/rival.py --data DIR [--rates 2.5e-5 5e-5 1e-4 2e-4 4e-4] [--work runs/rival]
+    python benchmarks/baseline.py --data DIR [--rates 2.5e-5 5e-5 1e-4 2e-4 4e-4] [--work runs/baseline]
 
 DIR as for benchmarks/amazon.py. A rate is that of the start for all domains; all other settings are the defaults.
-Adds to benchmarks/results/rival.json, where rates that were tried with other settings or data go.
+Adds to benchmarks/results/baseline.json, and removes rates that were tried with other settings or data.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from metakd.pipeline.distill import distill_all
 from metakd.utils.artifacts import read_manifest, write_json
 from metakd.utils.environment import environment
 
-RESULT = Path(__file__).parent / "results" / "rival.json"
+RESULT = Path(__file__).parent / "results" / "baseline.json"
 
 
 def assembled(folder: Path, data: Path, rate: float) -> Run:
@@ -40,16 +40,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rates", nargs="+", default=["2.5e-5", "5e-5", "1e-4", "2e-4", "4e-4"])
-    parser.add_argument("--work", type=Path, default=Path("runs/rival"))
+    parser.add_argument("--work", type=Path, default=Path("runs/baseline"))
     arguments = parser.parse_args()
-    found = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    results = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     for rate in arguments.rates:
         run = assembled(arguments.work / rate, arguments.data, float(rate))
         same = conditions(run)
         accuracies = dev_accuracy(run)
-        found = {known: own for known, own in found.items() if same.items() <= own.items()}
-        found[rate] = {"dev_accuracy": accuracies, **same, "environment": environment()}
-        write_json(RESULT, dict(sorted(found.items(), key=lambda item: float(item[0]))))
+        results = {known: result for known, result in results.items() if same.items() <= result.items()}
+        results[rate] = {"dev_accuracy": accuracies, **same, "environment": environment()}
+        write_json(RESULT, dict(sorted(results.items(), key=lambda item: float(item[0]))))
         print(rate, accuracies)
 
 

@@ -1,0 +1,147 @@
+"""Scores: of every model and domain, of the right models on the right rows, with and without leaked rows."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import metakd
+from conftest import as_row, open_run, read_json, reopen, toy_examples, write_rows
+from metakd import InputError
+from metakd.data.examples import read_examples
+from metakd.pipeline.evaluate import evaluate, evaluate_file
+from metakd.pipeline.run_all import run_all
+from metakd.utils.artifacts import is_done, write_json, write_manifest
+
+DOMAINS = ["books", "kitchen"]
+
+
+def test_results_have_every_model_domain_and_figure(finished_run: Path) -> None:
+    """One word gives the class away: teacher and students have to be far above chance."""
+    results = read_json(finished_run / "results.json")
+    models = ["meta_teacher", "student", "fine_tuned_shared", "tfidf"]
+    average = results["average"]
+    assert results["split"] == "test"
+    assert list(average) == models
+    assert list(results["domains"]) == DOMAINS
+    for domain in DOMAINS:
+        assert list(results["domains"][domain]) == models
+        for scores in results["domains"][domain].values():
+            assert 0 <= scores["accuracy_interval"][0] <= scores["accuracy"] <= scores["accuracy_interval"][1] <= 1
+            assert scores["parameters"] > 0
+            assert scores["bytes"] > 0
+            assert 0 < scores["latency_ms"]["median"] <= scores["latency_ms"]["p95"]
+    mean = sum(results["domains"][domain]["student"]["accuracy"] for domain in DOMAINS) / 2
+    assert average["student"]["accuracy"] == pytest.approx(mean)
+    assert min(average[name]["accuracy"] for name in ("meta_teacher", "student")) > 0.9
+    assert average["student"]["parameters"] < average["meta_teacher"]["parameters"]
+    assert "| meta_teacher |" in (finished_run / "results.md").read_text()
+
+
+def test_a_students_score_reads_the_students_weights(run_copy: Path, tmp_path: Path, toy_data: Path) -> None:
+    """Zeroed, the student of books predicts one class for everything, and only its score falls to a half."""
+    weights = run_copy / "students" / "books" / "model.safetensors"
+    save_file({k: torch.zeros_like(v) for k, v in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    manifest = read_json(weights.parent / "manifest.json")
+    write_manifest(weights.parent, {name: value for name, value in manifest.items() if name != "files"})
+    after = evaluate_file(run_copy, toy_data / "test.jsonl", tmp_path / "scores.json")["domains"]
+    before = read_json(run_copy / "results.json")["domains"]
+    assert after["books"]["student"]["accuracy"] == 0.5 != before["books"]["student"]["accuracy"]
+    for domain, model in (("kitchen", "student"), ("books", "meta_teacher"), ("books", "fine_tuned_shared")):
+        assert after[domain][model]["accuracy"] == before[domain][model]["accuracy"]
+
+
+def test_a_domains_scores_are_of_that_domain_alone(finished_run: Path, toy_data: Path) -> None:
+    """The dev check of a student counts the domain's dev rows, and the table the domain's test rows."""
+    check = read_json(finished_run / "students" / "books" / "manifest.json")["check"]
+    results = read_json(finished_run / "results.json")["domains"]["books"]["student"]
+    for split, scores in (("dev", check), ("test", results)):
+        rows = read_examples(toy_data / f"{split}.jsonl")
+        assert scores["examples"] == sum(e.domain == "books" for e in rows) < len(rows)
+
+
+def test_a_run_without_a_student_or_a_teacher_is_not_scored(
+    run_copy: Path, tmp_path: Path, toy_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model whose files are not those of its manifest counts as missing."""
+    weights = run_copy / "students" / "books" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    run = reopen(run_copy)
+    with pytest.raises(InputError, match=r"student is missing for books; `metakd run --resume"):
+        evaluate(run)
+    assert "books counts as unfinished: not what its manifest says: model.safetensors" in caplog.text
+    assert not is_done(weights.parent, run.fingerprints.distill("meta_kd", "books"))
+    assert not (run_copy / "manifest.json").exists()
+    shutil.rmtree(run_copy / "students" / "kitchen")
+    with pytest.raises(InputError, match="student is missing for books, kitchen; "):
+        evaluate(reopen(run_copy))
+    shutil.rmtree(run_copy / "meta_teacher")
+    with pytest.raises(InputError, match="no finished meta-teacher"):
+        evaluate_file(run_copy, toy_data / "test.jsonl", tmp_path / "s.json")
+
+
+def test_rows_of_a_file_that_are_in_train_too_are_counted_as_leaked(
+    run_copy: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new, old = (read_examples(toy_data / f"{name}.jsonl") for name in ("test", "train"))
+    wrong = [replace(e, label="negative") for e in old if e.label == "positive"][:4]
+    rows = write_rows(tmp_path / "rows.jsonl", [*map(as_row, new + wrong)])
+    clean, leaky = (evaluate_file(run_copy, file, tmp_path / "s.json") for file in (toy_data / "test.jsonl", rows))
+    assert leaky["leaked_rows"] == clean["leaked_rows"] + 4
+    without = [scores["average"]["student"]["accuracy_without_leaks"] for scores in (clean, leaky)]
+    assert without[0] == without[1] > leaky["average"]["student"]["accuracy"]
+    assert "is not here as it was" not in caplog.text
+    write_json(run_copy / "run.json", read_json(run_copy / "run.json") | {"data": str(tmp_path / "gone")})
+    assert evaluate_file(run_copy, rows, tmp_path / "s.json")["leaked_rows"] == 0
+    assert "gone) is not here as it was: which rows it has learnt from cannot be told apart" in caplog.text
+
+
+def test_results_have_averages_without_leaked_rows(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """Of each domain's four dev rows two stand in train: the second average is that of the other two."""
+    train = toy_examples(32, 0, "a")
+    known = {e.text for e in train}
+    fresh = [e for e in toy_examples(400, 1, "b") if e.text not in known][:4]
+    write_rows(tmp_path / "data" / "train.jsonl", [as_row(e) for e in train])
+    write_rows(tmp_path / "data" / "dev.jsonl", [as_row(e) for e in train[:4] + fresh])
+    run = open_run(tmp_path / "run", tmp_path / "data", checkpoint(), baseline=False)
+    results = run_all(run)
+    assert results["leaked_rows"] == 4
+    students = {domain: metakd.Classifier.load(run.folders.student("meta_kd", domain)) for domain in DOMAINS}
+    correct = [students[e.domain].predict([e.text])[0].label == e.label for e in fresh]  # two of each domain
+    assert results["average"]["student"]["accuracy_without_leaks"] == pytest.approx(sum(correct) / 4)
+    assert "4 of them stand in train as well; averages without those: " in (run.folder / "results.md").read_text()
+
+
+def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp_path: Path) -> None:
+    def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return evaluate_file(finished_run, write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "scores.json")
+
+    new = [as_row(e) | {"domain": "garden"} for e in toy_examples(8, 3, "new")]
+    known = [as_row(e) for e in toy_examples(8, 4, "known")]
+    assert list(scores(new)["domains"]["garden"]) == ["meta_teacher"]
+    both = scores(new + known)
+    mean = sum(both["domains"][domain]["meta_teacher"]["accuracy"] for domain in DOMAINS) / 2
+    assert both["average"]["meta_teacher"]["accuracy"] == mean
+    (tmp_path / "scores.json").unlink()
+    with pytest.raises(InputError, match="learnt from single texts"):
+        scores([row | {"text_pair": "x"} for row in known])
+    with pytest.raises(InputError, match="label 'neutral'"):
+        scores([new[0] | {"label": "neutral"}])
+    assert not (tmp_path / "scores.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("I love it", "list of texts"),
+        *(([text], "pairs of strings") for text in (1, None, ("one", 2), ("one",))),
+    ],
+)
+def test_anything_but_a_list_of_texts_is_refused(finished_run: Path, texts: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        metakd.Classifier.load(finished_run / "students" / "books").predict(texts)
