@@ -18,8 +18,6 @@ Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); secti
 Symbols: B examples in a batch, L tokens, H width of the encoder, A attention heads, M classes, K domains.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

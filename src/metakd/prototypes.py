@@ -11,8 +11,6 @@ Ours are `transfer_weights`, `domain_similarity` and `effective_share`.
 Symbols: N examples, B of them in a batch, K domains, M classes, H width; E(x) is the pretrained encoder's vector of x.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Commands that inspect data and machine before anything is trained; they need no torch."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """The commands that put students to use."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

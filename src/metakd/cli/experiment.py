@@ -1,7 +1,5 @@
 """The command that compares methods on the user's own data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """The command line: one module a group of commands, and what every one of them ends with."""
 
-from __future__ import annotations
-
 import logging
 import sys
 

@@ -1,7 +1,5 @@
 """The options that subcommands share, and a flag for every setting."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A YAML file of settings, read as untrusted text."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from textwrap import shorten

@@ -1,7 +1,5 @@
 """One table's rows -> checked examples, as a stream."""
 
-from __future__ import annotations
-
 import difflib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Extra windows and crops of long texts: what follows the tokens that a model reads, and random parts."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace

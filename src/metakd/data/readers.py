@@ -1,7 +1,5 @@
 """One file -> its rows, read as a stream: JSONL, CSV, TSV and Parquet, each also compressed by gzip."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import csv

@@ -1,7 +1,5 @@
 """Raw releases of the papers' datasets -> splits as the papers cut them."""
 
-from __future__ import annotations
-
 import json
 import re
 import tarfile

@@ -1,7 +1,5 @@
 """Batches of texts of like length, in an order that seed and epoch decide."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

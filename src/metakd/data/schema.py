@@ -1,7 +1,5 @@
 """The schema of the data: names of splits and fields, and a checked example."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 SPLITS = ("train", "dev", "test")

@@ -1,7 +1,5 @@
 """A user's data -> a table for each split: from a file, a folder, a hub dataset or tables in memory."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Train, dev and test: cut by domain and label, held out, and texts that stand in two splits."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """TF-IDF with logistic regression: the accuracy that labels alone give, without a language model."""
 
-from __future__ import annotations
-
 import pickle  # nosec B403
 from collections.abc import Sequence
 

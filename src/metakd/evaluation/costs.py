@@ -1,7 +1,5 @@
 """The costs of a model: parameters, bytes, latency."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Milliseconds for one text at a time."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Accuracy and macro-F1 of a domain, with bootstrap intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Predictions of models and of the TF-IDF baseline, with confidences and costs."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """How well a linear classifier predicts the domain from a model's vectors."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score

@@ -4,8 +4,6 @@ Symbols: S seeds, K domains, N_k scored examples of domain k. `rights` of a mode
 domain, 1 where it is right; accuracy is the plain mean over domains of the mean over examples and seeds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

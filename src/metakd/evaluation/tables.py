@@ -1,7 +1,5 @@
 """results.json as a table, for terminals and for Markdown."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Rows of finished trials as JSON Lines: added one by one, read again, merged from other machines."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Collection

@@ -1,7 +1,5 @@
 """Runs an experiment trial by trial, goes on where it was stopped, and compares the variants at the end."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

@@ -1,7 +1,5 @@
 """The variants that each experiment compares: Meta-KD, its baselines, its parts and its sizes, as changed settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial

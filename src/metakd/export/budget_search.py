@@ -1,7 +1,5 @@
 """The best model for a budget: measure all candidates untrained, train those that fit, deliver the most accurate."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A budget, the candidates that may meet it, and what each costs on this machine before anything is trained."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

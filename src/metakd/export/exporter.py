@@ -1,7 +1,5 @@
 """Students as ONNX models: compared with PyTorch, scored and timed, and refused if they lose accuracy or speed."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A model card for each exported model, in the hub's format, and the upload to the hub on request."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One classifier as a folder that runs without torch: ONNX in float32 or int8, tokenizer, labels."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import json

@@ -1,7 +1,5 @@
 """`Classifier`: a saved or exported model that predicts labels and probabilities of texts."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """An exported classifier on ONNX Runtime; needs numpy, tokenizers and onnxruntime alone."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

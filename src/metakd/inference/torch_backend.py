@@ -1,7 +1,5 @@
 """A saved Hugging Face sequence classifier on PyTorch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self

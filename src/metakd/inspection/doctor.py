@@ -1,7 +1,5 @@
 """What this machine has, and for each thing that is missing the command that helps."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """What is in the data: counts, lengths, repeats, leaks, contradictions."""
 
-from __future__ import annotations
-
 import hashlib
 import heapq
 import unicodedata

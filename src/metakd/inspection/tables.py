@@ -1,7 +1,5 @@
 """An inspection's report as tables and lines for a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

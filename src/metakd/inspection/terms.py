@@ -1,7 +1,5 @@
 """Terms that are characteristic of a domain: the words whose TF-IDF is highest there against the other domains."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

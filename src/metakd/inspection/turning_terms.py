@@ -1,7 +1,5 @@
 """Words that turn: evidence for a label in one domain and against it in another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The interface of a method: what it needs, which modules it trains, in which stages, and by which loss."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

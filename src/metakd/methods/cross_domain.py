@@ -1,7 +1,5 @@
 """Each domain's student also learns from the other domains' examples, as far as they transfer (a method of metakd)."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from metakd.data.tokenization import Batch

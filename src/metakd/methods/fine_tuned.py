@@ -1,7 +1,5 @@
 """A baseline: the same small model, fine-tuned on its domain's labels without a teacher."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Self

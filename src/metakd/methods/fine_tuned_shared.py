@@ -1,7 +1,5 @@
 """The baseline: the same small model, trained on labels alone, first on all domains, then on its own."""
 
-from __future__ import annotations
-
 from typing import Self
 
 from metakd.methods.base import Setup, Stage

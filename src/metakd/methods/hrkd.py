@@ -4,8 +4,6 @@ Dong, Li, Shen and Qiu, "HRKD" (EMNLP 2021, arXiv 2110.08551). Symbols: B exampl
 the student, H its width; layer 0 is the embedding output; p_d^m the prototype of domain d at layer m.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 

@@ -1,7 +1,5 @@
 """Meta-distillation [Meta-KD, 3.3]: a student imitates the meta-teacher, most where the teacher is an expert."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import ClassVar, Self

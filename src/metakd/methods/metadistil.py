@@ -14,8 +14,6 @@ term); a held-out batch is one batch; AdamW's ε is smaller, as the meta-gradien
 would leave the teacher where it was.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Self
 
 import torch

@@ -1,7 +1,5 @@
 """Our attention function, plugged into Hugging Face encoders: it can record raw scores or their factors."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any, Literal, get_args
 

@@ -1,7 +1,5 @@
 """A compact embedding table: tokens that a domain reads often keep their rows, the others share parts of rows."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Train only the token embeddings that the texts use."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 

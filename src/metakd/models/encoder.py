@@ -1,7 +1,5 @@
 """Any BERT-like Hugging Face encoder -> one EncoderOutputs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Forward passes without gradients, from the shortest text to the longest: predictions, E(x), teacher outputs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

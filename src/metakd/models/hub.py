@@ -1,7 +1,5 @@
 """A model's name -> its folder on disk: a path, the local hub cache, an installed package or the hub, in this order."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from importlib import metadata

@@ -1,7 +1,5 @@
 """Which teacher layer each student layer imitates."""
 
-from __future__ import annotations
-
 from metakd.utils.errors import InputError
 
 

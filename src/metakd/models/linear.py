@@ -1,7 +1,5 @@
 """Linear layers by the quicker kernel: oneDNN's for float32 on AMD's CPUs, PyTorch's everywhere else."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

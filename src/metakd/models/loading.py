@@ -1,7 +1,5 @@
 """A checkpoint's folder -> configuration, sequence classifier and tokenizer, checked."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

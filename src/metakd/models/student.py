@@ -1,7 +1,5 @@
 """A student: cut from some layers of an encoder, or a checkpoint of any width."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A teacher that averages the predictions of several."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What is checked of a model before anyone relies on it."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a run's data is about, and how its models see it: terms, domains that are alike, maps."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path

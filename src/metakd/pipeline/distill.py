@@ -1,7 +1,5 @@
 """The third step: one student for each domain, taught by a method [Meta-KD, 3.3]."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Score a run's models: on its own held-out split, beside TF-IDF, or on any labelled file."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Collection, Mapping, Sequence

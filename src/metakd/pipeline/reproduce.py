@@ -1,7 +1,5 @@
 """Repeat a run from its manifest, and say whether it came out the same, bit for bit."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

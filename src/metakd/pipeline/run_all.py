@@ -1,7 +1,5 @@
 """The whole story: weigh -> teach -> distill -> evaluate. Each step leaves a manifest, written last."""
 
-from __future__ import annotations
-
 import shutil
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The second step: the base becomes the meta-teacher, fine-tuned on all domains [Meta-KD, 3.2]."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The teacher's outputs for all training texts, computed once and read by every student."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any

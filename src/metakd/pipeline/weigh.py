@@ -1,7 +1,5 @@
 """The first step: prototype scores and instance weights of all training examples [Meta-KD, 3.1]."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A picture of a report: a Vega-Lite specification, by Altair, and the table that it was drawn from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Several runs side by side, on the examples that all of them were scored on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

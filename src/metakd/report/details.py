@@ -1,7 +1,5 @@
 """What a click opens: a model's confusions, calibration, mistakes and disagreements; what is known of a node."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What transfers between domains, and what experiments measured: fewer labels, domains new to the teacher."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The graph of a run: base, meta-teacher, domains and students, and how much transfers between domains."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from itertools import combinations

@@ -4,8 +4,6 @@ A Vega specification (https://vega.github.io/vega/docs/). Positions are computed
 same every time; `current` (id of the chosen node), `zoom`, `centre`, width and height are the page's to set.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The report: one HTML file that needs no network, or a few paragraphs of Markdown."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The pictures of a report, each with the table that it was drawn from (Vega-Lite, by Altair)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import altair as alt

@@ -1,7 +1,5 @@
 """A run in two sentences, how far they hold, and the facts behind them."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Mapping

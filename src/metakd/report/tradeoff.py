@@ -1,7 +1,5 @@
 """What `metakd fit` tried: accuracy against latency, as a page of one picture."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

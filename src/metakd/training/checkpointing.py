@@ -4,8 +4,6 @@ Trainer's `enable_jit_checkpoint` falls short of this: it ignores SIGINT, waits 
 each of several processes stop at an update of its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Student, method and teacher as one module that Trainer can train: its forward gives the loss terms."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel

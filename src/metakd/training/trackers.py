@@ -1,7 +1,5 @@
 """Losses during training, for experiment trackers: TensorBoard's files in the run's folder, or another tracker."""
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import threading

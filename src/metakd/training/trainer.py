@@ -1,7 +1,5 @@
 """Training: a thin transformers.Trainer around a learner whose forward gives loss terms."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

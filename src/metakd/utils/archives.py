@@ -1,7 +1,5 @@
 """The bytes of an untrusted file, decompressed within bounds."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import io

@@ -1,7 +1,5 @@
 """How several processes learn from one batch as one process would: its parts, and sums over them."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 import torch

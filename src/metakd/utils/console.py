@@ -1,7 +1,5 @@
 """Progress bars on a terminal, one plain line a step elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys

@@ -1,7 +1,5 @@
 """What it takes to repeat a result: versions, machine, commit and command."""
 
-from __future__ import annotations
-
 import contextlib
 import platform
 import shlex

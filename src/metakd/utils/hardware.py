@@ -1,7 +1,5 @@
 """The machine: its processor, cores, memory and GPU, the precision it computes in, and its allocator."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

@@ -1,7 +1,5 @@
 """Locks on folders that two processes at once would spoil: the second is refused, or waits."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path

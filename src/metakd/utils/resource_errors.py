@@ -1,7 +1,5 @@
 """Exhausted resources (memory, disk, file handles), recognised in any library's error, and what helps."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

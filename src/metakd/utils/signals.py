@@ -1,7 +1,5 @@
 """SIGTERM and Ctrl-C: training that can save its work shuts down gracefully, everything else stops at once."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 from collections.abc import Iterator
