@@ -51,7 +51,7 @@ from metakd.runs import features
 from metakd.runs.run import Run
 from metakd.utils.errors import InputError
 
-CUT = (60, 10, 30)
+CUT, FEW = (60, 10, 30), (20, 5, 75)
 SEEDS = (0, 1, 2)
 SMALL = (("windows", 0), ("shared_epochs", 2))  # where a variant has a teacher for each domain
 LONG = (("teacher_epochs", 10),)  # where few texts are left
@@ -68,6 +68,7 @@ class Job(NamedTuple):
     seed: int
     changes: tuple[tuple[str, Any], ...] = ()
     source: str = "amazon"
+    cut: tuple[int, ...] = CUT
 
     @property
     def slug(self) -> str:
@@ -99,8 +100,9 @@ def jobs() -> Iterator[Job]:
     yield from of("size")
     yield from of("unseen", (0,), (), SMALL)
     yield from of("ablation")
-    yield from of("scarce-20", (0,), (), SMALL)
-    yield from of("scarce-5", (0,), (), SMALL)
+    for name in ("scarce-5", "scarce-20"):
+        yield from of(name, SEEDS, ("meta_kd", "mix_kd", "fine_tuned_shared", "meta_teacher_kd"), SMALL)
+        yield from of(name, SEEDS, ("meta_kd", "mix_kd"), SMALL, "amazon", FEW, group=f"{name}-few")
 
 
 options = argparse.Namespace(config=None)  # of the command line, in each process
@@ -133,18 +135,18 @@ def settings_of(changes: Sequence[tuple[str, Any]] = ()) -> Settings:
 
 
 @cache
-def read(source: str, cut: bool) -> MultiDomainDataset:
+def read(source: str, cut: tuple[int, ...]) -> MultiDomainDataset:
     data = load_dataset(str(vars(options)[source]))
-    return data.resplit(*CUT[1:]) if cut else data
+    return data.resplit(*cut[1:]) if cut else data
 
 
 def trials(job: Job, folder: Path, known: Mapping[str, Any]) -> list[Trial]:
     """Those of a job; several where it tunes. InputError for a tuned variant whose trials have no rows yet."""
     settings = settings_of(job.changes)
     if job.name == "retention":
-        of_fold = retention.trials(read(job.source, False), settings, job.seed, folder)
+        of_fold = retention.trials(read(job.source, ()), settings, job.seed, folder)
         return [trial for trial in of_fold if trial.variant.name == job.variant]
-    data, variants = read(job.source, True), EXPERIMENTS[job.name](settings)
+    data, variants = read(job.source, job.cut), EXPERIMENTS[job.name](settings)
     if job.group == "tuned":
         candidates = [v for v in EXPERIMENTS["tune"](settings) if v.tunes == job.variant]
         if not {Trial.of(v, 0, settings, data, folder).students for v in candidates} <= {*known}:

@@ -1,0 +1,58 @@
+"""Where each result of a run lies: its folders, and the files in them that several steps know."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from metakd.data.dataset import folder_name
+from metakd.runs.fingerprints import Fingerprints
+
+WEIGHTS_FILE, EXTRAS_FILE = "weights.jsonl", "extras.safetensors"  # the latter: projections and h of a shared start
+PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE = "predictions.jsonl", "corpus.json", "report.html"
+SCORE_FILES = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders of a run whose method is `method`; with `by_content` their names hold what their content depends on.
+
+    So runs can share what they have in common.
+    """
+
+    root: Path
+    fingerprints: Fingerprints
+    method: str
+    by_content: bool
+
+    @property
+    def weights(self) -> Path:
+        return self._place("instance_weights", self.fingerprints.weigh)
+
+    @property
+    def teacher(self) -> Path:
+        return self._place("meta_teacher", self.fingerprints.teach)
+
+    def student(self, method: str, domain: str) -> Path:
+        """The run's own method has its students in `students`, a baseline in a folder of its own name."""
+        parent = "students" if method == self.method else method
+        return self._place(f"{parent}/{folder_name(domain)}", self.fingerprints.distill(method, domain))
+
+    def shared_student(self, method: str) -> Path:
+        """The one student from which the method's students start."""
+        name = "shared_student" if method == self.method else f"{method}_shared_student"
+        return self._place(name, self.fingerprints.distill(method, None))
+
+    @property
+    def teacher_cache(self) -> Path:
+        """The teacher's outputs for all training texts, while students learn from them."""
+        return self._place("teacher_cache", self.fingerprints.teach)
+
+    @property
+    def cache_lock(self) -> Path:
+        return self.teacher_cache.with_suffix(".lock")
+
+    def checkpoints(self, name: str, digest: str) -> Path:
+        """Checkpoints of a step that is under way; the digest keeps those of other settings apart."""
+        return self.root / "checkpoints" / f"{name}-{digest[:12]}"
+
+    def _place(self, name: str, digest: str) -> Path:
+        return self.root / (f"{name}-{digest[:16]}" if self.by_content else name)
