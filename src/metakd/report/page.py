@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from metakd.evaluation.tables import escaped, markdown_table
 from metakd.report import details
@@ -43,7 +44,7 @@ def render(findings: Findings, texts: bool) -> str:
 
     loader, markup = jinja2.FileSystemLoader(ASSETS), jinja2.utils.markupsafe.Markup
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    drawn, (nodes, edges), models = pictures(findings), graph(findings), details.models(findings)
+    drawn, (nodes, edges) = pictures(findings), graph(findings)
     scripts = [
         vl_convert.javascript_bundle().replace("</script", "<\\/script"),
         (ASSETS / "page.js").read_text("utf-8"),
@@ -62,12 +63,8 @@ def render(findings: Findings, texts: bool) -> str:
         pictures=drawn,
         doubts=2 * SHOWN,
         texts=texts,
-        known={  # to the script
-            "labels": findings.labels,
-            "kinds": KINDS,
-            "models": models,
-            "nodes": details.nodes(findings, texts),
-            "examples": details.examples(findings, models, texts),
+        known=_opened_by_clicks(findings, texts)
+        | {
             "network": specification(nodes, edges),
             "pictures": {picture.name: picture.specification for picture in drawn},
             "calibration": calibration_picture(),
@@ -77,6 +74,17 @@ def render(findings: Findings, texts: bool) -> str:
         digests=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
     )
     return str(page)
+
+
+def _opened_by_clicks(findings: Findings, texts: bool) -> dict[str, Any]:
+    models = details.models(findings)
+    return {
+        "labels": findings.labels,
+        "kinds": KINDS,
+        "models": models,
+        "nodes": details.nodes(findings, texts),
+        "examples": details.examples(findings, models, texts),
+    }
 
 
 def markdown(findings: Findings) -> str:
