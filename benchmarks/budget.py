@@ -232,7 +232,7 @@ def _alone(folder: Path, texts: list[str]) -> dict[str, float]:
     ways: dict[str, Callable[[], Any]] = {"metakd's session": lambda: model.of_tokens(encoded)}
     session = onnxruntime.InferenceSession(model.path, providers=["CPUExecutionProvider"])
     for size in (8, 16, 32, 64):
-        batches = [model._batch(encoded[i : i + size]) for i in range(0, len(encoded), size)]
+        batches = [model._padded(encoded[i : i + size]) for i in range(0, len(encoded), size)]
         ways[f"default session, {size}"] = lambda batches=batches: [session.run(None, batch) for batch in batches]  # type: ignore[misc]
     speeds = {}
     for name, run in ways.items():

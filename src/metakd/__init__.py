@@ -51,7 +51,7 @@ _HOMES = {
 }
 
 
-LIGHT = ("Classifier", "load_dataset")  # check for themselves what else they need
+LIGHT = ("Classifier", "load_dataset")  # these check for themselves what they need
 
 
 def __getattr__(name: str) -> Any:

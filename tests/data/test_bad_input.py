@@ -319,7 +319,7 @@ def test_overwriting_removes_the_run_and_nothing_else(shell: Shell, run_format: 
     Path("o/mine.txt").write_text("mine")
     if run_format is None:
         for command in ("evaluate o", "weigh --output o", f"{RUN} --resume", RUN.replace("run ", "weigh ", 1)):
-            assert_refused(shell, command, "o: begun by another version of metakd, whose settings have other names")
+            assert_refused(shell, command, "o: made by another version of metakd, whose settings have other names")
     fast = "--allow-weak-teacher --teacher-epochs 1 --no-baseline --alpha 0.9 --bootstrap 100"
     assert_refused(shell, f"{RUN} {fast}", "--overwrite")
     assert shell(f"{RUN} {fast} --overwrite --dry-run")[0] == 0

@@ -58,7 +58,7 @@ def inspect(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         stdout.print(*tables(report), sep="\n")
-        for finding in findings(report) or ["nothing that should give pause"]:
+        for finding in findings(report) or ["no problems found"]:
             typer.echo(f"- {finding}")
     if report["faults"]:
         raise InputError.collect(f"{data} cannot be trained on as it is", report["faults"])

@@ -31,7 +31,7 @@ def experiment(
     ] = None,
     split: Annotated[str | None, typer.Option(help="What is scored: 'dev' to choose by, 'test' to report.")] = None,
     reference: Annotated[str | None, typer.Option(help="Variant that the others are compared with.")] = None,
-    tuned: Annotated[Path | None, typer.Option(help="tune.json, whose best trial each variant takes.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="tune.json, whose chosen settings each variant takes.")] = None,
     merge: Annotated[list[Path] | None, typer.Option(help="rows.jsonl of another machine; may be repeated.")] = None,
 ) -> None:
     """Compare methods, parts or sizes over several seeds; goes on where it was stopped."""

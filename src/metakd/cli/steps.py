@@ -135,8 +135,10 @@ def distill(
     from metakd.methods.base import has_teacher
     from metakd.pipeline.checks import check_teacher
     from metakd.pipeline.distill import distill_all
+    from metakd.utils.locks import refuse_if_locked
 
     assembled = assemble_checked(output, data, config, options, check)
+    distributed.on_main(lambda: refuse_if_locked(output))
     chosen = domain or assembled.data.domains
     folders = distill_all(assembled.begin(), chosen, [assembled.settings.method])
     for name, folder in zip(chosen, folders, strict=True):

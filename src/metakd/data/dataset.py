@@ -63,7 +63,8 @@ class MultiDomainDataset:
         return self._of_domains(f"{self.name} without {domain}", [d for d in self.domains if d != domain])
 
     def _of_domains(self, name: str, domains: list[str]) -> MultiDomainDataset:
-        splits = {split: [e for e in rows if e.domain in domains] for split, rows in self.splits.items()}
+        names = {*domains}
+        splits = {split: [e for e in rows if e.domain in names] for split, rows in self.splits.items()}
         return replace(self, name=name, splits=splits, domains=domains, notices=[])
 
     def thinned(self, percent: int, seed: int, domain: str | None = None) -> MultiDomainDataset:

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -41,7 +42,8 @@ def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
         raise InputError(f"{path}: expected one of {', '.join(SUFFIXES)}")
     compressed = path.suffix.lower() == ".gz"
     name = path.name.lower().removesuffix(".gz")
-    with as_input_error(f"{path}: cannot be read to its end"), open_bytes(path, compressed=compressed) as file:
+    torn = as_input_error(f"{path}: cannot be read to its end", (OSError, EOFError, zlib.error))
+    with torn, open_bytes(path, compressed=compressed) as file:
         if name.endswith(".parquet"):
             yield from _parquet(path, file, compressed)
         elif name.endswith(".jsonl"):

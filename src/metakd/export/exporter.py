@@ -68,7 +68,7 @@ def export(
         refuse_losses(exported, max_drop, force)
         form = f"{run.settings.student}, {'int8' if int8 else 'float32'}, {run.settings.max_length} tokens"
         for e in exported:
-            write_card(folders[e.domain], run.description(), e.domain, form, e.after, split, e.examples, _notes(e))
+            write_card(folders[e.domain], facts["run"], e.domain, form, e.after, split, e.examples, _notes(e))
     return exported
 
 

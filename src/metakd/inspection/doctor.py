@@ -57,20 +57,22 @@ def _packages() -> Finding:
 
 def _hardware() -> list[Finding]:
     """Processor, memory and GPU."""
+    gpus = ["not looked for without torch"]
     with contextlib.suppress(InputError):  # _packages reports a missing torch
-        require("torch", "train")  # `machine` asks for the GPU only once torch is imported
+        cuda = require("torch", "train").cuda
+        gpus = [cuda.get_device_name(i) for i in range(cuda.device_count())]
     facts = machine()
     bfloat16 = "bfloat16" if processor_has_bfloat16() else "no bfloat16"
     processor = Finding("Processor", "ok", f"{facts['processor']}, {facts['cores']} cores, {bfloat16}")
-    size, gpu = facts["memory_gb"], facts["gpu"]
+    size = facts["memory_gb"]
     if size is None:
         memory = Finding("Memory", "note", "unknown on this system")
     elif size < MIN_MEMORY_GB:
         memory = Finding("Memory", "note", f"{size} GB", "use a smaller --batch-size and --max-length")
     else:
         memory = Finding("Memory", "ok", f"{size} GB")
-    if gpu:
-        return [processor, memory, Finding("GPU", "ok", gpu)]
+    if gpus:
+        return [processor, memory, Finding("GPU", "ok" if facts["gpu"] else "note", ", ".join(gpus))]
     return [processor, memory, Finding("GPU", "note", "none that torch can use; training runs on the processor")]
 
 

@@ -115,7 +115,11 @@ class Inspector:
         """Counts, repeats, leaks, contradictions, and what follows from the counts."""
         columns = {name: np.asarray(values) for name, values in self._columns.items()}
         texts, ids = columns["text"], columns["id"][columns["id"] > 0]
-        counts: Counts = {split: self._counts[split] for split in NAMES if split in self._counts}
+        counts: Counts = {
+            split: {domain: dict(labels) for domain, labels in self._counts[split].items()}
+            for split in NAMES
+            if split in self._counts
+        }
         splits = {split: columns["split"] == NAMES.index(split) for split in counts}
         labels, repeated = sorted(self._labels), len(ids) - len(np.unique(ids))
         as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}

@@ -1,5 +1,6 @@
 """A compact embedding table: tokens that a domain reads often keep their rows, the others share parts of rows."""
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -89,7 +90,8 @@ def cluster_parts(
     """Weighted k-means for each part of `width` numbers by itself; at most as many words as there are rows."""
     k_means = KMeans(min(words, len(rows)), init="random", n_init=1, max_iter=ROUNDS, random_state=0)
     centers, nearest = list[Any](), list[Any]()
-    with threadpool_limits(1, "openmp"):  # several threads sum in any order, and are no faster
+    # several threads sum in any order, and are no faster
+    with threadpool_limits(1, "openmp"), warnings.catch_warnings(action="ignore"):  # rows may repeat
         for part in rows.split(width, 1):
             nearest.append(k_means.fit_predict(part.numpy(), sample_weight=weights.numpy()))
             centers.append(k_means.cluster_centers_)

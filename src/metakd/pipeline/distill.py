@@ -1,5 +1,6 @@
 """The third step: one student for each domain, taught by a method [Meta-KD, 3.3]."""
 
+import gc
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,16 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
         jobs += missing
     if any(has_teacher(METHODS[job.method]) for job in jobs):
         distributed.on_main(lambda: check_teacher(run))
+    gc.freeze()  # Trainer collects garbage before every training: over the rows of all domains that takes seconds
+    try:
+        _distill_jobs(run, jobs)
+    finally:
+        gc.unfreeze()
+    return [run.folders.student(method, domain) for method in methods for domain in domains]
+
+
+def _distill_jobs(run: Run, jobs: Sequence[StudentJob]) -> None:
+    """Those that read the cached teacher first, so that its outputs can be dropped."""
     cached = [job for job in jobs if "teacher" in METHODS[job.method].needs]
     cache = open_teacher_cache(run, [*dict.fromkeys(job.method for job in cached)]) if cached else None
     for job in cached:
@@ -60,7 +71,6 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
     for job in jobs:
         if job not in cached:
             _distill(run, job, None)
-    return [run.folders.student(method, domain) for method in methods for domain in domains]
 
 
 def _is_done(run: Run, job: StudentJob) -> bool:

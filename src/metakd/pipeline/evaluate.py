@@ -132,7 +132,9 @@ def _training_rows(description: Mapping[str, Any]) -> list[Example]:
             if dataset.fingerprint == description["data_fingerprint"]:
                 return dataset.train
     data = place or "tables in memory"
-    notice(f"the run's data ({data}) is not here as it was: which rows it has learnt from cannot be told apart")
+    notice(
+        f"the run's data ({data}) is not here as it was: averages without the rows that it has learnt from are left out"
+    )
     return []
 
 
@@ -177,13 +179,13 @@ def score_models(
     """
     labels, settings = description["labels"], description["settings"]
     averaged = set(all_predictions.predictions.get("student", {})) or set(all_predictions.predictions["meta_teacher"])
-    kept = {domain: np.array([e.id not in leaked for e in of_domain(examples, domain)]) for domain in averaged}
     models = {}
     for name, predictions in all_predictions.predictions.items():
         if averaged <= set(predictions):
             scores = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
             _add_costs(scores, all_predictions.costs[name])
             if leaked:
+                kept = {d: np.array([e.id not in leaked for e in of_domain(examples, d)]) for d in averaged}
                 averaged_predictions = {domain: predictions[domain] for domain in averaged}
                 scores["average"]["accuracy_without_leaks"] = accuracy_of_kept(averaged_predictions, kept)
             models[name] = scores

@@ -83,7 +83,7 @@ def _curves(findings: Findings) -> Picture:
         color=alt.Color("term:N"),
         tooltip=["of:N", "term:N", "epoch:Q", "loss:Q"],
     )
-    caption = "The mean of each loss term as training went on. Terms are of different units: only their fall tells."
+    caption = "Mean loss terms during training. Their units differ: compare how they fall, not their heights."
     return picture("curves", "Training curves", caption, chart, rows)
 
 

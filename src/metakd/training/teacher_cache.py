@@ -84,7 +84,8 @@ class TeacherCache:
     def read(self, rows: Tensor, layers: TeacherLayers) -> TeacherOutputs:
         """The outputs for these rows (B,), on their device, padded with zeros to the longest of them."""
         device, rows = rows.device, rows.cpu()
-        spans = [*zip(*(self._index[name][rows].tolist() for name in ("shard", "start", "length")), strict=True)]
+        columns = [self._index[name][rows].tolist() for name in ("shard", "start", "length")] if layers else []
+        spans = [*zip(*columns, strict=True)]
 
         def tokens(name: str) -> Tensor:  # (B, L, ...)
             parts = [self._shards[shard][name][start : start + length] for shard, start, length in spans]

@@ -137,8 +137,8 @@ def read_run(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}/{RUN_FILE}: not the description of a run")
     if description.get("format") != RUN_FORMAT:
         raise InputError(
-            f"{folder}: begun by another version of metakd, whose settings have other names; choose another --output, "
-            "or begin again with `metakd run --overwrite`"
+            f"{folder}: made by another version of metakd, whose settings have other names; make it again with this "
+            "one in another --output, or in the same by `metakd run --overwrite`"
         )
     return description
 

@@ -55,8 +55,8 @@ def collecting(problems: list[InputError]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def as_input_error(what: str) -> Iterator[None]:
-    """Turn whatever a library raises over an untrusted file into an InputError: `what`, and the reason in brackets.
+def as_input_error(what: str, kinds: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
+    """Turn what a library raises over an untrusted file into an InputError: `what`, and the reason in brackets.
 
     An exhausted resource is no fault of the file, so that error is raised as it is.
     """
@@ -64,7 +64,7 @@ def as_input_error(what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:
+    except kinds as error:
         if exhausted_resource(error):
             raise
         raise InputError(f"{what} ({error_summary(error)})") from None
