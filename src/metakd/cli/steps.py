@@ -205,4 +205,4 @@ def methods() -> None:
 
     for name, kind in METHODS.items():
         module = inspect.getmodule(kind)
-        typer.echo(f"{name:12}  {((module.__doc__ if module else '') or '').strip().splitlines()[0]}")
+        typer.echo(f"{name:17}  {((module.__doc__ if module else '') or '').strip().splitlines()[0]}")

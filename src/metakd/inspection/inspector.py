@@ -125,7 +125,8 @@ class Inspector:
         as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}
         faults = [f"id: {repeated} rows repeat the id of another row of their split"] if repeated else []
         faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired) if len(texts) else []
-        faults += too_small_to_cut(counts[WHOLE]) if WHOLE in counts else _unscored(counts)
+        if counts:  # else no row could be read, and that is the fault
+            faults += too_small_to_cut(counts[WHOLE]) if WHOLE in counts else _unscored(counts)
         dropped = [
             f"{n} rows of {name} dropped: their texts stand in a later split" for name, n in self._dropped.items()
         ]

@@ -132,9 +132,7 @@ def _training_rows(description: Mapping[str, Any]) -> list[Example]:
             if dataset.fingerprint == description["data_fingerprint"]:
                 return dataset.train
     data = place or "tables in memory"
-    notice(
-        f"the run's data ({data}) is not here as it was: averages without the rows that it has learnt from are left out"
-    )
+    notice(f"the run's data ({data}) has changed or is missing: no averages without the rows it learnt from")
     return []
 
 
