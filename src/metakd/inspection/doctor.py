@@ -71,8 +71,10 @@ def _hardware() -> list[Finding]:
         memory = Finding("Memory", "note", f"{size} GB", "use a smaller --batch-size and --max-length")
     else:
         memory = Finding("Memory", "ok", f"{size} GB")
+    if facts["gpu"]:
+        return [processor, memory, Finding("GPU", "ok", ", ".join(gpus) or facts["gpu"])]
     if gpus:
-        return [processor, memory, Finding("GPU", "ok" if facts["gpu"] else "note", ", ".join(gpus))]
+        return [processor, memory, Finding("GPU", "note", *gpus)]
     return [processor, memory, Finding("GPU", "note", "none that torch can use; training runs on the processor")]
 
 
