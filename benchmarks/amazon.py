@@ -16,9 +16,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from metakd import Run, Settings, run_all
-from metakd.config.yaml_file import read_settings_file
+from metakd.config.settings import read_settings_file
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = ("accuracy", "macro_f1")

@@ -14,7 +14,7 @@ from typing import Any
 from metakd import Run, Settings
 from metakd.pipeline.distill import distill_all
 from metakd.utils.artifacts import read_manifest, write_json
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "baseline.json"
 

@@ -36,8 +36,7 @@ from metakd import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
 from metakd.data.schema import Example
 from metakd.data.splits import of_domain
-from metakd.evaluation.costs import measure_latency, shipped_bytes
-from metakd.evaluation.latency import LATENCY_TEXTS, LATENCY_WARMUP
+from metakd.evaluation.costs import LATENCY_TEXTS, LATENCY_WARMUP, measure_latency, shipped_bytes
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.onnx_format import write_model
 from metakd.inference.classifier import Model
@@ -48,7 +47,7 @@ from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "budget.json"
 DISTILLED = {"windows": 2, "crops": 4, "shared_epochs": 4, "shared_learning_rate": 4e-4, "stages": "joint"}

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from metakd.evaluation.statistics import Values, as_dict, estimate, points
+from metakd.evaluation.tables import as_markdown
 from metakd.experiments.results_store import ResultsStore
-from metakd.experiments.tables import table
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULTS = Path(__file__).parent / "results" / "evidence"
 VARIANTS = {  # (with λ, with L_tkd)
@@ -59,7 +59,7 @@ def shown(splits: Mapping[str, Any]) -> str:
         [f"{n}: with it minus without", *(points(split["effects"][n]) for split in splits.values())] for n in FACTORS
     ]
     rows += [[name, *(points(split["effects"][name]) for split in splits.values())] for name in (BOTH, PASSES)]
-    return table(rows)
+    return as_markdown(rows)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from metakd import Settings
-from metakd.config.yaml_file import read_settings_file
+from metakd.config.settings import read_settings_file
 from metakd.data.dataset import load_dataset
 from metakd.evaluation.predictions import correct_predictions
 from metakd.inference.torch_backend import TorchModel
@@ -25,7 +25,7 @@ from metakd.pipeline.distill import distill_all
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "evidence" / "shared-looks.jsonl"
 ALWAYS = {"predict_epochs": 0, "baseline": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}

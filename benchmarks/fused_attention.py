@@ -19,8 +19,7 @@ from torch import Tensor
 
 from metakd.models import attention
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
-from metakd.utils.hardware import allocator_tuned
+from metakd.utils.hardware import allocator_tuned, environment
 
 RESULT = Path(__file__).parent / "results" / "fused_attention.json"
 TOKENS, HEADS, WIDTH, INNER = 4096, 12, 384, 1536

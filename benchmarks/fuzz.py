@@ -46,15 +46,14 @@ if "--target" in sys.argv:
         pass
 
 
-from metakd.config.settings import Settings
-from metakd.config.yaml_file import read_settings_file
+from metakd.config.settings import Settings, read_settings_file
 from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
 from metakd.data.releases import AMAZON_DOMAINS, AMAZON_LABELS, prepare
 from metakd.inspection.inspector import inspect_data
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
 from metakd.utils.errors import InputError
+from metakd.utils.hardware import environment
 
 ROWS = [
     {"text": f"a {'fine' if i % 2 else 'dull'} pan no. {i}", "label": "np"[i % 2], "domain": "ab"[i // 20]}

@@ -21,7 +21,7 @@ from pathlib import Path
 from metakd import load_dataset
 from metakd.cli.steps import DEMO_DATA
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "inspection.json"
 

@@ -33,13 +33,13 @@ from typing import Any, NamedTuple
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from metakd.cli.assembly import load_library
 from metakd.cli.main import main as metakd
-from metakd.cli.options import load_library
 from metakd.methods import BASELINE
 from metakd.pipeline import evaluate, reproduce  # noqa: F401 - these and all below: imported once
 from metakd.pipeline.reproduce import VOLATILE, compare
 from metakd.training import checkpointing
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULTS, TESTS = Path(__file__).parent / "results" / "kills.json", Path(__file__).parents[1] / "tests"
 SAVED_EVERY = 4  # updates

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 from metakd.data.dataset import folder_name
 from metakd.report.page import write_report
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "report.json"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -34,7 +34,7 @@ from metakd.experiments.results_store import ResultsStore
 from metakd.experiments.trial import Trial
 from metakd.experiments.variants import size
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 ROWS = Path(__file__).parent / "results" / "evidence" / "retention.jsonl"
 FOLDS = 5

@@ -91,7 +91,7 @@ def measure(domains: int, largest: int, width: int, layers: int) -> dict[str, An
 
     from metakd import Run, Settings
     from metakd.cli import report
-    from metakd.cli.options import load_library
+    from metakd.cli.assembly import load_library
     from metakd.pipeline.distill import distill_all
     from metakd.pipeline.evaluate import evaluate
     from metakd.pipeline.teach import teach
@@ -188,7 +188,7 @@ def main() -> None:
         print(json.dumps(measure(*options.one)))
         return
     from metakd.utils.artifacts import write_json
-    from metakd.utils.environment import environment
+    from metakd.utils.hardware import environment
 
     series = {
         "measured": [(domains, LARGEST, 32, 2) for domains in options.domains],

@@ -42,17 +42,15 @@ from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.meta_kd import MetaKD
 from metakd.models.forward_passes import teacher_outputs_in_order
 from metakd.models.hub import resolve
-from metakd.models.layer_map import map_layers
 from metakd.models.linear import use_torch_linear
 from metakd.models.loading import load_encoder, load_tokenizer, set_dropout
 from metakd.models.meta_teacher import MetaTeacher, freeze
-from metakd.models.student import cut_student
+from metakd.models.student import cut_student, map_layers
 from metakd.training.distillation_module import CACHE_ROW, Distillation
 from metakd.training.teacher_cache import TeacherCache, fits, layer_bytes
 from metakd.training.trainer import TrainingPlan, fit
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
-from metakd.utils.hardware import Precision, device, native_precision
+from metakd.utils.hardware import Precision, device, environment, native_precision
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
 EPOCHS, BATCH, LENGTH, RATE = 10, 32, 128, 5e-5

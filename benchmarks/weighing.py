@@ -23,7 +23,7 @@ from transformers import BertConfig, BertModel
 
 from metakd.models.hub import ALL_MINILM, resolve
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "weighing.json"
 WORDS = (

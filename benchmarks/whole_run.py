@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from metakd import load_dataset
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 RESULTS = Path(__file__).parent / "results"
 

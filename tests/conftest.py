@@ -27,7 +27,13 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from metakd.data.schema import Example
+from metakd.data.tokenization import Encoded, encode
+from metakd.models.loading import load_tokenizer
 from metakd.utils.console import notice
+
+Checkpoint = Callable[..., Path]
+Command = Callable[..., tuple[int, str, str]]
+NewRun = Callable[..., Any]
 
 GOOD, BAD = ["good", "fine", "lovely", "bright"], ["bad", "poor", "dull", "broken"]
 TOPICS = {"books": ["plot", "page", "prose"], "kitchen": ["pan", "lid", "blade"]}
@@ -84,7 +90,7 @@ def save_checkpoint(folder: Path, kind: str = "bert", words: list[str] = WORDS, 
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """checkpoint('bert', hidden_size=8) -> a folder, made once a session for each shape."""
     made: dict[str, Path] = {}
 
@@ -95,6 +101,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def base(checkpoint: Checkpoint) -> Path:
+    """A BERT of four layers."""
+    return checkpoint()
 
 
 def toy_examples(count: int, seed: int, split: str) -> list[Example]:
@@ -110,6 +122,11 @@ def toy_examples(count: int, seed: int, split: str) -> list[Example]:
     return rows
 
 
+def encoded(folder: Path, count: int, seed: int = 0, **columns: Any) -> Encoded:
+    """Toy texts in the tokens of the checkpoint in `folder`, with further columns."""
+    return encode(load_tokenizer(folder, 16), toy_examples(count, seed, "t"), 16).with_columns(**columns)
+
+
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -120,13 +137,16 @@ def as_row(example: Example) -> dict[str, Any]:
     return {key: value for key, value in asdict(example).items() if value is not None}
 
 
-@pytest.fixture(scope="session")
-def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train (256 rows), dev (16) and test (24) of two domains and two classes."""
-    folder = tmp_path_factory.mktemp("toy")
-    for seed, (split, count) in enumerate({"train": 256, "dev": 16, "test": 24}.items()):
+def write_toy(folder: Path, **counts: int) -> Path:
+    """The folder with so many rows of each split, of two domains and two classes."""
+    for seed, (split, count) in enumerate(counts.items()):
         write_rows(folder / f"{split}.jsonl", [as_row(e) for e in toy_examples(count, seed, split)])
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy(tmp_path_factory.mktemp("toy"), train=256, dev=16, test=24)
 
 
 FAST = [
@@ -156,14 +176,28 @@ def reopen(folder: Path, **settings: object) -> Any:
     return Run.assemble(folder, Settings.build(before["settings"] | settings), Path(before["data"]))
 
 
+def taught(run: Any) -> Any:
+    """The run, with its instance weights and its meta-teacher."""
+    from metakd.pipeline.teach import teach
+    from metakd.pipeline.weigh import weigh
+
+    weigh(run)
+    teach(run)
+    return run
+
+
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_rows(path: Path) -> list[Any]:
+    return [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
+
+
 @pytest.fixture
-def toy_run(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path) -> Callable[..., Any]:
+def toy_run(base: Path, toy_data: Path, tmp_path: Path) -> NewRun:
     """toy_run(match_epochs=2) -> a run of the toy data in tmp_path / "run", begun, otherwise with TINY's settings."""
-    return lambda **settings: open_run(tmp_path / "run", toy_data, checkpoint(), **settings)
+    return lambda **settings: open_run(tmp_path / "run", toy_data, base, **settings)
 
 
 @pytest.fixture
@@ -198,7 +232,7 @@ def multinli_rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def metakd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+def metakd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """metakd('run', ...) -> (exit code, standard output, standard error), as the shell would have them."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
@@ -216,11 +250,25 @@ def metakd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return call
 
 
+def passed(result: tuple[int, str, str]) -> tuple[str, str]:
+    """Standard output and standard error of a command that has to succeed."""
+    code, out, err = result
+    assert code == 0, err
+    return out, err
+
+
+def refused(result: tuple[int, str, str]) -> str:
+    """What standard error says, not wrapped, of a command that has to be refused in words."""
+    code, _, err = result
+    assert (code, "Traceback" in err) == (2, False), err
+    return " ".join(err.split())
+
+
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory, checkpoint: Callable[..., Path], toy_data: Path) -> Path:
+def finished_run(tmp_path_factory: pytest.TempPathFactory, base: Path, toy_data: Path) -> Path:
     """A whole run of a tiny BERT on the toy data, made once by the command as a user types it."""
     folder = tmp_path_factory.mktemp("runs") / "toy"
-    command = [sys.executable, "-m", "metakd", "run", "--data", toy_data, "--base", checkpoint(), "--output", folder]
+    command = [sys.executable, "-m", "metakd", "run", "--data", toy_data, "--base", base, "--output", folder]
     done = subprocess.run([*map(str, command), *FAST], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "meta_teacher" in done.stdout

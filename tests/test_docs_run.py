@@ -8,14 +8,14 @@ import re
 import shlex
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from conftest import as_row, multinli_rows, save_checkpoint, toy_examples, write_release, write_rows
+from conftest import Command, as_row, multinli_rows, save_checkpoint, toy_examples, write_release, write_rows
 from metakd import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -30,8 +30,8 @@ QUICK |= {"allow_weak_teacher": True}
 
 
 @pytest.fixture
-def quick_defaults(checkpoint: Callable[..., Path]) -> Iterator[None]:
-    values = {**QUICK, "base": str(checkpoint())}
+def quick_defaults(base: Path) -> Iterator[None]:
+    values = {**QUICK, "base": str(base)}
     before = {name: Settings.model_fields[name].default for name in values}
     for defaults in (values, before):
         for name, value in defaults.items():
@@ -69,7 +69,7 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Pa
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_does_what_it_says(page: Path, metakd: Callable[..., Any], request: pytest.FixtureRequest) -> None:
+def test_a_page_does_what_it_says(page: Path, metakd: Command, request: pytest.FixtureRequest) -> None:
     text = page.read_text(encoding="utf-8")
     assert set(FENCE.findall(text)) <= {"shell", "python"} | NO_CODE
     blocks = BLOCK.findall(text)

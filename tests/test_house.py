@@ -4,11 +4,13 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from conftest import as_row, toy_examples, write_rows
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "metakd"
@@ -61,12 +63,7 @@ def test_no_modules_import_each_other() -> None:
     TopologicalSorter({name: set(imports(path)) for name, path in modules().items()}).prepare()
 
 
-def test_the_equations_know_no_model_no_config_no_file() -> None:
-    for name in ("losses", "prototypes"):
-        assert [*imports(modules()[name])] == []
-
-
-def test_files_folders_and_functions_stay_small() -> None:
+def test_files_folders_and_functions_stay_small_and_packages_say_what_they_hold() -> None:
     for name, path in modules().items():
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= MOST_LINES, name
@@ -76,10 +73,6 @@ def test_files_folders_and_functions_stay_small() -> None:
                 assert length <= LONGEST_FUNCTION, f"{name}.{node.name} has {length} lines"
     for folder in {path.parent for path in modules().values()} - {SOURCE}:
         assert len({*folder.glob("*.py")} - {folder / "__init__.py"}) <= MOST_MODULES, folder.name
-
-
-def test_every_package_says_what_lives_there() -> None:
-    for folder in {path.parent for path in modules().values()} - {SOURCE}:
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), folder.name
 
 
@@ -124,24 +117,8 @@ def test_prose_is_plain() -> None:
     assert listed == []
 
 
-def test_without_the_extra_every_command_names_it(tmp_path: Path) -> None:
-    """A machine with the base install alone: torch and the rest cannot be imported."""
-    blocked = (
-        "import sys; sys.modules |= dict.fromkeys(['torch', 'transformers', 'accelerate', 'sklearn']);"
-        "from metakd.cli.main import main; main()"
-    )
-    (tmp_path / "d.jsonl").write_text("{}")
-    model = ("predict", ".", "--input", "d.jsonl", "--output", "o.jsonl")
-    data = ("--data", "d.jsonl", "--output", "o")
-    for command in (("run", *data), ("run", "--dry-run", *data), ("weigh", *data), model, ("methods",)):
-        words = [sys.executable, "-c", blocked, *command]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert done.returncode == 2, done.stderr
-        assert "pip install 'metakd[train]'" in done.stderr
-        assert "Traceback" not in done.stderr
-
-
-def test_inspect_needs_no_torch(tmp_path: Path, checkpoint: Callable[..., Path]) -> None:
+def test_inspect_needs_no_torch(tmp_path: Path, base: Path) -> None:
+    """Commands that need the whole extra are in test_light_install.py."""
     blocked = """
 import sys
 class Nowhere:
@@ -152,9 +129,8 @@ sys.meta_path.insert(0, Nowhere())
 from metakd.cli.main import main
 main()
 """
-    rows = "".join(f'{{"text": "a {i}", "label": "{i % 2}", "domain": "{i % 3}"}}\n' for i in range(120))
-    (tmp_path / "d.jsonl").write_text(rows)
-    words = [sys.executable, "-c", blocked, "inspect", str(tmp_path / "d.jsonl"), "--base", str(checkpoint())]
+    rows = write_rows(tmp_path / "d.jsonl", [as_row(e) for e in toy_examples(120, 0, "t")])
+    words = [sys.executable, "-c", blocked, "inspect", str(rows), "--base", str(base)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -11,30 +11,17 @@ from metakd.config.settings import Settings
 from metakd.utils.errors import CheckError, InputError, require
 
 if TYPE_CHECKING:
-    from metakd.data.dataset import load_dataset
-    from metakd.inference.classifier import Classifier
-    from metakd.pipeline.distill import distill, distill_all
-    from metakd.pipeline.evaluate import evaluate, evaluate_file
-    from metakd.pipeline.run_all import run_all
-    from metakd.pipeline.teach import teach
-    from metakd.pipeline.weigh import weigh
-    from metakd.runs.run import Run
+    from metakd.data.dataset import load_dataset as load_dataset
+    from metakd.inference.classifier import Classifier as Classifier
+    from metakd.pipeline.distill import distill as distill
+    from metakd.pipeline.distill import distill_all as distill_all
+    from metakd.pipeline.evaluate import evaluate as evaluate
+    from metakd.pipeline.evaluate import evaluate_file as evaluate_file
+    from metakd.pipeline.run_all import run_all as run_all
+    from metakd.pipeline.teach import teach as teach
+    from metakd.pipeline.weigh import weigh as weigh
+    from metakd.runs.run import Run as Run
 
-__all__ = [
-    "CheckError",
-    "Classifier",
-    "InputError",
-    "Run",
-    "Settings",
-    "distill",
-    "distill_all",
-    "evaluate",
-    "evaluate_file",
-    "load_dataset",
-    "run_all",
-    "teach",
-    "weigh",
-]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -49,8 +36,7 @@ _HOMES = {
     "teach": "pipeline.teach",
     "weigh": "pipeline.weigh",
 }
-
-
+__all__ = ["CheckError", "InputError", "Settings", *_HOMES]
 LIGHT = ("Classifier", "load_dataset")  # these check for themselves what they need
 
 

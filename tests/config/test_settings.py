@@ -4,14 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from metakd.config.settings import Settings
-from metakd.config.yaml_file import read_settings_file
+from metakd.config.settings import Settings, read_settings_file
 from metakd.utils.errors import InputError, require
-
-
-def test_a_misspelt_key_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(InputError, match="gama2: no such setting; did you mean 'gamma2'"):
-        Settings.build({"gama2": 1})
 
 
 def test_all_faults_stand_in_one_message() -> None:

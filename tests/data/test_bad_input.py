@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from conftest import as_row, toy_examples
+from conftest import SPECIALS, Checkpoint, Command, as_row, read_json, toy_examples
 from metakd.data.releases import AMAZON_DOMAINS, AMAZON_LABELS
 
 Shell = Callable[[str], tuple[int, str]]
@@ -80,7 +80,6 @@ FILES: list[tuple[str, Content, str]] = [  # suffix of the one file and flags, i
     ("jsonl", third(text=""), "rows.jsonl, row 3, text: is empty; drop the row"),
     ("jsonl", third(text="\u200b\n"), "row 3, text: is empty"),
     ("jsonl", third(text=7), "row 3, text: expected text, found 7"),
-    ("jsonl", third(text_pair=3), "row 3, text_pair: expected text, found 3"),
     ("jsonl", only(text="") * 2, "rows.jsonl: 32 faults - rows.jsonl, row 1, text: is empty"),
     ("jsonl", only(label=0.5) * 2, "... and 12 more"),
     ("jsonl", third(label=None), "row 3, label: is empty; give the row one"),
@@ -99,7 +98,6 @@ FILES: list[tuple[str, Content, str]] = [  # suffix of the one file and flags, i
     ("csv", HEADER + '"a,b,c\n', "row 2: unexpected end of data; check the double quotes"),
     ("tsv", 'text\tlabel\tdomain\n"a\tb\tc\n"d\te\tf\n', "double quote"),
     ("csv", "text,text,domain\na,b,c\n", "the header names text more than once"),
-    ("csv", HEADER.encode() + b"f\xfcr,a,b\n", "line 2, byte 2: 0xFC is no utf-8; save"),
     ("csv --encoding utf-99", SOUND, "Python knows no such encoding"),
     ("csv --encoding hex", SOUND, "encoding = 'hex': Python knows no such encoding"),
     ("parquet", "PAR1", "not a whole Parquet file"),
@@ -115,7 +113,6 @@ FILES: list[tuple[str, Content, str]] = [  # suffix of the one file and flags, i
     ("jsonl", third(label="a\x1b[2Jb"), "control characters in the name 'a\\x1b[2Jb'"),
     ("jsonl", '{"\\ud800\\u001b[2J": 1}', "fields there: '\\ud800\\x1b[2J'"),
     # Labels and texts of every type that JSON and Parquet have
-    ("jsonl", third(label={"a": 1}), "whole number, found {'a': 1}"),
     ("jsonl", third(label=float("nan")), "whole number, found nan"),
     ("jsonl", third(label="l" * 5000), "5,000 characters are too long for a name"),
     ("jsonl", SOUND.replace('"negative"', "9" * 5000), "Exceeds the limit (4300 digits)"),
@@ -127,6 +124,7 @@ FILES: list[tuple[str, Content, str]] = [  # suffix of the one file and flags, i
     ("csv", lambda: HEADER + '"' + "a\n" * 5 * 10**6, "row 2: field larger than field limit"),
     ("jsonl.gz", bomb, "expands to more than 67,108,864 bytes, over 100 times its size"),
     ("parquet.gz", bomb, "rows.parquet.gz: expands to more than"),
+    ("jsonl", lambda: as_lines([{"text": "a", "label": i % 2, "domain": i} for i in range(9**5)]), "1,000 is the most"),
     ("jsonl", SOUND.replace('"id"', '"text"'), "it names text more than once"),
     ("jsonl", third(domain="Books"), "'Books' and 'books' differ in capitals alone"),
     ("jsonl", Path("rows.jsonl"), "rows.jsonl: no such file"),  # a link to itself
@@ -141,10 +139,6 @@ DATA: list[tuple[dict[str, Content], str, str]] = [
     ({"train.jsonl": SOUND, "test.jsonl": third(domain="odd")}, RUN, "test, domain: 'odd' (1 rows) does not"),
     ({"train.jsonl": SOUND}, RUN, "neither test nor dev, so there is nothing to score on; add dev.jsonl"),
     ({"train.jsonl": SOUND, "dev.jsonl": only(domain="books")}, RUN, "dev has no rows of kitchen"),
-    (
-        {"train.jsonl": lambda: as_lines([{"text": "a", "label": i % 2, "domain": i} for i in range(10**5)])},
-        *(RUN, "domain: 100,000 of them, and 1,000 is the most"),
-    ),
     ({"train.jsonl": Path("/dev/zero")}, RUN, "train.jsonl: not an ordinary file"),
     ({"train.jsonl": Path("nowhere"), "dev.jsonl": SOUND}, RUN, "train.jsonl: no such file"),
     # Archives
@@ -171,27 +165,20 @@ CONFIGS: list[tuple[str, str]] = [
 ]
 FLAGS: list[tuple[str, str]] = [
     ("--alpha 2", "alpha = '2': Input should be less than or equal to 1"),
-    ("--seed one", "seed = 'one'"),
-    ("--alpha 2 --gamma1 -1", "2 faults"),
     ("--method magic", "there are meta_kd, cross_domain"),
     ("--student layers=9", "the base has 4 layers; choose 1 to 4"),
     ("--student nobody/nothing", "nobody/nothing: not found"),
     ("--max-length 512", "positions for 40 tokens"),
     ("--layer-map 1", "layer_map = '1'"),
-    ("--terms prediction,magic", "terms.1 = 'magic': Input should be 'embedding', 'hidden'"),
     ("--base in", "no config.json"),
     ("--base nobody/nothing", "not found as a folder, the local hub cache or on the hub"),
     ("--base {mpnet} --attention scores", "does not give its raw attention scores"),
     ("--student {one_head} --attention scores", "the teacher has 2 attention heads and the student 1"),
-    (
-        "--student {other_words} --terms hidden,prediction --stages two --match-epochs 1",
-        "student and teacher have different tokenizers: nothing is left to match; use --terms prediction",
-    ),
+    ("--student {other_words} --terms hidden,prediction --stages two --match-epochs 1", "have different tokenizers"),
     ("--gama2 1", "No such option: --gama2"),
     ("--config none.yaml", "none.yaml: cannot be read"),
     ("--config /dev/zero", "longer than 100,000 characters, so it is no file of settings"),
     ("--gamma1 inf", "gamma1 = 'inf': Input should be a finite number"),
-    ("--teacher-epochs 99999999999999999999", "Input should be less than or equal to 10000"),
     ("--match-epochs 3", "a joint stage has no first one"),
     ("--resume --overwrite", "give one of them"),
     ("--output in/dev.jsonl", "is there already"),
@@ -234,20 +221,14 @@ CASES = [
 
 
 @pytest.fixture
-def shell(
-    metakd: Callable[..., tuple[int, str, str]],
-    checkpoint: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> Shell:
+def shell(metakd: Command, checkpoint: Checkpoint, tmp_path: Path, request: pytest.FixtureRequest) -> Shell:
     """shell("run --base {base}") -> exit code and all that is printed, on one line; {run} is a finished run."""
-    monkeypatch.chdir(tmp_path)
+    request.getfixturevalue("monkeypatch").chdir(tmp_path)
     places = {
         "base": checkpoint(),
         "mpnet": checkpoint("mpnet"),
         "one_head": checkpoint("bert", num_attention_heads=1),
-        "other_words": checkpoint("bert", words=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]),
+        "other_words": checkpoint("bert", words=[*SPECIALS, "a", "b", "c"]),
     }
 
     def call(command: str) -> tuple[int, str]:
@@ -314,8 +295,9 @@ def test_overwriting_removes_the_run_and_nothing_else(shell: Shell, run_format: 
     write(IN_TWO_SPLITS)
     assert shell(RUN.replace("run ", "weigh ", 1))[0] == 0
     description = Path("o/run.json")
-    assert json.loads(description.read_text())["format"] == 2
-    description.write_text(json.dumps(json.loads(description.read_text()) | {"format": run_format}))
+    begun = read_json(description)
+    assert begun["format"] == 2
+    description.write_text(json.dumps(begun | {"format": run_format}))
     Path("o/mine.txt").write_text("mine")
     if run_format is None:
         for command in ("evaluate o", "weigh --output o", f"{RUN} --resume", RUN.replace("run ", "weigh ", 1)):
@@ -326,4 +308,4 @@ def test_overwriting_removes_the_run_and_nothing_else(shell: Shell, run_format: 
     code, text = shell(f"{RUN} {fast} --overwrite")
     assert code == 0, text
     assert Path("o/mine.txt").read_text() == "mine"
-    assert json.loads(description.read_text())["settings"]["alpha"] == 0.9
+    assert read_json(description)["settings"]["alpha"] == 0.9

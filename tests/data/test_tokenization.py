@@ -1,6 +1,5 @@
 """Tokens once, batches by length, padding to the batch."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ from metakd.models.loading import load_tokenizer
 from metakd.utils.errors import InputError
 
 
-def test_a_missing_second_text_is_not_the_word_none(checkpoint: Callable[..., Path]) -> None:
-    tokenizer = load_tokenizer(checkpoint(), 16)
+def test_a_missing_second_text_is_not_the_word_none(base: Path) -> None:
+    tokenizer = load_tokenizer(base, 16)
     single = encode(tokenizer, [Example("1", "good page", None, "a", "b")], 16)[0]
     pair = encode(tokenizer, [Example("1", "good page", "bad lid", "a", "b")], 16)[0]
     assert tokenizer.convert_ids_to_tokens(single["input_ids"]) == ["[CLS]", "good", "page", "[SEP]"]
@@ -27,28 +26,28 @@ def test_a_missing_second_text_is_not_the_word_none(checkpoint: Callable[..., Pa
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_pairs_and_single_texts_do_not_mix(checkpoint: Callable[..., Path], order: int) -> None:
+def test_pairs_and_single_texts_do_not_mix(base: Path, order: int) -> None:
     rows = [Example("one", "good", "bad", "a", "b"), Example("two", "good", None, "a", "b")]
     with pytest.raises(InputError, match="text_pair is missing on 1 rows"):
-        encode(load_tokenizer(checkpoint(), 16), rows[::order], 16)
+        encode(load_tokenizer(base, 16), rows[::order], 16)
 
 
-def test_real_tokens_leave_out_special_ones(checkpoint: Callable[..., Path]) -> None:
-    tokenizer = load_tokenizer(checkpoint(), 16)
+def test_real_tokens_leave_out_special_ones(base: Path) -> None:
+    tokenizer = load_tokenizer(base, 16)
     assert encode(tokenizer, [Example("1", "good page", None, "a", "b")], 16)[0]["real_mask"].tolist() == [0, 1, 1, 0]
 
 
-def test_texts_are_cut_to_max_length_and_not_to_the_length_in_the_file(checkpoint: Callable[..., Path]) -> None:
+def test_texts_are_cut_to_max_length_and_not_to_the_length_in_the_file(base: Path) -> None:
     """The file cuts and pads to 8; loading clears both, so 20 words stay 22 tokens, or 12 where asked."""
     long = [Example("1", "good " * 20, None, "a", "b")]
-    tokenizer = load_tokenizer(checkpoint(), 30)
+    tokenizer = load_tokenizer(base, 30)
     assert len(encode(tokenizer, long, 30)[0]["input_ids"]) == 22
     assert len(encode(tokenizer, long, 12)[0]["input_ids"]) == 12
     assert len(encode(tokenizer, [Example("1", "good", None, "a", "b")], 30)[0]["input_ids"]) == 3
 
 
-def test_texts_come_out_the_same_in_chunks(checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer, examples = load_tokenizer(checkpoint(), 16), toy_examples(10, 0, "t")
+def test_texts_come_out_the_same_in_chunks(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, examples = load_tokenizer(base, 16), toy_examples(10, 0, "t")
     whole = encode(tokenizer, examples, 16)
     monkeypatch.setattr(tokenization, "CHUNK", 3)
     parts = encode(tokenizer, examples, 16).with_columns(labels=[0, 1] * 5, instance_weights=[0.5] * 10)
@@ -61,8 +60,8 @@ def test_texts_come_out_the_same_in_chunks(checkpoint: Callable[..., Path], monk
     assert parts.token_ids.tolist() == sorted({i for row in whole for i in row["input_ids"].tolist()})
 
 
-def test_no_texts_are_no_features(checkpoint: Callable[..., Path]) -> None:
-    assert len(encode(load_tokenizer(checkpoint(), 16), [], 16)) == 0
+def test_no_texts_are_no_features(base: Path) -> None:
+    assert len(encode(load_tokenizer(base, 16), [], 16)) == 0
 
 
 def test_collator_pads_ids_with_the_pad_token_and_masks_with_zero() -> None:
@@ -121,8 +120,8 @@ def test_epochs_differ_and_batches_are_of_like_length(groups: list[int] | None) 
     assert sum(spans) / len(spans) < 20
 
 
-def test_ordered_batches_go_from_short_to_long(checkpoint: Callable[..., Path]) -> None:
-    features = encode(load_tokenizer(checkpoint(), 16), toy_examples(20, 0, "t"), 16)
+def test_ordered_batches_go_from_short_to_long(base: Path) -> None:
+    features = encode(load_tokenizer(base, 16), toy_examples(20, 0, "t"), 16)
     order = [i for batch in ordered_batches(features.lengths, 6) for i in batch]
     lengths = [len(features[i]["input_ids"]) for i in order]
     assert lengths == sorted(lengths)

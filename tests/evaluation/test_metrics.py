@@ -10,10 +10,9 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from conftest import toy_examples
 from metakd.data.schema import Example
-from metakd.evaluation.baselines import TfidfBaseline
-from metakd.evaluation.latency import latency
+from metakd.evaluation.costs import latency
+from metakd.evaluation.linear_models import TfidfBaseline, domain_probe
 from metakd.evaluation.metrics import Predictions, accuracy, accuracy_of_kept, macro_f1, score
-from metakd.evaluation.probe import domain_probe
 
 
 def predictions(truth: list[int], predicted: list[int]) -> Predictions:
@@ -64,11 +63,10 @@ def test_accuracy_of_kept_rows_by_hand() -> None:
 
 
 @pytest.mark.parametrize("preempted", [0, 90, 1_000_000])
-def test_latency_is_in_milliseconds_and_warns_if_other_work_took_the_cores(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, preempted: int
-) -> None:
+def test_latency(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, preempted: int) -> None:
+    """In milliseconds, with a warning if other work took the cores."""
     counts = iter([5, 5 + preempted])
-    monkeypatch.setattr("metakd.evaluation.latency._preemptions", lambda: next(counts))
+    monkeypatch.setattr("metakd.evaluation.costs._preemptions", lambda: next(counts))
     times = latency(lambda _: time.sleep(0.002), toy_examples(3, 0, "t"))
     assert 2 <= times["median"] <= times["p95"] < 100
     assert ("latencies are too long" in caplog.text) is (preempted > 100)

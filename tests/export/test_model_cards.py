@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +11,10 @@ import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 
+from conftest import Command, passed, refused
 from metakd.export.model_cards import Measured, push, write_card
 from metakd.utils.errors import InputError
 
-Command = Callable[..., Any]
 RUN = {
     "settings": {"base": "sentence-transformers/all-MiniLM-L6-v2", "method": "meta_kd"},
     "data": "reviews",
@@ -77,27 +76,24 @@ def test_each_domain_has_a_private_repository(tmp_path: Path, hub: Hub) -> None:
 
 @pytest.mark.parametrize("hub", ["kitchen"], indirect=True)
 def test_a_refusal_names_what_was_uploaded_and_what_to_do(tmp_path: Path, hub: Hub) -> None:
-    with pytest.raises(InputError, match=r"kitchen was not uploaded .*hf upload.*uploaded before"):
+    with pytest.raises(InputError, match=r"kitchen was not uploaded.*hf upload.*uploaded before"):
         push({"books": tmp_path, "kitchen": tmp_path}, "me/reviews")
 
 
-def test_an_export_has_cards_and_is_uploaded_on_request(
-    finished_run: Path, metakd: Command, tmp_path: Path, hub: Hub
-) -> None:
-    code, _, err = metakd("export", finished_run, "--output", tmp_path / "quiet", "--force")
-    assert code == 0, err
+def test_an_export_is_uploaded_on_request(finished_run: Path, metakd: Command, tmp_path: Path, hub: Hub) -> None:
+    """And has cards."""
+    export = ("export", finished_run, "--force", "--output")
+    passed(metakd(*export, tmp_path / "quiet"))
     assert not hub.calls
     assert ModelCard.load(tmp_path / "quiet" / "books" / "README.md").data.eval_results
-    code, out, err = metakd("export", finished_run, "--output", tmp_path / "up", "--force", "--push-to-hub", "me/toy")
-    assert code == 0, err
+    out, _ = passed(metakd(*export, tmp_path / "up", "--push-to-hub", "me/toy"))
     assert out.count("uploaded: ") == 2
     assert {name for name, _ in hub.calls} == {"me/toy-books", "me/toy-kitchen"}
 
 
 @pytest.mark.parametrize("hub", ["all"], indirect=True)
-def test_the_login_is_checked_before_anything_is_exported(
-    finished_run: Path, metakd: Command, tmp_path: Path, hub: Hub
-) -> None:
-    code, _, err = metakd("export", finished_run, "--output", tmp_path / "up", "--push-to-hub", "me/toy")
-    assert (code, "log in by `hf auth login`" in " ".join(err.split())) == (2, True)
+@pytest.mark.usefixtures("hub")
+def test_the_login_is_checked_before_anything_is_exported(finished_run: Path, metakd: Command, tmp_path: Path) -> None:
+    message = refused(metakd("export", finished_run, "--output", tmp_path / "up", "--push-to-hub", "me/toy"))
+    assert "log in by `hf auth login`" in message
     assert not (tmp_path / "up").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from transformers import AutoTokenizer
 
+from conftest import Checkpoint
 from metakd.export.onnx_format import write_onnx
 from metakd.export.onnx_graph import read_one_token
 from metakd.inference.torch_backend import TorchModel
@@ -70,10 +70,8 @@ def test_what_others_need_whole_stays_whole() -> None:
     ("kind", "layers"),
     [("bert", 1), *((kind, 3) for kind in ("bert", "distilbert", "roberta", "electra", "albert", "mpnet"))],
 )
-def test_the_last_layer_attends_from_one_token_and_the_output_is_the_same(
-    checkpoint: Callable[..., Path], tmp_path: Path, kind: str, layers: int
-) -> None:
-    """Attention of every query, (B, A, L, L), in all layers but the last: (B, A, 1, L)."""
+def test_the_last_layer_attends_from_one_token(checkpoint: Checkpoint, tmp_path: Path, kind: str, layers: int) -> None:
+    """The output is the same. Attention of every query, (B, A, L, L), in all layers but the last: (B, A, 1, L)."""
     folder = checkpoint(kind, **{"n_layers" if kind == "distilbert" else "num_hidden_layers": layers})
     model = TorchModel(load_encoder(folder, ["a", "b", "c"]), AutoTokenizer.from_pretrained(folder))
     inputs = model.tokenizer(["a lovely page", "the pan was very very dull"], padding=True, return_tensors="pt")

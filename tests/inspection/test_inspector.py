@@ -1,21 +1,18 @@
 """What an inspection reports, counted by hand on a few rows."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import as_row, toy_examples, write_rows
+from conftest import TOPICS, Command, as_row, passed, toy_examples, write_rows
 from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
 from metakd.inspection.inspector import Inspector, inspect_data, inspect_dataset, lengths, remarks
 from metakd.inspection.tables import findings, short_form
-from metakd.inspection.terms import characteristic_terms
+from metakd.inspection.terms import strongest_terms
 from metakd.utils.errors import InputError
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def row(text: str, label: str = "good", domain: str = "books") -> dict[str, Any]:
@@ -107,28 +104,26 @@ def test_one_file_is_judged_by_what_the_cut_will_make_of_it(tmp_path: Path) -> N
 def test_remarks_name_what_looks_alike_or_like_a_missing_value() -> None:
     counts = {"Bücher": {"pos": 200, "NA": 200}, "Bu\u0308cher": {"Pos": 200, "1": 200, "1.0": 200}}
     messages = "\n".join(remarks({"train": counts}, ["1", "1.0", "NA", "Pos", "pos"]))
-    assert "labels '1' and '1.0' look alike" in messages
-    assert "labels 'Pos' and 'pos' look alike" in messages
-    assert "domains 'Bu\u0308cher' and 'Bücher' look alike" in messages
+    for alike in ("labels '1' and '1.0'", "labels 'Pos' and 'pos'", "domains 'Bu\u0308cher' and 'Bücher'"):
+        assert f"{alike} look alike" in messages
     assert "label 'NA' looks like a missing value and is taken for a label" in messages
     sound = {"books": {"bad": 100, "good": 100}}
     assert remarks({"train": sound, "test": sound}, ["bad", "good"]) == []
 
 
-def test_lengths_are_in_tokens_of_the_base_or_in_words(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_lengths_are_in_tokens_of_the_base_or_in_words(base: Path, tmp_path: Path) -> None:
     """'a good pan' is 5 tokens with [CLS] and [SEP]; 'a fine , dull page' has an unknown ',' and is 7."""
     file = write_rows(tmp_path / "rows.jsonl", [row("a good pan"), row("a fine , dull page", "bad")])
-    tokens = inspect_data(file, tokenizer=checkpoint() / "tokenizer.json", max_length=6)["lengths"]
+    tokens = inspect_data(file, tokenizer=base / "tokenizer.json", max_length=6)["lengths"]
     assert tokens["unit"] == "tokens"
     assert tokens["domains"] == {"books": {"median": 6, "p95": 6, "longest": 7, "over_limit": 0.5}}
     assert lengths(read_examples(file), None, 3)["domains"]["books"]["longest"] == 5  # words
 
 
 def test_characteristic_terms_are_those_of_one_domain() -> None:
-    terms = characteristic_terms(toy_examples(64, 0, "t"))
-    assert set(terms["books"][:3]) == {"plot", "page", "prose"}
-    assert set(terms["kitchen"][:3]) == {"pan", "lid", "blade"}
-    assert characteristic_terms(toy_examples(1, 0, "t")) == {}
+    terms = strongest_terms(toy_examples(64, 0, "t"), 3)
+    assert {domain: {word for word, _ in terms[domain]} for domain in terms} == {d: {*TOPICS[d]} for d in TOPICS}
+    assert strongest_terms(toy_examples(1, 0, "t"), 3) == {}
 
 
 def test_a_sample_is_small_and_the_same_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,37 +141,34 @@ def test_a_sample_is_small_and_the_same_whatever_the_order(monkeypatch: pytest.M
 def test_inspect_as_a_user_types_it(metakd: Command, messy: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Exit code 2 for a domain that nothing scores; the base cannot be had, so lengths are in words."""
     code, out, err = metakd("inspect", messy, "--base", "nobody/nothing")
-    assert code == 2
-    assert "test has no rows of kitchen" in err
-    assert "Rows of" in out
-    assert "Lengths in words" in out
+    assert (code, "test has no rows of kitchen" in err) == (2, True)
+    for part in ("Rows of", "Lengths in words", "1 row of dev stands word for word in train"):
+        assert part in out
     assert "lengths are counted in words, not tokens" in caplog.text
-    assert "1 row of dev stands word for word in train" in out
     code, out, _ = metakd("inspect", messy, "--base", "nobody/nothing", "--json")
     assert (code, json.loads(out)["rows"]) == (2, 9)
 
 
 def test_inspect_prints_names_that_look_like_markup_and_ends_with_the_faults(
-    metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path]
+    metakd: Command, tmp_path: Path, base: Path
 ) -> None:
     rows = [row(f"{word} {i}", "[/b]", "[fiction]") for word in "ab" for i in range(10)]
     rows += [row(f"c {i}", "good", "[/b]") for i in range(10)]
-    code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", checkpoint())
-    assert (code, "[fiction]" in out, "[/b]" in out) == (0, True, True), err
+    out, _ = passed(metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", base))
+    assert "[fiction]" in out
+    assert "[/b]" in out
     rows = [row("a"), row("b") | {"label": None}]
-    code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", checkpoint())
-    assert code == 2
+    code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", base)
+    assert (code, "row 2, label: is empty" in err) == (2, True)
     assert "3 faults, for which `metakd run` would refuse the data" in out
-    assert "row 2, label: is empty" in err
 
 
 def test_a_run_prints_the_short_form(
-    metakd: Command, tmp_path: Path, checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    metakd: Command, tmp_path: Path, base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for split in ("train", "dev"):
         write_rows(tmp_path / "data" / f"{split}.jsonl", [as_row(e) for e in toy_examples(8, 0, "t")])
-    base = ("--base", checkpoint(), "--student", "layers=2", "--max-length", "16")
-    code, _, err = metakd("weigh", "--data", tmp_path / "data", *base, "--output", tmp_path / "o")
-    assert code == 0, err
+    models = ("--base", base, "--student", "layers=2", "--max-length", "16")
+    _, err = passed(metakd("weigh", "--data", tmp_path / "data", *models, "--output", tmp_path / "o"))
     assert "rows: train 8, dev 8" in " ".join(err.split())
     assert "8 rows of dev stand word for word in train" in caplog.text

@@ -1,21 +1,19 @@
 """Text of other domains counts as far as it transfers."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from setups import batch_of, setup_of, teacher_outputs
+from setups import batch_of, learner_of, setup_of, teacher_outputs
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import load_dataset
 from metakd.methods.cross_domain import CrossDomain
 from metakd.methods.meta_kd import MetaKD
 from metakd.models.encoder import forward
-from metakd.pipeline.student_jobs import StudentJob
+from metakd.pipeline.distill import student_jobs
 from metakd.prototypes import transfer_weights
 from metakd.runs.run import Run
-from metakd.training.distillation_module import Distillation
 
 
 def test_others_count_as_their_place_among_their_own_resembles_the_prototype_of_their_class() -> None:
@@ -40,28 +38,23 @@ def test_a_class_that_home_lacks_and_what_points_the_other_way_do_not_transfer()
     assert weights.tolist() == [1, 1, 0, 0, 0]
 
 
-def test_only_a_domains_own_stages_read_others_text(
-    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
-) -> None:
-    settings = Settings(base=str(checkpoint()), max_length=16, student="layers=2", method="cross_domain")
+def test_only_a_domains_own_stages_read_others_text(base: Path, toy_data: Path, tmp_path: Path) -> None:
+    settings = Settings(base=str(base), max_length=16, student="layers=2", method="cross_domain")
     run = Run(tmp_path, settings, load_dataset(toy_data))
     everything = {e.id for e in run.data.train}
-    (job,), (plain,) = (StudentJob.for_domains(run, method, ["books"]) for method in ("cross_domain", "meta_kd"))
+    (job,), (plain,) = (student_jobs(run, method, ["books"]) for method in ("cross_domain", "meta_kd"))
     assert {e.id for e in job.examples} == everything
     assert {e.domain for e in plain.examples} == {e.domain for e in job.dev} == {"books"}
 
 
-def test_what_transfers_weighs_every_term_of_own_stages_beside_expertise(checkpoint: Callable[..., Path]) -> None:
-    setup, batch = setup_of(checkpoint(), stages="joint", shared_epochs=1), batch_of(checkpoint())
+def test_what_transfers_weighs_every_term_of_own_stages_beside_expertise(base: Path) -> None:
+    setup, batch = setup_of(base, stages="joint", shared_epochs=1), batch_of(base)
     batch["transfer"] = torch.tensor([1.0, 0.0, 0.5, 1.0])
-    method, plain = CrossDomain.build(setup), MetaKD.build(setup)
-    learner = Distillation(setup.student, method, setup.teacher, None).eval()
-    for stage in method.stages():
+    learner, plain = learner_of(CrossDomain, setup), MetaKD.build(setup)
+    for stage in learner.method.stages():
         learner.enter(stage)
         student = forward(setup.student, batch, attentions=bool(stage.layers.attention))
         outputs = student, batch, teacher_outputs(learner, batch), stage
         for name, expected in plain.loss(*outputs).items():
-            expertise = expected.weights
-            assert expertise is not None
-            weights = expertise if stage.shared else expertise * batch["transfer"]
-            torch.testing.assert_close(method.loss(*outputs)[name].weights, weights)
+            weights = expected.weights if stage.shared else expected.weights * batch["transfer"]
+            torch.testing.assert_close(learner.method.loss(*outputs)[name].weights, weights)

@@ -1,43 +1,33 @@
 """HRKD: prototypes, compare-aggregate and ratios by hand; what each term counts; graphs that really learn."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import setups
 import torch
 from setups import batch_of, setup_of
 
-from conftest import toy_examples
+from conftest import encoded
 from metakd import losses
-from metakd.data.tokenization import Collator, encode
-from metakd.methods.base import Setup
-from metakd.methods.hrkd import (
-    HRKD,
-    CompareAggregate,
-    DomainRelations,
-    GraphAttention,
-    domain_prototypes,
-    example_weights,
-)
-from metakd.models.loading import load_tokenizer
+from metakd.data.tokenization import Collator
+from metakd.methods import hrkd
 from metakd.training.distillation_module import Distillation
 from metakd.training.trainer import TrainingPlan, fit
 from metakd.utils.errors import InputError
 
 BOTH = torch.tensor([True, True])
 MEMBERS = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0]])  # of four examples, the second is of domain 1
-
-
-def learner_of(setup: Setup) -> Distillation:
-    return Distillation(setup.student, HRKD.build(setup), setup.teacher, None).eval()
+learner_of = partial(setups.learner_of, hrkd.HRKD)
 
 
 def test_a_prototype_is_the_mean_over_the_domains_examples() -> None:
     """Domain 0 has (1, 0), (3, 0) and (2, 3): mean (2, 1). Domain 1 has (5, 5) alone. A third has none: zeros."""
     states = torch.tensor([[[1.0, 0.0], [5.0, 5.0], [3.0, 0.0], [2.0, 3.0]]])
     members = torch.cat([MEMBERS, torch.zeros(1, 4)])
-    torch.testing.assert_close(domain_prototypes(states, members), torch.tensor([[[2.0, 1.0], [5.0, 5.0], [0.0, 0.0]]]))
+    expected = torch.tensor([[[2.0, 1.0], [5.0, 5.0], [0.0, 0.0]]])
+    torch.testing.assert_close(hrkd.domain_prototypes(states, members), expected)
 
 
 def test_compare_aggregate_by_hand() -> None:
@@ -47,7 +37,7 @@ def test_compare_aggregate_by_hand() -> None:
     reference is q_0 = (s, 1 − s). At layer 0 its prototype is (0, 2): likeness to q_0 is 2(1 − s) = 0.5379 there and
     s = 0.7311 at layer 1, whose share is 1/(1 + e^(0.5379 − 0.7311)) = 0.5481. So p̂_0 = (0.5481, 2 · 0.4519).
     """
-    mechanism = CompareAggregate(num_domains=2, width=2)
+    mechanism = hrkd.CompareAggregate(num_domains=2, width=2)
     for parameter in mechanism.parameters():
         parameter.data = torch.eye(2).expand_as(parameter)
     prototypes = torch.tensor([[[0.0, 2.0], [7.0, 7.0]], [[1.0, 0.0], [0.0, 1.0]]])
@@ -67,24 +57,20 @@ def test_graph_attention_by_hand(nodes: list[float], expected: list[float]) -> N
     For nodes 1 and 2, scores are 2 and 3 for the one, 3 and 4 for the other, which is one softmax: both see the same
     mean 1 · 0.2689 + 2 · 0.7311 = 1.7311, and only the skip connection tells them apart.
     """
-    graph = GraphAttention(1, 1, 1).eval()
+    graph = hrkd.GraphAttention(1, 1, 1).eval()
     for parameter in graph.parameters():
         torch.nn.init.ones_(parameter)
     values = graph(torch.tensor(nodes)[:, None], BOTH)
     torch.testing.assert_close(values, torch.tensor(expected)[:, None], atol=1e-4, rtol=0)
 
 
-def test_domains_with_one_prototype_have_equal_ratios() -> None:
-    relations = DomainRelations(num_layers=0, num_domains=2, width=3).eval()
-    ratios = relations(torch.tensor([1.0, -2.0, 3.0]).expand(1, 2, 3), BOTH)
-    torch.testing.assert_close(ratios, torch.tensor([[0.5, 0.5]]))
-
-
 def test_ratios_sum_to_one_at_each_layer_and_leave_out_absent_domains() -> None:
-    """The values in an absent domain's place change nothing, and no gradient is NaN."""
-    relations = DomainRelations(num_layers=2, num_domains=3, width=4).eval()
-    present = torch.tensor([True, False, True])
-    prototypes = torch.randn(3, 3, 4)
+    """The values in an absent domain's place change nothing, no gradient is NaN; alike, two domains have 0.5 each."""
+    alike = hrkd.DomainRelations(num_layers=0, num_domains=2, width=3).eval()
+    ratios = alike(torch.tensor([1.0, -2.0, 3.0]).expand(1, 2, 3), BOTH)
+    torch.testing.assert_close(ratios, torch.tensor([[0.5, 0.5]]))
+    relations = hrkd.DomainRelations(num_layers=2, num_domains=3, width=4).eval()
+    present, prototypes = torch.tensor([True, False, True]), torch.randn(3, 3, 4)
     ratios = relations(prototypes, present)
     torch.testing.assert_close(ratios.sum(1), torch.ones(3))
     assert ratios[:, 1].tolist() == [0, 0, 0]
@@ -98,18 +84,17 @@ def test_ratios_sum_to_one_at_each_layer_and_leave_out_absent_domains() -> None:
 
 def test_a_domains_loss_is_the_mean_over_its_examples() -> None:
     """Ratios 0.2 and 0.8, three examples and one: losses 1, 5, 3, 2 are 0.2 · 2 + 0.8 · 5 = 4.4."""
-    weights = example_weights(torch.tensor([[0.2, 0.8]]), MEMBERS)
+    weights = hrkd.example_weights(torch.tensor([[0.2, 0.8]]), MEMBERS)
     torch.testing.assert_close((weights[0] * torch.tensor([1.0, 5.0, 3.0, 2.0])).mean(), torch.tensor(4.4))
 
 
-def test_each_layer_has_terms_of_one_value_an_example_and_its_own_ratios(checkpoint: Callable[..., Path]) -> None:
+def test_each_layer_has_terms_of_one_value_an_example_and_its_own_ratios(base: Path) -> None:
     """Two of each domain: an example counts twice its domain's ratio, and once in the prediction."""
-    terms = learner_of(setup_of(checkpoint()))(**batch_of(checkpoint()))
+    terms = learner_of(setup_of(base))(**batch_of(base))
     names = ["embedding", "hidden_1", "hidden_2", "attention_1", "attention_2", "prediction"]
     assert list(terms) == names
     for term in terms.values():
         assert term.values.shape == (4,)
-        assert term.weights is not None
         torch.testing.assert_close(term.weights.mean(), torch.tensor(1.0))
         assert term.weights[0] == term.weights[3]
     assert torch.equal(terms["hidden_2"].weights, terms["attention_2"].weights)  # type: ignore[arg-type]
@@ -118,15 +103,15 @@ def test_each_layer_has_terms_of_one_value_an_example_and_its_own_ratios(checkpo
 
 
 @pytest.mark.parametrize("domains", [[0, 0, 0, 0], [-1, -1, -1, -1]])
-def test_a_batch_of_one_domain_counts_every_example_once(checkpoint: Callable[..., Path], domains: list[int]) -> None:
+def test_a_batch_of_one_domain_counts_every_example_once(base: Path, domains: list[int]) -> None:
     """Also where the teacher has never seen that domain."""
-    for term in learner_of(setup_of(checkpoint()))(**batch_of(checkpoint(), domains)).values():
+    for term in learner_of(setup_of(base))(**batch_of(base, domains)).values():
         torch.testing.assert_close(term.weights, torch.ones(4))
 
 
-def test_a_domains_own_stages_match_without_weights(checkpoint: Callable[..., Path]) -> None:
-    setup = setup_of(checkpoint(), match_epochs=2, stages="two")
-    learner, batch = learner_of(setup), batch_of(checkpoint(), [0, 0, 0, 0])
+def test_a_domains_own_stages_match_without_weights(base: Path) -> None:
+    learner = learner_of(setup_of(base, match_epochs=2, stages="two"))
+    batch = batch_of(base, [0, 0, 0, 0])
     share, match, predict = learner.method.stages()
     assert (share.shared, match.shared, predict.shared) == (True, False, False)
     assert (match.terms, predict.terms) == (("embedding", "hidden", "attention"), ("prediction",))
@@ -139,38 +124,37 @@ def test_a_domains_own_stages_match_without_weights(checkpoint: Callable[..., Pa
         torch.testing.assert_close(term.values, shared[name].values)
 
 
-def test_prototypes_leave_out_padding_and_special_tokens(checkpoint: Callable[..., Path]) -> None:
-    learner, batch = learner_of(setup_of(checkpoint())), batch_of(checkpoint())
+def test_prototypes_leave_out_padding_and_special_tokens(base: Path) -> None:
+    learner, batch = learner_of(setup_of(base)), batch_of(base)
     padded = {name: torch.nn.functional.pad(v, (0, 3)) if v.dim() > 1 else v for name, v in batch.items()}
     terms, same = learner(**batch), learner(**padded)
     for name, term in terms.items():
         torch.testing.assert_close(term.weights, same[name].weights, msg=name)
 
 
-def train(learner: Distillation, checkpoint: Path, domains: list[int], plan: TrainingPlan) -> None:
-    features = encode(load_tokenizer(checkpoint, 16), toy_examples(32, 0, "t"), 16)
-    fit(learner, features.with_columns(labels=[0, 0, 1, 1] * 8, domains=domains), Collator(0), plan)
+def train(learner: Distillation, folder: Path, domains: list[int], plan: TrainingPlan) -> None:
+    fit(learner, encoded(folder, 32, labels=[0, 0, 1, 1] * 8, domains=domains), Collator(0), plan)
 
 
-def test_every_graph_learns(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_every_graph_learns(base: Path, tmp_path: Path) -> None:
     """The ratios are trained with the student: every one of their weight matrices moves."""
-    setup = setup_of(checkpoint(), batch_size=8, weight_decay=0)
+    setup = setup_of(base, batch_size=8, weight_decay=0)
     learner = learner_of(setup)
     before = {name: p.clone() for name, p in learner.extras["relations"].named_parameters()}
-    train(learner, checkpoint(), [0, 1] * 16, TrainingPlan("test", 1, 1e-2, tmp_path, setup.settings, all_domains=True))
+    train(learner, base, [0, 1] * 16, TrainingPlan("test", 1, 1e-2, tmp_path, setup.settings, all_domains=True))
     for name, parameter in learner.extras["relations"].named_parameters():
         assert (parameter - before[name]).abs().max() > 1e-3, name
 
 
-def test_batches_hold_every_domain_where_the_method_needs_it(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_batches_hold_every_domain_where_the_method_needs_it(base: Path, tmp_path: Path) -> None:
     """24 texts of one domain and 8 of another in four batches: six and two in each."""
     seen: list[list[int]] = []
-    setup = setup_of(checkpoint(), batch_size=8)
+    setup = setup_of(base, batch_size=8)
     learner = learner_of(setup)
     learner.register_forward_pre_hook(lambda *call: seen.append(call[2]["domains"].tolist()), with_kwargs=True)
     for all_domains in (True, False):
         plan = TrainingPlan("test", 2, 1e-3, tmp_path / str(all_domains), setup.settings, all_domains=all_domains)
-        train(learner, checkpoint(), [0, 0, 0, 1] * 8, plan)
+        train(learner, base, [0, 0, 0, 1] * 8, plan)
     assert [(len(domains), sum(domains)) for domains in seen[:8]] == [(8, 2)] * 8
     assert [sum(domains) for domains in seen[8:]] != [2] * 8
 
@@ -183,17 +167,14 @@ def test_batches_hold_every_domain_where_the_method_needs_it(checkpoint: Callabl
         ({}, False, "the teacher's tokenizer"),
     ],
 )
-def test_what_leaves_nothing_to_relate_is_refused(
-    checkpoint: Callable[..., Path], settings: dict[str, Any], same_tokens: bool, reason: str
-) -> None:
+def test_no_relations_are_refused(base: Path, settings: dict[str, Any], same_tokens: bool, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
-        HRKD.build(setup_of(checkpoint(), same_tokens=same_tokens, **settings))
+        learner_of(setup_of(base, same_tokens=same_tokens, **settings))
 
 
-def test_no_weights_are_left_when_all_ratios_are_equal(checkpoint: Callable[..., Path]) -> None:
+def test_no_weights_are_left_when_all_ratios_are_equal(base: Path) -> None:
     """Equal ratios and domains of equal size give TinyBERT's unweighted loss."""
-    setup = setup_of(checkpoint())
-    learner, batch = learner_of(setup), batch_of(checkpoint())
+    learner, batch = learner_of(setup_of(base)), batch_of(base)
     for parameter in learner.extras["relations"].parameters():
         torch.nn.init.zeros_(parameter)
     shared = learner(**batch)

@@ -1,7 +1,5 @@
 """The student's loss: which teacher layer meets which, what λ weights, what reaches the optimizer, what drops out."""
 
-import logging
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,41 +10,35 @@ import setups
 import torch
 from setups import batch_of, teacher_outputs
 
-from conftest import WORDS
+from conftest import Checkpoint
 from metakd import losses
 from metakd.config.settings import Settings
-from metakd.methods.base import Setup
 from metakd.methods.meta_kd import MetaKD
 from metakd.models.attention import raw_scores
 from metakd.models.encoder import forward
 from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
 from metakd.models.student import cut_student
 from metakd.prototypes import expertise_weights
-from metakd.training.distillation_module import Distillation
 from metakd.utils.errors import InputError
 
 setup_of = partial(setups.setup_of, stages="joint", shared_epochs=0)
+learner_of = partial(setups.learner_of, MetaKD)
 
 
-def learner_of(setup: Setup) -> Distillation:
-    return Distillation(setup.student, MetaKD.build(setup), setup.teacher, None).eval()
-
-
-def test_a_student_that_is_the_teacher_has_nothing_to_match(checkpoint: Callable[..., Path]) -> None:
+def test_a_student_that_is_the_teacher_has_nothing_to_match(base: Path) -> None:
     """Four of four layers, the teacher's own head: every matching term is 0, L_pred is the teacher's entropy."""
-    setup = setup_of(checkpoint())
-    assert setup.teacher is not None
+    setup = setup_of(base)
     learner = learner_of(replace(setup, student=cut_student(setup.teacher.encoder, [1, 2, 3, 4]).eval()))
-    terms = learner(**batch_of(checkpoint()))
+    terms = learner(**batch_of(base))
     for name in ("embedding", "hidden", "attention", "feature"):
         torch.testing.assert_close(terms[name].values, torch.zeros(4), msg=name)
-    p = teacher_outputs(learner, batch_of(checkpoint())).logits.softmax(-1)
+    p = teacher_outputs(learner, batch_of(base)).logits.softmax(-1)
     torch.testing.assert_close(terms["prediction"].values, -(p * p.log()).sum(-1))
 
 
-def test_student_layers_meet_the_mapped_teacher_layers(checkpoint: Callable[..., Path]) -> None:
+def test_student_layers_meet_the_mapped_teacher_layers(base: Path) -> None:
     """Two layers of four: layer 1 meets layer 2, layer 2 meets layer 4, in hidden states and in raw scores."""
-    learner, batch = learner_of(setup_of(checkpoint())), batch_of(checkpoint())
+    learner, batch = learner_of(setup_of(base)), batch_of(base)
     ours, theirs = forward(learner.student, batch, attentions=True), teacher_outputs(learner, batch)
     mask, pairs = batch["attention_mask"], ((1, 2), (2, 4))
     hidden = sum(losses.hidden_state_loss(ours.hidden_states[j], theirs.hidden_states[i], mask) for j, i in pairs)
@@ -57,8 +49,8 @@ def test_student_layers_meet_the_mapped_teacher_layers(checkpoint: Callable[...,
     torch.testing.assert_close(terms["attention"].values, attention)
 
 
-def test_lambda_weights_every_term_and_gamma2_only_the_feature(checkpoint: Callable[..., Path]) -> None:
-    learner, batch = learner_of(setup_of(checkpoint(), gamma2=0.25)), batch_of(checkpoint())
+def test_lambda_weights_every_term_and_gamma2_only_the_feature(base: Path) -> None:
+    learner, batch = learner_of(setup_of(base, gamma2=0.25)), batch_of(base)
     logits = teacher_outputs(learner, batch).logits
     expertise = expertise_weights(batch["instance_weights"], logits, batch["labels"])
     terms = learner(**batch)
@@ -69,9 +61,9 @@ def test_lambda_weights_every_term_and_gamma2_only_the_feature(checkpoint: Calla
         torch.testing.assert_close(term.weights, expertise)
 
 
-def test_stages_share_match_and_predict(checkpoint: Callable[..., Path]) -> None:
+def test_stages_share_match_and_predict(base: Path) -> None:
     """A stage without epochs drops out; every term is in the shared start, and the prediction alone in the last."""
-    setup = setup_of(checkpoint(), stages="two", shared_epochs=3, match_epochs=7, predict_epochs=2)
+    setup = setup_of(base, stages="two", shared_epochs=3, match_epochs=7, predict_epochs=2)
     share, match, predict = MetaKD.build(setup).stages()
     assert [stage.shared for stage in (share, match, predict)] == [True, False, False]
     assert [stage.epochs for stage in (share, match, predict)] == [3, 7, 2]
@@ -79,15 +71,14 @@ def test_stages_share_match_and_predict(checkpoint: Callable[..., Path]) -> None
     assert match.terms == ("embedding", "hidden", "attention", "feature")
     assert share.layers == match.layers == TeacherLayers(hidden=(0, 2, 4), attention=(2, 4))
     assert (predict.terms, predict.layers) == (("prediction",), NO_LAYERS)
-    without = setup_of(checkpoint(), stages="two", match_epochs=0, predict_epochs=2)
-    assert MetaKD.build(without).stages() == [predict]
+    assert MetaKD.build(setup_of(base, stages="two", match_epochs=0, predict_epochs=2)).stages() == [predict]
 
 
-def test_projections_stand_on_the_students_side_and_are_trained(checkpoint: Callable[..., Path]) -> None:
+def test_projections_stand_on_the_students_side_and_are_trained(base: Path, checkpoint: Checkpoint) -> None:
     """Width 8 against 16: one projection for all layers and one for h, both with gradients; the teacher's target
     is the teacher's own, with nothing untrained in between."""
     narrow = checkpoint(hidden_size=8, intermediate_size=16, num_hidden_layers=2)
-    learner, batch = learner_of(setup_of(checkpoint(), narrow)), batch_of(checkpoint())
+    learner, batch = learner_of(setup_of(base, narrow)), batch_of(base)
     assert set(learner.extras) == {"layers", "feature", "transferable"}
     losses.reduce(learner(**batch)).backward()
     trained = {name for name, p in learner.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
@@ -102,22 +93,20 @@ def test_projections_stand_on_the_students_side_and_are_trained(checkpoint: Call
     torch.testing.assert_close(learner(**batch)["embedding"].values, expected)
 
 
-def test_the_students_h_is_learnt_by_the_feature_term_alone(checkpoint: Callable[..., Path]) -> None:
+def test_the_students_h_is_learnt_by_the_feature_term_alone(base: Path) -> None:
     """Equal widths need no projection, so that this h is all that is trained with the student."""
-    learner, batch = learner_of(setup_of(checkpoint(), student_init="base")), batch_of(checkpoint())
+    learner, batch = learner_of(setup_of(base, student_init="base")), batch_of(base)
     assert set(learner.extras) == {"transferable"}
     terms = learner(**batch)
-    others = sum(term.values.sum() for name, term in terms.items() if name != "feature")
-    others.backward(retain_graph=True)
+    sum(term.values.sum() for name, term in terms.items() if name != "feature").backward(retain_graph=True)
     head = learner.extras["transferable"]
     assert all(p.grad is None for p in head.parameters())
     terms["feature"].values.sum().backward()
     assert all(p.grad is not None for p in head.parameters())
 
 
-def test_both_h_have_their_tanh(checkpoint: Callable[..., Path]) -> None:
-    learner, batch = learner_of(setup_of(checkpoint())), batch_of(checkpoint())
-    assert learner.teacher is not None
+def test_both_h_have_their_tanh(base: Path) -> None:
+    learner, batch = learner_of(setup_of(base)), batch_of(base)
     pooled = forward(learner.teacher.encoder, batch).pooled
     ours = learner.extras["transferable"](pooled, batch["domains"])
     torch.testing.assert_close(ours, teacher_outputs(learner, batch).representation)
@@ -130,57 +119,50 @@ def test_both_h_have_their_tanh(checkpoint: Callable[..., Path]) -> None:
     [({"num_attention_heads": 4}, "2 attention heads and the student 4"), ({"kind": "deberta-v2"}, "deberta-v2 does")],
 )
 def test_without_common_raw_scores_relations_are_matched_or_it_is_refused(
-    checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture, shape: dict[str, Any], reason: str
+    base: Path, checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture, shape: dict[str, Any], reason: str
 ) -> None:
     student = checkpoint(**shape)
-    with caplog.at_level(logging.WARNING, logger="metakd"):
-        learner = learner_of(setup_of(checkpoint(), student))
+    learner = learner_of(setup_of(base, student))
     assert reason in caplog.text
     assert learner.stage.layers == TeacherLayers(hidden=(0, 1, 2, 3, 4))  # relations are made of hidden states
-    assert (learner(**batch_of(checkpoint()))["attention"].values > 0).all()
+    assert (learner(**batch_of(base))["attention"].values > 0).all()
     with pytest.raises(InputError, match="--attention relation"):
-        MetaKD.build(setup_of(checkpoint(), student, attention="scores"))
+        MetaKD.build(setup_of(base, student, attention="scores"))
 
 
 def test_another_tokenizer_leaves_prediction_and_feature(
-    checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    base: Path, checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The teacher reads its own tokens: its outputs do not depend on the student's."""
-    student = checkpoint(words=[*WORDS[:5], *reversed(WORDS[5:])])
-    with caplog.at_level(logging.WARNING, logger="metakd"):
-        learner = learner_of(setup_of(checkpoint(), student, same_tokens=False))
+    student = checkpoint(words=setups.OTHER_WORDS)
+    learner = learner_of(setup_of(base, student, same_tokens=False))
     assert "embedding, hidden, attention drop out" in caplog.text
-    assert learner.teacher is not None
-    theirs = batch_of(checkpoint())
+    theirs = batch_of(base)
     mixed = batch_of(student) | {f"teacher_{key}": value for key, value in theirs.items()}
     torch.testing.assert_close(teacher_outputs(learner, mixed).logits, learner.teacher.outputs(theirs).logits)
     assert set(learner(**mixed)) == {"prediction", "feature"}
     with pytest.raises(InputError, match="nothing is left to match"):
-        MetaKD.build(setup_of(checkpoint(), student, same_tokens=False, terms="hidden"))
+        MetaKD.build(setup_of(base, student, same_tokens=False, terms="hidden"))
 
 
 @pytest.mark.parametrize(("kind", "domains", "gamma1"), [("none", 2, 0.5), ("false", 2, 0.0), ("false", 1, 0.5)])
 def test_an_h_that_nothing_trained_is_not_matched(
-    checkpoint: Callable[..., Path], caplog: pytest.LogCaptureFixture, kind: str, domains: int, gamma1: float
+    base: Path, caplog: pytest.LogCaptureFixture, kind: str, domains: int, gamma1: float
 ) -> None:
     """Without L_dom the teacher's W, b and e_z stay as drawn: a target behind a random, never trained projection."""
-    setup = setup_of(checkpoint())
-    assert setup.teacher is not None
-    teacher = freeze(MetaTeacher(setup.teacher.encoder, domains, kind, gamma1))
-    with caplog.at_level(logging.WARNING, logger="metakd"):
-        learner = learner_of(replace(setup, teacher=teacher))
+    setup = setup_of(base)
+    learner = learner_of(replace(setup, teacher=freeze(MetaTeacher(setup.teacher.encoder, domains, kind, gamma1))))
     assert "the terms feature drop out" in caplog.text
-    assert "feature" not in learner(**batch_of(checkpoint()) | {"domains": torch.zeros(4, dtype=torch.long)})
+    assert "feature" not in learner(**batch_of(base) | {"domains": torch.zeros(4, dtype=torch.long)})
     assert "transferable" not in learner.extras
     with pytest.raises(InputError, match="nothing is left to match"):
-        MetaKD.build(replace(setup_of(checkpoint(), terms="feature"), teacher=teacher))
+        MetaKD.build(replace(setup_of(base, terms="feature"), teacher=learner.teacher))
 
 
-def test_a_teacher_left_in_training_mode_is_refused(checkpoint: Callable[..., Path]) -> None:
-    learner = learner_of(setup_of(checkpoint()))
-    assert learner.teacher is not None
+def test_a_teacher_left_in_training_mode_is_refused(base: Path) -> None:
+    learner = learner_of(setup_of(base))
     learner.train()
-    learner(**batch_of(checkpoint()))  # train() does not reach the teacher
+    learner(**batch_of(base))  # train() does not reach the teacher
     learner.teacher.train()
     with pytest.raises(RuntimeError, match="training mode"):
-        learner(**batch_of(checkpoint()))
+        learner(**batch_of(base))

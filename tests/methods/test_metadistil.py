@@ -1,8 +1,8 @@
 """The teacher learns from held-out batches: its gradient is exact, its folder stays, no student trains on them."""
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,25 +14,24 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from conftest import FAST, WORDS, as_row, open_run, toy_examples, write_rows
+from conftest import FAST, Checkpoint, Command, NewRun, as_row, encoded, open_run, passed, toy_examples, write_rows
 from metakd import InputError, losses
 from metakd.data.samplers import endless_batches
 from metakd.data.splits import hold_out
-from metakd.data.tokenization import Batch, Collator, encode
+from metakd.data.tokenization import Batch, Collator
 from metakd.methods import metadistil
 from metakd.methods.fine_tuned import FineTuned
 from metakd.methods.metadistil import MetaDistil
-from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.loading import load_encoder
 from metakd.pipeline.distill import distill
 from metakd.pipeline.teach import teach
 from metakd.training import checkpointing
-from metakd.training.distillation_module import Distillation
 from metakd.utils.artifacts import changed_files, read_manifest
 from metakd.utils.hardware import Precision
 
-KINDS = ("bert", "distilbert", "mpnet", "albert", "deberta-v2")
 setup_of = partial(setups.setup_of, shared_learning_rate=0.1, temperature=2.0)
 batch_of = partial(setups.batch_of, labels=(0, 0, 1, 1), domains=(0, 1, 0, 1))
+learner_of = partial(setups.learner_of, MetaDistil)
 
 
 def weights_of(model: torch.nn.Module) -> list[Tensor]:
@@ -43,26 +42,21 @@ def same(one: list[Tensor], two: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_teachers_gradient_is_the_slope_of_the_held_out_loss_after_the_pilot(
-    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "mpnet", "albert", "deberta-v2"])
+def test_the_meta_gradient_is_exact(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Along a random direction d in the teacher's weights, in double precision: (L(φ + εd) − L(φ − εd)) / 2ε = ∇L·d."""
     monkeypatch.setattr(Tensor, "float", Tensor.double)  # losses are taken in float32
     setup = setup_of(checkpoint(kind))
-    assert setup.teacher is not None
     setup.teacher.double()
     student, method = setup.student.double().eval(), MetaDistil.build(setup)
     inputs = student, batch_of(checkpoint(kind), seed=1), batch_of(checkpoint(kind), seed=2), method.stages()[0]
     gradient = method.meta_gradient(method.meta_validation_loss(*inputs))
-    direction = [torch.randn_like(weight) for weight in method.parameters]
+    direction = [torch.randn_like(weight) for weight in method.teacher_weights]
     around = []
-    for step in (1e-4, -1e-4):
+    for step in (1e-4, -2e-4):  # one way, then as far the other way
         with torch.no_grad():
-            torch._foreach_add_(method.parameters, direction, alpha=step)
+            torch._foreach_add_(method.teacher_weights, direction, alpha=step)
         around.append(method.meta_validation_loss(*inputs).item())
-        with torch.no_grad():
-            torch._foreach_add_(method.parameters, direction, alpha=-step)
     slope = sum((g * d).sum().item() for g, d in zip(gradient, direction, strict=True))
     assert abs(slope) > 1e-6
     assert slope == pytest.approx((around[0] - around[1]) / 2e-4, rel=1e-4)
@@ -70,72 +64,63 @@ def test_the_teachers_gradient_is_the_slope_of_the_held_out_loss_after_the_pilot
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_teacher_learns_what_helps_the_student_and_the_student_waits(
-    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, precision: Precision
+    base: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
     """On the same batches again and again, the held-out loss falls; only encoder and class head of the teacher move."""
     monkeypatch.setattr(metadistil, "TEACHER_LEARNING_RATE", 1e-2)
-    setup = setup_of(checkpoint(), precision=precision)
+    setup = setup_of(base, precision=precision)
     method, student, teacher = MetaDistil.build(setup), setup.student.train(), setup.teacher
-    assert teacher is not None
     before, domains = weights_of(student), weights_of(teacher.transferable) + weights_of(teacher.domain_classifier)
-    inputs = student, batch_of(checkpoint(), seed=1), batch_of(checkpoint(), seed=2), method.stages()[0]
+    inputs = student, batch_of(base, seed=1), batch_of(base, seed=2), method.stages()[0]
     held_out_losses = [method.before_update(*inputs).item() for _ in range(20)]
     assert held_out_losses[-1] < held_out_losses[0]
-    assert all(len(method.optimizer.state[weight]) for weight in method.parameters)
+    assert all(len(method.optimizer.state[weight]) for weight in method.teacher_weights)
     assert same(weights_of(student), before)
     assert same(weights_of(teacher.transferable) + weights_of(teacher.domain_classifier), domains)
     assert student.training
     assert not any(weight.grad is not None for model in (student, teacher) for weight in model.parameters())
 
 
-def test_the_teacher_moves_however_small_the_students_rate(checkpoint: Callable[..., Path]) -> None:
+def test_the_teacher_moves_however_small_the_students_rate(base: Path) -> None:
     """AdamW's first step is μ for each weight, up or down, though the meta-gradient is of the order of 1e-9 here."""
-    setup = setup_of(checkpoint(), shared_learning_rate=1e-7)
+    setup = setup_of(base, shared_learning_rate=1e-7)
     method = MetaDistil.build(setup)
     weight = method.teacher.encoder.classifier.weight
-    before, batches = weight.detach().clone(), (batch_of(checkpoint(), seed=1), batch_of(checkpoint(), seed=2))
+    before, batches = weight.detach().clone(), (batch_of(base, seed=1), batch_of(base, seed=2))
     method.before_update(setup.student, *batches, method.stages()[0])
     moved = (weight - before).abs()
     torch.testing.assert_close(moved, torch.full_like(moved, metadistil.TEACHER_LEARNING_RATE), rtol=0.1, atol=0)
 
 
-def test_bfloat16_gives_nearly_the_gradient_of_float32(checkpoint: Callable[..., Path]) -> None:
+def test_bfloat16_gives_nearly_the_gradient_of_float32(base: Path) -> None:
     gradients = []
     for precision in ("float32", "bfloat16"):
-        setup = setup_of(checkpoint(), precision=precision)
-        method = MetaDistil.build(setup)
-        batches = batch_of(checkpoint(), seed=1), batch_of(checkpoint(), seed=2)
-        loss = method.meta_validation_loss(setup.student, *batches, method.stages()[0])
-        gradients.append(torch.cat([g.flatten() for g in method.meta_gradient(loss)]))
+        learner = learner_of(setup_of(base, precision=precision))
+        batches = batch_of(base, seed=1), batch_of(base, seed=2)
+        loss = learner.method.meta_validation_loss(learner.student, *batches, learner.stage)
+        gradients.append(torch.cat([g.flatten() for g in learner.method.meta_gradient(loss)]))
     assert torch.cosine_similarity(*gradients, dim=0) > 0.95
 
 
-def test_without_soft_targets_the_teacher_has_nothing_to_learn(
-    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_soft_targets_the_teacher_has_nothing_to_learn(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """α = 0: the pilot does not depend on the teacher, and the student's loss is that of labels alone."""
     monkeypatch.setattr(metadistil, "SOFT_SHARE", 0.0)
-    setup, batch = setup_of(checkpoint()), batch_of(checkpoint(), seed=1)
-    method = MetaDistil.build(setup)
-    learner = Distillation(setup.student.eval(), method, setup.teacher, None)
-    gradient = method.meta_gradient(method.meta_validation_loss(learner.student, batch, batch, learner.stage))
-    assert not any(part.any() for part in gradient)
-    baseline = Distillation(learner.student, FineTuned.build(setup), None, None)
+    setup, batch = setup_of(base), batch_of(base, seed=1)
+    learner, baseline = learner_of(setup), setups.learner_of(FineTuned, replace(setup, teacher=None))
+    loss = learner.method.meta_validation_loss(learner.student, batch, batch, learner.stage)
+    assert not any(part.any() for part in learner.method.meta_gradient(loss))
     torch.testing.assert_close(losses.reduce(learner(**batch)), losses.reduce(baseline(**batch)))
 
 
-def test_the_pilot_is_one_step_down_the_gradient_of_the_loss(checkpoint: Callable[..., Path]) -> None:
+def test_the_pilot_is_one_step_down_the_gradient_of_the_loss(base: Path) -> None:
     """θ' = θ − 0.1 ∇L_S(θ), with the gradient that the real update takes, and L_S = (CE + L_pred) / 2."""
-    setup, batch = setup_of(checkpoint()), batch_of(checkpoint(), seed=1)
-    method = MetaDistil.build(setup)
-    learner = Distillation(setup.student.eval(), method, setup.teacher, None)
+    learner, batch = learner_of(setup_of(base)), batch_of(base, seed=1)
     terms = learner(**batch)
     loss = losses.reduce(terms)
     torch.testing.assert_close(loss, (terms["class"].values + terms["prediction"].values).mean() / 2)
     loss.backward()
-    moved = method.pilot(learner.student, batch, learner.stage)
+    moved = learner.method.pilot(learner.student, batch, learner.stage)
     for name, weight in learner.student.named_parameters():
-        assert weight.grad is not None
         torch.testing.assert_close(moved[name], weight - 0.1 * weight.grad)
 
 
@@ -152,24 +137,21 @@ def test_the_held_out_split_is_a_tenth_of_each_domain_and_label_by_seed() -> Non
     assert not {e.text for e in rest} & {e.text for e in held_out}
 
 
-def test_held_out_batches_come_in_passes_without_end(checkpoint: Callable[..., Path]) -> None:
-    features = encode(load_tokenizer(checkpoint(), 16), toy_examples(10, 0, "t"), 16).with_columns(row=range(10))
-    batches = endless_batches(features, Collator(0), 4, seed=0)
+def test_held_out_batches_come_in_passes_without_end(base: Path) -> None:
+    batches = endless_batches(encoded(base, 10, row=range(10)), Collator(0), 4, seed=0)
     passes = [[row for _ in range(3) for row in next(batches)["row"].tolist()] for _ in range(3)]
     assert [sorted(one) for one in passes] == [[*range(10)]] * 3
     assert passes[0] != passes[1]
 
 
-def test_a_domain_too_small_to_hold_out_from_is_refused_before_anything_is_trained(
-    checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_domain_too_small_to_hold_out_from_is_refused_before_anything_is_trained(base: Path, tmp_path: Path) -> None:
     rows = toy_examples(80, 0, "t")
     few = [e for e in rows if e.domain == "books"] + [e for e in rows if e.domain == "kitchen"][:12]
     for split, part in {"train": few, "test": rows[:8]}.items():
         write_rows(tmp_path / f"{split}.jsonl", [as_row(e) for e in part])
     with pytest.raises(InputError, match="domain 'kitchen': a held-out split needs two labels with 10 texts"):
-        open_run(tmp_path / "run", tmp_path, checkpoint(), method="metadistil")
-    open_run(tmp_path / "run", tmp_path, checkpoint(), method="meta_kd")
+        open_run(tmp_path / "run", tmp_path, base, method="metadistil")
+    open_run(tmp_path / "run", tmp_path, base, method="meta_kd")
     one_label = [e for e in rows if e.domain == "books" or e.label == "positive" or e.id == "t-3"]
     with pytest.raises(InputError, match="domain 'kitchen': a held-out split needs two labels"):
         hold_out(one_label, seed=0)
@@ -180,18 +162,12 @@ def texts_in(batch: Batch) -> set[tuple[int, ...]]:
     return {tuple(ids[:length]) for ids, length in rows}
 
 
-def test_a_whole_run_by_its_name(
-    metakd: Callable[..., Any],
-    checkpoint: Callable[..., Path],
-    toy_data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_run(metakd: Command, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No student learns from held-out text; teachers begin as the meta-teacher, and move; no cache."""
-    options = ("--data", toy_data, "--base", checkpoint(), "--output", tmp_path, "--method", "metadistil", *FAST)
-    options = (*options, "--batch-size", "16", "--teacher-epochs", "1", "--shared-epochs", "1", "--no-baseline")
-    code, out, err = metakd("run", *options, "--match-epochs", "0", "--predict-epochs", "2", "--dry-run")
-    assert code == 0, err
+    run = ("run", "--data", toy_data, "--base", base, "--output", tmp_path, "--method", "metadistil", *FAST)
+    run += ("--batch-size", "16", "--teacher-epochs", "1", "--shared-epochs", "1", "--no-baseline")
+    run += ("--match-epochs", "0", "--predict-epochs", "2")
+    out, _ = passed(metakd(*run, "--dry-run"))
     assert "distill (metadistil)" in out
     assert "teacher outputs" not in out
     learnt, held_out, heads = set(), set(), dict[MetaDistil, list[Tensor]]()
@@ -204,17 +180,11 @@ def test_a_whole_run_by_its_name(
         return real(method, student, batch, validation, stage)
 
     monkeypatch.setattr(MetaDistil, "before_update", before_update)
-    code, out, err = metakd("run", *options, "--match-epochs", "0", "--predict-epochs", "2")
-    assert code == 0, err
-    assert "student" in out
+    assert "student" in passed(metakd(*run))[0]
     for place in ("shared_student", "students/books", "students/kitchen"):
-        manifest = read_manifest(tmp_path / place)
-        assert manifest is not None
-        (log,) = manifest["log"].values()
+        (log,) = read_manifest(tmp_path / place)["log"].values()
         assert {"loss_class", "loss_prediction", "loss_meta_validation"} <= set(log[-1])
-    teacher = read_manifest(tmp_path / "meta_teacher")
-    assert teacher is not None
-    assert not changed_files(tmp_path / "meta_teacher", teacher)
+    assert not changed_files(tmp_path / "meta_teacher", read_manifest(tmp_path / "meta_teacher"))
     assert not (tmp_path / "teacher_cache").exists()
     saved = load_encoder(tmp_path / "meta_teacher", ["negative", "positive"], whole=True).classifier.weight
     for method_heads in heads.values():
@@ -225,35 +195,27 @@ def test_a_whole_run_by_its_name(
     assert not held_out & learnt
 
 
-def test_a_student_with_other_tokens_has_a_teacher_that_reads_its_own(
-    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
-) -> None:
-    other = checkpoint(words=[*WORDS[:5], *reversed(WORDS[5:])], hidden_size=8, num_hidden_layers=2)
-    settings = {"method": "metadistil", "student": str(other), "baseline": False, "weights": "none"}
-    run = open_run(tmp_path / "run", toy_data, checkpoint(), **settings, precision="bfloat16")
+def test_a_student_with_other_tokens_has_a_teacher_that_reads_its_own(checkpoint: Checkpoint, toy_run: NewRun) -> None:
+    other = checkpoint(words=setups.OTHER_WORDS, hidden_size=8, num_hidden_layers=2)
+    settings = {"method": "metadistil", "baseline": False, "weights": "none", "precision": "bfloat16"}
+    run = toy_run(student=str(other), **settings)
     teach(run)
     assert (distill(run, "books") / "model.safetensors").is_file()
 
 
-def test_meta_validation_keeps_no_checkpoints_and_begins_again(
-    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_checkpoints_are_kept(base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the last update of the second student job, and resumed: the same weights as without a stop."""
     monkeypatch.setattr(checkpointing, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(checkpointing, "LARGEST_SHARE", math.inf)
-    whole, torn = (
-        open_run(tmp_path / name, toy_data, checkpoint(), method="metadistil", baseline=False, weights="none")
-        for name in ("whole", "torn")
-    )
+    settings = {"method": "metadistil", "baseline": False, "weights": "none"}
+    whole, torn = (open_run(tmp_path / name, toy_data, base, **settings) for name in ("whole", "torn"))
     for run in (whole, torn):
         teach(run)
     distill(whole, "books")
-    real, count = MetaDistil.before_update, 0
+    real, count = MetaDistil.before_update, itertools.count(1)
 
     def stop(*arguments: Any) -> Tensor:
-        nonlocal count
-        count += 1
-        if count == 16 + 8:
+        if next(count) == 16 + 8:
             raise KeyboardInterrupt
         return real(*arguments)
 

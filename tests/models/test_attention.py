@@ -36,14 +36,14 @@ def test_padding_that_attends_to_nothing_is_no_nan() -> None:
     output = attention.attend(x, x, x, mask, 1.0)
     output.float().sum().backward()
     assert output.isfinite().all()
-    assert x.grad is not None
     assert x.grad.isfinite().all()
     added = torch.zeros(1, 1, 3, 3, dtype=torch.bfloat16).masked_fill(~mask, -1e30)
     torch.testing.assert_close(attention.attend(x, x, x, added, 1.0)[:, :, :2], output[:, :, :2])
 
 
-@pytest.mark.parametrize(("kind", "ours"), [("bert", True), ("gpt2", False), ("qwen2", False)])
-def test_ours_is_for_encoders_with_a_key_for_each_query_head(kind: str, ours: bool) -> None:
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "qwen2", "mpnet", "deberta-v2"])
+def test_ours_is_for_encoders_with_a_key_for_each_query_head(kind: str) -> None:
+    ours = kind == "bert"
     shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
     config = AutoConfig.for_model(kind, vocab_size=9, pad_token_id=0, num_key_value_heads=1, **shape)
     model = AutoModelForSequenceClassification.from_config(config)

@@ -1,17 +1,15 @@
 """Training fewer rows of the embedding table than it has."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
 
+from conftest import Checkpoint
 from metakd.models.embeddings import only_rows_in_use
 from metakd.models.loading import load_encoder
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra", "albert", "mpnet"])
-def test_only_embeddings_in_use_are_trained_and_all_come_back(checkpoint: Callable[..., Path], kind: str) -> None:
+def test_only_embeddings_in_use_are_trained_and_all_come_back(checkpoint: Checkpoint, kind: str) -> None:
     """Three rows and the padding's: the same logits and gradients, fewer weights, and the others untouched after."""
     model = load_encoder(checkpoint(kind), ["a", "b"]).eval()
     whole = model.get_input_embeddings()

@@ -1,10 +1,8 @@
 """Every proven architecture: raw scores, E(x), layer maps, loading."""
 
 import json
-import logging
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,30 +11,26 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel
 
-from conftest import WORDS, toy_examples
+from conftest import WORDS, Checkpoint, encoded
 from metakd.data.schema import Example
 from metakd.data.tokenization import Batch, Collator, encode
-from metakd.models import attention, encoder, layer_map, loading
+from metakd.models import attention, encoder, loading
+from metakd.models.student import map_layers
 from metakd.utils.errors import InputError
 
 PROVEN = ["bert", "roberta", "distilbert", "electra"]
 
 
-def batch_of(folder: Path, count: int = 6) -> Batch:
-    tokenizer = loading.load_tokenizer(folder, 16)
-    return Collator(tokenizer.pad_token_id)([*encode(tokenizer, toy_examples(count, 0, "t"), 16)])
-
-
-def drop_unused(model: nn.Module, batch: Batch) -> Batch:
-    return {k: v for k, v in batch.items() if k != "token_type_ids" or "distil" not in type(model).__name__.lower()}
+def batch_of(folder: Path, kind: str) -> Batch:
+    batch = Collator(0)(encoded(folder, 6))
+    return {k: v for k, v in batch.items() if k != "token_type_ids" or kind != "distilbert"}
 
 
 @pytest.mark.parametrize("kind", PROVEN)
-def test_scores_are_raw_and_change_no_output(checkpoint: Callable[..., Path], kind: str) -> None:
+def test_scores_are_raw_and_change_no_output(checkpoint: Checkpoint, kind: str) -> None:
     """Scores are what eager attention feeds its softmax: their masked softmax is the library's own attention."""
     folder = checkpoint(kind)
-    model = loading.load_encoder(folder, ["a", "b"]).eval()
-    batch = drop_unused(model, batch_of(folder))
+    model, batch = loading.load_encoder(folder, ["a", "b"]).eval(), batch_of(folder, kind)
     plain = encoder.forward(model, batch)
     assert plain.attentions == ()
     attention.set_attention(model, "factors")
@@ -56,13 +50,12 @@ def test_scores_are_raw_and_change_no_output(checkpoint: Callable[..., Path], ki
 
 
 @pytest.mark.parametrize("kind", PROVEN)
-def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[..., Path], kind: str) -> None:
+def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Checkpoint, kind: str) -> None:
     """No dropout reaches the scores of the first layer, and what stands in the padding changes nothing."""
     folder = checkpoint(kind)
-    model = loading.load_encoder(folder, ["a", "b"]).train()
+    model, batch = loading.load_encoder(folder, ["a", "b"]).train(), batch_of(folder, kind)
     loading.set_dropout(model, 0.0, 0.5)
     attention.set_attention(model, "scores")
-    batch = drop_unused(model, batch_of(folder))
     one, two = (encoder.forward(model, batch, attentions=True) for _ in range(2))
     torch.testing.assert_close(one.attentions[0], two.attentions[0])
     assert not torch.equal(one.logits, two.logits)  # the dropout of attention itself is at work
@@ -72,11 +65,6 @@ def test_scores_stay_raw_and_padding_unseen_while_training(checkpoint: Callable[
         torch.testing.assert_close(encoder.forward(model, other).logits, encoder.forward(model, batch).logits)
 
 
-@pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])
-def test_architectures_without_raw_scores_are_recognized(checkpoint: Callable[..., Path], kind: str) -> None:
-    assert not attention.has_raw_scores(loading.load_encoder(checkpoint(kind), ["a", "b"]))
-
-
 def test_e_is_the_mean_over_real_tokens_alone() -> None:
     """[CLS] 9, tokens 1 and 3, [SEP] 9, padding 50: the mean is 2. With specials it would be 5.5."""
     states = torch.tensor([9.0, 1.0, 3.0, 9.0, 50.0]).view(1, 5, 1)
@@ -84,9 +72,9 @@ def test_e_is_the_mean_over_real_tokens_alone() -> None:
     assert encoder.mean_over_real_tokens(states, torch.zeros(1, 5)).tolist() == [[0.0]]
 
 
-def test_e_leaves_out_padding_and_separators_and_does_not_depend_on_the_batch(checkpoint: Callable[..., Path]) -> None:
+def test_e_leaves_out_padding_and_separators_and_does_not_depend_on_the_batch(base: Path) -> None:
     """[CLS] good page [SEP] bad lid [SEP], padded beside a longer pair: tokens 1, 2, 4 and 5 are real."""
-    model, tokenizer = loading.load_encoder(checkpoint(), ["a", "b"]).eval(), loading.load_tokenizer(checkpoint(), 32)
+    model, tokenizer = loading.load_encoder(base, ["a", "b"]).eval(), loading.load_tokenizer(base, 32)
     rows = [Example("1", "good page", "bad lid", "", ""), Example("2", "it was " * 5, "bad " * 5, "", "")]
     features = encode(tokenizer, rows, 32)
     together = encoder.forward(model, Collator(0)(features))
@@ -103,17 +91,17 @@ def test_e_leaves_out_padding_and_separators_and_does_not_depend_on_the_batch(ch
     ],
 )
 def test_layer_map_rounds_halves_up_and_ends_at_the_last(student: int, teacher: int, expected: list[int]) -> None:
-    assert layer_map.map_layers(student, teacher) == expected
+    assert map_layers(student, teacher) == expected
 
 
 def test_an_explicit_layer_map_overrides_or_is_refused() -> None:
-    assert layer_map.map_layers(3, 6, "1,2,6") == [1, 2, 6]
+    assert map_layers(3, 6, "1,2,6") == [1, 2, 6]
     for bad in ("1,2", "0,1,2", "1,2,7", "a,b,c", ""):
         with pytest.raises(InputError, match=r"for instance 2,4,6"):
-            layer_map.map_layers(3, 6, bad)
+            map_layers(3, 6, bad)
 
 
-def test_dropout_reaches_every_layer_and_attention_apart(checkpoint: Callable[..., Path]) -> None:
+def test_dropout_reaches_every_layer_and_attention_apart(checkpoint: Checkpoint) -> None:
     for kind in [*PROVEN, "mpnet", "deberta-v2", "albert"]:
         model = loading.load_encoder(checkpoint(kind), ["a", "b"])
         loading.set_dropout(model, 0.3, 0.2)
@@ -122,17 +110,14 @@ def test_dropout_reaches_every_layer_and_attention_apart(checkpoint: Callable[..
         assert rates.count(0.2) == (1 if kind == "albert" else 4), kind
 
 
-def test_old_bin_weights_are_read_with_a_notice(
-    checkpoint: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_old_bin_weights_are_read_with_a_notice(base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The form of TinyBERT_General_4L_312D: pytorch_model.bin, vocab.txt, and a config without model_type."""
-    source = AutoModel.from_pretrained(checkpoint())
+    source = AutoModel.from_pretrained(base)
     config = {k: v for k, v in source.config.to_dict().items() if k not in ("model_type", "architectures")}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
     torch.save({f"bert.{k}": v for k, v in source.state_dict().items()}, tmp_path / "pytorch_model.bin")
-    with caplog.at_level(logging.WARNING, logger="metakd"):
-        model = loading.load_encoder(tmp_path, ["a", "b"])
+    model = loading.load_encoder(tmp_path, ["a", "b"])
     assert "weights_only" in caplog.text
     torch.testing.assert_close(model.base_model.state_dict(), source.state_dict())
     tokenizer = loading.load_tokenizer(tmp_path, 16)
@@ -140,19 +125,17 @@ def test_old_bin_weights_are_read_with_a_notice(
     assert tokenizer("Good page")["input_ids"] == [2, WORDS.index("good"), WORDS.index("page"), 3]
 
 
-def test_weights_that_do_not_fit_are_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused(base: Path, tmp_path: Path) -> None:
     """Keys under a foreign prefix would leave a random encoder without a word."""
-    shutil.copytree(checkpoint(), tmp_path, dirs_exist_ok=True)
+    shutil.copytree(base, tmp_path, dirs_exist_ok=True)
     weights = load_file(tmp_path / "model.safetensors")
     save_file({f"tower.{k}": v for k, v in weights.items()}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"weights that its bert needs are missing(.|\n)*bert\.embeddings"):
         loading.load_encoder(tmp_path, ["a", "b"])
 
 
-def test_a_base_may_have_another_class_head_and_a_classifier_may_not_lack_one(
-    checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
-    loading.load_encoder(checkpoint(), ["a", "b", "c"]).save_pretrained(tmp_path)
+def test_a_base_may_have_another_class_head_and_a_classifier_may_not_lack_one(base: Path, tmp_path: Path) -> None:
+    loading.load_encoder(base, ["a", "b", "c"]).save_pretrained(tmp_path)
     assert loading.load_encoder(tmp_path, ["a", "b"]).config.num_labels == 2
     assert loading.load_classifier(tmp_path).config.num_labels == 3
     weights = {k: v for k, v in load_file(tmp_path / "model.safetensors").items() if k != "classifier.weight"}
@@ -161,8 +144,8 @@ def test_a_base_may_have_another_class_head_and_a_classifier_may_not_lack_one(
         loading.load_classifier(tmp_path)
 
 
-def test_bin_weights_with_code_in_them_do_not_run(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    shutil.copytree(checkpoint(), tmp_path, dirs_exist_ok=True)
+def test_bin_weights_with_code_in_them_do_not_run(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").unlink()
     marker = tmp_path / "ran"
 
@@ -177,22 +160,22 @@ def test_bin_weights_with_code_in_them_do_not_run(checkpoint: Callable[..., Path
 
 
 @pytest.mark.parametrize(("kind", "most"), [("bert", 40), ("roberta", 38)])
-def test_a_length_beyond_the_positions_is_refused(checkpoint: Callable[..., Path], kind: str, most: int) -> None:
+def test_a_length_beyond_the_positions_is_refused(checkpoint: Checkpoint, kind: str, most: int) -> None:
     config = loading.load_config(checkpoint(kind))
     loading.check_length(config, most)
     with pytest.raises(InputError, match=f"positions for {most}"):
         loading.check_length(config, most + 1)
 
 
-def test_tokenizers_are_compared_by_what_they_do(checkpoint: Callable[..., Path]) -> None:
+def test_tokenizers_are_compared_by_what_they_do(checkpoint: Checkpoint) -> None:
     ours = loading.load_tokenizer(checkpoint("bert"), 16)
     assert loading.same_tokenizer(ours, loading.load_tokenizer(checkpoint("electra"), 30))
     assert not loading.same_tokenizer(ours, loading.load_tokenizer(checkpoint(words=[*WORDS, "new"]), 16))
 
 
-def test_a_folder_whose_vocabulary_is_gone_is_refused(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_folder_whose_vocabulary_is_gone_is_refused(base: Path, tmp_path: Path) -> None:
     """For BERT's, transformers makes a tokenizer of special tokens alone, to which every word is unknown."""
-    folder = shutil.copytree(checkpoint(), tmp_path / "torn")
+    folder = shutil.copytree(base, tmp_path / "torn")
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}', encoding="utf-8")
     with pytest.raises(InputError, match="its tokenizer knows no words; its files"):

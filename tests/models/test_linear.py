@@ -2,38 +2,31 @@
 
 import copy
 import pickle
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 import torch
 from torch import nn
-from transformers import (
-    DebertaConfig,
-    DebertaForSequenceClassification,
-    LongformerConfig,
-    LongformerForSequenceClassification,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from metakd.export.onnx_format import write_onnx
 from metakd.inference.torch_backend import TorchModel
 from metakd.models import linear
+from metakd.models.linear import onednn_is_quicker
 from metakd.models.loading import load_encoder, load_tokenizer
 from metakd.models.student import cut_student
 
-needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
-pytestmark = needs_onednn
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "onednn_is_quicker", lambda: True)
 
 
-@pytest.mark.usefixtures("_quicker")
 @pytest.mark.parametrize("bias", [True, False])
 def test_outputs_and_gradients_are_those_of_torch(bias: bool) -> None:
     model, x = nn.Sequential(nn.Linear(5, 7, bias), nn.Tanh(), nn.Linear(7, 3, bias)), torch.randn(2, 4, 5)
@@ -50,17 +43,16 @@ def test_outputs_and_gradients_are_those_of_torch(bias: bool) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.usefixtures("_quicker")
 @pytest.mark.parametrize(
-    "model",
+    ("kind", "shape"),
     [
-        LongformerForSequenceClassification(LongformerConfig(**SMALL, attention_window=4, max_position_embeddings=64)),
-        DebertaForSequenceClassification(DebertaConfig(**SMALL, relative_attention=True, pos_att_type=["c2p", "p2c"])),
+        ("longformer", {"attention_window": 4, "max_position_embeddings": 64}),
+        ("deberta", {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}),
     ],
-    ids=["longformer", "deberta"],
 )
-def test_outputs_may_be_changed_in_place(model: PreTrainedModel) -> None:
+def test_outputs_may_be_changed_in_place(kind: str, shape: dict[str, Any]) -> None:
     """As Longformer and DeBERTa v1 do, which PyTorch forbids for a view that a custom function returns."""
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(kind, **SMALL, **shape))
     inputs = {"input_ids": torch.randint(3, 50, (2, 12)), "attention_mask": torch.ones(2, 12, dtype=torch.long)}
     gradients = []
     for choose_kernel in (linear.use_torch_linear, linear.use_quick_linear):
@@ -71,22 +63,18 @@ def test_outputs_may_be_changed_in_place(model: PreTrainedModel) -> None:
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.usefixtures("_quicker")
-def test_models_are_loaded_and_cut_with_it_and_exported_without(
-    checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_models_are_loaded_and_cut_with_it_and_exported_without(base: Path, tmp_path: Path) -> None:
     """Copies and pickles keep it, and a saved checkpoint is the library's."""
-    model = load_encoder(checkpoint(), ["a", "b"])
+    model = load_encoder(base, ["a", "b"])
     models = [model, cut_student(model, [2, 4]), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
     assert [type(each.classifier) for each in models] == [linear.QuickLinear] * 4
     model.save_pretrained(tmp_path / "saved")
     assert load_encoder(tmp_path / "saved", ["a", "b"]).state_dict().keys() == model.state_dict().keys()
-    write_onnx(TorchModel(model, load_tokenizer(checkpoint(), 16)), tmp_path / "model.onnx")
+    write_onnx(TorchModel(model, load_tokenizer(base, 16)), tmp_path / "model.onnx")
     assert type(model.classifier) is nn.Linear
     assert {node.domain for node in onnx.load(tmp_path / "model.onnx").graph.node} == {""}
 
 
-@pytest.mark.usefixtures("_quicker")
 def test_other_precisions_are_left_to_torch() -> None:
     model, x = nn.Linear(2, 2), torch.ones(1, 2, requires_grad=True)
     linear.use_quick_linear(model)
@@ -99,10 +87,8 @@ def test_other_precisions_are_left_to_torch() -> None:
     ("vendor", "has_mkl", "quicker"),
     [("AuthenticAMD", True, True), ("GenuineIntel", True, False), ("AuthenticAMD", False, False), ("", True, False)],
 )
-def test_only_where_mkl_would_compute_on_amd(
-    monkeypatch: pytest.MonkeyPatch, vendor: str, has_mkl: bool, quicker: bool
-) -> None:
+def test_only_on_amd_with_mkl(monkeypatch: pytest.MonkeyPatch, vendor: str, has_mkl: bool, quicker: bool) -> None:
     monkeypatch.setattr(linear, "processor_vendor", lambda: vendor)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    assert linear.onednn_is_quicker.__wrapped__() is quicker
+    assert onednn_is_quicker.__wrapped__() is quicker

@@ -1,16 +1,15 @@
 """h, the kinds of L_dom, what carries t and what does not, and saving."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from conftest import toy_examples
+from conftest import encoded
 from metakd import losses
-from metakd.data.tokenization import Batch, Collator, encode
-from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.data.tokenization import Batch, Collator
+from metakd.models.loading import load_encoder
 from metakd.models.meta_teacher import MetaTeacher, TransferableRepresentation, assert_frozen, freeze
 
 
@@ -20,43 +19,34 @@ def make(folder: Path, kind: str = "false", num_domains: int = 2) -> MetaTeacher
 
 
 def batch_of(folder: Path) -> Batch:
-    features = encode(load_tokenizer(folder, 16), toy_examples(4, 0, "t"), 16)
-    weights = torch.tensor([0.0, 1.0, 2.0, 3.0])
-    return Collator(0)([*features]) | {
-        "labels": torch.tensor([0, 1, 0, 1]),
-        "domains": torch.tensor([0, 1, 1, 0]),
-        "instance_weights": weights,
-    }
+    columns = {"labels": [0, 1, 0, 1], "domains": [0, 1, 1, 0], "instance_weights": [0.0, 1.0, 2.0, 3.0]}
+    return Collator(0)(encoded(folder, 4, **columns))
 
 
 def test_h_is_tanh_of_a_layer_over_e_plus_the_domains_embedding() -> None:
-    """W = 2·I, b = 1, E = (0.5, −1), e_z = (0.1, 0.2): h = tanh(2·0.6 + 1), tanh(2·(−0.8) + 1)."""
-    head = TransferableRepresentation(2, 1)
+    """W = 2·I, b = 1, E = (0.5, −1), e_z = (0.1, 0.2): h = tanh(2·0.6 + 1), tanh(2·(−0.8) + 1).
+
+    An unseen domain has the mean of e_z and (0.3, 0), (0.2, 0.1): tanh(2·0.7 + 1), tanh(2·(−0.9) + 1).
+    """
+    head = TransferableRepresentation(2, 2)
     with torch.no_grad():
         head.dense.weight.copy_(2 * torch.eye(2))
         head.dense.bias.fill_(1.0)
-        head.embedding.weight.copy_(torch.tensor([[0.1, 0.2]]))
-    h = head(torch.tensor([[0.5, -1.0]]), torch.tensor([0]))
-    torch.testing.assert_close(h, torch.tanh(torch.tensor([[2.2, -0.6]])))
-
-
-def test_an_unseen_domain_has_the_mean_of_the_known_embeddings() -> None:
-    head = TransferableRepresentation(3, 2)
-    e = torch.randn(1, 3)
-    expected = torch.tanh(head.dense(e + head.embedding.weight.mean(0)))
-    torch.testing.assert_close(head(e, torch.tensor([-1])), expected)
+        head.embedding.weight.copy_(torch.tensor([[0.1, 0.2], [0.3, 0.0]]))
+    h = head(torch.tensor([[0.5, -1.0]] * 2), torch.tensor([0, -1]))
+    torch.testing.assert_close(h, torch.tanh(torch.tensor([[2.2, -0.6], [2.4, -0.8]])))
 
 
 @pytest.mark.parametrize("kind", ["uniform", "reversal"])
-def test_blind_kinds_are_not_handed_the_domain(checkpoint: Callable[..., Path], kind: str) -> None:
-    head = make(checkpoint(), kind).transferable
+def test_blind_kinds_are_not_handed_the_domain(base: Path, kind: str) -> None:
+    head = make(base, kind).transferable
     e = torch.randn(1, 16)
     assert torch.equal(head(e, torch.tensor([0])), head(e, torch.tensor([1])))
 
 
-def test_class_loss_carries_t_and_domain_loss_does_not(checkpoint: Callable[..., Path]) -> None:
+def test_class_loss_carries_t_and_domain_loss_does_not(base: Path) -> None:
     """L_T worked out from logits and h: mean(t · CE) + γ1 · mean(L_dom)."""
-    teacher, batch = make(checkpoint()), batch_of(checkpoint())
+    teacher, batch = make(base), batch_of(base)
     terms = teacher(**batch)
     assert {name: (term.coefficient, term.weights is None) for name, term in terms.items()} == {
         "class": (1.0, False),
@@ -69,22 +59,21 @@ def test_class_loss_carries_t_and_domain_loss_does_not(checkpoint: Callable[...,
     torch.testing.assert_close(losses.reduce(terms), expected)
 
 
-def test_weights_change_the_gradient_of_each_example(checkpoint: Callable[..., Path]) -> None:
+def test_weights_change_the_gradient_of_each_example(base: Path) -> None:
     """The example of weight 0 moves nothing; a loss reduced before its weights would move it with the rest."""
-    teacher, batch = make(checkpoint(), "none"), batch_of(checkpoint())
+    teacher, batch = make(base, "none"), batch_of(base)
     states = teacher.encoder.get_input_embeddings()
     rows: list[torch.Tensor] = []
     states.register_forward_hook(lambda *a: (a[2].retain_grad(), rows.append(a[2]))[0])
     losses.reduce(teacher(**batch)).backward()
     grad = rows[0].grad
-    assert grad is not None
     assert grad[0].abs().sum() == 0
     assert (grad[1:].abs().sum((1, 2)) > 0).all()
 
 
 @pytest.mark.parametrize("kind", ["false", "permuted", "uniform", "reversal"])
-def test_every_kind_is_its_own_loss_and_reaches_head_and_encoder(checkpoint: Callable[..., Path], kind: str) -> None:
-    teacher, batch = make(checkpoint(), kind), batch_of(checkpoint())
+def test_every_kind_is_its_own_loss_and_reaches_head_and_encoder(base: Path, kind: str) -> None:
+    teacher, batch = make(base, kind), batch_of(base)
     logits = teacher.domain_classifier(teacher.outputs(batch).representation)
     domains = batch["domains"]
     torch.manual_seed(5)
@@ -99,31 +88,28 @@ def test_every_kind_is_its_own_loss_and_reaches_head_and_encoder(checkpoint: Cal
     torch.testing.assert_close(values, expected)
     values.sum().backward()
     for module in (teacher.domain_classifier, teacher.transferable.dense, teacher.encoder.get_input_embeddings()):
-        assert module.weight.grad is not None
         assert module.weight.grad.abs().sum() > 0
 
 
-def test_reversal_teaches_the_head_and_unteaches_the_encoder(checkpoint: Callable[..., Path]) -> None:
+def test_reversal_teaches_the_head_and_unteaches_the_encoder(base: Path) -> None:
     """Beside plain classification of domains: the classifier's gradient is the same, all before it the opposite."""
-    reversed_, plain, batch = make(checkpoint(), "reversal"), make(checkpoint(), "reversal"), batch_of(checkpoint())
+    reversed_, plain, batch = make(base, "reversal"), make(base, "reversal"), batch_of(base)
     reversed_(**batch)["domain"].values.sum().backward()
     logits = plain.domain_classifier(plain.outputs(batch).representation)
     losses.cross_entropy(logits, batch["domains"]).sum().backward()
     torch.testing.assert_close(reversed_.domain_classifier.weight.grad, plain.domain_classifier.weight.grad)
     for part in ("transferable.dense.weight", "encoder.bert.embeddings.word_embeddings.weight"):
         ours, theirs = (model.get_parameter(part).grad for model in (reversed_, plain))
-        assert ours is not None
-        assert theirs is not None
         torch.testing.assert_close(ours, -theirs)
 
 
-def test_one_domain_has_no_domain_loss(checkpoint: Callable[..., Path]) -> None:
-    batch = batch_of(checkpoint()) | {"domains": torch.zeros(4, dtype=torch.long)}
-    assert set(make(checkpoint(), num_domains=1)(**batch)) == {"class"}
+def test_one_domain_has_no_domain_loss(base: Path) -> None:
+    batch = batch_of(base) | {"domains": torch.zeros(4, dtype=torch.long)}
+    assert set(make(base, num_domains=1)(**batch)) == {"class"}
 
 
-def test_saved_it_is_a_plain_checkpoint_with_the_head_beside(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    teacher, batch = make(checkpoint()), batch_of(checkpoint())
+def test_saved_it_is_a_plain_checkpoint_with_the_head_beside(base: Path, tmp_path: Path) -> None:
+    teacher, batch = make(base), batch_of(base)
     teacher.save(tmp_path)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids")}
@@ -134,8 +120,8 @@ def test_saved_it_is_a_plain_checkpoint_with_the_head_beside(checkpoint: Callabl
     assert "domain_head" in " ".join(path.name for path in tmp_path.iterdir())
 
 
-def test_a_teacher_that_trains_or_can_learn_is_refused(checkpoint: Callable[..., Path]) -> None:
-    teacher = freeze(make(checkpoint()))
+def test_a_teacher_that_trains_or_can_learn_is_refused(base: Path) -> None:
+    teacher = freeze(make(base))
     assert_frozen(teacher)
     teacher.encoder.train()
     with pytest.raises(RuntimeError, match="training mode"):

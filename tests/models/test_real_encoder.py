@@ -11,10 +11,9 @@ from transformers import pipeline as hugging_face_pipeline
 
 from metakd import Classifier, Run, Settings, run_all
 from metakd.cli.steps import DEMO_DATA, DEMO_SETTINGS
-from metakd.config.yaml_file import read_settings_file
+from metakd.config.settings import read_settings_file
 from metakd.models.hub import ALL_MINILM, resolve
 from metakd.models.loading import load_encoder, load_tokenizer
-from metakd.models.student import count_parameters
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +27,7 @@ def _all_cores() -> Iterator[None]:
 def test_the_packaged_encoder_is_all_minilm() -> None:
     model = load_encoder(resolve(ALL_MINILM.package), ["a", "b"])
     assert (model.config.num_hidden_layers, model.config.hidden_size) == (6, 384)
-    assert count_parameters(model.base_model) == 22_713_216
+    assert model.base_model.num_parameters() == 22_713_216
     tokenizer = load_tokenizer(resolve(ALL_MINILM.package), 128)
     assert len(tokenizer("short")["input_ids"]) == 3  # the file's own padding to 128 is cleared
     assert len(tokenizer("long " * 300)["input_ids"]) == 302  # and so is its truncation

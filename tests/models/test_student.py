@@ -1,37 +1,33 @@
 """Cutting a student out of an encoder."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
 
-from conftest import toy_examples
-from metakd.data.tokenization import Collator, encode
+from conftest import Checkpoint, encoded
+from metakd.data.tokenization import Collator
 from metakd.models.encoder import forward
-from metakd.models.loading import load_encoder, load_tokenizer
-from metakd.models.student import count_parameters, cut_student, layers_to_cut
+from metakd.models.loading import load_encoder
+from metakd.models.student import cut_student, layers_to_cut
 from metakd.utils.errors import InputError
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra", "mpnet", "deberta-v2", "albert"])
-def test_all_layers_kept_is_the_same_model(checkpoint: Callable[..., Path], kind: str) -> None:
+def test_all_layers_kept_is_the_same_model(checkpoint: Checkpoint, kind: str) -> None:
     source = load_encoder(checkpoint(kind), ["a", "b"]).eval()
     whole = cut_student(source, [1, 2, 3, 4]).eval()
     inputs = {"input_ids": torch.tensor([[2, 6, 7, 3]])}
     torch.testing.assert_close(whole(**inputs).logits, source(**inputs).logits)
-    assert count_parameters(whole) == count_parameters(source)
+    assert whole.num_parameters() == source.num_parameters()
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra"])
-def test_a_cut_student_runs_only_the_layers_that_it_keeps(checkpoint: Callable[..., Path], kind: str) -> None:
+def test_a_cut_student_runs_only_the_layers_that_it_keeps(checkpoint: Checkpoint, kind: str) -> None:
     """Layers 1 and 2 kept: its hidden states are the source's first three, and its weights are its own."""
     folder = checkpoint(kind)
     source = load_encoder(folder, ["a", "b"]).eval()
     student = cut_student(source, [1, 2]).eval()
     assert student.config.num_hidden_layers == 2
-    tokenizer = load_tokenizer(folder, 16)
-    batch = Collator(tokenizer.pad_token_id)(encode(tokenizer, toy_examples(4, 0, "t"), 16))
+    batch = Collator(0)(encoded(folder, 4))
     if kind == "distilbert":
         del batch["token_type_ids"]
     ours, theirs = forward(student, batch), forward(source, batch)

@@ -1,6 +1,5 @@
 """What the data is about: characteristic and turning terms, similar domains, maps."""
 
-import json
 import math
 import random
 from pathlib import Path
@@ -10,10 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import TOPICS, read_json, reopen, toy_examples
+from conftest import TOPICS, read_json, read_rows, reopen, toy_examples
 from metakd.data.schema import Example
-from metakd.inspection.terms import strongest_terms
-from metakd.inspection.turning_terms import turning_terms
+from metakd.inspection.terms import strongest_terms, turning_terms
 from metakd.pipeline import corpus
 from metakd.pipeline.teach import load_teacher
 from metakd.prototypes import Prototypes, domain_similarity
@@ -68,7 +66,7 @@ def test_domains_are_alike_as_their_prototypes_of_the_classes_they_share() -> No
 
 
 def test_a_run_leaves_each_models_predictions_and_a_map(finished_run: Path) -> None:
-    rows = [json.loads(row) for row in (finished_run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(finished_run / "predictions.jsonl")
     results = read_json(finished_run / "results.json")
     for model, average in results["average"].items():
         accuracies = [
@@ -89,9 +87,8 @@ def test_a_students_h_is_the_shared_starts_unless_a_later_stage_trains_it(finish
     run = reopen(finished_run, match_epochs=0)
     teacher = load_teacher(run)
     width = teacher.encoder.config.hidden_size
-    head = corpus._kept_representation(run, width, teacher.transferable)
+    head = corpus._students_head(run, width, teacher.transferable)
     kept = load_file(finished_run / "shared_student" / "extras.safetensors")
-    assert head is not None
     for name, value in head.state_dict().items():
         torch.testing.assert_close(value, kept[f"transferable.{name}"])
-    assert corpus._kept_representation(reopen(finished_run), width, teacher.transferable) is None
+    assert corpus._students_head(reopen(finished_run), width, teacher.transferable) is None

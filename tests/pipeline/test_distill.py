@@ -3,9 +3,7 @@
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,11 +11,9 @@ from safetensors.torch import load_file
 from transformers import pipeline as hugging_face_pipeline
 
 import metakd
-from conftest import open_run, read_json
+from conftest import Checkpoint, NewRun, open_run, read_json, taught
 from metakd.pipeline.distill import distill, distill_all
 from metakd.pipeline.run_all import run_all
-from metakd.pipeline.teach import teach
-from metakd.pipeline.weigh import weigh
 from metakd.training.distillation_module import Distillation
 from metakd.utils.locks import waiting_lock
 
@@ -35,14 +31,13 @@ def test_a_process_that_waits_for_another_says_so(tmp_path: Path, caplog: pytest
     with waiting_lock(path, "trains books"):
         assert not caplog.text
     with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with waiting_lock(path, "trains books"):
             assert other.stdout.read() == ""  # it has gone
     assert caplog.text.count("another process trains books") == 1
 
 
-def test_a_run_stopped_at_its_baseline_drops_the_teacher_cache(toy_run: Callable[..., Any]) -> None:
+def test_a_run_stopped_at_its_baseline_drops_the_teacher_cache(toy_run: NewRun) -> None:
     """Students are done and the cache is kept; a resumed run that may not keep it has only baselines to train."""
     kept = toy_run(match_epochs=2, keep_cache=True, baseline=False)
     run_all(kept)
@@ -55,10 +50,9 @@ def test_a_run_stopped_at_its_baseline_drops_the_teacher_cache(toy_run: Callable
 def test_the_baseline_learns_for_as_long_as_a_student(finished_run: Path) -> None:
     """As many epochs on all domains' text, and then on its domain's."""
     settings = read_json(finished_run / "run.json")["settings"]
-    for folder, stage, epochs in (
-        ("fine_tuned_shared_shared_student", "share", settings["shared_epochs"]),
-        ("fine_tuned_shared/books", "fine_tune", settings["predict_epochs"] + settings["match_epochs"]),
-    ):
+    of_domain = settings["predict_epochs"] + settings["match_epochs"]
+    shared = ("fine_tuned_shared_shared_student", "share", settings["shared_epochs"])
+    for folder, stage, epochs in (shared, ("fine_tuned_shared/books", "fine_tune", of_domain)):
         log = read_json(finished_run / folder / "manifest.json")["log"]
         assert math.ceil(log[stage][-1]["epoch"]) == epochs
 
@@ -72,16 +66,12 @@ def test_students_of_all_domains_start_from_the_shared_one(finished_run: Path) -
     assert (books[name] - shared[name]).norm() < shared[name].norm()
 
 
-def test_projections_go_on_from_the_shared_start(
-    checkpoint: Callable[..., Path], toy_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_projections_go_on(checkpoint: Checkpoint, toy_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shared start's projections and h are those that each domain's stage begins with."""
     narrow = checkpoint(hidden_size=8, intermediate_size=16, num_hidden_layers=2)
-    run = toy_run(student=str(narrow), stages="joint", baseline=False)
-    weigh(run)
-    teach(run)
+    run = taught(toy_run(student=str(narrow), stages="joint", baseline=False))
     distill(run, "kitchen")
-    shared = load_file(run.folders.shared_student("meta_kd") / "extras.safetensors")
+    shared = load_file(run.folders.student("meta_kd", None) / "extras.safetensors")
     assert {name.split(".")[0] for name in shared} == {"layers", "feature", "transferable"}
     first: dict[str, torch.Tensor] = {}
 
@@ -109,15 +99,11 @@ def test_a_student_is_an_ordinary_hugging_face_model_without_parts_of_its_traini
     assert not [name for name in config if "attn" in name or "attention_implementation" in name]
 
 
-def test_bfloat16_products_give_about_the_same_students_saved_in_float32(
-    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
-) -> None:
+def test_bfloat16_gives_about_the_same_students_saved_in_float32(base: Path, toy_data: Path, tmp_path: Path) -> None:
     students = {}
     for precision in ("float32", "bfloat16"):
-        run = open_run(tmp_path / precision, toy_data, checkpoint(), precision=precision, match_epochs=2)
-        weigh(run)
-        teach(run)
-        folder = distill(run, "books")
+        run = open_run(tmp_path / precision, toy_data, base, precision=precision, match_epochs=2)
+        folder = distill(taught(run), "books")
         assert read_json(folder / "manifest.json")["precision"] == precision
         students[precision] = load_file(folder / "model.safetensors")
     for name, whole in students["float32"].items():

@@ -1,7 +1,6 @@
 """Scores: of every model and domain, of the right models on the right rows, with and without leaked rows."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,7 @@ def test_results_have_every_model_domain_and_figure(finished_run: Path) -> None:
         assert list(results["domains"][domain]) == models
         for scores in results["domains"][domain].values():
             assert 0 <= scores["accuracy_interval"][0] <= scores["accuracy"] <= scores["accuracy_interval"][1] <= 1
-            assert scores["parameters"] > 0
-            assert scores["bytes"] > 0
+            assert min(scores["parameters"], scores["bytes"]) > 0
             assert 0 < scores["latency_ms"]["median"] <= scores["latency_ms"]["p95"]
     mean = sum(results["domains"][domain]["student"]["accuracy"] for domain in DOMAINS) / 2
     assert average["student"]["accuracy"] == pytest.approx(mean)
@@ -65,9 +63,7 @@ def test_a_domains_scores_are_of_that_domain_alone(finished_run: Path, toy_data:
         assert scores["examples"] == sum(e.domain == "books" for e in rows) < len(rows)
 
 
-def test_a_run_without_a_student_or_a_teacher_is_not_scored(
-    run_copy: Path, tmp_path: Path, toy_data: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_models_no_scores(run_copy: Path, tmp_path: Path, toy_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A model whose files are not those of its manifest counts as missing."""
     weights = run_copy / "students" / "books" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -85,9 +81,8 @@ def test_a_run_without_a_student_or_a_teacher_is_not_scored(
         evaluate_file(run_copy, toy_data / "test.jsonl", tmp_path / "s.json")
 
 
-def test_rows_of_a_file_that_are_in_train_too_are_counted_as_leaked(
-    run_copy: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_leaks_are_counted(run_copy: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Rows of a file that stand in the run's train too."""
     new, old = (read_examples(toy_data / f"{name}.jsonl") for name in ("test", "train"))
     wrong = [replace(e, label="negative") for e in old if e.label == "positive"][:4]
     rows = write_rows(tmp_path / "rows.jsonl", [*map(as_row, new + wrong)])
@@ -101,14 +96,14 @@ def test_rows_of_a_file_that_are_in_train_too_are_counted_as_leaked(
     assert "gone) has changed or is missing" in caplog.text
 
 
-def test_results_have_averages_without_leaked_rows(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_results_have_averages_without_leaked_rows(base: Path, tmp_path: Path) -> None:
     """Of each domain's four dev rows two stand in train: the second average is that of the other two."""
     train = toy_examples(32, 0, "a")
     known = {e.text for e in train}
     fresh = [e for e in toy_examples(400, 1, "b") if e.text not in known][:4]
     write_rows(tmp_path / "data" / "train.jsonl", [as_row(e) for e in train])
     write_rows(tmp_path / "data" / "dev.jsonl", [as_row(e) for e in train[:4] + fresh])
-    run = open_run(tmp_path / "run", tmp_path / "data", checkpoint(), baseline=False)
+    run = open_run(tmp_path / "run", tmp_path / "data", base, baseline=False)
     results = run_all(run)
     assert results["leaked_rows"] == 4
     students = {domain: metakd.Classifier.load(run.folders.student("meta_kd", domain)) for domain in DOMAINS}
@@ -137,10 +132,7 @@ def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp
 
 @pytest.mark.parametrize(
     ("texts", "message"),
-    [
-        ("I love it", "list of texts"),
-        *(([text], "pairs of strings") for text in (1, None, ("one", 2), ("one",))),
-    ],
+    [("I love it", "list of texts"), *(([text], "pairs of strings") for text in (1, None, ("one", 2), ("one",)))],
 )
 def test_anything_but_a_list_of_texts_is_refused(finished_run: Path, texts: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):

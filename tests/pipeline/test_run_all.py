@@ -1,12 +1,10 @@
 """Whole runs of tiny models: what each step leaves, and every kind of base, student and data."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from conftest import WORDS, open_run, read_json, write_rows
+from conftest import WORDS, Checkpoint, NewRun, open_run, read_json, write_rows
 from metakd.pipeline.run_all import run_all
 
 
@@ -20,27 +18,25 @@ def test_every_step_leaves_a_manifest_and_nothing_half_made(finished_run: Path) 
 
 
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "mpnet"])
-def test_every_proven_architecture_runs_through(
-    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, kind: str
-) -> None:
+def test_every_architecture_runs_through(checkpoint: Checkpoint, toy_data: Path, tmp_path: Path, kind: str) -> None:
     results = run_all(open_run(tmp_path / "run", toy_data, checkpoint(kind), baseline=False))
     assert list(results["average"]) == ["meta_teacher", "student", "tfidf"]
 
 
 def test_a_checkpoint_of_another_width_and_vocabulary_can_be_the_student(
-    checkpoint: Callable[..., Path], toy_run: Callable[..., Any]
+    checkpoint: Checkpoint, toy_run: NewRun
 ) -> None:
     student = checkpoint("distilbert", words=[*WORDS[:5], *reversed(WORDS[5:])], dim=8, hidden_dim=16, n_layers=1)
     results = run_all(toy_run(student=str(student), baseline=False))
     assert results["average"]["student"]["parameters"] < results["average"]["meta_teacher"]["parameters"]
 
 
-def test_a_method_that_reads_labels_alone_needs_no_teacher(toy_run: Callable[..., Any]) -> None:
+def test_a_method_that_reads_labels_alone_needs_no_teacher(toy_run: NewRun) -> None:
     results = run_all(toy_run(method="fine_tuned_shared"))
     assert results["average"]["student"]["accuracy"] == results["average"]["fine_tuned_shared"]["accuracy"]
 
 
-def test_one_domain_pairs_no_test_split_and_odd_names(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_one_domain_pairs_no_test_split_and_odd_names(base: Path, tmp_path: Path) -> None:
     """K = 1, sentence pairs, three classes of which dev lacks one, a domain called '../a b': scored on dev."""
     rows = [
         {"text": f"good page {i}", "text_pair": "bad lid", "label": ["x", "y", "z"][i % 3], "domain": "../a b"}
@@ -48,7 +44,7 @@ def test_one_domain_pairs_no_test_split_and_odd_names(checkpoint: Callable[..., 
     ]
     data = write_rows(tmp_path / "data" / "train.jsonl", rows).parent
     write_rows(data / "dev.jsonl", [row for row in rows if row["label"] != "z"])
-    results = run_all(open_run(tmp_path / "run", data, checkpoint()))
+    results = run_all(open_run(tmp_path / "run", data, base))
     assert results["split"] == "dev"
     assert [p.name for p in (tmp_path / "run" / "students").iterdir()] == ["%2E%2E%2Fa b"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "run"]

@@ -1,21 +1,18 @@
 """The meta-teacher: what comes before it, each domain loss, what its manifest holds, and when students refuse it."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from conftest import read_json
+from conftest import NewRun, read_json, taught
 from metakd import CheckError, InputError
 from metakd.models.meta_teacher import MetaTeacher
 from metakd.pipeline.distill import distill
 from metakd.pipeline.teach import teach
-from metakd.pipeline.weigh import weigh
 
 
-def test_steps_out_of_order_name_the_missing_one(toy_run: Callable[..., Any]) -> None:
+def test_steps_out_of_order_name_the_missing_one(toy_run: NewRun) -> None:
     run = toy_run()
     with pytest.raises(InputError, match="metakd weigh"):
         teach(run)
@@ -26,10 +23,8 @@ def test_steps_out_of_order_name_the_missing_one(toy_run: Callable[..., Any]) ->
 
 
 @pytest.mark.parametrize("loss", ["permuted", "uniform", "reversal", "none"])
-def test_every_domain_loss_runs_through(toy_run: Callable[..., Any], loss: str) -> None:
-    run = toy_run(domain_loss=loss, stages="joint", shared_epochs=0)
-    weigh(run)
-    teach(run)
+def test_every_domain_loss_runs_through(toy_run: NewRun, loss: str) -> None:
+    run = taught(toy_run(domain_loss=loss, stages="joint", shared_epochs=0))
     assert (distill(run, "books") / "manifest.json").is_file()
 
 
@@ -41,17 +36,13 @@ def test_the_manifest_holds_how_well_a_probe_reads_the_domain(finished_run: Path
     assert probe["representation"] > 0.9
 
 
-def test_a_teacher_near_chance_is_refused(toy_run: Callable[..., Any]) -> None:
-    run = toy_run(allow_weak_teacher=False, teacher_learning_rate=1e-9)
-    weigh(run)
-    teach(run)
+def test_a_teacher_near_chance_is_refused(toy_run: NewRun) -> None:
+    run = taught(toy_run(allow_weak_teacher=False, teacher_learning_rate=1e-9))
     with pytest.raises(InputError, match=r"near chance.*--allow-weak-teacher"):
         distill(run, "books")
 
 
-def test_a_reloaded_model_that_differs_is_an_error(
-    toy_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reloaded_model_that_differs_is_an_error(toy_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
     def save_changed(self: MetaTeacher, folder: Path) -> None:
         self.encoder.save_pretrained(folder)
         weights = load_file(folder / "model.safetensors")
@@ -59,9 +50,8 @@ def test_a_reloaded_model_that_differs_is_an_error(
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
     run = toy_run()
-    weigh(run)
     monkeypatch.setattr(MetaTeacher, "save", save_changed)
     with pytest.raises(CheckError, match="reloaded, its probabilities differ"):
-        teach(run)
+        taught(run)
     assert not run.folders.teacher.exists()
     assert not list(run.folder.glob(".*"))

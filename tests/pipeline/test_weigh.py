@@ -1,26 +1,20 @@
 """Instance weights: room on the disk for what they are computed from, and how they are distributed."""
 
 import errno
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
-from conftest import read_json
+from conftest import NewRun, read_json
 from metakd.pipeline import checks
 from metakd.pipeline.weigh import weigh
 
 
-def test_vectors_that_do_not_fit_on_the_disk_leave_nothing(
-    toy_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    run = toy_run()
-    monkeypatch.setattr("metakd.pipeline.weigh.reserve", full)
+def test_vectors_that_do_not_fit_on_the_disk_leave_nothing(toy_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, full = toy_run(), OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("metakd.pipeline.weigh.reserve", Mock(side_effect=full))
     with pytest.raises(OSError, match="No space left"):
         weigh(run)
     assert {path.name for path in run.folder.iterdir()} == {"run.json", "run.lock"}

@@ -1,9 +1,6 @@
 """What a report says: no more and no less than the run's files."""
 
 import io
-import json
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from conftest import Command, passed, read_json, read_rows, refused, write_rows
 from metakd.evaluation.predictions import transfer_sample_size
 from metakd.evaluation.tables import markdown_table, rich_table, rows
 from metakd.report import lineage
@@ -18,13 +16,8 @@ from metakd.report.compare import compare_runs
 from metakd.report.facts import KINDS, Findings, calibration_error
 from metakd.report.summary import cautions, facts, sentences
 from metakd.utils.artifacts import write_json
-from metakd.utils.environment import environment
 from metakd.utils.errors import InputError
-
-
-@pytest.fixture
-def folder(finished_run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+from metakd.utils.hardware import environment
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +29,11 @@ def with_results(findings: Findings, **changes: Any) -> Findings:
     return replace(findings, results={**findings.results, **changes})
 
 
-def test_without_texts_no_word_of_an_example_is_in_it(folder: Path, metakd: Callable[..., Any]) -> None:
-    (row, *_) = Findings.read(folder).mistakes("fine_tuned_shared", "books")
+def test_without_texts_no_word_of_an_example_is_in_it(run_copy: Path, metakd: Command) -> None:
+    (row, *_) = Findings.read(run_copy).mistakes("fine_tuned_shared", "books")
     for flags, shown in (([], True), (["--no-texts"], False)):
-        code, out, err = metakd("report", folder, *flags)
-        assert code == 0, err
-        assert str(folder / "report.html") in out
-        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert str(run_copy / "report.html") in passed(metakd("report", run_copy, *flags))[0]
+        page = (run_copy / "report.html").read_text(encoding="utf-8")
         assert (row["texts"][0] in page) is shown
         assert row["id"] in page
 
@@ -76,9 +67,8 @@ def test_the_summary_says_what_the_figures_say(findings: Findings) -> None:
 )
 def test_the_summary_claims_no_more_than_the_test_does(findings: Findings, mean: float, p: float, message: str) -> None:
     average = findings.results["average"]
-    baselines = {
-        name: average[name] | {"accuracy": share} for name, share in (("fine_tuned_shared", 0.5), ("tfidf", 0.6))
-    }
+    shares = {"fine_tuned_shared": 0.5, "tfidf": 0.6}
+    baselines = {name: average[name] | {"accuracy": share} for name, share in shares.items()}
     changed = with_results(findings, average=average | baselines)
     gain = {"mean": mean, "interval": [mean - 0.04, mean + 0.04], "p_holm": p, "significant": p < 0.05}
     vars(changed)["against"] = dict.fromkeys(("meta_teacher", "fine_tuned_shared", "tfidf"), gain)
@@ -86,16 +76,13 @@ def test_the_summary_claims_no_more_than_the_test_does(findings: Findings, mean:
     assert f"p\u00a0=\u00a0{p:.3f}" in sentences(changed)[1]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "command"),
-    [
+def test_a_command_is_kept_as_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, command in (
         (["/bin/metakd", "run", "--data", "my reviews", "--seed", "1"], "metakd run --data 'my reviews' --seed 1"),
         (["/lib/metakd/__main__.py", "demo"], "python -m metakd demo"),
-    ],
-)
-def test_a_command_is_kept_as_it_is_typed(monkeypatch: pytest.MonkeyPatch, arguments: list[str], command: str) -> None:
-    monkeypatch.setattr("sys.argv", arguments)
-    assert environment()["command"] == command
+    ):
+        monkeypatch.setattr("sys.argv", arguments)
+        assert environment()["command"] == command
 
 
 def test_the_command_names_no_folder_that_leads_to_its_files(findings: Findings) -> None:
@@ -178,55 +165,46 @@ def test_transfer_is_what_tfidf_of_one_domain_gets_right_of_another(findings: Fi
     assert transfer_sample_size(20) == 0  # 10,000 / 380 < 30
 
 
-def test_runs_are_compared_on_the_same_examples(finished_run: Path, metakd: Callable[..., Any], folder: Path) -> None:
+def test_runs_are_compared_on_the_same_examples(finished_run: Path, metakd: Command, run_copy: Path) -> None:
     """A copy whose student of books errs on three of twelve more is behind by (3/12 + 0/12) / 2."""
-    predictions = folder / "predictions.jsonl"
-    examples = [json.loads(text) for text in predictions.read_text(encoding="utf-8").splitlines()]
+    predictions = run_copy / "predictions.jsonl"
+    examples = read_rows(predictions)
     right = [row for row in examples if row["domain"] == "books" and row["models"]["student"][0] == row["label"]]
     for row in right[:3]:
         row["models"]["student"][0] = "negative" if row["label"] == "positive" else "positive"
     examples.reverse()  # another order
-    predictions.write_text("".join(json.dumps(row) + "\n" for row in examples), encoding="utf-8")
-    assert compare_runs([finished_run, folder])["against"]["run"]["mean"] == pytest.approx(3 / 24)
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    write_json(folder / "run.json", run | {"settings": run["settings"] | {"seed": 7}})
-    code, out, err = metakd("compare", finished_run, folder)
-    assert code == 0, err
-    for row in ("| run |", "| `seed` | 0 | 7 |", "| MB of a student |"):
+    write_rows(predictions, examples)
+    assert compare_runs([finished_run, run_copy])["against"]["copy"]["mean"] == pytest.approx(3 / 24)
+    run = read_json(run_copy / "run.json")
+    write_json(run_copy / "run.json", run | {"settings": run["settings"] | {"seed": 7}})
+    out, _ = passed(metakd("compare", finished_run, run_copy))
+    for row in ("| copy |", "| `seed` | 0 | 7 |", "| MB of a student |"):
         assert row in out
     assert out.count("| `") == 1  # no other setting differs
-    fewer = "".join(json.dumps(row) + "\n" for row in (examples[0], examples[-1]))  # one of each domain
-    predictions.write_text(fewer, encoding="utf-8")
+    write_rows(predictions, [examples[0], examples[-1]])  # one of each domain
     with pytest.raises(InputError, match="scored on the same examples"):
-        compare_runs([finished_run, folder])
+        compare_runs([finished_run, run_copy])
 
 
 @pytest.mark.parametrize("flags", [(), ("--format", "markdown")])
-def test_a_folder_without_a_finished_run_is_refused(
-    metakd: Callable[..., Any], tmp_path: Path, flags: tuple[str, ...]
-) -> None:
-    code, _, err = metakd("report", *flags, tmp_path)
-    assert (code, "no run here" in err, "Traceback" in err) == (2, True, False)
+def test_a_folder_without_a_finished_run_is_refused(metakd: Command, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    assert "no run here" in refused(metakd("report", *flags, tmp_path))
 
 
-def test_files_that_do_not_belong_together_are_refused_in_one_message(folder: Path, metakd: Callable[..., Any]) -> None:
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+def test_files_that_do_not_belong_together_are_refused_in_one_message(run_copy: Path, metakd: Command) -> None:
+    results = read_json(run_copy / "results.json")
     del results["domains"]["kitchen"], results["split"]
-    write_json(folder / "results.json", results)
-    write_json(folder / "corpus.json", [])
-    torn = ("results.json: no split", "corpus.json: no terms", "domain 'kitchen' is not in both files")
-    for faults, predictions in ((torn, None), (("1 lines are no scored examples",), "[]\n")):
-        if predictions:
-            (folder / "predictions.jsonl").write_text(predictions, encoding="utf-8")
-        code, _, err = metakd("report", folder)
-        assert code == 2
-        for fault in faults:
-            assert fault in " ".join(err.split())
+    write_json(run_copy / "results.json", results)
+    write_json(run_copy / "corpus.json", [])
+    message = refused(metakd("report", run_copy))
+    for fault in ("results.json: no split", "corpus.json: no terms", "domain 'kitchen' is not in both files"):
+        assert fault in message
+    (run_copy / "predictions.jsonl").write_text("[]\n", encoding="utf-8")
+    assert "1 lines are no scored examples" in refused(metakd("report", run_copy))
 
 
-def test_markdown_for_a_pull_request(finished_run: Path, metakd: Callable[..., Any]) -> None:
-    code, out, err = metakd("report", finished_run, "--format", "markdown")
-    assert code == 0, err
+def test_markdown_for_a_pull_request(finished_run: Path, metakd: Command) -> None:
+    out, _ = passed(metakd("report", finished_run, "--format", "markdown"))
     for part in (f"# {finished_run.name}", "| student |", "- students minus TF-IDF baseline: ", "Significant means"):
         assert part in out
 
@@ -242,7 +220,7 @@ def test_markdown_stays_text_and_one_table(findings: Findings) -> None:
 @pytest.mark.parametrize("width", [80, 200])
 def test_the_table_fits_the_terminal(width: int) -> None:
     """A row for each model where there is room, else a column; every name and figure whole."""
-    results = json.loads((Path(__file__).parents[2] / "benchmarks/results/demo.json").read_text(encoding="utf-8"))
+    results = read_json(Path(__file__).parents[2] / "benchmarks/results/demo.json")
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(rich_table(results, width))
     shown = console.export_text()

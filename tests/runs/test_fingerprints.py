@@ -15,11 +15,11 @@ BY_LABELS = {"fine_tuned", "fine_tuned_shared"}
 
 
 @pytest.fixture
-def fingerprints(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path) -> Fingerprints:
+def fingerprints(base: Path, toy_data: Path, tmp_path: Path) -> Fingerprints:
     """Fingerprints of the steps of a run, and of the student of books by each method."""
 
     def build(**settings: Any) -> dict[str, str]:
-        few = {"base": str(checkpoint()), "max_length": 16, "student": "layers=2"}
+        few = {"base": str(base), "max_length": 16, "student": "layers=2"}
         run = Run.assemble(tmp_path, Settings.build(few | settings), toy_data)
         students = {method: run.fingerprints.distill(method, "books") for method in METHODS}
         return students | {"weigh": run.fingerprints.weigh, "teach": run.fingerprints.teach}
@@ -45,9 +45,7 @@ def fingerprints(checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
         ({"bootstrap": 100, "keep_cache": True, "track": "none"}, set()),
     ],
 )
-def test_settings_that_a_step_does_not_read_leave_its_fingerprint(
-    fingerprints: Fingerprints, change: dict[str, Any], moved: set[str]
-) -> None:
+def test_settings_move_what_reads_them(fingerprints: Fingerprints, change: dict[str, Any], moved: set[str]) -> None:
     before, after = fingerprints(), fingerprints(**change)
     assert {name for name in before if before[name] != after[name]} == moved
 

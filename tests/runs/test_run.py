@@ -1,7 +1,6 @@
 """A run that goes on in its folder: finished steps stay, and other settings or files are refused."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,13 @@ from metakd.pipeline.weigh import weigh
 from metakd.utils.artifacts import is_done
 
 
-def test_a_folder_goes_on_in_the_precision_it_was_begun_in(
-    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_precision_stays(base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """run.json has what `auto` meant on the first machine, and another machine keeps to it."""
     monkeypatch.setattr("metakd.runs.run.native_precision", lambda: "bfloat16")
-    run = open_run(tmp_path / "run", toy_data, checkpoint(), precision="auto")
+    run = open_run(tmp_path / "run", toy_data, base, precision="auto")
     monkeypatch.setattr("metakd.runs.run.native_precision", lambda: "float32")
     assert reopen(run.folder).fingerprints.teach == run.fingerprints.teach
-    assert open_run(tmp_path / "other", toy_data, checkpoint(), precision="auto").precision == "float32"
+    assert open_run(tmp_path / "other", toy_data, base, precision="auto").precision == "float32"
 
 
 def test_finished_steps_stay_and_other_settings_are_refused(run_copy: Path) -> None:
@@ -37,11 +34,9 @@ def test_finished_steps_stay_and_other_settings_are_refused(run_copy: Path) -> N
         teach(other)
 
 
-def test_another_base_in_the_same_folder_is_refused(
-    checkpoint: Callable[..., Path], toy_data: Path, tmp_path: Path
-) -> None:
+def test_another_base_in_the_same_folder_is_refused(base: Path, toy_data: Path, tmp_path: Path) -> None:
     """Every weight is replaced, the file's size stays: steps made with the old base cannot go on with the new one."""
-    base = Path(shutil.copytree(checkpoint(), tmp_path / "base"))
+    base = Path(shutil.copytree(base, tmp_path / "base"))
     weigh(open_run(tmp_path / "run", toy_data, base))
     weights = base / "model.safetensors"
     save_file({k: torch.rand_like(v) for k, v in load_file(weights).items()}, weights, metadata={"format": "pt"})

@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import FAST
+from conftest import FAST, Command, refused
 
 
 def kills(*options: str) -> dict[str, Any]:
@@ -39,23 +38,20 @@ def test_runs_stopped_at_twenty_moments_end_the_same(signals: list[str], code: s
     """What SIGTERM and Ctrl-C reach says how to go on."""
     results = kills("--moments", "20", "--signal", *signals, "--seed", "1")
     for moment in results["moments"]:
-        assert moment["finished"] == 0, moment
-        assert moment["differences"] == {}, moment
+        assert (moment["finished"], moment["differences"]) == (0, {}), moment
         assert moment["exit_code"] in code, moment
         assert moment["told_how_to_go_on"], moment
         assert moment["no_traceback"], moment
     assert {moment["phase"] for moment in results["moments"]} == set(results["events"])
 
 
-def test_a_live_run_keeps_others_off_and_saves_itself_when_it_is_asked_to_stop(
-    toy_data: Path, checkpoint: Callable[..., Path], metakd: Callable[..., Any], tmp_path: Path
+def test_a_live_run_keeps_others_off_and_saves_itself(
+    toy_data: Path, base: Path, metakd: Command, tmp_path: Path
 ) -> None:
     """As the shell does it: a second run, --overwrite and a step are refused; SIGTERM leaves a whole checkpoint."""
     folder = tmp_path / "run"
-    flags = ["--data", toy_data, "--base", checkpoint(), "--output", folder, *FAST, "--teacher-epochs", "2000"]
-    first = subprocess.Popen(
-        [sys.executable, "-m", "metakd", "run", *map(str, flags)], stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "metakd", "run", "--data", toy_data, "--base", base, "--output", folder, *FAST]
+    first = subprocess.Popen([*map(str, command), "--teacher-epochs", "2000"], stderr=subprocess.PIPE, text=True)
 
     def wait_for(pattern: str) -> None:
         while not [*folder.glob(pattern)]:
@@ -67,9 +63,8 @@ def test_a_live_run_keeps_others_off_and_saves_itself_when_it_is_asked_to_stop(
         begun = (folder / "run.json").read_bytes()
         others = ("run", "--resume"), ("run", "--data", toy_data, "--overwrite"), ("distill",), ("teach", "--seed", "5")
         for words in others:
-            code, _, errors = metakd(*words, "--output", folder)
-            assert code == 2, errors
-            assert f"{folder}: another process is at work in this folder" in " ".join(errors.split())
+            message = refused(metakd(*words, "--output", folder))
+            assert f"{folder}: another process is at work in this folder" in message
         assert (folder / "run.json").read_bytes() == begun
         wait_for("tensorboard/**/events*")  # the trainer is there
         first.send_signal(signal.SIGTERM)

@@ -2,18 +2,16 @@
 
 import importlib.util
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 from transformers import TrainerCallback
 
+from conftest import Command, refused
 from metakd.training.trackers import LOGS_FOLDER, check_tracker, trackers
 from metakd.utils.errors import InputError
-
-Command = Callable[..., Any]
 
 
 def scalars(folder: Path) -> Iterator[tuple[str, float, int]]:
@@ -48,20 +46,12 @@ def test_other_trackers_are_those_of_transformers(monkeypatch: pytest.MonkeyPatc
     """Each setting names a callback of the library; here one of them is as if it were installed."""
     from transformers.integrations import integration_utils
 
-    class Known(TrainerCallback):
-        pass
-
-    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "wandb", Known)
-    assert [type(callback) for callback in trackers("wandb", tmp_path)] == [Known]
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "wandb", TrainerCallback)
+    assert [type(callback) for callback in trackers("wandb", tmp_path)] == [TrainerCallback]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
-def test_a_tracker_that_is_missing_stops_a_run_before_it_begins(
-    metakd: Command, toy_data: Path, checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
-    code, _, err = metakd(
-        "run", "--data", toy_data, "--base", checkpoint(), "--track", "wandb", "--output", tmp_path / "run"
-    )
-    assert code == 2
-    assert "pip install wandb" in err
+def test_a_missing_tracker_stops_a_run_before_it_begins(metakd: Command, toy_data: Path, tmp_path: Path) -> None:
+    message = refused(metakd("run", "--data", toy_data, "--track", "wandb", "--output", tmp_path / "run"))
+    assert "pip install wandb" in message
     assert not (tmp_path / "run").exists()

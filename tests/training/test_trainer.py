@@ -3,7 +3,6 @@
 import copy
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import TrainerCallback
 
-from conftest import toy_examples
+from conftest import encoded
 from metakd.config.settings import Settings
-from metakd.data.tokenization import Collator, Encoded, encode
+from metakd.data.tokenization import Collator, Encoded
 from metakd.models.encoder import forward
 from metakd.models.forward_passes import embed, predict
-from metakd.models.loading import load_encoder, load_tokenizer, set_dropout
+from metakd.models.loading import load_encoder, set_dropout
 from metakd.models.meta_teacher import MetaTeacher
 from metakd.training import checkpointing, trainer
 from metakd.utils.errors import InputError
@@ -26,8 +24,7 @@ from metakd.utils.errors import InputError
 
 def features_of(folder: Path, count: int = 32) -> Encoded:
     i = np.arange(count)
-    features = encode(load_tokenizer(folder, 16), toy_examples(count, 0, "t"), 16)
-    return features.with_columns(labels=i // 2 % 2, domains=i % 2, instance_weights=np.ones(count))
+    return encoded(folder, count, labels=i // 2 % 2, domains=i % 2, instance_weights=np.ones(count))
 
 
 def learner_of(folder: Path) -> MetaTeacher:
@@ -46,17 +43,17 @@ def same(one: nn.Module, two: nn.Module) -> bool:
     return all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
 
 
-def test_training_lowers_every_term_and_logs_it(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    log = trainer.fit(learner_of(checkpoint()), features_of(checkpoint()), Collator(0), plan_of(tmp_path / "a", 12))
+def test_training_lowers_every_term_and_logs_it(base: Path, tmp_path: Path) -> None:
+    log = trainer.fit(learner_of(base), features_of(base), Collator(0), plan_of(tmp_path / "a", 12))
     assert log[-1]["loss_class"] < log[0]["loss_class"] / 2
     assert {"loss_class", "loss_domain", "learning_rate", "epoch"} <= set(log[0])
 
 
-def test_every_epoch_has_every_example_in_another_order(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_every_epoch_has_every_example_in_another_order(base: Path, tmp_path: Path) -> None:
     """The weights 0 to 31 tell the examples apart as they come by."""
     seen: list[float] = []
-    learner = learner_of(checkpoint())
-    features = features_of(checkpoint()).with_columns(instance_weights=np.arange(32.0))
+    learner = learner_of(base)
+    features = features_of(base).with_columns(instance_weights=np.arange(32.0))
     learner.register_forward_pre_hook(lambda *call: seen.extend(call[2]["instance_weights"].tolist()), with_kwargs=True)
     trainer.fit(learner, features, Collator(0), plan_of(tmp_path / "a", 2))
     first, second = seen[:32], seen[32:]
@@ -64,11 +61,11 @@ def test_every_epoch_has_every_example_in_another_order(checkpoint: Callable[...
     assert first != second
 
 
-def test_a_weight_that_is_no_number_stops_training(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_weight_that_is_no_number_stops_training(base: Path, tmp_path: Path) -> None:
     """All terms are finite, what they come to is not."""
-    features = features_of(checkpoint()).with_columns(instance_weights=np.full(32, np.nan))
+    features = features_of(base).with_columns(instance_weights=np.full(32, np.nan))
     with pytest.raises(InputError, match="test, update 1: the loss term 'sum' is not finite"):
-        trainer.fit(learner_of(checkpoint()), features, Collator(0), plan_of(tmp_path))
+        trainer.fit(learner_of(base), features, Collator(0), plan_of(tmp_path))
 
 
 def save_every_update(monkeypatch: pytest.MonkeyPatch, seconds: int = 0) -> None:
@@ -76,20 +73,19 @@ def save_every_update(monkeypatch: pytest.MonkeyPatch, seconds: int = 0) -> None
     monkeypatch.setattr(checkpointing, "LARGEST_SHARE", math.inf)
 
 
-class _Stop(TrainerCallback):
+class Stopping(trainer._ProgressCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 10:
             raise KeyboardInterrupt
 
 
-def test_resumed_training_ends_where_the_unbroken_one_does(
-    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumed_training_ends_the_same(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped within the third of three epochs, with dropout on, in weights and in the log, losses that were summed
     before the stop included; torn checkpoints beside the whole ones are ignored: one without a manifest, one cut short.
     """
-    unbroken, broken, resumed = (learner_of(checkpoint()) for _ in range(3))
-    features, plan = features_of(checkpoint()), plan_of(tmp_path / "broken")
+    unbroken, broken, resumed = (learner_of(base) for _ in range(3))
+    kept, features = tmp_path / "broken", features_of(base)
+    plan = plan_of(kept)
     arguments = trainer._arguments
 
     def logging_every_third(*plan_and_updates: Any) -> Any:
@@ -102,10 +98,9 @@ def test_resumed_training_ends_where_the_unbroken_one_does(
     log = trainer.fit(unbroken, features, Collator(0), plan_of(tmp_path / "unbroken"))
     save_every_update(monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_ProgressCallback", type("Stopping", (_Stop, trainer._ProgressCallback), {}))
+        patch.setattr(trainer, "_ProgressCallback", Stopping)
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(broken, features, Collator(0), plan)
-    kept = tmp_path / "broken"
     assert sorted(p.name for p in kept.iterdir()) == ["checkpoint-10", "checkpoint-9"]
     for name in ("checkpoint-11", "checkpoint-12"):
         shutil.copytree(kept / "checkpoint-9", kept / name)
@@ -120,19 +115,19 @@ def test_resumed_training_ends_where_the_unbroken_one_does(
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0, ["checkpoint-11", "checkpoint-12"]), (1000, [])])
 def test_checkpoints_are_kept_where_they_save_enough_work(
-    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, kept: list[str]
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, kept: list[str]
 ) -> None:
     """A finished stage that has one is loaded and not trained again; without one, it is trained to the same weights."""
     save_every_update(monkeypatch, seconds)
-    first, again = learner_of(checkpoint()), learner_of(checkpoint())
-    trainer.fit(first, features_of(checkpoint()), Collator(0), plan_of(tmp_path))
+    first, again = learner_of(base), learner_of(base)
+    trainer.fit(first, features_of(base), Collator(0), plan_of(tmp_path))
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == kept
-    trainer.fit(again, features_of(checkpoint()), Collator(0), plan_of(tmp_path))
+    trainer.fit(again, features_of(base), Collator(0), plan_of(tmp_path))
     assert same(first, again)
 
 
-def test_predictions_and_vectors_keep_the_order_of_examples(checkpoint: Callable[..., Path]) -> None:
-    model, features = load_encoder(checkpoint(), ["a", "b"]), features_of(checkpoint(), 70)
+def test_predictions_and_vectors_keep_the_order_of_examples(base: Path) -> None:
+    model, features = load_encoder(base, ["a", "b"]), features_of(base, 70)
     probabilities = predict(model, features, Collator(0))
     torch.testing.assert_close(probabilities.sum(1), torch.ones(70))
     vectors = embed(model, features, Collator(0), "test", "float32", torch.zeros(70, 16))

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import several
 import torch
 from safetensors.torch import load_file
 
-from conftest import as_row, read_json, save_checkpoint, toy_examples, write_rows
+from conftest import Command, read_json, refused, save_checkpoint, write_toy
 from metakd.cli.main import app
 from metakd.config.settings import Settings
 from metakd.methods import METHODS
@@ -77,14 +76,13 @@ def shell(*command: Any, check: bool = False, **environment: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def space(tmp_path_factory: pytest.TempPathFactory, checkpoint: Callable[..., Path]) -> Workspace:
+def space(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Workspace:
     """41 rows in batches of 8: the last has one row, which two processes cannot share."""
     folder = tmp_path_factory.mktemp("several")
-    for seed, (split, count) in enumerate({"train": 41, "dev": 16}.items()):
-        write_rows(folder / "data" / f"{split}.jsonl", [as_row(e) for e in toy_examples(count, seed, split)])
+    write_toy(folder / "data", train=41, dev=16)
     narrow = save_checkpoint(folder / "narrow", hidden_size=8, num_hidden_layers=2)
     space = Workspace(folder, folder / "one")
-    models = "--base", checkpoint(), "--student", narrow
+    models = "--base", base, "--student", narrow
     space.in_this_process("run", "--data", folder / "data", "--output", space.one, *models, *SETTINGS)
     return space
 
@@ -236,11 +234,9 @@ def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("second_of_two")
-def test_commands_for_one_process_refuse_two(metakd: Callable[..., Any], tmp_path: Path) -> None:
+def test_commands_for_one_process_refuse_two(metakd: Command, tmp_path: Path) -> None:
     for words in (("evaluate", tmp_path), ("methods",), ("experiment", "main", "--output", tmp_path)):
-        code, _, err = metakd(*words)
-        assert code == 2
-        assert f"metakd {words[0]} is the work of one process" in err
+        assert f"metakd {words[0]} is the work of one process" in refused(metakd(*words))
 
 
 def test_a_process_leaves_the_others_before_its_interpreter_ends() -> None:

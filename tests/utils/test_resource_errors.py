@@ -15,16 +15,14 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from conftest import as_row, save_checkpoint, toy_examples, write_rows
+from conftest import Command, save_checkpoint, taught, write_toy
 from metakd import InputError, Run, Settings
 from metakd.models import meta_teacher
 from metakd.pipeline import evaluate, plan
-from metakd.pipeline.teach import teach
-from metakd.pipeline.weigh import weigh
 from metakd.training import teacher_cache, trainer
 from metakd.training.trackers import trackers
 from metakd.utils.artifacts import reserve
-from metakd.utils.resource_errors import DISK, MEMORY, exhausted_resource
+from metakd.utils.errors import DISK, MEMORY, exhausted_resource
 
 Refused = Callable[..., str]
 DISK_IS_FULL = "the disk is full. Free some"
@@ -36,9 +34,7 @@ QUICK = [
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for seed, (split, count) in enumerate({"train": 64, "dev": 16}.items()):
-        write_rows(tmp_path / "data" / f"{split}.jsonl", [as_row(e) for e in toy_examples(count, seed, split)])
-    return tmp_path / "data"
+    return write_toy(tmp_path / "data", train=64, dev=16)
 
 
 @contextlib.contextmanager
@@ -60,14 +56,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def refused(metakd: Callable[..., tuple[int, str, str]], checkpoint: Callable[..., Path], data: Path) -> Refused:
+def refused(metakd: Command, base: Path, data: Path) -> Refused:
     """refused(folder, "--resume", code=2) -> the message of `metakd run`, which ends with this exit code."""
 
-    def call(folder: Path, *flags: object, base: Path | None = None, code: int = 1) -> str:
-        arguments = ("--data", data, "--base", base or checkpoint(), "--output", folder, *QUICK, *flags)
-        exit_code, _, err = metakd("run", *arguments)
-        assert exit_code == code, err
-        assert "Traceback" not in err
+    def call(folder: Path, *flags: object, code: int = 1) -> str:
+        exit_code, _, err = metakd("run", "--data", data, "--base", base, "--output", folder, *QUICK, *flags)
+        assert (exit_code, "Traceback" in err) == (code, False), err
         return " ".join(err.split())
 
     return call
@@ -153,10 +147,10 @@ def test_limits_of_files_and_of_their_size_stop_the_run_which_then_goes_on(
 
 def test_memory_that_runs_out_is_reported(refused: Refused, tmp_path: Path, limit: Callable[[int, int], None]) -> None:
     """A layer of 100 MB where 40 are allowed beyond what the process has: nothing is left but what began the run."""
-    base = save_checkpoint(tmp_path / "base", num_hidden_layers=1, intermediate_size=800_000)
+    large = save_checkpoint(tmp_path / "large", num_hidden_layers=1, intermediate_size=800_000)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit(resource.RLIMIT_AS, pages * resource.getpagesize() + 40_000_000)
-    message = refused(tmp_path / "run", "--student", "layers=1", base=base)
+    message = refused(tmp_path / "run", "--student", "layers=1", "--base", large)
     assert "memory ran out. A smaller --batch-size" in message
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {"run.json", "run.lock"}
 
@@ -175,31 +169,30 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_starts(
     assert not [*(tmp_path / "run").rglob("manifest.json")]
 
 
-def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(
-    checkpoint: Callable[..., Path], data: Path, tmp_path: Path
-) -> None:
+def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(base: Path, data: Path, tmp_path: Path) -> None:
     """A model that is there, or will not be, needs no room; two checkpoints hold three times the weights each.
 
     Logits and h of each training text are 2 and 16 numbers of four bytes.
     """
-    settings = {"base": str(checkpoint()), "max_length": 16, "student": "layers=2", "allow_weak_teacher": True}
-    alone = Run.assemble(tmp_path / "a", Settings.build({**settings, "baseline": False, "shared_epochs": 0}), data)
-    both = Run.assemble(tmp_path / "a", Settings.build({**settings, "shared_epochs": 0}), data)
-    one, two = (plan.Disk.of(run, 0.0) for run in (alone, both))
+
+    def assemble(**more: Any) -> Run:
+        settings = {"base": str(base), "max_length": 16, "student": "layers=2", "allow_weak_teacher": True}
+        return Run.assemble(tmp_path / "a", Settings.build(settings | more), data)
+
+    alone, both = assemble(baseline=False, shared_epochs=0), assemble(shared_epochs=0)
+    one, two = (plan.needed_disk(run, 0.0) for run in (alone, both))
     student = (two.models - one.models) / 2  # the baselines of two domains
     teacher = one.models - 2 * student
     assert teacher > student > 0
     assert one.temporary == two.temporary == 6 * teacher
     outputs = 4 * (2 + 16) * len(alone.data.train)
-    assert plan.Disk.of(alone, 1e9).temporary == 6 * student + 1e9 + outputs
+    assert plan.needed_disk(alone, 1e9).temporary == 6 * student + 1e9 + outputs
     assert min(plan.minutes(alone).values()) > 0
-    weigh(alone.begin())
-    teach(alone)
-    ahead = plan.minutes(alone)
+    ahead = plan.minutes(taught(alone.begin()))
     assert [name for name, minutes in ahead.items() if minutes] == ["teacher outputs", "distill (meta_kd)"]
-    assert plan.Disk.of(alone, 0.0) == plan.Disk(2 * student, 6 * student + outputs)
-    sharing = (Run.assemble(tmp_path / "a", Settings.build({**settings, "baseline": b}), data) for b in (False, True))
-    assert [plan.Disk.of(run, 0.0).models for run in sharing] == [3 * student, 6 * student]  # one more each
+    assert plan.needed_disk(alone, 0.0) == plan.Disk(2 * student, 6 * student + outputs)
+    sharing = [plan.needed_disk(assemble(baseline=baseline), 0.0).models for baseline in (False, True)]
+    assert sharing == [3 * student, 6 * student]  # one more each
 
 
 def test_space_that_is_not_there_cannot_be_reserved(small_disk: Path) -> None:
@@ -223,11 +216,6 @@ def test_losses_that_can_no_longer_be_written_end_the_training_instead_of_waitin
     alive.close()  # type: ignore[attr-defined]
 
 
-def caused(error: BaseException, cause: BaseException) -> BaseException:
-    error.__cause__ = cause
-    return error
-
-
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -238,12 +226,15 @@ def caused(error: BaseException, cause: BaseException) -> BaseException:
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), MEMORY),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MEMORY),
         (MemoryError(), MEMORY),
-        (caused(ValueError("x"), OSError(errno.EMFILE, os.strerror(errno.EMFILE))), "too many files are open"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "too many files are open"),
         (ValueError("no such thing"), None),
         (FileNotFoundError(2, "No such file"), None),
         (InputError("y"), None),
     ],
 )
 def test_exhausted_resources_are_recognised_in_any_error(error: BaseException, message: str | None) -> None:
-    recognised = exhausted_resource(error)
-    assert recognised is None if message is None else message in (recognised or "")
+    """Also as the cause of another."""
+    caused = ValueError("x")
+    caused.__cause__ = error
+    for recognised in map(exhausted_resource, (error, caused)):
+        assert recognised is None if message is None else message in (recognised or "")

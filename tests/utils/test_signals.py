@@ -1,6 +1,5 @@
 """Signals, and two processes in one folder."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +9,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from metakd import InputError, Run, Settings
+from conftest import reopen
+from metakd import InputError
 from metakd.pipeline.run_all import clear
-from metakd.utils.artifacts import read_run
 from metakd.utils.locks import LOCK_FILE, refuse_if_locked, run_lock
 from metakd.utils.signals import Stopped, graceful_shutdown, signals_handled, stop_requested
 
@@ -67,15 +66,12 @@ def test_an_error_in_a_graceful_shutdown_is_not_hidden_by_the_signal() -> None:
         work()
 
 
-def test_a_run_is_not_removed_while_a_student_of_it_is_trained(finished_run: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
-    begun = read_run(folder)
-    run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    lock = FileLock(folder / "checkpoints" / "meta_kd-books-0123.lock")
+def test_a_run_is_not_removed_while_a_student_of_it_is_trained(run_copy: Path) -> None:
+    (run_copy / "checkpoints").mkdir(exist_ok=True)
+    lock = FileLock(run_copy / "checkpoints" / "meta_kd-books-0123.lock")
     with lock, pytest.raises(InputError, match="another process is at work there"):
-        clear(run)
-    assert (folder / "students" / "books" / "model.safetensors").is_file()
+        clear(reopen(run_copy))
+    assert (run_copy / "students" / "books" / "model.safetensors").is_file()
 
 
 def test_a_folder_is_held_by_one_process_and_free_when_that_is_killed(tmp_path: Path) -> None:

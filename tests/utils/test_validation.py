@@ -6,7 +6,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,32 +17,31 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from safetensors.torch import load_file
 
-from conftest import FAST, as_row, toy_examples, write_rows
+from conftest import FAST, Command, passed, read_json, write_rows, write_toy
 from metakd import Classifier
-from metakd.config import yaml_file
+from metakd.config import settings
 from metakd.data import dataset, examples, readers, releases
 from metakd.data.dataset import folder_name
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.models.hub import resolve, tokenizer_file
 from metakd.models.loading import load_classifier, load_config, load_encoder, load_tokenizer
-from metakd.utils import archives, validation
+from metakd.utils import validation
 from metakd.utils.errors import InputError
 from metakd.utils.validation import check_sizes, open_tokenizer
 
 LABELS = ["a", "b"]
 HOSTILE = ["../x", "CON", "a|b", "<script>alert(1)</script>", "[red]", "ü" * 33]
-NO_CONFIG = "cannot be used|not an encoder"
+NO_CONFIG, HEAD = "cannot be used|not an encoder", "BertForSequenceClassification"
 
 
 @pytest.fixture
-def model(checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
+def model(base: Path, tmp_path: Path) -> Path:
     """A tiny BERT that may be spoilt."""
-    return Path(shutil.copytree(checkpoint(), tmp_path / "model"))
+    return Path(shutil.copytree(base, tmp_path / "model"))
 
 
 def spoil(model: Path, **values: Any) -> None:
-    config = json.loads((model / "config.json").read_text())
-    (model / "config.json").write_text(json.dumps(config | values))
+    (model / "config.json").write_text(json.dumps(read_json(model / "config.json") | values))
 
 
 @pytest.mark.parametrize(
@@ -59,18 +57,13 @@ def spoil(model: Path, **values: Any) -> None:
         ({"model_type": "evil"}, "its configuration cannot be used"),
         ({"model_type": ["bert"]}, "its configuration cannot be used"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "its weights are quantised"),
+        ({"id2label": {"5": "x", "7": "y"}, "architectures": [HEAD]}, "names classes 5, 7; they have to be 0, 1"),
     ],
 )
 def test_a_configuration_that_cannot_be(model: Path, values: dict[str, Any], message: str) -> None:
     spoil(model, **values)
     with pytest.raises(InputError, match=message):
-        load_encoder(model, LABELS)
-
-
-def test_classes_are_numbered_from_0(model: Path) -> None:
-    spoil(model, id2label={"5": "x", "7": "y"}, architectures=["BertForSequenceClassification"])
-    with pytest.raises(InputError, match=r"names classes 5, 7; they have to be 0, 1"):
-        load_classifier(model)
+        load_classifier(model) if "id2label" in values else load_encoder(model, LABELS)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "\xff", "[" * 100_000, '{"model": {"type": "WordPiece"}}'])
@@ -99,7 +92,7 @@ def test_files_beside_the_weights_are_bounded(model: Path) -> None:
         check_sizes("owner/name", {"merges.txt": 10**9, "model.safetensors": 10**10})
 
 
-def test_code_beside_a_model_is_never_run(model: Path, tmp_path: Path) -> None:
+def test_code_beside_a_model_is_never_run_and_no_kernel_that_it_names(model: Path, tmp_path: Path) -> None:
     (model / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     maps = dict.fromkeys(("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer"), "evil.Evil")
     (model / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
@@ -110,32 +103,26 @@ def test_code_beside_a_model_is_never_run(model: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError):
             load(model)
     assert not (tmp_path / "ran").exists()
-
-
-def test_kernels_that_a_configuration_names_are_not_loaded(model: Path) -> None:
-    spoil(model, attn_implementation="someone/kernels", experts_implementation="someone/kernels")
+    spoil(model, model_type="bert", attn_implementation="someone/kernels", experts_implementation="someone/kernels")
     assert load_config(model)._attn_implementation is None
     assert load_encoder(model, LABELS).config._attn_implementation.startswith("metakd")
-
-
-class Evil:
-    def __init__(self, place: Path) -> None:
-        self.place = place
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.place),)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_old_weights_that_carry_code_are_refused(model: Path, tmp_path: Path, zipped: bool) -> None:
     """And the same file with weights alone is read."""
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
     weights = load_file(model / "model.safetensors")
     (model / "model.safetensors").unlink()
     file = model / "pytorch_model.bin"
     for plain_pickle in (False, True):
-        torch.save(weights | {"evil": Evil(tmp_path / "ran")}, file, _use_new_zipfile_serialization=zipped)
+        torch.save(weights | {"evil": Evil()}, file, _use_new_zipfile_serialization=zipped)
         if plain_pickle:
-            file.write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+            file.write_bytes(pickle.dumps(Evil()))
         with pytest.raises(InputError, match="not an encoder that can classify text"):
             load_encoder(model, LABELS)
     assert not (tmp_path / "ran").exists()
@@ -143,24 +130,22 @@ def test_old_weights_that_carry_code_are_refused(model: Path, tmp_path: Path, zi
     assert load_encoder(model, LABELS).config.num_labels == 2
 
 
-@pytest.mark.parametrize("place", ["../other/model.safetensors", "/etc/passwd"])
-def test_an_index_names_files_of_its_folder_alone(model: Path, place: str) -> None:
-    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"bert.x": place}}))
-    with pytest.raises(InputError, match="which is not a file of this folder"):
-        load_encoder(model, LABELS)
+def test_an_index_names_files_of_its_folder_alone(model: Path) -> None:
+    for place in ("../other/model.safetensors", "/etc/passwd"):
+        (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"bert.x": place}}))
+        with pytest.raises(InputError, match="which is not a file of this folder"):
+            load_encoder(model, LABELS)
 
 
-@pytest.mark.parametrize("labels", [["a"], ["a", 7], list("abc")])
-def test_an_exported_model_has_a_name_for_every_class(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, labels: list[Any]
-) -> None:
+def test_an_exported_model_has_a_name_for_every_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     session = SimpleNamespace(get_outputs=lambda: [SimpleNamespace(shape=[None, 2])], get_inputs=list)
     monkeypatch.setattr("metakd.inference.onnx_backend._session", lambda *_: session)
-    with pytest.raises(InputError, match="expected the names of 2 labels"):
-        OnnxModel(tmp_path, None, {"labels": labels, "pad_token_id": 0}, 1)  # type: ignore[arg-type]
+    for labels in (["a"], ["a", 7], list("abc")):
+        with pytest.raises(InputError, match="expected the names of 2 labels"):
+            OnnxModel(tmp_path, None, {"labels": labels, "pad_token_id": 0}, 1)  # type: ignore[arg-type]
 
 
-def test_an_exported_model_reads_no_file_of_another_folder(tmp_path: Path, checkpoint: Callable[..., Path]) -> None:
+def test_an_exported_model_reads_no_file_of_another_folder(tmp_path: Path, base: Path) -> None:
     """ONNX Runtime's own check, on which docs/security.md relies."""
     (tmp_path / "weights.bin").write_bytes(bytes(16))
     weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
@@ -170,30 +155,25 @@ def test_an_exported_model_reads_no_file_of_another_folder(tmp_path: Path, check
     whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.onnx").write_bytes(whole.SerializeToString())
-    shutil.copy(checkpoint() / "tokenizer.json", tmp_path / "model")
+    shutil.copy(base / "tokenizer.json", tmp_path / "model")
     (tmp_path / "model" / "model.json").write_text('{"labels": ["a"], "pad_token_id": 0, "max_length": 8}')
     with pytest.raises(InputError, match="External data path"):
         Classifier.load(tmp_path / "model")
 
 
-def test_what_is_no_exported_model_is_refused(tmp_path: Path) -> None:
-    for name in ("model.onnx", "model.json", "tokenizer.json"):
-        (tmp_path / name).write_text("{}")
-    with pytest.raises(InputError, match="not a model that `metakd export` wrote"):
-        Classifier.load(tmp_path)
-
-
 PATHS = ["/etc", "..", ".", "nul", "com1", "~root", "\0", "a\0b", "aux.txt", "LPT9", "prn ", "c:\\x", "\\\\host\\x"]
 
 
-@pytest.mark.parametrize("name", [*HOSTILE, *PATHS])
-def test_a_domain_is_never_a_path(tmp_path: Path, name: str) -> None:
+def test_a_domain_is_never_a_path(tmp_path: Path) -> None:
     """One component that is made below a folder, of letters that every file system takes, and no device of Windows."""
-    folder = folder_name(name)
-    assert (tmp_path / folder).resolve().parent == tmp_path
-    (tmp_path / folder).mkdir()
-    assert not set('<>:"/\\|?*.\0') & set(folder)
-    assert folder.casefold() not in ("con", "prn", "aux", "nul", *(d + i for d in ("com", "lpt") for i in "0123456789"))
+    devices = ("con", "prn", "aux", "nul", *(d + i for d in ("com", "lpt") for i in "0123456789"))
+    for folder in map(folder_name, [*HOSTILE, *PATHS]):
+        assert (tmp_path / folder).resolve().parent == tmp_path
+        (tmp_path / folder).mkdir()
+        assert not set('<>:"/\\|?*.\0') & set(folder)
+        assert folder.casefold() not in devices
+    folders = {"con": "%63on", "CON": "%43ON", "Lpt1": "%4Cpt1", "%63on": "%2563on", "console": "console"}
+    assert [folder_name(name) for name in folders] == [*folders.values()]
 
 
 ANY_NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -206,25 +186,17 @@ def test_two_domains_have_two_folders(one: str, other: str) -> None:
         assert one.casefold() == other.casefold()
 
 
-def test_names_of_a_device_keep_their_folders_apart() -> None:
-    folders = {"con": "%63on", "CON": "%43ON", "Lpt1": "%4Cpt1", "%63on": "%2563on", "console": "console"}
-    assert [folder_name(name) for name in folders] == [*folders.values()]
-
-
 def test_a_run_with_hostile_names_stays_in_its_folder(
-    tmp_path: Path, checkpoint: Callable[..., Path], metakd: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, base: Path, metakd: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One example a domain, too: everything is learnt, scored and reported, and nothing lies beside the run."""
-    rows = [
-        {"text": f"a {'good' if i % 2 else 'bad'} pan", "label": "<b>|../l" if i % 2 else "nul", "domain": name}
-        for i, name in enumerate(HOSTILE)
-    ]
+    kinds = {"text": "a bad pan", "label": "nul"}, {"text": "a good pan", "label": "<b>|../l"}
+    rows = [kinds[i % 2] | {"domain": name} for i, name in enumerate(HOSTILE)]
     for split in ("train", "dev"):
         write_rows(tmp_path / "deep" / "data" / f"{split}.jsonl", rows)
     monkeypatch.chdir(tmp_path / "deep")
     few = "--teacher-epochs 1 --predict-epochs 0 --match-epochs 0 --no-baseline --shared-epochs 1"
-    code, out, err = metakd("run", "--data", "data", "--base", checkpoint(), "--output", "out", *FAST, *few.split())
-    assert code == 0, err
+    out, _ = passed(metakd("run", "--data", "data", "--base", base, "--output", "out", *FAST, *few.split()))
     assert {path.name for path in tmp_path.iterdir()} == {"deep"}
     assert {path.name for path in Path().iterdir()} == {"data", "out"}
     assert {path.name for path in Path("out/students").iterdir()} == set(map(folder_name, HOSTILE))
@@ -237,32 +209,29 @@ def test_a_run_with_hostile_names_stays_in_its_folder(
 
 def test_the_limits_in_the_docs_are_those_of_the_code() -> None:
     page = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
-    rows = [row for row in page.splitlines() if row.startswith("|")]
-    megabytes = [validation.SIZE_LIMITS[name] // 10**6 for name in ("config.json", "tokenizer.json")]
     sizes = [f"{validation.CONFIG_LIMITS[name]:,}" for name in ("num_hidden_layers", "hidden_size", "vocab_size")]
+    megabytes = [f"{size // 10**6} MB" for size in (*validation.SIZE_LIMITS.values(), validation.OTHER_SIZE_LIMIT)]
     for limit in (
         f"| {readers.LONGEST_ROW:,} characters |",
-        f"| {archives.ALWAYS_EXPANDED // 2**20} MiB, or {archives.MOST_EXPANDED} times its size |",
+        f"| {readers.ALWAYS_EXPANDED // 2**20} MiB, or {readers.MOST_EXPANDED} times its size |",
         f"| a file of an Amazon release | {releases.REVIEW_FILE // 2**20} MiB |",
-        f"| domains, labels | {dataset.MOST_DOMAINS:,} and {dataset.MOST_LABELS:,} |",
-        f"| {examples.LONGEST_NAME:,} characters | refused; a domain's folder ends at {dataset.LONGEST_FOLDER} of",
-        f"| a file of settings | {yaml_file.LONGEST_FILE:,} characters |",
-        f"| {megabytes[0]} MB and {megabytes[1]} MB |",
-        f"| {validation.OTHER_SIZE_LIMIT // 10**6} MB each |",
-        f"| {sizes[0]}, {sizes[1]} and {sizes[2]} |",
+        f"| {dataset.MOST_DOMAINS:,}; {dataset.MOST_LABELS:,} |",
+        f"end at {dataset.LONGEST_FOLDER} of the encoded name) | {examples.LONGEST_NAME:,} characters |",
+        f"| a file of settings | {settings.LONGEST_FILE:,} characters |",
+        f"| {'; '.join(megabytes)} |",
+        f"| {'; '.join(sizes)} |",
     ):
-        assert any(limit in row for row in rows), limit
+        assert limit in page, limit
 
 
 def test_a_whole_run_unpickles_nothing_but_by_weights_only(tmp_path: Path, model: Path) -> None:
     """Base in old .bin weights, stopped at its first checkpoint and gone on with; the hook is shown to hear."""
     torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
     (model / "model.safetensors").unlink()
-    for split, count in (("train", 48), ("dev", 16)):
-        write_rows(tmp_path / "data" / f"{split}.jsonl", [as_row(e) for e in toy_examples(count, 0, split)])
+    data = write_toy(tmp_path / "data", train=48, dev=16)
     few = "--teacher-epochs 3 --shared-epochs 1 --predict-epochs 1 --match-epochs 1"
     command = [sys.executable, Path(__file__).parents[1] / "training" / "audited_run.py", tmp_path / "out", model]
-    command += ["run", "--data", tmp_path / "data", "--base", model, "--output", tmp_path / "out", *FAST, *few.split()]
+    command += ["run", "--data", data, "--base", model, "--output", tmp_path / "out", *FAST, *few.split()]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     audit = json.loads(done.stdout.strip().splitlines()[-1])

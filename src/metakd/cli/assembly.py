@@ -1,32 +1,55 @@
-"""Opens the run that a command line means: its flags, a file of settings, and what its folder was begun with."""
+"""What commands do before their work: load the library, check the flags, and read the data or assemble the run that
+flags, a file of settings and the run's folder mean.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metakd.cli.options import DATA_HELP, load_library
-from metakd.config.settings import Settings
-from metakd.config.yaml_file import read_settings_file
+from metakd.cli.options import DATA_HELP
+from metakd.config.settings import Settings, read_settings_file
 from metakd.utils import distributed
 from metakd.utils.console import console, notice
-from metakd.utils.errors import InputError, printable
+from metakd.utils.errors import InputError, printable, require
 
 if TYPE_CHECKING:
+    from metakd.data.dataset import MultiDomainDataset
     from metakd.runs.run import Run
 
 
 def assemble_run(
-    output: Path, data: str | None, config: Path | None, options: dict[str, Any], overwrite: bool = False
+    output: Path,
+    data: str | None,
+    config: Path | None,
+    options: dict[str, Any],
+    check: Callable[[Run], Any] = lambda run: None,
+    resume: bool = True,
+    overwrite: bool = False,
 ) -> Run:
-    """The run meant by the command line.
-
-    Flags override the config file, that overrides what the folder was begun with (unless it is overwritten), that the
-    defaults.
-    """
+    """The run meant by the command line. `check` refuses what the command cannot do, before the folder is touched."""
+    if resume and overwrite:
+        raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
     load_library()
+    from metakd.utils.artifacts import RUN_FILE
+
+    def assemble() -> Run:
+        if (output / RUN_FILE).exists() and not resume and not overwrite:
+            raise InputError(f"{output} is there already: --resume goes on with it, --overwrite replaces it")
+        assembled = _assemble(output, data, config, options, overwrite)
+        if not overwrite:
+            assembled.check_folder()
+        check(assembled)
+        return assembled
+
+    return distributed.on_main_first(assemble)
+
+
+def _assemble(output: Path, data: str | None, config: Path | None, options: dict[str, Any], overwrite: bool) -> Run:
+    """Flags override the config file, that overrides what the folder was begun with (unless it is overwritten), that
+    the defaults."""
     from metakd.inspection.inspector import inspect_dataset
     from metakd.inspection.tables import short_form
     from metakd.runs.run import Run
@@ -34,58 +57,20 @@ def assemble_run(
     from metakd.utils.locks import refuse_if_locked
 
     refuse_if_locked(output)
-    begun = read_run(output) if (output / RUN_FILE).is_file() and not overwrite else None
-    if not (data := data or (begun or {}).get("data")):
+    begun = read_run(output) if (output / RUN_FILE).is_file() and not overwrite else {}
+    if not (data := data or begun.get("data")):
         raise InputError(
             f"{output} was begun with tables in memory: go on from Python, or name the same rows by --data"
             if begun
             else f"--data is missing, and {output} holds no run to go on with. {DATA_HELP}"
         )
-    in_file = read_settings_file(config) if config else {}
-    assembled = Run.assemble(output, Settings.build((begun or {}).get("settings", {}) | in_file | options), data)
+    settings = Settings.build(begun.get("settings", {}) | _in_file(config) | options)
+    assembled = Run.assemble(output, settings, data)
     sizes, *findings = short_form(inspect_dataset(assembled.data))
     console.print(printable(sizes), highlight=False, soft_wrap=True)
     for message in [*assembled.data.notices, *findings]:
         notice(message)
     return assembled
-
-
-def assemble_all(
-    output: Path, data: str | None, config: Path | None, options: dict[str, Any], resume: bool, overwrite: bool
-) -> Run:
-    """The run meant by the command line, with everything checked that can be before its folder is touched."""
-    if resume and overwrite:
-        raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
-    from metakd.utils.artifacts import RUN_FILE
-
-    def assemble() -> Run:
-        if (output / RUN_FILE).exists() and not resume and not overwrite:
-            raise InputError(f"{output} is there already: --resume goes on with it, --overwrite replaces it")
-        assembled = assemble_run(output, data, config, options, overwrite)
-        from metakd.pipeline.evaluate import check_scorable
-
-        check_scorable(assembled)
-        return assembled
-
-    return distributed.on_main_first(assemble)
-
-
-def assemble_checked(
-    output: Path,
-    data: str | None,
-    config: Path | None,
-    options: dict[str, Any],
-    check: Callable[[Run], Any] = lambda assembled: None,
-) -> Run:
-    """The run meant by the command line. `check` refuses what the command cannot do, before the folder is touched."""
-
-    def assemble() -> Run:
-        assembled = assemble_run(output, data, config, options)
-        assembled.check_folder()
-        check(assembled)
-        return assembled
-
-    return distributed.on_main_first(assemble)
 
 
 @contextlib.contextmanager
@@ -95,3 +80,49 @@ def locked(assembled: Run) -> Iterator[Run]:
 
     with run_lock(assembled.folder):
         yield assembled.begin()
+
+
+def read_data(
+    data: str, config: Path | None, options: dict[str, Any], command: str, decided: Mapping[str, Any]
+) -> tuple[Settings, MultiDomainDataset]:
+    """Settings and data of a `command` that begins runs of its own.
+
+    InputError for flags of what is `decided` there, unless they set the same (None never is the same); a notice for
+    such keys of the file.
+    """
+    from metakd.data.dataset import load_dataset
+
+    in_file = _in_file(config)
+    settings = Settings.build(in_file | options)
+    flags, keys = ([k for k, v in decided.items() if values.get(k, v) != v] for values in (options, in_file))
+    if flags:
+        shown = ", ".join(f"--{name.replace('_', '-')}" for name in flags)
+        raise InputError(f"{shown}: {command} decides this itself; leave it out")
+    if keys:
+        notice(f"--config: {', '.join(keys)} not used, as {command} decides this itself")
+    dataset = load_dataset(data, settings.seed, **settings.reading())
+    for message in dataset.notices:
+        notice(message)
+    return settings, dataset
+
+
+def _in_file(config: Path | None) -> dict[str, Any]:
+    return read_settings_file(config) if config else {}
+
+
+def check_writable(output: Path) -> None:
+    """Refuse a file that cannot be written before the work for it is done."""
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise InputError(f"--output {output}: has to be a file in a folder that is there")
+
+
+def load_library() -> None:
+    """Import what trains models, without its own progress bars; InputError says which command installs it."""
+    for module in ("torch", "transformers", "accelerate", "sklearn"):
+        require(module, "train")
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging as library_logging
+
+    hub_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
+    library_logging.set_verbosity_error()

@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from metakd.cli.options import BASE, DATA_HELP, MAX_LENGTH, Columns, Encoding
-from metakd.config.settings import Settings
+from metakd.cli.options import BASE, DATA_HELP, MAX_LENGTH, Columns, Encoding, reading
 from metakd.utils.console import notice, stdout
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, raise_faults
 
 app = typer.Typer()
 
@@ -46,22 +45,20 @@ def inspect(
     from metakd.inspection.tables import findings, tables
     from metakd.models.hub import tokenizer_file
 
-    named = Settings.build({"columns": columns}).columns
-    reading: dict[str, Any] = {"columns": named, "encoding": encoding, "data_config": data_config}
+    how: dict[str, Any] = reading(columns, encoding) | {"data_config": data_config, "drop_leaks": drop_leaks}
     try:
         tokenizer: Path | None = tokenizer_file(base)
     except InputError as error:
         tokenizer = None
         notice(f"lengths are counted in words, not tokens. {error}")
-    report = inspect_data(data, **reading, drop_leaks=drop_leaks, tokenizer=tokenizer, max_length=max_length)
+    report = inspect_data(data, **how, tokenizer=tokenizer, max_length=max_length)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         stdout.print(*tables(report), sep="\n")
         for finding in findings(report) or ["no problems found"]:
             typer.echo(f"- {finding}")
-    if report["faults"]:
-        raise InputError.collect(f"{data} cannot be trained on as it is", report["faults"])
+    raise_faults(f"{data} cannot be trained on as it is", report["faults"])
 
 
 @app.command()

@@ -4,20 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.table import Column, Table
 
-from metakd.cli.options import (
-    DATA_HELP,
-    Columns,
-    Config,
-    Encoding,
-    check_writable,
-    load_library,
-    reading,
-    refuse_decided,
-    with_settings,
-)
+from metakd.cli.assembly import check_writable, load_library, read_data
+from metakd.cli.options import DATA_HELP, Columns, Config, Encoding, reading, with_settings
 from metakd.config.settings import Settings
-from metakd.config.yaml_file import read_settings_file
 from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
 
@@ -66,8 +57,6 @@ def export(
 ) -> None:
     """Students as ONNX: run without torch, checked against PyTorch, scored and timed."""
     load_library()
-    from rich.table import Table
-
     from metakd.data.dataset import folder_name
     from metakd.export.exporter import export as export_run
     from metakd.export.model_cards import check_login, push
@@ -80,9 +69,9 @@ def export(
         raise InputError(f"{folder} was begun with tables in memory: export it from Python")
     run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
     exported = export_run(run, output, int8=int8, compact=vocabulary == "domain", max_drop=max_drop, force=force)
-    table = Table(title=f"ONNX in {'int8' if int8 else 'float32'} beside PyTorch", caption="one text at a time")
-    for column in ("domain", "accuracy", "before", "MB", "before", "ms", "before"):
-        table.add_column(column, justify="left" if column == "domain" else "right")
+    numbers = [Column(name, justify="right") for name in ("accuracy", "before", "MB", "before", "ms", "before")]
+    title = f"ONNX in {'int8' if int8 else 'float32'} beside PyTorch"
+    table = Table("domain", *numbers, title=title, caption="one text at a time")
     for student in exported:
         units = zip(((100, 1), (1e-6, 1), (1, 2)), student.after, student.before, strict=True)
         values = [f"{factor * value:.{digits}f}" for (factor, digits), *pair in units for value in pair]
@@ -101,9 +90,7 @@ def fit(
     options: dict[str, Any],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models; may be used again.")],
-    p95_ms: Annotated[
-        float | None, typer.Option(help="95th percentile of one text at a time, in ms.", min=1e-3)
-    ] = None,
+    p95_ms: Annotated[float | None, typer.Option(help="95th percentile of one text at a time in ms.", min=1e-3)] = None,
     max_mb: Annotated[float | None, typer.Option(help="Megabytes of model, tokenizer and labels.", min=1e-6)] = None,
     min_accuracy: Annotated[float | None, typer.Option(help="Of each domain, on dev.", min=0, max=1)] = None,
     also: Annotated[list[str] | None, typer.Option(help="A checkpoint to try as student; may be repeated.")] = None,
@@ -113,25 +100,17 @@ def fit(
     """The best small model for each domain that a budget allows, measured on this machine."""
     if "student" in options:
         raise InputError("--student: fit tries students of several sizes; add a checkpoint by --also")
-    values = read_settings_file(config) if config else {}
-    settings = Settings.build(values | options)
     load_library()
-    from rich.table import Table
-
-    from metakd.data.dataset import load_dataset
     from metakd.export.budget_search import FIXED_SETTINGS, PICTURE_FILE
     from metakd.export.budget_search import fit as fit_models
     from metakd.export.candidates import Budget
-    from metakd.report.tradeoff import write_tradeoff
+    from metakd.report.page import write_tradeoff
 
-    refuse_decided("fit", FIXED_SETTINGS | dict.fromkeys(["student", "bootstrap"]), options, values)
-    dataset = load_dataset(data, settings.seed, **settings.reading())
-    for message in dataset.notices:
-        notice(message)
+    settings, dataset = read_data(data, config, options, "fit", FIXED_SETTINGS | {"student": None, "bootstrap": None})
     result = fit_models(dataset, settings, output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most)
-    table = Table(title=f"The best that the budget allows, of {len(result['tried'])} that were tried")
-    for column in ("domain", "model", "dev", "test", "p95 ms", "MB"):
-        table.add_column(column, justify="left" if column in ("domain", "model") else "right")
+    numbers = [Column(name, justify="right") for name in ("dev", "test", "p95 ms", "MB")]
+    title = f"The best that the budget allows, of {len(result['tried'])} that were tried"
+    table = Table("domain", "model", *numbers, title=title)
     for domain, form in result["delivered"].items():
         scores = [f"{100 * form[name]:.1f}" if name in form else "" for name in ("accuracy", "test_accuracy")]
         table.add_row(domain, form["name"], *scores, f"{form['p95']:.2f}", f"{form['bytes'] / 1e6:.1f}")

@@ -6,11 +6,10 @@ import sys
 import typer
 from rich.logging import RichHandler
 
-from metakd.cli import data, deploy, experiment, report, steps
+from metakd.cli import data, deploy, report, steps
 from metakd.utils import distributed
 from metakd.utils.console import console
-from metakd.utils.errors import CheckError, InputError, LostProcessError, printable
-from metakd.utils.resource_errors import exhausted_resource
+from metakd.utils.errors import CheckError, InputError, LostProcessError, exhausted_resource, printable
 from metakd.utils.signals import Stopped, signals_handled
 
 SHARED = ("run", "demo", "weigh", "teach", "distill")  # commands whose work several processes may share
@@ -22,7 +21,7 @@ app = typer.Typer(
     help="One large language model and text from several domains in, one small model for each domain out.",
 )
 
-for group in (steps, data, report, experiment, deploy):  # as `metakd --help` lists them
+for group in (steps, data, report, deploy):  # as `metakd --help` lists them
     app.add_typer(group.app)
 
 

@@ -1,7 +1,7 @@
 """The options that subcommands share, and a flag for every setting."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -9,8 +9,6 @@ import typer
 from pydantic.fields import FieldInfo
 
 from metakd.config.settings import Settings
-from metakd.utils.console import notice
-from metakd.utils.errors import InputError, require
 
 DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
 BASE, MAX_LENGTH = (Settings.model_fields[name].default for name in ("base", "max_length"))
@@ -39,7 +37,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
     def call(**values: Any) -> None:
-        options = {name: values.pop(name) for name in Settings.model_fields}
+        options = {name: values.pop(name, None) for name in Settings.model_fields}
         command(**values, options={name: value for name, value in options.items() if value is not None})
 
     call.__name__, call.__doc__ = command.__name__, command.__doc__
@@ -68,41 +66,6 @@ def _help(field: FieldInfo) -> str:
     return f"{text} (default: {','.join(value) if isinstance(value, tuple) else value})"
 
 
-def refuse_decided(
-    what: str, decided: Mapping[str, Any], options: Mapping[str, Any], in_file: Mapping[str, Any]
-) -> None:
-    """InputError for flags of what the command sets itself, unless they set the same (None never is the same).
-
-    A notice for such keys of a file.
-    """
-    flags, keys = (
-        [name for name, value in decided.items() if values.get(name, value) != value] for values in (options, in_file)
-    )
-    if flags:
-        shown = ", ".join(f"--{name.replace('_', '-')}" for name in flags)
-        raise InputError(f"{shown}: {what} decides this itself; leave it out")
-    if keys:
-        notice(f"--config: {', '.join(keys)} not used, as {what} decides this itself")
-
-
-def check_writable(output: Path) -> None:
-    """Refuse a file that cannot be written before the work for it is done."""
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: has to be a file in a folder that is there")
-
-
 def reading(columns: str, encoding: str) -> dict[str, Any]:
     chosen = Settings.build({"columns": columns, "encoding": encoding}, "--columns and --encoding")
     return {"columns": chosen.columns, "encoding": chosen.encoding}
-
-
-def load_library() -> None:
-    """Import what trains models, without its own progress bars; InputError says which command installs it."""
-    for module in ("torch", "transformers", "accelerate", "sklearn"):
-        require(module, "train")
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging as library_logging
-
-    hub_logging.set_verbosity_error()
-    library_logging.disable_progress_bar()
-    library_logging.set_verbosity_error()

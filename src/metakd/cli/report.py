@@ -1,11 +1,12 @@
-"""The commands that show the results of finished runs."""
+"""The commands that show the results of finished runs, and that compare methods on the user's own data."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from metakd.cli.options import load_library
+from metakd.cli.assembly import load_library, read_data
+from metakd.cli.options import DATA_HELP, Config, with_settings
 from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
 
@@ -43,6 +44,72 @@ def compare(folders: Annotated[list[Path], typer.Argument(help="Folders of finis
     from metakd.report.compare import compare_runs, markdown
 
     stdout.print(markdown(compare_runs(folders)), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+@with_settings
+def experiment(
+    options: dict[str, Any],
+    name: Annotated[
+        str, typer.Argument(help="main, tune, ablation, size, unseen, scarce-5, ...; docs/howto/compare.md has them.")
+    ],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and tables; may be used again.")],
+    config: Config = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of teachers and students: '0,1,2'.")] = "0,1,2",
+    cut: Annotated[str, typer.Option(help="Split all rows again: percent for train/dev/test, such as '60/0/40'.")] = "",
+    only: Annotated[
+        str | None, typer.Option(help="Variants of the experiment, if not all: 'meta_kd,single_kd'.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="What is scored: 'dev' to choose by, 'test' to report.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Variant that the others are compared with.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="tune.json, whose chosen settings each variant takes.")] = None,
+    merge: Annotated[list[Path] | None, typer.Option(help="rows.jsonl of another machine; may be repeated.")] = None,
+) -> None:
+    """Compare methods, parts or sizes over several seeds; goes on where it was stopped."""
+    if "seed" in options:
+        raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
+    numbers, shares = _numbers(seeds, ",", "--seeds", "0,1,2"), _shares(cut)
+    load_library()
+    from metakd.experiments.runner import experiment as run_experiment
+    from metakd.experiments.runner import report_name
+    from metakd.experiments.tables import markdown
+
+    settings, dataset = read_data(data, config, options, "an experiment", _decided(name))
+    if shares:
+        dataset = dataset.resplit(*shares[1:])
+        notice(dataset.notices[-1])
+    chosen = [] if only is None else [variant.strip() for variant in only.split(",")]
+    choices: dict[str, Any] = {"only": chosen, "split": split, "reference": reference, "tuned": tuned}
+    results = run_experiment(name, dataset, settings, output, seeds=numbers, merge=merge or [], **choices)
+    stem = report_name(name, **choices)
+    stdout.print(markdown(results), soft_wrap=True)
+    stdout.print(f"report: {output / f'{stem}.md'} and {stem}.json", soft_wrap=True)
+
+
+def _decided(name: str) -> dict[str, Any]:
+    """Settings that the variants of an experiment decide; None where they differ in one, or it has no effect."""
+    from metakd.experiments.trial import FIXED_SETTINGS
+    from metakd.experiments.variants import TUNING_GRID
+
+    differing = {"size": ["student"], "tune": [*TUNING_GRID[0]]}.get(name, [])
+    return FIXED_SETTINGS | dict.fromkeys(["seed", "method", "bootstrap", *differing])
+
+
+def _shares(cut: str) -> list[int]:
+    shares = _numbers(cut, "/", "--cut", "60/0/40") if cut else []
+    if shares and (len(shares) != 3 or sum(shares) != 100):
+        raise InputError(f"--cut {cut}: expected percent for train, dev and test that make 100, such as 60/0/40")
+    if shares and not shares[0]:
+        raise InputError(f"--cut {cut}: leaves nothing to learn from; give train a share, such as 60/0/40")
+    return shares
+
+
+def _numbers(text: str, separator: str, flag: str, example: str) -> list[int]:
+    parts = [part.strip() for part in text.split(separator)]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"{flag} {text}: expected numbers such as {example}")
+    return [int(part) for part in parts]
 
 
 def report_of(folder: Path) -> str:

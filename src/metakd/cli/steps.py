@@ -10,20 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metakd.cli.assembly import assemble_all, assemble_checked, locked
-from metakd.cli.options import (
-    Columns,
-    Config,
-    Data,
-    Encoding,
-    Output,
-    Overwrite,
-    Resume,
-    check_writable,
-    load_library,
-    reading,
-    with_settings,
-)
+from metakd.cli.assembly import assemble_run, check_writable, load_library, locked
+from metakd.cli.options import Columns, Config, Data, Encoding, Output, Overwrite, Resume, reading, with_settings
 from metakd.cli.report import report_of
 from metakd.utils import distributed
 from metakd.utils.console import stdout
@@ -51,32 +39,18 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan, sizes and time; train nothing.")] = False,
 ) -> None:
     """All steps: weigh, teach, distill, evaluate."""
-    assembled = assemble_all(output, data, config, options, resume, overwrite)
-    if dry_run:
-        from metakd.pipeline.plan import print_plan
-
-        planned = replace(assembled, folder=output / "new") if overwrite else assembled  # where no step is done
-        distributed.on_main(lambda: print_plan(planned))
-    else:
-        _run_all(assembled, overwrite)
-
-
-@app.command()
-@with_settings
-def demo(
-    options: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False, overwrite: Overwrite = False
-) -> None:
-    """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
-    _run_all(assemble_all(output, str(DEMO_DATA), DEMO_SETTINGS, options, resume, overwrite), overwrite)
-
-
-def _run_all(assembled: Run, overwrite: bool) -> None:
+    load_library()
     from metakd.evaluation.tables import rich_table
-    from metakd.pipeline.plan import check_disk
+    from metakd.pipeline.evaluate import check_scorable
+    from metakd.pipeline.plan import check_disk, print_plan
     from metakd.pipeline.run_all import clear, run_all
     from metakd.utils.locks import run_lock
 
-    output = assembled.folder
+    assembled = assemble_run(output, data, config, options, check_scorable, resume, overwrite)
+    if dry_run:
+        planned = replace(assembled, folder=output / "new") if overwrite else assembled  # where no step is done
+        distributed.on_main(lambda: print_plan(planned))
+        return
     if overwrite:
         clear(assembled)
     with run_lock(output):
@@ -91,12 +65,21 @@ def _run_all(assembled: Run, overwrite: bool) -> None:
 
 @app.command()
 @with_settings
+def demo(
+    options: dict[str, Any], output: Output = Path("runs/demo"), resume: Resume = False, overwrite: Overwrite = False
+) -> None:
+    """`run` on the reviews that come with metakd: four domains, four small models, a few minutes."""
+    run(output=output, data=str(DEMO_DATA), config=DEMO_SETTINGS, resume=resume, overwrite=overwrite, **options)
+
+
+@app.command()
+@with_settings
 def weigh(options: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """First step: how much each training example transfers (prototype scores and instance weights)."""
     load_library()
     from metakd.pipeline.weigh import check_weighable, weigh
 
-    with locked(assemble_checked(output, data, config, options, check_weighable)) as begun:
+    with locked(assemble_run(output, data, config, options, check_weighable)) as begun:
         stdout.print(f"instance weights: {weigh(begun)}")
 
 
@@ -107,9 +90,7 @@ def teach(options: dict[str, Any], output: Output, data: Data = None, config: Co
     load_library()
     from metakd.pipeline.teach import teach
 
-    with locked(
-        assemble_checked(output, data, config, options, lambda assembled: assembled.features.instance_weights(()))
-    ) as begun:
+    with locked(assemble_run(output, data, config, options, lambda run: run.features.instance_weights(()))) as begun:
         stdout.print(f"meta-teacher: {teach(begun)}")
 
 
@@ -137,7 +118,7 @@ def distill(
     from metakd.pipeline.distill import distill_all
     from metakd.utils.locks import refuse_if_locked
 
-    assembled = assemble_checked(output, data, config, options, check)
+    assembled = assemble_run(output, data, config, options, check)
     distributed.on_main(lambda: refuse_if_locked(output))
     chosen = domain or assembled.data.domains
     folders = distill_all(assembled.begin(), chosen, [assembled.settings.method])
@@ -169,7 +150,7 @@ def evaluate(
     else:
         if read_run(folder)["data"] is None:
             raise InputError(f"{folder} was begun with tables in memory: evaluate it from Python, or a file by --data")
-        with locked(assemble_checked(folder, None, None, {})) as begun:
+        with locked(assemble_run(folder, None, None, {})) as begun:
             results = evaluate(begun)
     stdout.print(rich_table(results, stdout.width))
     stdout.print(f"scores: {output or folder / 'results.json'}")
@@ -204,5 +185,4 @@ def methods() -> None:
     from metakd.methods import METHODS
 
     for name, kind in METHODS.items():
-        module = inspect.getmodule(kind)
-        typer.echo(f"{name:17}  {((module.__doc__ if module else '') or '').strip().splitlines()[0]}")
+        typer.echo(f"{name:17}  {(inspect.getdoc(inspect.getmodule(kind)) or '').splitlines()[0]}")

@@ -159,12 +159,12 @@ def faults_across(counts: Counts, *, lone: int, paired: int) -> list[str]:
     faults = []
     if len(labels) < 2:
         faults.append(f"train: one label only ({listed(list(labels)) or 'none'}); a classifier needs at least two")
-    for split in [split for split in counts if split != "train"]:
-        for what, rows, known in (("label", by_label[split], labels), ("domain", by_domain[split], domains)):
-            faults += [
-                f"{split}, {what}: {shown(name)} ({rows[name]} rows) does not occur in train"
-                for name in sorted(set(rows) - set(known))
-            ]
+    faults += [
+        f"{split}, {what}: {shown(name)} ({rows[name]} rows) does not occur in train"
+        for split in counts
+        for what, rows, known in (("label", by_label[split], labels), ("domain", by_domain[split], domains))
+        for name in sorted(set(rows) - set(known))
+    ]
     faults += _unfit_names(domains, labels)
     if lone and paired:
         faults.append(f"text_pair: missing on {lone} rows and present on others; give it to all rows or to none")

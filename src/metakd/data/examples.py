@@ -38,16 +38,15 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
 
 def with_ids(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> list[Example]:
     """All sound rows of a labelled table, each with a unique id: a repeated text gets -2, -3, ..."""
-    repeats, ids, examples = Counter[str](), Counter[str](), list[Example]()
+    repeats, examples = Counter[str](), list[Example]()
     for _, example in read_table(table, faults, labelled=True, columns=columns):
         if not example.id:
             repeats[digest := _content_id(example)] += 1
             example = replace(example, id=digest if repeats[digest] == 1 else f"{digest}-{repeats[digest]}")
-        ids[example.id] += 1
         examples.append(example)
     faults += [
         f"{table.name}: id {shown(name)} stands on {count} rows; make ids unique or leave them out"
-        for name, count in ids.items()
+        for name, count in Counter(e.id for e in examples).items()
         if count > 1
     ]
     return examples

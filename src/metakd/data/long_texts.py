@@ -35,10 +35,10 @@ def extra_texts(
         encoded = tokenizer([e.text for e in chunk], return_offsets_mapping=True, **options)
         for example, offsets in zip(chunk, encoded["offset_mapping"], strict=True):
             drawn = _crops(offsets, shortest, step, crops, random.Random(f"{seed} {example.id}"))
-            parts = [("#", _windows(offsets, shortest, step, windows)), ("%", drawn)]
+            following = [offsets[i : i + step] for i in range(step, len(offsets) - shortest + 1, step)]
             pieces = [
                 replace(example, id=_unused(f"{example.id}{sign}{number}", known), text=text)
-                for sign, spans in parts
+                for sign, spans in (("#", following[:windows]), ("%", drawn))
                 for number, span in enumerate(spans, 1)
                 if (text := example.text[span[0][0] : span[-1][1]]).strip()
             ]
@@ -47,15 +47,6 @@ def extra_texts(
     if crops and not extra:
         notice("crops come to nothing: all training texts are pairs, or too short")
     return extra
-
-
-def _windows(offsets: Offsets, shortest: int, step: int, most: int) -> Iterator[Offsets]:
-    """The windows of `step` tokens after the first."""
-    for number in range(1, most + 1):
-        window = offsets[number * step : (number + 1) * step]
-        if len(window) < shortest:
-            return
-        yield window
 
 
 def _crops(offsets: Offsets, shortest: int, longest: int, count: int, draw: random.Random) -> Iterator[Offsets]:

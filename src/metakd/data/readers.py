@@ -1,8 +1,10 @@
-"""One file -> its rows, read as a stream: JSONL, CSV, TSV and Parquet, each also compressed by gzip."""
+"""One file -> its rows, read as a stream: JSONL, CSV, TSV and Parquet, each also compressed by gzip, which expands
+it within bounds."""
 
 import codecs
 import contextlib
 import csv
+import gzip
 import io
 import json
 import re
@@ -14,9 +16,8 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
-from metakd.utils.archives import check_expansion, open_bytes
 from metakd.utils.errors import InputError, as_input_error, listed, require
 
 Values = dict[str, Any]
@@ -29,6 +30,8 @@ SNIFFED_LINES = 20
 NAMED_DELIMITER = re.compile(r"sep=(.)\s*")
 LONGEST_ROW = 8_000_000  # characters; a novel has one million
 PARQUET_ROWS = 1024  # read at a time; each may be long
+MOST_EXPANDED = 100  # times the compressed size; text shrinks to a tenth, a decompression bomb to a thousandth
+ALWAYS_EXPANDED = 64 * 2**20  # bytes that a compressed file of any size may expand to
 
 
 def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
@@ -178,8 +181,49 @@ def _parquet(path: Path, file: IO[bytes], compressed: bool) -> Rows:
             shutil.copyfileobj(file, whole)
         table = parquet.ParquetFile(whole)
         groups = [table.metadata.row_group(i).total_byte_size for i in range(table.num_row_groups)]
-        check_expansion(path, sum(groups))
+        _check_expansion(path, sum(groups))
         for batch in table.iter_batches(PARQUET_ROWS):
             for place in range(len(batch)):  # one by one, as many rows may share one long text in the file
                 row += 1
                 yield row, batch.slice(place, 1).to_pylist()[0]
+
+
+class _Bounded(io.RawIOBase):
+    """The content of `file`, decompressed from `path`, as long as its size is in proportion."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path, self._size = file, path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        content = self._file.read(len(buffer))
+        self._size += len(content)
+        _check_expansion(self._path, self._size)
+        buffer[: len(content)] = content
+        return len(content)
+
+
+@contextlib.contextmanager
+def open_bytes(path: Path, *, compressed: bool) -> Iterator[io.BufferedReader]:
+    """The file's content, read forwards; gzip decompresses it where it is compressed.
+
+    Raises InputError, while it is read, once it has expanded to more than MOST_EXPANDED times its size.
+    """
+    if not compressed:
+        with path.open("rb") as file:
+            yield file
+        return
+    with gzip.open(path, "rb") as content:
+        yield io.BufferedReader(_Bounded(cast(IO[bytes], content), path), 2**16)
+
+
+def _check_expansion(path: Path, size: int) -> None:
+    """InputError where `size`, the bytes that a compressed file expands to, is out of proportion."""
+    limit = max(ALWAYS_EXPANDED, MOST_EXPANDED * path.stat().st_size)
+    if size > limit:
+        raise InputError(
+            f"{path.name}: expands to more than {limit:,} bytes, over {MOST_EXPANDED} times its size, as files made to "
+            "fill a disk do. If it is yours, write it again uncompressed"
+        )

@@ -5,13 +5,13 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from metakd.data.examples import with_ids
-from metakd.data.readers import Values, read_rows
+from metakd.data.examples import open_file, with_ids
+from metakd.data.readers import Values, open_bytes
 from metakd.data.sources import HUB_ID, Table, hub_tables, table_of
-from metakd.utils.archives import is_gzip, open_bytes
 from metakd.utils.artifacts import fingerprint, step_folder, write_text
 from metakd.utils.errors import InputError, as_input_error, raise_faults, require, shown
 
@@ -29,6 +29,7 @@ AMAZON_SEED = 11111
 FOLDS = 10
 AMAZON_REVIEWS = 1000  # of each label in each domain
 REVIEW_FILE = 64 * 2**20  # bytes of one file at most; the release's own have about one million
+GZIP_MAGIC = b"\x1f\x8b"
 REVIEW_TEXT = re.compile(r"<review_text>(.*?)</review_text>", re.S)
 
 MULTINLI_PREFIX = "multinli_1.0_"
@@ -82,10 +83,8 @@ def multinli(source: str) -> Release:
         kept = [row for row in rows if row.get("label") not in NO_LABEL]
         if not kept:
             faults.append(f"{split}: no row has a label; the fields have to be those of MultiNLI")
-        if single := sum(not row.get("text_pair") for row in kept):
-            faults.append(
-                f"{split}: {single} of {len(kept)} rows have no sentence2 (or hypothesis); all of MultiNLI have"
-            )
+        if lone := sum(not row.get("text_pair") for row in kept):
+            faults.append(f"{split}: {lone} of {len(kept)} rows have no sentence2 (or hypothesis); all of MultiNLI do")
         release.splits[split] = kept
         if len(kept) < len(rows):
             release.notices.append(f"{len(rows) - len(kept)} of {len(rows)} rows of {split} dropped: no agreed label")
@@ -118,27 +117,26 @@ def prepare(name: str, source: str, output: Path) -> Release:
 
 def _review_files(source: Path) -> dict[tuple[str, str], bytes]:
     """The content of each .review file by domain and label, in their order; nothing is expanded to disk."""
-    contents: dict[tuple[str, str], bytes | None] = {
-        (folder, label): None for folder in AMAZON_DOMAINS for label in AMAZON_LABELS
-    }
+    keys = [*product(AMAZON_DOMAINS, AMAZON_LABELS)]
+    contents: dict[tuple[str, str], bytes] = {}
     faults = []
     with as_input_error(f"{source}: neither a folder nor a whole .tar.gz"):
         for path, size, read in _members(source):
             key = path.parent.name, path.name.removesuffix(".review")
-            if path.suffix != ".review" or key not in contents:
+            if path.suffix != ".review" or key not in keys:
                 continue
             if path.is_absolute() or ".." in path.parts:
                 faults.append(f"{shown(str(path))} climbs out of the archive")
-            elif contents[key] is not None:
+            elif key in contents:
                 faults.append(f"{'/'.join(key)}.review is there twice")
             elif size > REVIEW_FILE:
                 faults.append(f"{'/'.join(key)}.review has {size:,} bytes, and {REVIEW_FILE:,} is the most")
             else:
                 contents[key] = read()
     raise_faults(f"{source}: not the release as it was published", faults)
-    missing = [f"no {'/'.join(key)}.review" for key, content in contents.items() if content is None]
+    missing = [f"no {'/'.join(key)}.review" for key in keys if key not in contents]
     raise_faults(f"{source}: not the whole release", missing)
-    return {key: content for key, content in contents.items() if content is not None}
+    return {key: contents[key] for key in keys}
 
 
 def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes]]]:
@@ -149,13 +147,12 @@ def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], by
         return
     if not source.is_file():
         raise InputError(f"{source}: no such file or folder")
-    with (
-        open_bytes(source, compressed=is_gzip(source)) as content,
-        tarfile.open(fileobj=content, mode="r|") as archive,
-    ):
+    with source.open("rb") as file:
+        compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    with open_bytes(source, compressed=compressed) as content, tarfile.open(fileobj=content, mode="r|") as archive:
         for member in archive:
-            if member.isfile() and (file := archive.extractfile(member)) is not None:
-                yield PurePosixPath(member.name), member.size, file.read
+            if member.isfile() and (content_of := archive.extractfile(member)) is not None:
+                yield PurePosixPath(member.name), member.size, content_of.read
 
 
 def _reviews(content: bytes) -> Iterator[str]:
@@ -168,8 +165,8 @@ def _multinli_tables(source: str) -> dict[str, Table]:
     """The release's tables under our names of the splits."""
     folder = Path(source)
     if folder.is_dir():
-        paths = {path.stem.removeprefix(MULTINLI_PREFIX): path for path in folder.glob(f"{MULTINLI_PREFIX}*.jsonl")}
-        published = {split: Table(path.name, partial(read_rows, path, "utf-8")) for split, path in paths.items()}
+        paths = folder.glob(f"{MULTINLI_PREFIX}*.jsonl")
+        published = {path.stem.removeprefix(MULTINLI_PREFIX): open_file(path) for path in paths}
     elif HUB_ID.fullmatch(source):
         published = hub_tables(source, None)
     else:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from metakd.data.schema import Example
 from metakd.utils.errors import InputError
 
-Features = dict[str, Any]
+TextFeatures = dict[str, Any]  # of one text
 Batch = dict[str, Tensor]
 Array = NDArray[Any]
 
@@ -35,7 +35,7 @@ class Ragged(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Encoded(Dataset[Features]):
+class Encoded(Dataset[TextFeatures]):
     """Many texts as token ids, with one value a text in each column: six bytes a token, however many texts."""
 
     tokens: Mapping[str, Ragged]
@@ -54,11 +54,11 @@ class Encoded(Dataset[Features]):
     def __len__(self) -> int:
         return len(self.tokens["input_ids"].offsets) - 1
 
-    def __getitem__(self, row: int) -> Features:
+    def __getitem__(self, row: int) -> TextFeatures:
         tokens = {name: ragged[row] for name, ragged in self.tokens.items()}
         return tokens | {name: values[row] for name, values in self.columns.items()}
 
-    def __iter__(self) -> Iterator[Features]:
+    def __iter__(self) -> Iterator[TextFeatures]:
         return map(self.__getitem__, range(len(self)))
 
     def column(self, name: str) -> Tensor:
@@ -107,7 +107,7 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Enco
 
 
 class Collator:
-    """Features -> tensors (B, L), padded to the longest of the batch; values of one an example are stacked.
+    """Features of texts -> tensors (B, L), padded to the longest of the batch; values of one an example are stacked.
 
     Names that begin with TEACHER_TOKENS are the same texts in the teacher's tokens, padded with its own id.
     """
@@ -115,7 +115,7 @@ class Collator:
     def __init__(self, pad_id: int, teacher_pad_id: int = 0) -> None:
         self.pad_ids = {"input_ids": pad_id, TEACHER_TOKENS + "input_ids": teacher_pad_id}
 
-    def __call__(self, features: Sequence[Features]) -> Batch:
+    def __call__(self, features: Sequence[TextFeatures]) -> Batch:
         batch = {}
         for name, first in features[0].items():
             values = [feature[name] for feature in features]

@@ -1,16 +1,31 @@
-"""The costs of a model: parameters, bytes, latency."""
+"""The costs of a model: parameters, bytes, milliseconds for one text at a time."""
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from metakd.data.schema import Example
-from metakd.evaluation.latency import latency
 from metakd.inference.classifier import Classifier, Model
 from metakd.inference.torch_backend import TorchModel
-from metakd.models.student import count_parameters
+from metakd.utils.console import notice
 
 SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
+LATENCY_TEXTS = 100
+LATENCY_WARMUP = 10
+BUSY = 100  # preemptions a second, and so many at least, above which the machine counts as busy
+
+
+def costs_of(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
+    """Parameters, bytes and latency of the model that was loaded from `path`."""
+    return {
+        "parameters": model.network.num_parameters(),
+        "bytes": shipped_bytes(path),
+        "latency_ms": measure_latency(model, examples),
+    }
 
 
 def shipped_bytes(folder: Path) -> int:
@@ -20,14 +35,38 @@ def shipped_bytes(folder: Path) -> int:
 
 
 def measure_latency(model: Model, examples: Sequence[Example]) -> dict[str, float]:
-    """Milliseconds of one text at a time, tokenising included: median and 95th percentile."""
+    """The latency of one text at a time, tokenising included."""
     return latency(Classifier(model).predict_examples, examples)
 
 
-def costs_of(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
-    """Parameters, bytes and latency of the model that was loaded from `path`."""
-    return {
-        "parameters": count_parameters(model.network),
-        "bytes": shipped_bytes(path),
-        "latency_ms": measure_latency(model, examples),
-    }
+def latency(predict: Callable[[list[Example]], Any], examples: Sequence[Example]) -> dict[str, float]:
+    """Milliseconds that `predict` takes for one text: median and 95th percentile over 100 texts."""
+    times = []
+    with _warning_if_busy():
+        for i in range(LATENCY_WARMUP + LATENCY_TEXTS):
+            started = time.perf_counter()
+            predict([examples[i % len(examples)]])
+            times.append(1000 * (time.perf_counter() - started))
+    median, p95 = np.percentile(times[LATENCY_WARMUP:], [50, 95])
+    return {"median": round(float(median), 3), "p95": round(float(p95), 3)}
+
+
+@contextlib.contextmanager
+def _warning_if_busy() -> Iterator[None]:
+    """Warn if other processes took the cores away during what runs inside, since its times are then too long."""
+    started, before = time.perf_counter(), _preemptions()
+    yield
+    if _preemptions() - before > BUSY * max(1, time.perf_counter() - started):
+        notice(
+            "other work had this machine's cores while texts were timed, so the latencies are too long; "
+            "time them again when it is idle"
+        )
+
+
+def _preemptions() -> int:
+    """How often this process had to leave a core to others, 0 where the system does not count it."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return 0

@@ -1,7 +1,7 @@
 """Accuracy and macro-F1 of a domain, with bootstrap intervals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """True and predicted classes of one model on one domain, with its confidence."""
+    """True and predicted classes of one model on one domain, with its confidence and its costs."""
 
     truth: Ints  # (N,)
     predicted: Ints  # (N,)
     confidence: Floats  # (N,), the probability of the predicted class
+    costs: dict[str, Any] = field(default_factory=dict)  # parameters, bytes, latency
 
 
 def accuracy(matrix: Ints) -> Floats:
@@ -54,8 +55,7 @@ def score(
         if domain in averaged:
             means.append(values)
             samples.append(resampled)
-    average = _with_intervals(np.mean(means, axis=0), np.mean(samples, axis=0))
-    return {"domains": by_domain, "average": average}
+    return {"domains": by_domain, "average": _with_intervals(np.mean(means, axis=0), np.mean(samples, axis=0))}
 
 
 def accuracy_of_kept(domains: Mapping[str, Predictions], kept: Mapping[str, NDArray[np.bool_]]) -> float | None:

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from sklearn.metrics import accuracy_score
 
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
-from metakd.evaluation.baselines import TfidfBaseline
-from metakd.evaluation.costs import costs_of
-from metakd.evaluation.latency import latency
+from metakd.evaluation.costs import costs_of, latency
+from metakd.evaluation.linear_models import TfidfBaseline
 from metakd.evaluation.metrics import Ints, Predictions
 from metakd.inference.classifier import Model
 from metakd.inference.torch_backend import TorchModel
@@ -29,76 +28,62 @@ from metakd.utils.errors import InputError
 LARGEST_TRANSFER_SAMPLE, SMALLEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS = 200, 30, 10_000
 LONGEST_TEXT = 500  # characters of a text that are kept beside its predictions
 
-PredictionsAndCosts = tuple[Predictions, dict[str, Any]]
+ByDomain = dict[str, Predictions]
 
 
-@dataclass(frozen=True)
-class AllPredictions:
-    """For each kind of model, by domain: predictions and costs (parameters, bytes, latency)."""
-
-    predictions: dict[str, dict[str, Predictions]] = field(default_factory=dict)
-    costs: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-
-    def add(self, name: str, results: Mapping[str, PredictionsAndCosts]) -> None:
-        self.predictions[name] = {domain: predictions for domain, (predictions, _) in results.items()}
-        self.costs[name] = {domain: costs for domain, (_, costs) in results.items()}
-
-    def write(self, path: Path, examples: Sequence[Example], labels: Sequence[str]) -> None:
-        """A line for each example: the beginning of its text, its label, and each model's label and confidence."""
-        rows = []
-        for domain, domain_examples in sorted(by_domain(examples).items()):
-            models = {name: of[domain] for name, of in self.predictions.items() if domain in of}
-            for i, e in enumerate(domain_examples):
-                texts = [text[:LONGEST_TEXT] for text in (e.text, e.text_pair) if text is not None]
-                predicted = {
-                    name: [labels[p.predicted[i]], round(float(p.confidence[i]), 4)] for name, p in models.items()
-                }
-                rows.append({"id": e.id, "domain": domain, "label": e.label, "texts": texts, "models": predicted})
-        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+def write_predictions(
+    path: Path, all_predictions: Mapping[str, ByDomain], examples: Sequence[Example], labels: Sequence[str]
+) -> None:
+    """A line for each example: the beginning of its text, its label, and each model's label and confidence."""
+    rows = []
+    for domain, domain_examples in sorted(by_domain(examples).items()):
+        models = {name: of[domain] for name, of in all_predictions.items() if domain in of}
+        for i, e in enumerate(domain_examples):
+            texts = [text[:LONGEST_TEXT] for text in (e.text, e.text_pair) if text is not None]
+            predicted = {name: [labels[p.predicted[i]], round(float(p.confidence[i]), 4)] for name, p in models.items()}
+            rows.append({"id": e.id, "domain": domain, "label": e.label, "texts": texts, "models": predicted})
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def predict_with_models(
+def predict_by_models(
     fleets: Mapping[str, Mapping[str, Path]], labels: list[str], examples: Sequence[Example]
-) -> AllPredictions:
-    """Let each model of each fleet (domain -> folder) classify its domain's examples."""
-    all_predictions, rows = AllPredictions(), by_domain(examples)
+) -> dict[str, ByDomain]:
+    """Let each model of each fleet (domain -> folder) classify its domain's examples; the predictions by fleet."""
+    all_predictions, rows = {name: ByDomain() for name in fleets}, by_domain(examples)
     with progress_bar("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
         for name, fleet in fleets.items():
-            results, load = dict[str, PredictionsAndCosts](), lru_cache(maxsize=1)(TorchModel.load)
+            load = lru_cache(maxsize=1)(TorchModel.load)
             for domain, path in fleet.items():
                 model, domain_examples = load(path), rows.get(domain, [])
                 predictions = predictions_of(domain_examples, labels, model)
-                results[domain] = predictions, costs_of(path, model, domain_examples)
+                all_predictions[name][domain] = replace(predictions, costs=costs_of(path, model, domain_examples))
                 progress(advance=1)
-            all_predictions.add(name, results)
     return all_predictions
 
 
-def predict_with_tfidf(
+def predict_by_tfidf(
     train: Sequence[Example], labels: list[str], examples: Sequence[Example], seed: int
-) -> tuple[dict[str, PredictionsAndCosts], dict[str, dict[str, float]]]:
+) -> tuple[ByDomain, dict[str, dict[str, float]]]:
     """Each domain's examples, classified by TF-IDF on that domain's training examples; and transfer between domains.
 
     That is the accuracy of each domain's TF-IDF (outer key) on up to `transfer_sample_size` examples of each domain,
     drawn by `seed`.
     """
-    results, transfer = dict[str, PredictionsAndCosts](), dict[str, dict[str, float]]()
+    predictions, transfer = ByDomain(), dict[str, dict[str, float]]()
     training, scored = by_domain(train), dict(sorted(by_domain(examples).items()))
     size, draw = transfer_sample_size(len(scored)), random.Random(seed)
-    samples = {
-        domain: rows if len(rows) <= size else draw.sample(rows, size) for domain, rows in scored.items() if size
-    }
+    samples = {d: rows if len(rows) <= size else draw.sample(rows, size) for d, rows in scored.items() if size}
     for domain, rows in scored.items():
         baseline = TfidfBaseline(training.get(domain, []))
         predicted = np.array([labels.index(label) for label in baseline.predict(rows)])
         costs = baseline.size() | {"latency_ms": latency(baseline.predict, rows)}
-        results[domain] = Predictions(_truth(rows, labels), predicted, baseline.confidence(rows)), costs
+        predictions[domain] = Predictions(_truth(rows, labels), predicted, baseline.confidence(rows), costs)
         if samples:
             transfer[domain] = {
                 other: round(accuracy_score([e.label for e in sample], baseline.predict(sample)), 4)
                 for other, sample in samples.items()
             }
-    return results, transfer
+    return predictions, transfer
 
 
 def transfer_sample_size(domains: int) -> int:

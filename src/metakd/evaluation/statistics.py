@@ -60,9 +60,8 @@ def holm(ps: Sequence[float]) -> list[float]:
     """p values of several tests, adjusted so that any false finding is as improbable as in one test (Holm, 1979)."""
     p = np.asarray(ps, dtype=float)
     order = p.argsort(kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(np.minimum(1, np.arange(len(p), 0, -1) * p[order]))
-    return adjusted.tolist()
+    adjusted = np.maximum.accumulate(np.minimum(1, np.arange(len(p), 0, -1) * p[order]))
+    return adjusted[order.argsort()].tolist()
 
 
 def compare(reference: str, rights: Mapping[str, Values]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -13,30 +13,28 @@ def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     header = ["model", *results["domains"], "average", "95 % interval", "macro-F1", "parameters", "MB", "ms"]
     body = []
     for name, average in results["average"].items():
-        by_domain = [models.get(name, {}).get("accuracy") for models in results["domains"].values()]
-        body.append(
-            [
-                name,
-                *("-" if value is None else _percent(value) for value in by_domain),
-                _percent(average["accuracy"]),
-                "-".join(map(_percent, average["accuracy_interval"])),
-                _percent(average["macro_f1"]),
-                f"{average['parameters'] / 1e6:.2f} M",
-                f"{average['bytes'] / 1e6:.1f}",
-                f"{average['latency_ms']['median']:.1f}",
-            ]
-        )
+        domains = [models.get(name) for models in results["domains"].values()]
+        by_domain = [percent(scores["accuracy"]) if scores else "-" for scores in domains]
+        interval = "-".join(map(percent, average["accuracy_interval"]))
+        parameters, size = f"{average['parameters'] / 1e6:.2f} M", f"{average['bytes'] / 1e6:.1f}"
+        scored = [*by_domain, percent(average["accuracy"]), interval, percent(average["macro_f1"])]
+        body.append([name, *scored, parameters, size, f"{average['latency_ms']['median']:.1f}"])
     return header, body
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
     header, body = rows(results)
-    table = [[escaped(name) for name in header], ["---", *["---:"] * (len(header) - 1)], *body]
-    return "\n".join("| " + " | ".join(row) + " |" for row in table) + "\n\n" + escaped(caption(results)) + "\n"
+    return f"{as_markdown([[*map(escaped, header)], *body])}\n{escaped(caption(results))}\n"
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of a header and rows; numbers, in all columns but the first, stand at the right."""
+    header, *body = rows
+    return "".join(f"| {' | '.join(row)} |\n" for row in (header, ["---", *["---:"] * (len(header) - 1)], *body))
 
 
 def escaped(text: str) -> str:
@@ -50,10 +48,10 @@ def rich_table(results: Mapping[str, Any], width: int) -> Table:
     columns: list[Sequence[str]] = [*zip(header, *body, strict=True)]
     if sum(max(map(cell_len, column)) + len(" | ") for column in columns) >= width:
         columns = [header, *body]
-    table = Table(title="Accuracy in percent", caption=caption(results))
-    for i, (name, *_) in enumerate(columns):
-        table.add_column(name, justify="right" if i else "left")
-    for row in [*zip(*columns, strict=True)][1:]:
+    (first, *others), *figures = zip(*columns, strict=True)
+    headings = [first, *(Column(name, justify="right") for name in others)]
+    table = Table(*headings, title="Accuracy in percent", caption=caption(results))
+    for row in figures:
         table.add_row(*row)
     return table
 
@@ -65,7 +63,7 @@ def caption(results: Mapping[str, Any]) -> str:
     )
     text = f"Scored on {results['split']} ({counts} examples); intervals are bootstrap percentiles."
     without = {name: average.get("accuracy_without_leaks") for name, average in results["average"].items()}
-    scores = ", ".join(f"{name} {_percent(value)}" for name, value in without.items() if value is not None)
+    scores = ", ".join(f"{name} {percent(value)}" for name, value in without.items() if value is not None)
     if scores:
         text += f" {results['leaked_rows']} of them stand in train as well; averages without those: {scores}."
     return text

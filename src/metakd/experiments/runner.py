@@ -5,7 +5,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -206,16 +206,14 @@ def _results(
             teachers.setdefault(trial.variant.teacher, {})[trial.seed] = rows[trial.teachers]
     right = {variant: _values(of_variant, split) for variant, of_variant in students.items()}
     teacher_right = {teacher: _values([*by_seed.values()], split) for teacher, by_seed in teachers.items()}
-    first = students[reference][0]
-    used = [*chain(*students.values(), *(by_seed.values() for by_seed in teachers.values()))]
     return {
         "experiment": name,
         "data": data.name,
         "split": split,
         "data_fingerprint": data.fingerprint,
-        "examples": {domain: len(digits) for domain, digits in first["right"][split].items()},
+        "examples": {domain: len(digits) for domain, digits in students[reference][0]["right"][split].items()},
         "seeds": [row["seed"] for row in students[reference]],
-        **_origin(used),
+        **_origin([rows[key] for trial in trials for key in trial.keys]),
         "teachers": {teacher: summary(values) for teacher, values in teacher_right.items()},
         **_compared([trial.variant for trial in trials], right, teacher_right, reference),
         "checks": {variant: checks for variant, of_variant in students.items() if (checks := _mean_checks(of_variant))},
@@ -240,16 +238,15 @@ def _mean_checks(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([c[name] for c in checks])) for name in checks[0] if all(name in c for c in checks)}
 
 
-def _best(candidates: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _best(variants: Sequence[Variant], students: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """For each variant the best candidate (the first of equals), its settings, and the names of all candidates."""
     groups: dict[str, dict[str, Variant]] = {}
-    for candidate in candidates:
-        groups.setdefault(candidate.tunes, {})[candidate.name] = candidate
+    for variant in variants:
+        groups.setdefault(variant.tunes, {})[variant.name] = variant
     best = {}
-    for variant, group in groups.items():
+    for tuned, group in groups.items():
         chosen = max(group, key=lambda name: students[name]["mean"])
-        settings = dict(group[chosen].tuned_settings)
-        best[variant] = {"chosen": chosen, "settings": settings, "candidates": [*group]}
+        best[tuned] = {"chosen": chosen, "settings": dict(group[chosen].tuned_settings), "candidates": [*group]}
     return best
 
 

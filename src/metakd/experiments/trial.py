@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from metakd.pipeline.teacher_outputs import drop_teacher_cache
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
 from metakd.utils.artifacts import fingerprint, read_manifest
-from metakd.utils.environment import environment
+from metakd.utils.hardware import environment
 
 SCORED = ("dev", "test")  # to choose by, and to report
 FIXED_SETTINGS: dict[str, Any] = {"baseline": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
@@ -59,19 +59,15 @@ class Trial:
             """A run with a teacher of each domain."""
             return run(part, *(run(part.only(domain)) for domain in part.domains))
 
-        def rare(domain: str) -> MultiDomainDataset:
-            return data.thinned(variant.percent, seed, domain)
-
-        left = data.thinned(variant.percent, seed)
+        thinned = partial(data.thinned, variant.percent, seed)
+        left = thinned()
         whole = run(left)
-        if variant.scope == "all":
-            return cls(variant, seed, [(whole, data.domains)])
-        if variant.scope == "several":
-            return cls(variant, seed, [(several(left), data.domains)])
+        if variant.scope in ("all", "several"):
+            return cls(variant, seed, [(whole if variant.scope == "all" else several(left), data.domains)])
         run_of = {
             "alone": alone,
-            "rare": lambda domain: run(rare(domain)),
-            "several, rare": lambda domain: several(rare(domain)),
+            "rare": lambda domain: run(thinned(domain)),
+            "several, rare": lambda domain: several(thinned(domain)),
             "unseen": lambda domain: run(left, run(left.without(domain))),
         }[variant.scope]
         return cls(variant, seed, [(run_of(domain), [domain]) for domain in data.domains])
@@ -84,9 +80,7 @@ class Trial:
     def students(self) -> str:
         """The key of the students' row: a fingerprint of all that they depend on."""
         method = self.settings.method
-        return fingerprint(
-            [run.fingerprints.distill(method, domain) for run, domains in self.parts for domain in domains]
-        )
+        return fingerprint([run.fingerprints.distill(method, d) for run, domains in self.parts for d in domains])
 
     @cached_property
     def teachers(self) -> str | None:
@@ -147,13 +141,11 @@ class Trial:
         """The row of the models in `folders`: for each split and domain, a 1 for each correct example, else a 0."""
         first = self.parts[0][0]
         right: dict[str, dict[str, str]] = {split: {} for split in SCORED if first.data.splits.get(split)}
-        loaded = dict[Path, TorchModel]()
+        load = lru_cache(maxsize=1)(TorchModel.load)
         for run, domain in ((run, domain) for run, domains in self.parts for domain in domains):
-            folder = folders[domain]
-            loaded = loaded if folder in loaded else {folder: TorchModel.load(folder)}
             for split, digits in right.items():
                 examples = of_domain(run.data.splits[split], domain)
-                correct = correct_predictions(examples, run.data.labels, loaded[folder])
+                correct = correct_predictions(examples, run.data.labels, load(folders[domain]))
                 digits[domain] = "".join(map(str, correct.astype(int)))
         return {
             "key": key,

@@ -51,6 +51,10 @@ def plain(settings: Settings) -> dict[str, Any]:
     return META_KD | {"expertise": "none", "terms": tuple(term for term in settings.terms if term != "feature")}
 
 
+def _of_methods(*names: str) -> list[Variant]:
+    return [Variant(name, {"method": name}) for name in names]
+
+
 def main(settings: Settings) -> list[Variant]:
     """Meta-KD, metakd's own methods and two related ones, the paper's baselines, and baselines on labels alone."""
     tinybert, epochs = plain(settings), settings.domain_epochs
@@ -60,16 +64,13 @@ def main(settings: Settings) -> list[Variant]:
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("meta_teacher_kd", tinybert),
         Variant("shared", META_KD | together),
-        Variant("cross_domain", {"method": "cross_domain"}),
-        Variant("hrkd", {"method": "hrkd"}),
-        Variant("metadistil", {"method": "metadistil"}),
+        *_of_methods("cross_domain", "hrkd", "metadistil"),
         Variant("mix_kd", tinybert | NO_DOMAINS, "mixture teacher"),
         Variant("single_kd", tinybert | NO_DOMAINS, "single teachers", scope="alone"),
         Variant("mtl_kd", tinybert | NO_DOMAINS | {"heads": "domain"}, "multi-task teacher"),
         Variant("multi_teacher", tinybert | NO_DOMAINS | one_stage, scope="several"),
         Variant("logit_kd", tinybert | NO_DOMAINS | one_stage, scope="alone"),
-        Variant("fine_tuned", {"method": "fine_tuned"}),
-        Variant("fine_tuned_shared", {"method": "fine_tuned_shared"}),
+        *_of_methods("fine_tuned", "fine_tuned_shared"),
     ]
 
 
@@ -83,11 +84,10 @@ def with_tuned_settings(
 
 def tune(settings: Settings) -> list[Variant]:
     """Candidates for every variant of `main`, one for each settings of TUNING_GRID, to choose between on dev."""
-    by_settings = [with_tuned_settings(main, settings, tuned) for tuned in TUNING_GRID]
     return [
         replace(v, name=f"{v.name}, {v.tuned_settings['shared_epochs']} at {_learning_rate(v):g}", tunes=v.name)
-        for candidates in zip(*by_settings, strict=True)
-        for v in candidates
+        for variants in zip(*(with_tuned_settings(main, settings, tuned) for tuned in TUNING_GRID), strict=True)
+        for v in variants
     ]
 
 
@@ -105,9 +105,7 @@ def ablation(settings: Settings) -> list[Variant]:
         if term != "prediction"
     ]
     variants += [Variant(name, META_KD | changes) for name, changes in WITHOUT.items()]
-    variants += [
-        Variant(f"{name} {value}", META_KD | {name: value}) for name, values in MOVED.items() for value in values
-    ]
+    variants += [Variant(f"{name} {x}", META_KD | {name: x}) for name, values in MOVED.items() for x in values]
     same = settings.model_copy(update=META_KD)
     changed = [v for v in variants if settings.model_copy(update=v.changes) != same]
     return [Variant("meta_kd", META_KD, "meta teacher"), *changed]
@@ -116,9 +114,8 @@ def ablation(settings: Settings) -> list[Variant]:
 def size(settings: Settings) -> list[Variant]:
     """Meta-KD with students of as many layers as the base has, six at most, down to one."""
     most = min(6, load_config(resolve(settings.base)).num_hidden_layers)
-    return [
-        Variant(f"{n} layers" if n > 1 else "1 layer", META_KD | {"student": f"layers={n}"}) for n in range(most, 0, -1)
-    ]
+    sizes = range(most, 0, -1)
+    return [Variant(f"{n} layers" if n > 1 else "1 layer", META_KD | {"student": f"layers={n}"}) for n in sizes]
 
 
 def unseen(settings: Settings) -> list[Variant]:
@@ -129,8 +126,7 @@ def unseen(settings: Settings) -> list[Variant]:
         Variant("mix_kd (domain unseen)", mixture, "mixture teacher (domain unseen)", scope="unseen"),
         Variant("meta_kd", META_KD, "meta teacher"),
         Variant("mix_kd", mixture, "mixture teacher"),
-        Variant("fine_tuned", {"method": "fine_tuned"}),
-        Variant("fine_tuned_shared", {"method": "fine_tuned_shared"}),
+        *_of_methods("fine_tuned", "fine_tuned_shared"),
     ]
 
 

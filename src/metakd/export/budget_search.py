@@ -19,18 +19,17 @@ from metakd.export.onnx_format import write_model
 from metakd.inference.onnx_backend import DESCRIPTION_FILE, OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.methods import METHODS
-from metakd.models.compact_embedding import ROWS
+from metakd.models.embeddings import ROWS
 from metakd.models.student import check_models
 from metakd.pipeline.distill import distill_all
-from metakd.pipeline.plan import is_student_done, minutes
+from metakd.pipeline.plan import minutes
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
 from metakd.utils.artifacts import fingerprint, is_done, read_manifest, step_folder, write_json
 from metakd.utils.console import console
-from metakd.utils.environment import environment
-from metakd.utils.errors import InputError, collecting, listed, require
-from metakd.utils.hardware import usable_cores
+from metakd.utils.errors import InputError, collecting, listed, raise_faults, require
+from metakd.utils.hardware import environment, usable_cores
 from metakd.utils.locks import waiting_lock
 
 DELIVER = "deliver"  # the step that a delivered model's manifest names
@@ -90,24 +89,20 @@ def fit(
         nearest = min(measured, key=lambda c: sum(budget.excess(c.p95, c.bytes).values()))
         failing = "; ".join(budget.excess(nearest.p95, nearest.bytes))
         raise InputError(f"no candidate meets the budget on this machine; the nearest, {nearest.name}: {failing}")
-    if faults:
-        delivered = ", ".join(results["delivered"]) or "none"
-        raise InputError.collect(
-            f"no model meets the budget (delivered: {delivered}; all that was tried: {output / FIT_FILE})", faults
-        )
+    delivered = ", ".join(results["delivered"]) or "none"
+    raise_faults(f"no model meets the budget (delivered: {delivered}; all that was tried: {output / FIT_FILE})", faults)
     return results
 
 
 def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Sequence[str]) -> None:
     """One InputError for all that would end `fit` after it has measured or trained."""
     problems = list[InputError]()
-    dev = {example.domain for example in data.splits.get("dev", [])}
-    if not dev:
-        problems.append(
-            InputError(f"{data.name}: no dev split to choose by; add dev.jsonl, or hand over one file to be cut")
-        )
-    elif missing := [domain for domain in data.domains if domain not in dev]:
-        problems.append(InputError(f"{data.name}: dev has no rows of {listed(missing)}; add some, or drop the domain"))
+    with collecting(problems):
+        dev = {example.domain for example in data.splits.get("dev", [])}
+        if not dev:
+            raise InputError(f"{data.name}: no dev split to choose by; add dev.jsonl, or hand over one file to be cut")
+        if missing := [domain for domain in data.domains if domain not in dev]:
+            raise InputError(f"{data.name}: dev has no rows of {listed(missing)}; add some, or drop the domain")
     if settings.method not in METHODS:
         problems.append(InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}"))
     for student in ("layers=1", *also):
@@ -115,10 +110,9 @@ def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Seq
             check_models(settings.model_copy(update={"student": student, "layer_map": "auto"}))
             if settings.method in METHODS:
                 _ = _run_of(data, settings, output / WORK_FOLDER, student).stages
-    for place in (output / folder_name(domain) for domain in data.domains):
-        if place.exists() and (read_manifest(place) or {}).get("step") != DELIVER:
-            fault = f"{place} is there already, and no model of `metakd fit`; choose another --output"
-            problems.append(InputError(fault))
+    for path in (output / folder_name(domain) for domain in data.domains):
+        if path.exists() and (read_manifest(path) or {}).get("step") != DELIVER:
+            problems.append(InputError(f"{path}: there already, and no model of `metakd fit`; choose another --output"))
     if problems:
         raise InputError("\n".join(dict.fromkeys(map(str, problems))))
 
@@ -126,9 +120,7 @@ def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Seq
 # --- Train what fits
 
 
-def _train(
-    data: MultiDomainDataset, settings: Settings, work: Path, fitting: Sequence[Candidate], most: int
-) -> list[Form]:
+def _train(data: MultiDomainDataset, settings: Settings, work: Path, fitting: list[Candidate], most: int) -> list[Form]:
     """Train the `most` largest students of the fitting candidates, and export them in every form that fits."""
     students = list(dict.fromkeys(c.student for c in fitting))[:most]
     runs = [_run_of(data, settings, work, student) for student in students]
@@ -153,12 +145,12 @@ def _run_of(data: MultiDomainDataset, settings: Settings, work: Path, student: s
 def _minutes_left(run: Run) -> dict[str, float]:
     """Minutes for the teacher and the students that are missing, about."""
     method, domains = run.settings.method, run.data.domains
-    missing = [domain for domain in domains if not is_student_done(run, method, domain)]
+    missing = [domain for domain in domains if not run.is_student_done(method, domain)]
     if not missing:
         return {"teacher": 0.0, "students": 0.0}
     needed = minutes(run)
     teacher = sum(needed.pop(step, 0.0) for step in ("weigh", "teach"))
-    share = len(missing) / len(domains) if is_student_done(run, method, None) else 1.0
+    share = len(missing) / len(domains) if run.is_student_done(method, None) else 1.0
     return {"teacher": teacher, "students": sum(needed.values()) * share}
 
 
@@ -167,8 +159,7 @@ def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
     if run.settings.weights != "none":
         weigh(run)
     teach(run)
-    students = distill_all(run, run.data.domains, [run.settings.method])
-    trained = zip(run.data.domains, students, strict=True)
+    trained = zip(run.data.domains, distill_all(run, run.data.domains, [run.settings.method]), strict=True)
     exports = dict.fromkeys((c.int8, c.compact) for c in candidates)
     forms = list[Form]()
     for (domain, student), (int8, compact) in product(trained, exports):
@@ -183,9 +174,8 @@ def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
 
 def _export(run: Run, domain: str, student: Path, int8: bool, compact: bool, lengths: Sequence[int]) -> Path:
     """A folder with the exported model, whose manifest has its accuracy on dev and its latency at each length."""
-    machine = environment()["processor"], usable_cores()
     trained = run.fingerprints.distill(run.settings.method, domain)
-    digest = fingerprint("form", trained, int8, compact, ROWS, lengths, machine)
+    digest = fingerprint("form", trained, int8, compact, ROWS, lengths, (environment()["processor"], usable_cores()))
     folder, facts = run.folder / "forms" / digest[:16], dict[str, Any]()
     if not is_done(folder, digest):
         dev = of_domain(run.data.splits["dev"], domain)
@@ -247,6 +237,5 @@ def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str,
             row["test_accuracy"] = accuracy(OnnxModel.load(partial), test, data.labels)
         split, score = ("test", row["test_accuracy"]) if test else ("dev", best.accuracy)
         measured = Measured(score, round(candidate.bytes), candidate.median)
-        run = best.run.description()
-        write_card(partial, run, best.domain, candidate.name, measured, split, len(test or dev))
+        write_card(partial, best.run.description(), best.domain, candidate.name, measured, split, len(test or dev))
     return row

@@ -9,22 +9,19 @@ from pathlib import Path
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
-from metakd.evaluation.costs import measure_latency
-from metakd.evaluation.latency import LATENCY_TEXTS, LATENCY_WARMUP
+from metakd.evaluation.costs import LATENCY_TEXTS, LATENCY_WARMUP, measure_latency
 from metakd.export.exporter import folder_bytes
 from metakd.export.onnx_format import quantize, write_model
 from metakd.inference.onnx_backend import MODEL_FILE, OnnxModel
 from metakd.inference.torch_backend import TorchModel
-from metakd.models.compact_embedding import ROWS, compact_bytes
+from metakd.models.embeddings import ROWS, compact_bytes
 from metakd.models.hub import resolve
-from metakd.models.layer_map import map_layers
 from metakd.models.loading import load_config, load_encoder, load_tokenizer
-from metakd.models.student import cut_student, layers_to_cut
+from metakd.models.student import cut_student, layers_to_cut, map_layers
 from metakd.runs.fingerprints import MODEL_FILES
 from metakd.utils.artifacts import digest_files, fingerprint, write_json
 from metakd.utils.console import console
-from metakd.utils.environment import environment
-from metakd.utils.hardware import usable_cores
+from metakd.utils.hardware import environment, usable_cores
 
 MOST_LAYERS = 6  # of the students that are tried
 

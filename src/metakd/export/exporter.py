@@ -18,7 +18,6 @@ from metakd.inference.classifier import Model
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import check_scorable
-from metakd.pipeline.plan import is_student_done
 from metakd.runs.run import Run
 from metakd.utils.artifacts import step_folder
 from metakd.utils.console import notice
@@ -55,7 +54,7 @@ def export(
     require("onnx", "onnx")
     require("onnxscript", "onnx")
     split, method = check_scorable(run), run.settings.method
-    if missing := [d for d in run.data.domains if not is_student_done(run, method, d)]:
+    if missing := [d for d in run.data.domains if not run.is_student_done(method, d)]:
         raise InputError(f"{run.folder}: no finished student of {', '.join(missing)}; `metakd run --resume` trains it")
     if output.exists():
         raise InputError(f"{output} is there already; choose another --output")
@@ -81,25 +80,21 @@ def _export(run: Run, split: str, domain: str, folder: Path, int8: bool, compact
     max_length = run.settings.max_length
     write_model(TorchModel.load(trained), folder, examples, max_length, int8=int8, domain_examples=domain_examples)
     after = OnnxModel.load(folder, torch.get_num_threads())
-    sizes: list[tuple[Model, int]] = [(before, shipped_bytes(trained)), (after, folder_bytes(folder))]
-    in_pytorch, in_onnx = (
-        Measured(accuracy(model, examples, labels), size, measure_latency(model, examples)["median"])
-        for model, size in sizes
-    )
-    elsewhere = None
-    others = [e for e in run.data.splits[split] if e.domain != domain]
-    if compact and others:
-        sample = random.Random(0).sample(others, min(len(others), ELSEWHERE))
-        elsewhere = accuracy(before, sample, labels), accuracy(after, sample, labels)
+
+    def measured(model: Model, size: int) -> Measured:
+        return Measured(accuracy(model, examples, labels), size, measure_latency(model, examples)["median"])
+
+    in_pytorch, in_onnx = measured(before, shipped_bytes(trained)), measured(after, folder_bytes(folder))
+    others = [e for e in run.data.splits[split] if e.domain != domain] if compact else []
+    sample = random.Random(0).sample(others, min(len(others), ELSEWHERE))
+    elsewhere = (accuracy(before, sample, labels), accuracy(after, sample, labels)) if sample else None
     return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere)
 
 
 def _notes(exported: Exported) -> list[str]:
     """What the export has cost, as sentences of the card."""
-    change = 100 * (exported.after.accuracy - exported.before.accuracy)
-    notes = [
-        f"Compared with the same model in PyTorch, before the export: {change:+.1f} percentage points of accuracy."
-    ]
+    gain = 100 * (exported.after.accuracy - exported.before.accuracy)
+    notes = [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
     if exported.elsewhere:
         notes.append(
             "Its embeddings are exact for the tokens that this domain has most, and approximate for others. Accuracy "

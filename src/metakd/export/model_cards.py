@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import huggingface_hub
+
 from metakd.models.hub import public_name
 from metakd.utils.artifacts import write_text
-from metakd.utils.environment import environment
-from metakd.utils.errors import InputError, error_summary
+from metakd.utils.errors import as_input_error
+from metakd.utils.hardware import environment
 
 CARD_FILE, TEMPLATE = "README.md", Path(__file__).with_name("model_card.md")
 
@@ -63,9 +65,7 @@ def _data_name(run: Mapping[str, Any]) -> str:
 
 def _metadata(run: Mapping[str, Any], domain: str, form: str, measured: Measured, split: str) -> str:
     """The YAML at the head of a card."""
-    from huggingface_hub import EvalResult, ModelCardData
-
-    score = EvalResult(
+    score = huggingface_hub.EvalResult(
         task_type="text-classification",
         dataset_type=_data_name(run),
         dataset_name=f"{_data_name(run)}, {domain}",
@@ -73,7 +73,7 @@ def _metadata(run: Mapping[str, Any], domain: str, form: str, measured: Measured
         metric_type="accuracy",
         metric_value=round(measured.accuracy, 4),
     )
-    return ModelCardData(
+    return huggingface_hub.ModelCardData(
         model_name=f"{domain} ({form})",
         license=run["licences"].get("base") or "unknown",
         base_model=public_name(run["settings"]["base"]),
@@ -86,12 +86,8 @@ def _metadata(run: Mapping[str, Any], domain: str, form: str, measured: Measured
 
 def check_login() -> None:
     """InputError where nobody is logged in to the hub, before the work for an upload is done."""
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().whoami()
-    except (OSError, ValueError) as error:
-        raise InputError(f"--push-to-hub: not logged in ({error_summary(error)}); log in by `hf auth login`") from None
+    with as_input_error("--push-to-hub: not logged in; log in by `hf auth login`", (OSError, ValueError)):
+        huggingface_hub.HfApi().whoami()
 
 
 def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
@@ -99,19 +95,16 @@ def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
 
     Raises InputError where that fails.
     """
-    from huggingface_hub import HfApi
-
-    api, addresses = HfApi(), list[str]()
+    api, addresses = huggingface_hub.HfApi(), list[str]()
     for (domain, folder), name in zip(folders.items(), _repository_names(folders), strict=True):
-        try:
+        uploaded = f"; uploaded before: {', '.join(addresses)}" if addresses else ""
+        failure = (
+            f"--push-to-hub {prefix}: {domain} was not uploaded; name a place of yours such as me/reviews. What was "
+            f"exported is whole: `hf upload` brings it there too{uploaded}"
+        )
+        with as_input_error(failure, (OSError, ValueError)):
             address = api.create_repo(f"{prefix}-{name}", private=True, exist_ok=True)
             api.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Exported by metakd")
-        except (OSError, ValueError) as error:
-            uploaded = f"; uploaded before: {', '.join(addresses)}" if addresses else ""
-            raise InputError(
-                f"--push-to-hub {prefix}: {domain} was not uploaded ({error_summary(error)}); name a place of yours "
-                f"such as me/reviews. What was exported is whole: `hf upload` brings it there too{uploaded}"
-            ) from None
         addresses.append(str(address))
     return addresses
 

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 
 from metakd.data.schema import Example
-from metakd.export.onnx_graph import read_one_token, remove_metadata
 from metakd.inference.onnx_backend import DESCRIPTION_FILE, MODEL_FILE, TOKENIZER_FILE, OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.attention import set_plain_attention
-from metakd.models.compact_embedding import ROWS, CompactEmbedding, count_tokens
+from metakd.models.embeddings import ROWS, CompactEmbedding, count_tokens
 from metakd.models.linear import use_torch_linear
-from metakd.utils.artifacts import write_text
+from metakd.utils.artifacts import write_json, write_text
 from metakd.utils.errors import CheckError, InputError, error_summary
 
 TOLERANCE = 1e-4  # difference of float32 probabilities that rounding explains
@@ -52,7 +51,7 @@ def write_model(
     write_onnx(model, folder / MODEL_FILE)
     longest = min(model.tokenizer.model_max_length, max_length)
     description = {"labels": model.labels, "max_length": longest, "pad_token_id": model.tokenizer.pad_token_id}
-    write_text(folder / DESCRIPTION_FILE, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / DESCRIPTION_FILE, description)
     texts = examples[:CHECKED]
     difference = float(np.abs(model.probabilities(texts) - OnnxModel.load(folder).probabilities(texts)).max())
     if not difference <= TOLERANCE:
@@ -63,12 +62,13 @@ def write_model(
 
 def minify_json(path: Path) -> None:
     """Rewrite a JSON file without blanks, which are a third of a tokenizer's file."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    write_text(path, json.dumps(content, ensure_ascii=False, separators=(",", ":")))
+    write_text(path, json.dumps(json.loads(path.read_text("utf-8")), ensure_ascii=False, separators=(",", ":")))
 
 
 def write_onnx(model: TorchModel, path: Path) -> None:
     """The classifier as one ONNX file: int64 ids and masks of (batch, length), both free, to logits (batch, labels)."""
+    from metakd.export.onnx_graph import read_one_token, remove_metadata
+
     accepted = inspect.signature(model.network.forward).parameters
     encoded = model.tokenizer(["one text", "and one more"], padding=True, return_tensors="pt")
     inputs = {name: encoded[name] for name in model.tokenizer.model_input_names if name in accepted}

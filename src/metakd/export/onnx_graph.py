@@ -1,18 +1,10 @@
 """Rewrites an exported classifier's graph: no work for tokens whose output is not used, no metadata of its origin."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
+import onnx_ir as ir
 
 ELEMENTWISE = {"Add", "Cast", "Div", "Erf", "Gelu", "Identity", "Mul", "Pow", "Relu", "Sigmoid", "Sqrt", "Sub", "Tanh"}
 ALONG_LAST = {"LayerNormalization", "Softmax"}  # they mix values along the last axis, and nothing else
-
-Need = tuple["ir.Node", int]  # a node and the index of one of its inputs
 
 
 def remove_metadata(model: ir.Model) -> None:
@@ -28,7 +20,7 @@ def read_one_token(model: ir.Model) -> None:
     The selection of the token moves up through all that treats tokens one by one: the last layer's feed-forward part,
     its norms, its queries. Keys and values still come from every token, so the output stays the same.
     """
-    needs: dict[Need, int] = {}  # inputs of which one position is enough, and the axis of that position
+    needs: dict[tuple[ir.Node, int], int] = {}  # node and index of an input of which one position is enough -> its axis
     narrowed: dict[ir.Node, int] = {}  # nodes whose output has one position alone, and its axis there
     for node in reversed(list(model.graph)):
         if (selected := _selected_axis(node)) is not None:
@@ -83,15 +75,11 @@ def _input_axes(node: ir.Node, axis: int) -> dict[int, int]:
 
 
 def _with_one(shape: ir.Shape | None, axis: int) -> ir.Shape:
-    import onnx_ir as ir
-
     assert shape is not None
     return ir.Shape([1 if i == axis else size for i, size in enumerate(shape)])
 
 
 def _constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
-    import onnx_ir as ir
-
     if name not in graph.initializers:
         graph.initializers[name] = ir.Value(name=name, const_value=ir.tensor(np.array(numbers, np.int64), name=name))
     return graph.initializers[name]
@@ -99,8 +87,6 @@ def _constant(graph: ir.Graph, name: str, numbers: list[int]) -> ir.Value:
 
 def _narrow(graph: ir.Graph, node: ir.Node, index: int, axis: int) -> None:
     """Replace that input of `node` by its first position along `axis`; nodes with the same input share the slice."""
-    import onnx_ir as ir
-
     source = node.inputs[index]
     assert source is not None
     name = f"{source.name}_first_{axis}"
@@ -118,8 +104,6 @@ def _narrow(graph: ir.Graph, node: ir.Node, index: int, axis: int) -> None:
 
 def _keep_leading(graph: ir.Graph, node: ir.Node, axis: int) -> None:
     """Let a reshape keep its input's leading sizes, whatever they are now."""
-    import onnx_ir as ir
-
     shape = node.outputs[0].shape
     assert shape is not None
     sizes = [0] * (axis + 1) + [size for size in shape[axis + 1 :] if isinstance(size, int)]

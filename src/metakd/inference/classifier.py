@@ -15,7 +15,7 @@ from metakd.data.schema import Example
 from metakd.models.hub import resolve
 from metakd.utils.artifacts import MANIFEST, changed_files, move_into_place, read_manifest
 from metakd.utils.console import progress_bar
-from metakd.utils.errors import Faults, InputError, require
+from metakd.utils.errors import Faults, InputError, raise_faults, require
 
 CHUNK = 2048  # rows of a file that are read and labelled at a time
 Probabilities = NDArray[np.float32]  # (N, M), columns in the order of `labels`
@@ -34,7 +34,6 @@ class Model(Protocol):
 
     def probabilities(self, examples: Sequence[Example]) -> Probabilities:
         """Of each example's classes; texts are cut to the length that the model was trained with."""
-        ...
 
 
 class Classifier:
@@ -123,8 +122,7 @@ def label_file(
                 progress(advance=len(chunk))
         if len(kinds) > 1:
             faults.append("text_pair is missing on some rows and there on others; give it to all rows or to none")
-        if faults:
-            raise InputError.collect(str(source), faults)
+        raise_faults(str(source), faults)
         move_into_place(partial, output)
     finally:
         partial.unlink(missing_ok=True)

@@ -5,14 +5,13 @@ import os
 import platform
 import socket
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from metakd.models.hub import PACKAGED, find_locally
 from metakd.utils.artifacts import free_disk, nearest_existing
 from metakd.utils.errors import InputError, require
-from metakd.utils.hardware import machine, processor_has_bfloat16
+from metakd.utils.hardware import installed, machine, processor_has_bfloat16
 
 MIN_MEMORY_GB, MIN_DISK = 4, 2e9  # what the demo needs; disk in bytes
 TRAINING = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "safetensors", "PyYAML", "tensorboardX")
@@ -41,18 +40,14 @@ def examine(base: str, folder: Path) -> list[Finding]:
 
 
 def _packages() -> Finding:
-    versions = dict[str, str]()
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
+    versions = installed(PACKAGES)
     missing = [name for name in PACKAGES if name not in versions]
     if not missing:
         return Finding("Packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
     extras = {PACKAGES[name] for name in missing}
     remedy = f"pip install 'metakd[{'demo' if 'demo' in extras else 'train'}]'"  # demo includes train
-    return Finding(
-        "Packages", "missing" if "train" in extras else "note", f"not installed: {', '.join(missing)}", remedy
-    )
+    state: State = "missing" if "train" in extras else "note"
+    return Finding("Packages", state, f"not installed: {', '.join(missing)}", remedy)
 
 
 def _hardware() -> list[Finding]:
@@ -71,11 +66,8 @@ def _hardware() -> list[Finding]:
         memory = Finding("Memory", "note", f"{size} GB", "use a smaller --batch-size and --max-length")
     else:
         memory = Finding("Memory", "ok", f"{size} GB")
-    if facts["gpu"]:
-        return [processor, memory, Finding("GPU", "ok", ", ".join(gpus) or facts["gpu"])]
-    if gpus:
-        return [processor, memory, Finding("GPU", "note", *gpus)]
-    return [processor, memory, Finding("GPU", "note", "none that torch can use; training runs on the processor")]
+    gpu = ", ".join(gpus) or facts["gpu"] or "none that torch can use; training runs on the processor"
+    return [processor, memory, Finding("GPU", "ok" if facts["gpu"] else "note", gpu)]
 
 
 def _hub() -> Finding:

@@ -20,12 +20,13 @@ from metakd.data.examples import read_table
 from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import open_source
 from metakd.data.splits import LEAST_TO_CUT, scored_split, too_small_to_cut
-from metakd.inspection.terms import characteristic_terms
+from metakd.inspection.terms import strongest_terms
 from metakd.utils.validation import open_tokenizer
 
 SAMPLE = 20_000  # rows that lengths and terms are taken of, where there are more
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
 SHOWN_ROWS = 5
+TERMS = 10  # of each domain
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
 WHOLE = "all"  # the name of a file that is yet to be cut into splits
 NAMES = (*SPLITS, WHOLE)
@@ -56,7 +57,7 @@ def inspect_data(
     return report | {
         "data": source.name,
         "lengths": lengths(inspector.sample, open_tokenizer(tokenizer) if tokenizer else None, max_length),
-        "terms": characteristic_terms(inspector.sample),
+        "terms": {d: [word for word, _ in best] for d, best in strongest_terms(inspector.sample, TERMS).items()},
         "faults": faults + report["faults"],
     }
 
@@ -78,11 +79,7 @@ class Inspector:
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         self._labels: dict[str, int] = {}
-        self._columns = {
-            "text": array("Q"),
-            "id": array("Q"),
-            **{name: array("I") for name in ("split", "label", "row")},
-        }
+        self._columns = {"text": array("Q"), "id": array("Q")} | {n: array("I") for n in ("split", "label", "row")}
         self._sample: list[tuple[int, int, Example]] = []
         self._paired = 0
         self._dropped = Counter[str]()
@@ -115,11 +112,7 @@ class Inspector:
         """Counts, repeats, leaks, contradictions, and what follows from the counts."""
         columns = {name: np.asarray(values) for name, values in self._columns.items()}
         texts, ids = columns["text"], columns["id"][columns["id"] > 0]
-        counts: Counts = {
-            split: {domain: dict(labels) for domain, labels in self._counts[split].items()}
-            for split in NAMES
-            if split in self._counts
-        }
+        counts: Counts = {split: dict(self._counts[split]) for split in NAMES if split in self._counts}
         splits = {split: columns["split"] == NAMES.index(split) for split in counts}
         labels, repeated = sorted(self._labels), len(ids) - len(np.unique(ids))
         as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}
@@ -127,9 +120,7 @@ class Inspector:
         faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired) if len(texts) else []
         if counts:  # else no row could be read, and that is the fault
             faults += too_small_to_cut(counts[WHOLE]) if WHOLE in counts else _unscored(counts)
-        dropped = [
-            f"{n} rows of {name} dropped: their texts stand in a later split" for name, n in self._dropped.items()
-        ]
+        dropped = [f"{n} rows of {k} dropped: their texts stand in a later split" for k, n in self._dropped.items()]
         return {
             "rows": len(texts),
             "domains": sorted({domain for domains in counts.values() for domain in domains}),

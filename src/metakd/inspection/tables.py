@@ -3,22 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
-SHOWN_NAMES, SHOWN_FINDINGS, SHOWN_CHARACTERS = 12, 20, 300
+from metakd.utils.errors import listed
+
+SHOWN_FINDINGS, SHOWN_CHARACTERS = 20, 300
 
 
 def short_form(report: Mapping[str, Any]) -> list[str]:
     """The few lines that `metakd run` prints before it starts."""
     rows = {split: sum(sum(n.values()) for n in domains.values()) for split, domains in report["counts"].items()}
     sizes = ", ".join(f"{split} {count}" for split, count in rows.items())
-    domains, labels = _listed(report["domains"]), _listed(report["labels"])
-    return [f"domains: {domains}; labels: {labels}; rows: {sizes}", *findings(report)]
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:SHOWN_NAMES])
-    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
+    summary = f"domains: {listed(report['domains'])}; labels: {listed(report['labels'])}; rows: {sizes}"
+    return [summary, *findings(report)]
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:
@@ -86,7 +83,5 @@ def _terms(by_domain: Mapping[str, Sequence[str]]) -> Table:
 
 
 def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(first, title=title)
-    for column in columns:
-        table.add_column(column, justify="left" if column == "labels" else "right")
-    return table
+    others = [Column(name, justify="left" if name == "labels" else "right") for name in columns]
+    return Table(first, *others, title=title)

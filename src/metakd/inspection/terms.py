@@ -1,19 +1,18 @@
-"""Terms that are characteristic of a domain: the words whose TF-IDF is highest there against the other domains."""
+"""Terms that are characteristic of a domain: the words whose TF-IDF is highest there against the other domains; and
+words that turn: evidence for a label in one domain and against it in another.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metakd.data.schema import Example
 from metakd.utils.errors import require
 
-TERMS = 10  # of each domain
-
-
-def characteristic_terms(sample: Sequence[Example]) -> dict[str, list[str]]:
-    """For each domain the words whose mean TF-IDF is furthest above that of the other domains."""
-    return {domain: [word for word, _ in terms] for domain, terms in strongest_terms(sample, TERMS).items()}
+FALSE_TURNS = 0.05  # false discovery rate: the share of the listed words that may turn by chance
 
 
 def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tuple[str, float]]]:
@@ -40,3 +39,47 @@ def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tup
         best = np.argsort(outside - inside, kind="stable")[:count]
         terms[domain] = [(str(words[i]), float(inside[i] - outside[i])) for i in best if inside[i] > outside[i]]
     return terms
+
+
+def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any]]:
+    """Words that are evidence for a label in one domain and against it in another, the most certain first.
+
+    Of the n texts of a domain that have the word, x have the label, which a share p of the domain's texts has: the
+    binomial distribution gives the probability of so many, and of so few, for a word without meaning. A word is as
+    certain as the less certain of its two sides, of probability c: among K domains K (K − 1) c² bounds that of any two
+    such. Of all words and labels, those are kept whose false discovery rate is at most FALSE_TURNS (Benjamini and
+    Hochberg, 1995); equal probabilities are kept or dropped together.
+    """
+    text, stats = (require(module, "train") for module in ("sklearn.feature_extraction.text", "scipy.stats"))
+    domains, labels = (sorted({getattr(e, name) for e in examples}) for name in ("domain", "label"))
+    vectorizer = text.CountVectorizer(binary=True, min_df=min(5, len(examples)), max_features=50_000)
+    try:
+        present = vectorizer.fit_transform([f"{e.text} {e.text_pair or ''}" for e in examples])
+    except ValueError:  # no word of two letters in five texts
+        return []
+    words, turns, chances = vectorizer.get_feature_names_out(), [], []
+    for label in labels[1:] if len(labels) == 2 else labels:  # of two labels, one says all
+        sides = [_binomial_tails(present, examples, domain, label) for domain in domains]
+        many, few, texts, labelled = (np.stack(part) for part in zip(*sides, strict=True))  # (K, words)
+        chance = len(domains) * (len(domains) - 1) * np.maximum(many.min(0), few.min(0)) ** 2
+        chances.append(chance)
+        for word in np.flatnonzero(chance < FALSE_TURNS):
+            turn: dict[str, Any] = {"term": str(words[word]), "label": label}
+            for side, k in (("for", many[:, word].argmin()), ("against", few[:, word].argmin())):
+                counts = {"texts": int(texts[k, word]), "labelled": int(labelled[k, word])}
+                turn[side] = {"domain": domains[k], **counts}
+            turns.append(turn | {"chance": float(chance[word])})
+    tested = np.concatenate(chances)
+    rates = stats.false_discovery_control(tested.clip(max=1))[tested < FALSE_TURNS]
+    kept = [turn for turn, rate in zip(turns, rates, strict=True) if rate <= FALSE_TURNS]
+    return sorted(kept, key=lambda turn: turn["chance"])[:count]
+
+
+def _binomial_tails(present: Any, examples: Sequence[Example], domain: str, label: str) -> tuple[NDArray[Any], ...]:
+    """For each word P(X ≥ x), P(X ≤ x), n and x in a domain, all (words,)."""
+    inside = np.array([e.domain == domain for e in examples])
+    labelled = np.array([e.label == label for e in examples])[inside]
+    in_domain, share = present[inside], labelled.mean()
+    n, x = (np.asarray(part.sum(0)).ravel() for part in (in_domain, in_domain[labelled]))
+    binomial = require("scipy.stats", "train").binom
+    return binomial.sf(x - 1, n, share), binomial.cdf(x, n, share), n, x

@@ -1,8 +1,7 @@
 """The interface of a method: what it needs, which modules it trains, in which stages, and by which loss."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from metakd.losses import LossTerms
 from metakd.models.encoder import EncoderOutputs
 from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, TeacherOutputs
 from metakd.utils import distributed
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.hardware import Precision
 
 Need = Literal[
@@ -49,8 +48,8 @@ class Setup:
     teacher: MetaTeacher | None  # None unless the method needs one, cached or live
     same_tokens: bool  # whether teacher and student read the same token ids
     num_domains: int
-    updates: int  # in one epoch of the student's examples
-    updates_of_all: int  # in one epoch of all domains' examples
+    rows: int  # training examples of the student, held-out ones included
+    rows_of_all: int  # training examples of all domains
     precision: Precision = "float32"  # of matrix products that the method computes outside of `loss`
 
 
@@ -62,17 +61,14 @@ class Method(Protocol):
     @classmethod
     def build(cls, setup: Setup) -> Self:
         """Decide everything before training; raise InputError for settings or models that do not fit together."""
-        ...
 
     def stages(self) -> list[Stage]: ...
 
     def trainable_modules(self) -> Mapping[str, nn.Module]:
         """Modules beside the student, such as projections: trained with it, and left out when it is saved."""
-        ...
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         """Named terms with one value an example; `losses.reduce` weights and averages them."""
-        ...
 
 
 @runtime_checkable
@@ -81,17 +77,11 @@ class MetaValidatedMethod(Method, Protocol):
 
     def before_update(self, student: PreTrainedModel, batch: Batch, held_out: Batch, stage: Stage) -> Tensor:
         """Return the loss on the held-out batch, before the student learns from `batch`; called outside autocast."""
-        ...
 
 
 def has_teacher(kind: type[Method]) -> bool:
     """Whether the method learns from a meta-teacher, cached or live."""
     return bool(kind.needs & {"teacher", "live_teacher"})
-
-
-def lengthened(stages: Sequence[Stage], examples: int, most: int) -> list[Stage]:
-    """The stages of a student that has `examples`, with as many updates as one that has `most` of them."""
-    return [replace(stage, epochs=math.ceil(stage.epochs * most / examples)) for stage in stages]
 
 
 def check_needs(name: str, kind: type[Method]) -> None:
@@ -112,6 +102,5 @@ def check_shareable(name: str, kind: type[Method], settings: Settings) -> None:
         faults.append(f"method = {name!r}: its teacher learns beside the student; choose another --method")
     if settings.domain_loss == "permuted":
         faults.append("domain_loss = 'permuted': it shuffles whole batches; choose another --domain-loss")
-    processes = distributed.world_size()
-    if faults and processes > 1:
-        raise InputError.collect(f"not for {processes} processes; start `metakd` by itself, or else", faults)
+    if (processes := distributed.world_size()) > 1:
+        raise_faults(f"not for {processes} processes; start `metakd` by itself, or else", faults)

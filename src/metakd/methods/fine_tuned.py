@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 from torch import nn
 
 from metakd import losses
+from metakd.data.samplers import updates_per_epoch
 from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
 from metakd.methods.base import Need, Setup, Stage
@@ -28,7 +29,8 @@ class FineTuned:
     @classmethod
     def build(cls, setup: Setup) -> Self:
         settings = setup.settings
-        epochs = math.ceil(settings.shared_epochs * setup.updates_of_all / setup.updates) + settings.domain_epochs
+        updates, updates_of_all = (updates_per_epoch(n, settings.batch_size) for n in (setup.rows, setup.rows_of_all))
+        epochs = math.ceil(settings.shared_epochs * updates_of_all / updates) + settings.domain_epochs
         return cls([Stage("fine_tune", epochs, settings.baseline_learning_rate, terms=("class",))])
 
     def stages(self) -> list[Stage]:

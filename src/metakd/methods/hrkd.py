@@ -135,7 +135,7 @@ class HRKD:
 
     matching: MetaKD
     relations: DomainRelations
-    num_domains: int  # with one more, for domains that the teacher does not know, whose index is −1
+    num_graph_nodes: int  # one a domain, and one for domains that the teacher does not know, whose index is −1
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
@@ -148,9 +148,8 @@ class HRKD:
             faults.append("no layer to match: that takes the teacher's tokenizer, and embedding, hidden or attention")
         raise_faults("method = 'hrkd' cannot be used", faults)
         matching = MetaKD.build(replace(setup, settings=settings.model_copy(update={"terms": terms})))
-        num_domains = setup.num_domains + 1
-        relations = DomainRelations(student.num_hidden_layers, num_domains, student.hidden_size)
-        return cls(matching, relations, num_domains)
+        nodes = setup.num_domains + 1
+        return cls(matching, DomainRelations(student.num_hidden_layers, nodes, student.hidden_size), nodes)
 
     def stages(self) -> list[Stage]:
         return self.matching.stages()
@@ -173,7 +172,7 @@ class HRKD:
         """Weights of the examples at layers 0 to S, and for the prediction: (S + 2, B)."""
         with torch.autocast(student.logits.device.type, enabled=False):
             states = [mean_over_real_tokens(layer.float(), batch["real_mask"]) for layer in student.hidden_states]
-            members = F.one_hot(batch["domains"] % self.num_domains, self.num_domains).T.float()
+            members = F.one_hot(batch["domains"] % self.num_graph_nodes, self.num_graph_nodes).T.float()
             present = sum_over_processes(members.sum(1)) > 0
             ratios = self.relations(domain_prototypes(torch.stack(states), members), present)
             equal = present / present.sum()

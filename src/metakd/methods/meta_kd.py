@@ -13,8 +13,8 @@ from metakd.losses import LossTerms, Term
 from metakd.methods.base import Need, Setup, Stage
 from metakd.models.attention import has_raw_scores, raw_scores
 from metakd.models.encoder import EncoderOutputs
-from metakd.models.layer_map import map_layers
-from metakd.models.meta_teacher import TeacherLayers, TeacherOutputs, TransferableRepresentation
+from metakd.models.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, TransferableRepresentation
+from metakd.models.student import map_layers
 from metakd.prototypes import expertise_weights
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError
@@ -49,16 +49,11 @@ class MetaKD:
         else:
             use_embedding = setup.teacher.transferable.use_embedding
             transferable = TransferableRepresentation(widths[0], setup.num_domains, use_embedding)
-        terms = _usable_terms(setup)
-        projected = {"layers": bool({"embedding", "hidden"} & set(terms)), "feature": "feature" in terms}
-        return cls(
-            settings=settings,
-            terms=terms,
-            layers=layers,
-            raw_scores=_use_raw_scores(setup),
-            transferable=transferable,
-            projections={n: nn.Linear(*widths) for n, used in projected.items() if used and widths[0] != widths[1]},
-        )
+        terms, projections = _usable_terms(setup, setup.teacher), dict[str, nn.Module]()
+        for name, projected in {"layers": ("embedding", "hidden"), "feature": ("feature",)}.items():
+            if widths[0] != widths[1] and {*projected} & {*terms}:
+                projections[name] = nn.Linear(*widths)
+        return cls(settings, terms, layers, _use_raw_scores(setup, setup.teacher), transferable, projections)
 
     def stages(self) -> list[Stage]:
         """A shared start, then for each domain "match" and "predict", or "joint" with all terms at once."""
@@ -73,14 +68,12 @@ class MetaKD:
             stages = [share, match, self._stage("predict", *prediction, ("prediction",))]
         return [stage for stage in stages if stage.epochs]
 
-    def _stage(
-        self, name: str, epochs: int, learning_rate: float, terms: tuple[str, ...], shared: bool = False
-    ) -> Stage:
+    def _stage(self, name: str, epochs: int, rate: float, terms: tuple[str, ...], shared: bool = False) -> Stage:
         mapped = tuple(sorted(set(self.layers)))
         relations = "attention" in terms and not self.raw_scores  # made of hidden states
         hidden = (0,) * ("embedding" in terms) + mapped * ("hidden" in terms or relations)
         attention = mapped * ("attention" in terms and self.raw_scores)
-        return Stage(name, epochs, learning_rate, terms, TeacherLayers(hidden, attention), shared)
+        return Stage(name, epochs, rate, terms, TeacherLayers(hidden, attention), shared)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         return self.projections | ({"transferable": self.transferable} if "feature" in self.terms else {})
@@ -132,16 +125,15 @@ class MetaKD:
         return self.projections[name](states) if name in self.projections else states
 
 
-def _usable_terms(setup: Setup) -> tuple[str, ...]:
+def _usable_terms(setup: Setup, teacher: MetaTeacher) -> tuple[str, ...]:
     """The terms of the settings that have something to match; InputError where none is left.
 
     Tokens of two tokenizers cannot be compared one by one, and the h of a teacher without L_dom is untrained.
     """
-    assert setup.teacher is not None
     reasons: dict[str, str] = {}
     if not setup.same_tokens:
         reasons |= dict.fromkeys(LAYER_TERMS, "student and teacher have different tokenizers")
-    if setup.teacher.domain_loss == "none" or setup.teacher.gamma1 == 0:
+    if teacher.domain_loss == "none" or teacher.gamma1 == 0:
         reasons["feature"] = "the teacher learnt no transferable representation (one domain, or no domain loss)"
     dropped = {term: reasons[term] for term in setup.settings.terms if term in reasons}
     for reason in dict.fromkeys(dropped.values()):
@@ -153,17 +145,13 @@ def _usable_terms(setup: Setup) -> tuple[str, ...]:
     return kept
 
 
-def _use_raw_scores(setup: Setup) -> bool:
+def _use_raw_scores(setup: Setup, teacher: MetaTeacher) -> bool:
     """Whether L_att matches raw scores; InputError where the settings require them and a model has none."""
-    assert setup.teacher is not None
-    settings, models = setup.settings, (setup.teacher.encoder, setup.student)
+    settings, models = setup.settings, (teacher.encoder, setup.student)
     if settings.attention == "relation" or "attention" not in settings.terms or not setup.same_tokens:
         return False
-    obstacles = [
-        f"{model.config.model_type} does not give its raw attention scores"
-        for model in models
-        if not has_raw_scores(model)
-    ]
+    kinds = [model.config.model_type for model in models if not has_raw_scores(model)]
+    obstacles = [f"{kind} does not give its raw attention scores" for kind in kinds]
     teacher_heads, student_heads = (model.config.num_attention_heads for model in models)
     if teacher_heads != student_heads:
         obstacles.append(f"the teacher has {teacher_heads} attention heads and the student {student_heads}")
@@ -171,8 +159,7 @@ def _use_raw_scores(setup: Setup) -> bool:
         return True
     reason = " and ".join(dict.fromkeys(obstacles))
     if settings.attention == "scores":
-        raise InputError(
-            f"attention = 'scores': {reason}; use --attention relation, or leave 'attention' out of --terms"
-        )
+        remedy = "use --attention relation, or leave 'attention' out of --terms"
+        raise InputError(f"attention = 'scores': {reason}; {remedy}")
     notice(f"{reason}: the attention term matches token relations instead of raw scores")
     return False

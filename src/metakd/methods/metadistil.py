@@ -24,14 +24,13 @@ from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from metakd import losses
-from metakd.config.settings import Settings
 from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
 from metakd.methods.base import Need, Setup, Stage
 from metakd.models.encoder import EncoderOutputs, forward
 from metakd.models.linear import use_quick_linear, use_torch_linear
-from metakd.models.meta_teacher import MetaTeacher, TeacherOutputs
-from metakd.utils.hardware import Precision, autocast
+from metakd.models.meta_teacher import TeacherOutputs
+from metakd.utils.hardware import autocast
 
 # As in the authors' training script for text, except for ε.
 SOFT_SHARE = 0.5  # α: weight of the teacher's soft targets in the loss; the labels have the rest
@@ -45,17 +44,15 @@ class MetaDistil:
 
     needs: ClassVar[frozenset[Need]] = frozenset({"live_teacher", "held_out_split"})
 
-    def __init__(self, settings: Settings, precision: Precision, teacher: MetaTeacher) -> None:
-        self.settings = settings
-        self.precision = precision
-        self.teacher = teacher
-        self.parameters = list(teacher.encoder.requires_grad_(True).parameters())  # φ: all but the domain head
-        self.optimizer = AdamW(self.parameters, TEACHER_LEARNING_RATE, eps=TEACHER_EPSILON, weight_decay=0.0)
+    def __init__(self, setup: Setup) -> None:
+        assert setup.teacher is not None
+        self.settings, self.precision, self.teacher = setup.settings, setup.precision, setup.teacher
+        self.teacher_weights = [*self.teacher.encoder.requires_grad_(True).parameters()]  # φ: all but the domain head
+        self.optimizer = AdamW(self.teacher_weights, TEACHER_LEARNING_RATE, eps=TEACHER_EPSILON, weight_decay=0.0)
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
-        assert setup.teacher is not None
-        return cls(setup.settings, setup.precision, setup.teacher)
+        return cls(setup)
 
     def stages(self) -> list[Stage]:
         settings, terms = self.settings, ("class", "prediction")
@@ -79,9 +76,9 @@ class MetaDistil:
     def before_update(self, student: PreTrainedModel, batch: Batch, held_out: Batch, stage: Stage) -> Tensor:
         """φ ← φ − μ ∇φ L_val(θ'(φ)), by AdamW; returns L_val. The student stays as it is."""
         loss = self.meta_validation_loss(student, batch, held_out, stage)
-        for weight, gradient in zip(self.parameters, self.meta_gradient(loss), strict=True):
+        for weight, gradient in zip(self.teacher_weights, self.meta_gradient(loss), strict=True):
             weight.grad = gradient
-        nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(self.teacher_weights, MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach()
@@ -115,4 +112,4 @@ class MetaDistil:
 
     def meta_gradient(self, loss: Tensor) -> tuple[Tensor, ...]:
         """∇φ L_val(θ'(φ)), exact, through θ': one tensor a weight of the teacher."""
-        return torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        return torch.autograd.grad(loss, self.teacher_weights, materialize_grads=True)

@@ -1,13 +1,106 @@
-"""Train only the token embeddings that the texts use."""
+"""Token embeddings: train only those that the texts use, and a compact table that takes the place of a whole one.
+
+In a compact table, tokens that a domain reads often keep their rows, the others share parts of rows.
+"""
 
 import contextlib
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from metakd.data.schema import Example
+from metakd.data.tokenization import CHUNK
+
+ROWS = 1_800  # that stay as they are
+WORDS = 255  # vectors to choose from, for each part of a row
+WIDEST = 6  # numbers of a part
+ROUNDS = 6  # of k-means
+UNSEEN = 0.2  # added to every count, so that tokens which the domain's texts do not have count a little
+
+
+def count_tokens(tokenizer: Any, examples: Sequence[Example]) -> Counter[int]:
+    """How often each token occurs in the whole texts; special tokens count more than any other."""
+    counts = Counter[int]()
+    for start in range(0, len(examples), CHUNK):
+        texts = [text for e in examples[start : start + CHUNK] for text in (e.text, e.text_pair) if text is not None]
+        for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]:
+            counts.update(ids)
+    return counts + Counter(dict.fromkeys(tokenizer.all_special_ids, max(counts.values(), default=0) + 1))
+
+
+def part_width(width: int) -> int:
+    """Numbers of one part: WIDEST, or the next fewer that divide a row of `width`."""
+    return next(size for size in range(WIDEST, 0, -1) if width % size == 0)
+
+
+def compact_bytes(tokens: int, width: int, item: int) -> int:
+    """Bytes of a compact table of so many tokens whose numbers take `item` bytes each."""
+    parts = width // part_width(width)
+    return (ROWS + 1) * width * item + tokens * (2 + parts) + (WORDS + 1) * width * item
+
+
+class CompactEmbedding(nn.Module):
+    """Replaces a table of V rows: R rows stay exact, every other row consists of P words, one for each part.
+
+    Token ids are unchanged, so the tokenizer is as well.
+    """
+
+    rows: Tensor  # (R + 1, H), the last of zeros
+    places: Tensor  # (V,) int: each token's row
+    codes: Tensor  # (V, P) int: each token's word for each part, the last word for tokens that have a row
+    parts: Tensor  # (P · (W + 1), H / P): for each part its words, then zeros
+    starts: Tensor  # (P,) int: where the words of each part begin
+
+    def __init__(self, table: Tensor, counts: Counter[int], rows: int = ROWS, words: int = WORDS) -> None:
+        """Of `table` (V, H), the `rows` tokens with the highest counts stay exact; words fit frequent tokens best."""
+        super().__init__()
+        frequencies = torch.tensor([counts[token] for token in range(len(table))])
+        kept = frequencies.argsort(descending=True, stable=True)[:rows].sort().values
+        others = torch.ones(len(table), dtype=torch.bool)
+        others[kept] = False
+        weights = (frequencies[others] + UNSEEN).sqrt()
+        centers, nearest = cluster_parts(table[others], weights, part_width(table.shape[1]), words)
+        num_parts, words = centers.shape[:2]
+        codes, places = torch.full((len(table), num_parts), words), torch.full((len(table),), len(kept))
+        codes[others] = nearest
+        places[kept] = torch.arange(len(kept))
+        self.register_buffer("rows", F.pad(table[kept], (0, 0, 0, 1)))
+        self.register_buffer("places", places.short() if len(kept) < 2**15 else places.int())
+        self.register_buffer("codes", codes.to(torch.uint8))
+        self.register_buffer("parts", F.pad(centers, (0, 0, 0, 1)).flatten(0, 1))
+        self.register_buffer("starts", torch.arange(num_parts) * (words + 1))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, L) int -> (B, L, H)"""
+        places = F.embedding(ids, self.places[:, None])[..., 0].long()
+        words = F.embedding(ids, self.codes).long() + self.starts
+        return F.embedding(places, self.rows) + F.embedding(words, self.parts).flatten(-2)
+
+
+def cluster_parts(
+    rows: Tensor,  # (N, H)
+    weights: Tensor,  # (N,)
+    width: int,
+    words: int,
+) -> tuple[Tensor, Tensor]:  # (P, W, width) the words of each part; (N, P) int: the nearest word for each row and part
+    """Weighted k-means for each part of `width` numbers by itself; at most as many words as there are rows."""
+    k_means = KMeans(min(words, len(rows)), init="random", n_init=1, max_iter=ROUNDS, random_state=0)
+    centers, nearest = list[Any](), list[Any]()
+    # several threads sum in any order, and are no faster
+    with threadpool_limits(1, "openmp"), warnings.catch_warnings(action="ignore"):  # rows may repeat
+        for part in rows.split(width, 1):
+            nearest.append(k_means.fit_predict(part.numpy(), sample_weight=weights.numpy()))
+            centers.append(k_means.cluster_centers_)
+    return torch.from_numpy(np.stack(centers)), torch.from_numpy(np.stack(nearest, 1)).long()
 
 
 class _RowsInUse(nn.Module):

@@ -54,7 +54,7 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     """
     if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
         notice(f"{folder.name} has old .bin weights; they are read with weights_only, so no code in them runs")
-    check_weights(folder, sum(parameter.numel() for parameter in blank_encoder(folder, labels).parameters()))
+    check_weights(folder, blank_encoder(folder, labels).num_parameters())
     with as_input_error(f"{folder}: not an encoder that can classify text"):
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             folder,
@@ -125,10 +125,8 @@ def usable_length(config: Any) -> int:
 
 def check_length(config: Any, max_length: int) -> None:
     """Raise InputError where the encoder has fewer positions than `max_length`."""
-    if max_length > usable_length(config):
-        raise InputError(
-            f"max_length = {max_length}: this encoder has positions for {usable_length(config)} tokens at most"
-        )
+    if max_length > (most := usable_length(config)):
+        raise InputError(f"max_length = {max_length}: this encoder has positions for {most} tokens at most")
 
 
 def set_dropout(model: PreTrainedModel, hidden: float, attention: float) -> None:

@@ -5,10 +5,12 @@ B texts in a batch, L tokens, H width, A attention heads, d width of a head, M c
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +21,7 @@ from metakd import losses
 from metakd.data.tokenization import TEACHER_TOKENS, Batch
 from metakd.losses import LossTerms, Term
 from metakd.models.encoder import forward
+from metakd.utils.errors import InputError
 
 HEAD_FILE = "domain_head.safetensors"
 UNKNOWN_DOMAIN = -1
@@ -138,6 +141,30 @@ class MetaTeacher(nn.Module):
         """Read the file that `save` put beside the checkpoint."""
         encoder = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
         self.load_state_dict(encoder | load_file(folder / HEAD_FILE))
+
+
+class TeacherEnsemble(MetaTeacher):
+    """The mean prediction of several teachers [You et al., KDD 2017], without layers to match.
+
+    `encoder`, from which students may be cut, has the mean of their weights.
+    """
+
+    def __init__(self, members: Sequence[MetaTeacher], num_domains: int) -> None:
+        states = [member.encoder.state_dict() for member in members]
+        mean = {name: torch.stack([state[name].float() for state in states]).mean(0) for name in states[0]}
+        super().__init__(copy.deepcopy(members[0].encoder), num_domains, "none", 0.0)
+        self.encoder.load_state_dict(mean)
+        self.members = nn.ModuleList(members)
+
+    def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:
+        """Logits that are the logarithm of the mean probability, and the mean h, both as for an unknown domain."""
+        if layers:
+            raise InputError("several teachers share no layers; learn from what they predict: --terms prediction")
+        batch = batch | {"domains": torch.full_like(batch["domains"], UNKNOWN_DOMAIN)}
+        outputs = [cast(MetaTeacher, member).outputs(batch) for member in self.members]
+        log_p = torch.stack([each.logits.float().log_softmax(-1) for each in outputs])
+        h = torch.stack([each.representation for each in outputs])
+        return TeacherOutputs(log_p.logsumexp(0) - math.log(len(outputs)), h.mean(0), {}, {})
 
 
 def class_names(labels: Sequence[str], domains: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A student: cut from some layers of an encoder, or a checkpoint of any width."""
+"""A student: cut from some layers of an encoder, or a checkpoint of any width; which teacher layers it imitates."""
 
 import copy
 import re
@@ -10,7 +10,6 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from metakd.config.settings import Settings
 from metakd.models.hub import resolve
-from metakd.models.layer_map import map_layers
 from metakd.models.linear import use_quick_linear
 from metakd.models.loading import check_length, label_maps, load_config
 from metakd.utils.errors import InputError
@@ -20,12 +19,31 @@ CUT = re.compile(r"layers=(\d+)")
 
 def layers_to_cut(spec: str) -> int | None:
     """N of 'layers=N', or None where the spec names a checkpoint; raises InputError for anything between."""
-    match = CUT.fullmatch(spec.replace(" ", ""))
-    if match:
+    if match := CUT.fullmatch(spec.replace(" ", "")):
         return int(match.group(1))
     if "=" in spec:
         raise InputError(f"student = {spec!r}: expected 'layers=N' with a whole number, a folder or a model id")
     return None
+
+
+def map_layers(student_layers: int, teacher_layers: int, explicit: str = "auto") -> list[int]:
+    """The teacher layer (1 is the first) that each student layer imitates: round(j · T / S), halves up.
+
+    An explicit map such as '2,4,6' overrides; raises InputError where it does not fit.
+    """
+    if explicit == "auto":
+        steps = range(1, student_layers + 1)
+        return [max(1, (2 * j * teacher_layers + student_layers) // (2 * student_layers)) for j in steps]
+    try:
+        layers = [int(part) for part in explicit.split(",")]
+    except ValueError:
+        layers = []
+    if len(layers) != student_layers or any(not 1 <= layer <= teacher_layers for layer in layers):
+        raise InputError(
+            f"layer_map = {explicit!r}: expected {student_layers} numbers from 1 to {teacher_layers}, "
+            f"one for each student layer, for instance {','.join(map(str, map_layers(student_layers, teacher_layers)))}"
+        )
+    return layers
 
 
 def cut_student(source: PreTrainedModel, layers: Sequence[int], labels: Sequence[str] | None = None) -> PreTrainedModel:
@@ -57,10 +75,6 @@ def _layer_path(model: PreTrainedModel) -> str | None:
         if isinstance(module, nn.ModuleList) and len(module) == model.config.num_hidden_layers:
             return f"{name}."
     return None
-
-
-def count_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def check_models(settings: Settings) -> None:

@@ -11,13 +11,12 @@ from transformers import PreTrainedModel
 
 from metakd.data.schema import Example
 from metakd.data.tokenization import Collator
-from metakd.evaluation.probe import domain_probe
+from metakd.evaluation.linear_models import domain_probe
 from metakd.models.forward_passes import embed, predict
 from metakd.models.loading import load_classifier, load_tokenizer
-from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, select_head
-from metakd.prototypes import effective_share, expertise_weights, transfer_weights
+from metakd.models.meta_teacher import MetaTeacher, select_head
+from metakd.prototypes import effective_share
 from metakd.runs.run import Run
-from metakd.training.teacher_cache import TeacherCache
 from metakd.utils.artifacts import is_done, read_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import CheckError, InputError
@@ -31,10 +30,9 @@ SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from 
 
 
 def check_reloaded(
-    run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, train: list[Example], dev: list[Example]
+    run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, examples: list[Example], split: str
 ) -> dict[str, Any]:
-    """Score the model and what was saved of it, on dev where there is one; CheckError where they differ."""
-    examples = dev or train
+    """Score the model and what was saved of it, on examples of this split; CheckError where they differ."""
     reloaded, collator = load_classifier(folder).to(device()), Collator(tokenizer.pad_token_id)
     again = predict(reloaded, run.features.encode(examples, load_tokenizer(folder)), collator)
     features = run.features.encode(examples, tokenizer)
@@ -46,7 +44,7 @@ def check_reloaded(
     by_class = select_head(probabilities, features.column("domains"), heads)
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]
     return {
-        "split": "dev" if dev else "train",
+        "split": split,
         "examples": len(examples),
         "accuracy": (by_class.argmax(-1) == features.column("labels")).float().mean().item(),
         "commonest_class": commonest / len(examples),
@@ -77,35 +75,12 @@ def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
     if share > NEARLY_ALL:
         notice(f"{name} hardly differ between examples (effective share {share:.4f}): expect nothing of them")
     values = weights.double().numpy().round(6)  # alike but for the last bit, they would fit into no bins
-    quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
     counts, edges = np.histogram(values, BINS)
     return {
-        "quantiles": [round(q, 4) for q in quantiles.tolist()],
+        "quantiles": [round(q, 4) for q in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()],
         "effective_share": round(share, 4),
         "histogram": {"counts": counts.tolist(), "edges": [round(edge, 4) for edge in edges.tolist()]},
     }
-
-
-def expertise_spread(run: Run, examples: list[Example], cache: TeacherCache) -> dict[str, Any]:
-    """How the expertise weights λ of these examples are distributed."""
-    rows = torch.tensor(cache.rows([e.id for e in examples]))
-    labels = torch.tensor([run.data.labels.index(e.label) for e in examples])
-    instance = torch.tensor(run.features.instance_weights(examples))
-    logits = cache.read(rows, NO_LAYERS).logits
-    return spread(expertise_weights(instance, logits, labels, run.settings.expertise == "hard"), "expertise weights")
-
-
-def transfer(
-    run: Run, examples: list[Example], domain: str, cache: TeacherCache
-) -> tuple[torch.Tensor, dict[str, Any]]:
-    """How far each example transfers to `domain`, (N,), and how the other domains' weights are distributed."""
-    h = cache.read(torch.tensor(cache.rows([e.id for e in examples])), NO_LAYERS).representation
-    labels = torch.tensor([run.data.labels.index(e.label) for e in examples])
-    domains = torch.tensor([run.data.domains.index(e.domain) for e in examples])
-    home = run.data.domains.index(domain)
-    weights = transfer_weights(h, labels, domains, home)
-    others = weights[domains != home]
-    return weights, spread(others, "transfer weights of other domains' text") if len(others) else {}
 
 
 def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, float | None]:
@@ -114,8 +89,7 @@ def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, 
         examples = random.Random(run.settings.seed).sample(examples, PROBED)
     features = run.features.encode(examples)
     pooled = torch.zeros(len(features), teacher.encoder.config.hidden_size)
-    collator = Collator(run.features.tokenizer.pad_token_id)
-    embed(teacher.encoder, features, collator, "probe the domain", run.precision, pooled)
+    embed(teacher.encoder, features, run.features.collator, "probe the domain", run.precision, pooled)
     domains = features.column("domains")
     with torch.no_grad():
         h = teacher.transferable.cpu()(pooled, domains)

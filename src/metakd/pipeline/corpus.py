@@ -16,8 +16,7 @@ from metakd.data.tokenization import encode
 from metakd.inference.torch_backend import TorchModel
 from metakd.inspection.inspector import inspect_dataset
 from metakd.inspection.tables import findings
-from metakd.inspection.terms import strongest_terms
-from metakd.inspection.turning_terms import turning_terms
+from metakd.inspection.terms import strongest_terms, turning_terms
 from metakd.models.forward_passes import embed
 from metakd.models.meta_teacher import TransferableRepresentation
 from metakd.pipeline.teach import load_teacher
@@ -66,18 +65,16 @@ def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -
     teacher = load_teacher(run).transferable.cpu()
     by_students = [_embeddings(run, students[d], domain_examples[d]) for d in students if d in domain_examples]
     embedded = {"meta_teacher": _embeddings(run, run.folders.teacher, ordered), "student": torch.cat(by_students)}
-    heads = {"meta_teacher": teacher, "student": _kept_representation(run, len(embedded["student"][0]), teacher)}
+    heads = {"meta_teacher": teacher, "student": _students_head(run, len(embedded["student"][0]), teacher)}
     with torch.no_grad():
         h = {name: head(embedded[name], domains) for name, head in heads.items() if head is not None}
     maps = {name: _main_directions(vectors) for name, vectors in (embedded | h).items()}
     return {"ids": [e.id for e in ordered], "by_h": [*h]} | maps
 
 
-def _kept_representation(
-    run: Run, width: int, teacher: TransferableRepresentation
-) -> TransferableRepresentation | None:
+def _students_head(run: Run, width: int, teacher: TransferableRepresentation) -> TransferableRepresentation | None:
     """The students' head for h, as the shared start has left it; None where later stages have trained it further."""
-    file = run.folders.shared_student(run.settings.method) / EXTRAS_FILE
+    file = run.folders.student(run.settings.method, None) / EXTRAS_FILE
     trained_on = any("feature" in stage.terms and not stage.shared for stage in run.stages[run.settings.method])
     extras = load_file(file) if file.is_file() and not trained_on else {}
     weights = {name.removeprefix("transferable."): w for name, w in extras.items() if "transferable." in name}

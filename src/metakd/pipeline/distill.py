@@ -2,37 +2,77 @@
 
 import gc
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
-from metakd.data.samplers import updates_per_epoch
+from metakd.data.schema import Example
+from metakd.data.splits import by_domain, hold_out
 from metakd.data.tokenization import Collator, Encoded
 from metakd.methods import METHODS
 from metakd.methods.base import Setup, has_teacher
 from metakd.models.attention import set_attention
 from metakd.models.hub import resolve
-from metakd.models.layer_map import map_layers
 from metakd.models.loading import load_encoder, load_tokenizer, same_tokenizer, set_dropout
-from metakd.models.student import cut_student, layers_to_cut
-from metakd.pipeline.checks import check_reloaded, check_teacher, expertise_spread, transfer
-from metakd.pipeline.student_jobs import StudentJob
+from metakd.models.meta_teacher import NO_LAYERS
+from metakd.models.student import cut_student, layers_to_cut, map_layers
+from metakd.pipeline.checks import check_reloaded, check_teacher, spread
 from metakd.pipeline.teach import load_teacher
 from metakd.pipeline.teacher_outputs import drop_teacher_cache, open_teacher_cache
+from metakd.prototypes import expertise_weights, transfer_weights
 from metakd.runs.folders import EXTRAS_FILE
 from metakd.runs.run import Run
 from metakd.training.distillation_module import CACHE_ROW, Distillation
 from metakd.training.teacher_cache import TeacherCache
 from metakd.training.trackers import LOGS_FOLDER
-from metakd.training.trainer import MetaValidation, TrainingPlan, fit
+from metakd.training.trainer import TrainingPlan, fit
 from metakd.utils import distributed
 from metakd.utils.artifacts import is_done, step_folder
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import device
 from metakd.utils.locks import waiting_lock
+
+
+@dataclass(frozen=True)
+class StudentJob:
+    """What one student learns from, and where it goes: a domain's own, or (`domain` is None) a shared start."""
+
+    method: str
+    domain: str | None
+    folder: Path
+    fingerprint: str
+    checkpoints: Path
+    examples: list[Example]
+    held_out: list[Example]  # training examples that a method with a held-out split does not learn from
+    dev: list[Example]
+
+    def whole_texts(self, run: Run) -> list[Example]:
+        """The training texts of its domain or of all, without their extra windows and crops."""
+        return [e for e in run.data.train if self.domain in (None, e.domain)]
+
+
+def student_jobs(run: Run, method: str, domains: Iterable[str | None]) -> list[StudentJob]:
+    """One for each of `domains`; the texts are sorted by domain once for all."""
+    train, held_out, dev = run.data.train, list[Example](), run.data.splits.get("dev", [])
+    if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start has read none of it
+        train, held_out = hold_out(train, run.settings.seed)
+    if "teacher" in METHODS[method].needs:
+        train = run.features.with_extra_texts(train)
+    whole = train, held_out, dev
+    parts = [by_domain(examples) for examples in whole]
+    jobs = []
+    for domain in domains:
+        texts = whole if domain is None else [part.get(domain, []) for part in parts]
+        examples = train if "foreign_text" in METHODS[method].needs else texts[0]
+        folder, fingerprint = run.folders.student(method, domain), run.fingerprints.distill(method, domain)
+        checkpoints = run.folders.checkpoints(f"{method}-{folder.name}", fingerprint)
+        jobs.append(StudentJob(method, domain, folder, fingerprint, checkpoints, examples, *texts[1:]))
+    return jobs
 
 
 def distill(run: Run, domain: str, method: str | None = None) -> Path:
@@ -46,9 +86,10 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
         raise InputError(f"method = {unknown[0]!r}: this run has {', '.join(run.stages)}")
     jobs: list[StudentJob] = []
     for method in methods:
-        missing = [job for job in StudentJob.for_domains(run, method, dict.fromkeys(domains)) if not _is_done(run, job)]
-        start = StudentJob.of_shared_start(run, method)
-        jobs += [start] if missing and start is not None and not _is_done(run, start) else []
+        start, *students = student_jobs(run, method, [None, *dict.fromkeys(domains)])
+        missing = [job for job in students if not _is_done(job)]
+        if missing and run.has_shared_start(method) and not _is_done(start):
+            jobs.append(start)
         jobs += missing
     if any(has_teacher(METHODS[job.method]) for job in jobs):
         distributed.on_main(lambda: check_teacher(run))
@@ -73,34 +114,33 @@ def _distill_jobs(run: Run, jobs: Sequence[StudentJob]) -> None:
             _distill(run, job, None)
 
 
-def _is_done(run: Run, job: StudentJob) -> bool:
+def _is_done(job: StudentJob) -> bool:
     """Whether the student is there; what a process that was killed just after has left of its training is removed."""
     done = distributed.on_main(lambda: is_done(job.folder, job.fingerprint))
     if done:
-        shutil.rmtree(job.checkpoints(run), ignore_errors=True)
+        shutil.rmtree(job.checkpoints, ignore_errors=True)
     return done
 
 
 def _distill(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
     """Train one student, unless another process has since the jobs were listed."""
-    checkpoints = job.checkpoints(run)
-    with waiting_lock(checkpoints.with_suffix(".lock"), f"trains {job.folder.name}"):
-        if not distributed.on_main(lambda: is_done(job.folder, job.fingerprint)):
-            _train(run, job, cache, checkpoints)
+    with waiting_lock(job.checkpoints.with_suffix(".lock"), f"trains {job.folder.name}"):
+        if not _is_done(job):
+            _train(run, job, cache)
             distributed.wait_for_main()
-        shutil.rmtree(checkpoints, ignore_errors=True)
+            shutil.rmtree(job.checkpoints, ignore_errors=True)
 
 
-def _train(run: Run, job: StudentJob, cache: TeacherCache | None, checkpoints: Path) -> None:
+def _train(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
     """Train one student by the stages of its job, and write it into its folder."""
     facts: dict[str, Any] = {"method": job.method, "precision": run.precision, "log": {}}
     set_seed(run.settings.seed)
-    shared = job.domain is not None and any(stage.shared for stage in run.stages[job.method])
-    start = run.folders.shared_student(job.method) if shared else None
+    shared = job.domain is not None and run.has_shared_start(job.method)
+    start = run.folders.student(job.method, None) if shared else None
     setup, tokenizer = _set_up(run, job, start)
     with step_folder(job.folder, "distill", job.fingerprint, facts) as partial:
         method, student, teacher = METHODS[job.method].build(setup), setup.student, setup.teacher
-        stages = job.select(run.lengthened(job.method, method.stages()))
+        stages = [s for s in run.lengthened(job.method, method.stages()) if s.shared == (job.domain is None)]
         features = _features(run, job, tokenizer, cache, facts)
         if cache is not None:
             rows = features.column(CACHE_ROW)
@@ -112,29 +152,23 @@ def _train(run: Run, job: StudentJob, cache: TeacherCache | None, checkpoints: P
         if start is not None:
             learner.extras.load_state_dict(load_file(start / EXTRAS_FILE))
         held_out = run.features.encode(job.held_out, tokenizer) if job.held_out else None
-        meta_validation = MetaValidation(held_out, learner.before_update) if held_out else None
         collator = Collator(tokenizer.pad_token_id, run.features.tokenizer.pad_token_id)
+        all_domains, logs = "all_domains" in method.needs, run.folder / LOGS_FOLDER
         for stage in stages:
             learner.enter(stage)
+            name, folder = f"{job.method} {job.domain or 'all domains'}: {stage.name}", job.checkpoints / stage.name
             plan = TrainingPlan(
-                f"{job.method} {job.domain or 'all domains'}: {stage.name}",
-                stage.epochs,
-                stage.learning_rate,
-                checkpoints / stage.name,
-                run.settings,
-                run.precision,
-                all_domains="all_domains" in method.needs,
-                logs=run.folder / LOGS_FOLDER,
+                name, stage.epochs, stage.learning_rate, folder, run.settings, run.precision, all_domains, logs
             )
-            facts["log"][stage.name] = fit(learner, features, collator, plan, meta_validation)
+            facts["log"][stage.name] = fit(learner, features, collator, plan, held_out)
         set_attention(student)
         if distributed.is_main():
             student.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
             if job.domain is None:
                 save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
-            texts = [] if job.dev else job.whole_texts(run)  # it takes rows times domains
-            facts["check"] = check_reloaded(run, partial, student, tokenizer, texts, job.dev)
+            texts, split = (job.dev, "dev") if job.dev else (job.whole_texts(run), "train")
+            facts["check"] = check_reloaded(run, partial, student, tokenizer, texts, split)
 
 
 def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | None, facts: dict[str, Any]) -> Encoded:
@@ -144,12 +178,19 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
         features = features.with_columns(instance_weights=run.features.instance_weights(job.examples))
     if cache is None:
         return features
+    features = features.with_columns(**{CACHE_ROW: cache.rows([e.id for e in job.examples])})
+    teacher, labels = cache.read(features.column(CACHE_ROW), NO_LAYERS), features.column("labels")
     if "instance_weights" in needs and run.settings.expertise != "none":
-        facts["expertise"] = expertise_spread(run, job.examples, cache)
+        instance, hard = features.column("instance_weights"), run.settings.expertise == "hard"
+        facts["expertise"] = spread(expertise_weights(instance, teacher.logits, labels, hard), "expertise weights")
     if "foreign_text" in needs and job.domain is not None:
-        weights, facts["transfer"] = transfer(run, job.examples, job.domain, cache)
+        domains = torch.tensor([run.data.domains.index(e.domain) for e in job.examples])  # those new to a teacher too
+        home = run.data.domains.index(job.domain)
+        weights = transfer_weights(teacher.representation, labels, domains, home)
+        others = weights[domains != home]
+        facts["transfer"] = spread(others, "transfer weights of other domains' text") if len(others) else {}
         features = features.with_columns(transfer=weights.numpy())
-    return features.with_columns(**{CACHE_ROW: cache.rows([e.id for e in job.examples])})
+    return features
 
 
 def _set_up(run: Run, job: StudentJob, start: Path | None) -> tuple[Setup, Any]:
@@ -166,17 +207,7 @@ def _set_up(run: Run, job: StudentJob, start: Path | None) -> tuple[Setup, Any]:
         layers = map_layers(num_layers, source.config.num_hidden_layers, settings.layer_map)
         student, tokenizer = cut_student(source, layers, labels), run.features.tokenizer
     set_dropout(student, settings.dropout, settings.attention_dropout)
-    sizes = len(job.examples) + len(job.held_out), len(run.data.train)
-    updates, updates_of_all = (updates_per_epoch(size, settings.batch_size) for size in sizes)
-    setup = Setup(
-        settings,
-        student,
-        student_is_cut=num_layers is not None,
-        teacher=teacher,
-        same_tokens=num_layers is not None or same_tokenizer(tokenizer, run.features.tokenizer),
-        num_domains=len(run.teacher_domains),
-        updates=updates,
-        updates_of_all=updates_of_all,
-        precision=run.precision,
-    )
-    return setup, tokenizer
+    is_cut, num_domains = num_layers is not None, len(run.teacher_domains)
+    same_tokens = is_cut or same_tokenizer(tokenizer, run.features.tokenizer)
+    rows = len(job.examples) + len(job.held_out), len(run.data.train)
+    return Setup(settings, student, is_cut, teacher, same_tokens, num_domains, *rows, run.precision), tokenizer

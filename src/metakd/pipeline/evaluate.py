@@ -13,12 +13,12 @@ from metakd.data.dataset import folder_name, load_dataset
 from metakd.data.examples import read_examples
 from metakd.data.schema import Example
 from metakd.data.splits import leaks, of_domain
-from metakd.evaluation.metrics import accuracy_of_kept, score
-from metakd.evaluation.predictions import AllPredictions, predict_with_models, predict_with_tfidf, transfer_sample_size
+from metakd.evaluation.metrics import Predictions, accuracy_of_kept, score
+from metakd.evaluation.predictions import predict_by_models, predict_by_tfidf, transfer_sample_size, write_predictions
 from metakd.evaluation.tables import markdown_table
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
-from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE
+from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, SCORE_FILES
 from metakd.runs.run import Run
 from metakd.utils import distributed
 from metakd.utils.artifacts import (
@@ -31,11 +31,9 @@ from metakd.utils.artifacts import (
     write_text,
 )
 from metakd.utils.console import notice
-from metakd.utils.environment import environment
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, raise_faults
+from metakd.utils.hardware import environment
 from metakd.utils.locks import run_lock
-
-SCORED = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE)  # what the manifest of a whole run vouches for
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -43,38 +41,34 @@ def evaluate(run: Run) -> dict[str, Any]:
 
     The manifest of the whole run is written last.
     """
-    return distributed.on_main(lambda: _evaluate(run))
+    with run_lock(run.folder):
+        return distributed.on_main(lambda: _evaluate(run))
 
 
 def _evaluate(run: Run) -> dict[str, Any]:
-    with run_lock(run.folder):
-        results = _score(run)
-        steps = {name: manifest["fingerprint"] for name, manifest in finished_steps(run.folder).items()}
-        facts = {name: results[name] for name in ("run", "seconds", "environment")}
-        write_manifest(run.folder, {"step": "run", "steps": steps, **facts}, SCORED)
-    return results
-
-
-def _score(run: Run) -> dict[str, Any]:
     started, split, description = time.perf_counter(), check_scorable(run), run.description()
     if split == "dev":
         notice("there is no test split: scores are on dev, so choose nothing by them that you then report")
     examples, fleets = run.data.splits[split], _fleets(run.folder, description, run.data.domains)
     _refuse_missing(run, fleets)
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
-    all_predictions = predict_with_models(fleets, run.data.labels, examples)
-    tfidf, transfer = predict_with_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
-    all_predictions.add("tfidf", tfidf)
+    all_predictions = predict_by_models(fleets, run.data.labels, examples)
+    tfidf, transfer = predict_by_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
+    all_predictions["tfidf"] = tfidf
     scores = score_models(all_predictions, description, examples, leaked)
     (run.folder / MANIFEST).unlink(missing_ok=True)
-    all_predictions.write(run.folder / PREDICTIONS_FILE, examples, run.data.labels)
+    write_predictions(run.folder / PREDICTIONS_FILE, all_predictions, examples, run.data.labels)
     results = _results(scores, split, description) | {"leaked_rows": len(leaked)}
     results |= {"transfer": transfer, "transfer_examples": transfer_sample_size(len(run.data.domains))}
-    seconds = {name: manifest["seconds"] for name, manifest in finished_steps(run.folder).items()}
+    manifests = finished_steps(run.folder)
+    seconds = {name: manifest["seconds"] for name, manifest in manifests.items()}
     results["seconds"] = seconds | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / CORPUS_FILE, describe(run, examples, fleets["student"]))
     write_json(run.folder / "results.json", results)
     write_text(run.folder / "results.md", markdown_table(results))
+    steps = {name: manifest["fingerprint"] for name, manifest in manifests.items()}
+    facts = {name: results[name] for name in ("run", "seconds", "environment")}
+    write_manifest(run.folder, {"step": "run", "steps": steps, **facts}, SCORE_FILES)
     return results
 
 
@@ -116,7 +110,7 @@ def evaluate_file(
     _check_fits(data, examples, description)
     fleets = _fleets(folder, description, sorted({e.domain for e in examples}))
     leaked = {e.id for e in leaks({"train": _training_rows(description), "test": examples}).get("test", [])}
-    all_predictions = predict_with_models(fleets, description["labels"], examples)
+    all_predictions = predict_by_models(fleets, description["labels"], examples)
     scores = score_models(all_predictions, description, examples, leaked)
     results = _results(scores, str(data), description) | {"leaked_rows": len(leaked)}
     write_json(output, results)
@@ -131,8 +125,8 @@ def _training_rows(description: Mapping[str, Any]) -> list[Example]:
             dataset = load_dataset(place, settings.seed, **settings.reading())
             if dataset.fingerprint == description["data_fingerprint"]:
                 return dataset.train
-    data = place or "tables in memory"
-    notice(f"the run's data ({data}) has changed or is missing: no averages without the rows it learnt from")
+    place = place or "tables in memory"
+    notice(f"the run's data ({place}) has changed or is missing: no averages without the rows it learnt from")
     return []
 
 
@@ -143,8 +137,7 @@ def _check_fits(data: Path, examples: Sequence[Example], description: Mapping[st
     faults = [f"label {label!r}: the run knows only {known}" for label in unknown]
     if {e.text_pair is not None for e in examples} != {description["pairs"]}:
         faults.append(f"text_pair: the run learnt from {'pairs of texts' if description['pairs'] else 'single texts'}")
-    if faults:
-        raise InputError.collect(str(data), faults)
+    raise_faults(str(data), faults)
     if unseen := sorted({e.domain for e in examples} - set(description["domains"])):
         all_new = len(unseen) == len({e.domain for e in examples})
         averages = "averaged, as the file has no other" if all_new else "left out of averages"
@@ -166,7 +159,7 @@ def _fleets(folder: Path, description: Mapping[str, Any], domains: Sequence[str]
 
 
 def score_models(
-    all_predictions: AllPredictions,
+    all_predictions: Mapping[str, Mapping[str, Predictions]],
     description: Mapping[str, Any],
     examples: Sequence[Example],
     leaked: Collection[str] = (),
@@ -176,12 +169,12 @@ def score_models(
     `leaked` are ids of examples that the models have learnt from; the average is also given without them.
     """
     labels, settings = description["labels"], description["settings"]
-    averaged = set(all_predictions.predictions.get("student", {})) or set(all_predictions.predictions["meta_teacher"])
+    averaged = set(all_predictions.get("student", {})) or set(all_predictions["meta_teacher"])
     models = {}
-    for name, predictions in all_predictions.predictions.items():
+    for name, predictions in all_predictions.items():
         if averaged <= set(predictions):
             scores = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
-            _add_costs(scores, all_predictions.costs[name])
+            _add_costs(scores, {domain: p.costs for domain, p in predictions.items()})
             if leaked:
                 kept = {d: np.array([e.id not in leaked for e in of_domain(examples, d)]) for d in averaged}
                 averaged_predictions = {domain: predictions[domain] for domain in averaged}
@@ -192,13 +185,13 @@ def score_models(
 
 def _add_costs(scores: dict[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> None:
     """Put sizes and latencies beside the scores of each domain, and their plain means beside the average."""
-    for domain, its_costs in costs.items():
-        scores["domains"][domain] |= its_costs
-    latencies = [its_costs["latency_ms"] for its_costs in costs.values()]
-    scores["average"] |= {
-        name: round(float(np.mean([its_costs[name] for its_costs in costs.values()])))
-        for name in ("parameters", "bytes")
-    } | {"latency_ms": {key: round(float(np.mean([ms[key] for ms in latencies])), 3) for key in ("median", "p95")}}
+    for domain, domain_costs in costs.items():
+        scores["domains"][domain] |= domain_costs
+    for name in ("parameters", "bytes"):
+        scores["average"][name] = round(float(np.mean([each[name] for each in costs.values()])))
+    latencies = [each["latency_ms"] for each in costs.values()]
+    means = {key: round(float(np.mean([ms[key] for ms in latencies])), 3) for key in ("median", "p95")}
+    scores["average"]["latency_ms"] = means
 
 
 def _results(models: dict[str, dict[str, Any]], split: str, description: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """`--dry-run`: what a run would do, how large its models are, and roughly how long it takes."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from rich.table import Column, Table
@@ -13,14 +11,12 @@ from transformers import PreTrainedModel
 
 from metakd import losses
 from metakd.data.schema import SPLITS
-from metakd.data.tokenization import Collator
 from metakd.methods import METHODS
 from metakd.methods.base import Stage
 from metakd.models.encoder import forward
 from metakd.models.hub import resolve
-from metakd.models.layer_map import map_layers
 from metakd.models.loading import blank_encoder, load_config, load_encoder, set_dropout
-from metakd.models.student import count_parameters, cut_student, layers_to_cut
+from metakd.models.student import cut_student, layers_to_cut, map_layers
 from metakd.pipeline.teacher_outputs import layers_to_keep
 from metakd.runs.run import Run
 from metakd.training.teacher_cache import fits, layer_bytes
@@ -34,30 +30,24 @@ META_VALIDATION = 3  # a pilot update, a held-out batch and the gradient through
 CHECKPOINT_COPIES = 3 * 2  # weights and two moments of the optimizer, two checkpoints at a time
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Parameters in all, and those that compute (embedding tables do not)."""
+class Disk(NamedTuple):
+    """Bytes that a run has yet to write: of models that stay, and at most at a time of what is temporary."""
 
-    parameters: int
-    computing: int
-
-    @classmethod
-    def of(cls, model: PreTrainedModel) -> Sizes:
-        total = count_parameters(model)
-        return cls(total, total - count_parameters(model.get_input_embeddings()))
+    models: float
+    temporary: float
 
 
 def print_plan(run: Run) -> None:
     """Print the plan: steps with their minutes, sizes, disk."""
-    teacher, student = map(Sizes.of, _untrained(run))
+    teacher, student = (model.num_parameters() for model in _untrained(run))
     steps, needed = Table("step", Column("minutes, about", justify="right"), title="Plan"), minutes(run)
     for name, amount in (needed | {"all": sum(needed.values())}).items():
         steps.add_row(name, f"{amount:.1f}")
     stdout.print(_data_table(run), steps)
     kept, share = _cache_size(run)
-    disk = Disk.of(run, kept)
+    disk = needed_disk(run, kept)
     stdout.print(
-        f"teacher {teacher.parameters / 1e6:.2f} M parameters, each student {student.parameters / 1e6:.2f} M; "
+        f"teacher {teacher / 1e6:.2f} M parameters, each student {student / 1e6:.2f} M; "
         f"disk {disk.models / 1e9:.2f} GB, and up to {disk.temporary / 1e9:.2f} GB while training; products in "
         f"{run.precision}"
     )
@@ -68,9 +58,9 @@ def print_plan(run: Run) -> None:
 def minutes(run: Run) -> dict[str, float]:
     """Minutes of each step that is not done, about: scaled from one real training step of the base on real text."""
     base, student = _untrained(run)
-    teacher = Sizes.of(base)
-    seconds = _forward_seconds(run, base) / teacher.computing  # for one example and one parameter
-    work = _work(run, teacher, Sizes.of(student), _cache_size(run)[1])
+    teacher = _computing_parameters(base)
+    seconds = _forward_seconds(run, base) / teacher  # for one example and one parameter
+    work = _work(run, teacher, _computing_parameters(student), _cache_size(run)[1])
     return {name: amount * seconds / 60 for name, amount in work.items()}
 
 
@@ -83,37 +73,30 @@ def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
     return base, cut_student(base, map_layers(layers, base.config.num_hidden_layers, run.settings.layer_map))
 
 
-@dataclass(frozen=True)
-class Disk:
-    """Bytes that a run has yet to write: of models that stay, and at most at a time of what is temporary."""
+def _computing_parameters(model: PreTrainedModel) -> int:
+    """All but those of embedding tables."""
+    return model.num_parameters() - model.get_input_embeddings().weight.numel()
 
-    models: float
-    temporary: float
 
-    @classmethod
-    def of(cls, run: Run, kept: float) -> Disk:
-        """With `kept` bytes of the teacher's layers, while students learn."""
-        settings, data, num_layers = run.settings, run.data, layers_to_cut(run.settings.student)
-        base = blank_encoder(resolve(settings.base), data.labels)
-        source = resolve(settings.base if num_layers else settings.student)
-        student_model = blank_encoder(source, data.labels, num_layers)
-        teacher, student = (4 * count_parameters(model) for model in (base, student_model))
-        no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
-        missing = sum(not is_student_done(run, m, d) for m in run.methods for d in data.domains)
-        missing += sum(
-            not is_student_done(run, m, None) for m in run.methods if any(stage.shared for stage in run.stages[m])
-        )
-        teaching = no_teacher * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
-        cached = len(run.features.with_extra_texts(data.train)) * bool(_teacher_stages(run, run.methods))
-        outputs = 4.0 * cached * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
-        learning = CHECKPOINT_COPIES * student + kept + outputs
-        return cls(no_teacher * teacher + missing * student, max(teaching, bool(missing) * learning))
+def needed_disk(run: Run, kept: float) -> Disk:
+    """What is needed, with `kept` bytes of the teacher's layers while students learn."""
+    settings, data, num_layers = run.settings, run.data, layers_to_cut(run.settings.student)
+    base = blank_encoder(resolve(settings.base), data.labels)
+    student_model = blank_encoder(resolve(settings.base if num_layers else settings.student), data.labels, num_layers)
+    teacher, student = (4 * model.num_parameters() for model in (base, student_model))
+    no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
+    missing = sum(not run.is_student_done(m, d) for m in run.methods for d in data.domains)
+    missing += sum(not run.is_student_done(m, None) for m in run.methods if run.has_shared_start(m))
+    teaching = no_teacher * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
+    cached = len(run.features.with_extra_texts(data.train)) * bool(_teacher_stages(run, run.methods))
+    outputs = 4.0 * cached * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
+    learning = CHECKPOINT_COPIES * student + kept + outputs
+    return Disk(no_teacher * teacher + missing * student, max(teaching, bool(missing) * learning))
 
 
 def check_disk(run: Run) -> None:
     """InputError where the disk has no room for what the run has yet to write."""
-    disk, free = Disk.of(run, _cache_size(run)[0]), free_disk(run.folder)
-    needed = disk.models + disk.temporary
+    needed, free = sum(needed_disk(run, _cache_size(run)[0])), free_disk(run.folder)
     if needed > free:
         raise InputError(
             f"{run.folder}: about {needed / 1e9:.2f} GB of disk are needed, {free / 1e9:.2f} are free. Free some, "
@@ -135,29 +118,22 @@ def _teacher_stages(run: Run, methods: Sequence[str]) -> list[Stage]:
     return [stage for m in methods if "teacher" in METHODS[m].needs for stage in run.stages[m]]
 
 
-def is_student_done(run: Run, method: str, domain: str | None) -> bool:
-    """Whether the student of `domain`, or the shared start of all (None), is there."""
-    folder = run.folders.student(method, domain) if domain else run.folders.shared_student(method)
-    return is_done(folder, run.fingerprints.distill(method, domain))
-
-
-def _work(run: Run, teacher: Sizes, student: Sizes, share: float) -> dict[str, float]:
+def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float]:
     """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is kept."""
     rows, rows_of_teacher = len(run.data.train), len(run.features.with_extra_texts(run.data.train))
-    learning = BACKWARD * student.computing
+    no_weights = not is_done(run.folders.weights, run.fingerprints.weigh)
+    no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
     work: dict[str, float] = {
-        "weigh": rows * teacher.computing * (run.settings.weights != "none"),
-        "teach": run.settings.teacher_epochs * rows * BACKWARD * teacher.computing,
+        "weigh": no_weights * rows * teacher * (run.settings.weights != "none"),
+        "teach": no_teacher * run.settings.teacher_epochs * rows * BACKWARD * teacher,
     }
-    work["weigh"] *= not is_done(run.folders.weights, run.fingerprints.weigh)
-    work["teach"] *= not is_done(run.folders.teacher, run.fingerprints.teach)
-    missing = [m for m in run.methods if not all(is_student_done(run, m, d) for d in run.data.domains)]
+    missing = [m for m in run.methods if not all(run.is_student_done(m, d) for d in run.data.domains)]
     if stages := _teacher_stages(run, missing):
         live = (1 - share) * sum(stage.epochs for stage in stages if stage.layers)
-        work["teacher outputs"] = (1 + live) * rows_of_teacher * teacher.computing
+        work["teacher outputs"] = (1 + live) * rows_of_teacher * teacher
     for method in run.methods:
         meta_validated = "held_out_split" in METHODS[method].needs
-        each = learning * (1 + META_VALIDATION * meta_validated) + (1 + BACKWARD) * teacher.computing * meta_validated
+        each = BACKWARD * student * (1 + META_VALIDATION * meta_validated) + (1 + BACKWARD) * teacher * meta_validated
         passes = len(run.data.domains) if "foreign_text" in METHODS[method].needs else 1
         epochs = sum(stage.epochs * (1 if stage.shared else passes) for stage in run.stages[method])
         read = rows_of_teacher if "teacher" in METHODS[method].needs else rows
@@ -178,8 +154,8 @@ def _data_table(run: Run) -> Table:
 def _forward_seconds(run: Run, model: PreTrainedModel) -> float:
     """Seconds of one example's forward pass, a third of its training step; the first of two steps warms up."""
     examples = run.data.train[: run.settings.batch_size]
-    collator = Collator(run.features.tokenizer.pad_token_id)
-    batch = {name: value.to(device()) for name, value in collator([*run.features.encode(examples)]).items()}
+    batch = run.features.collator([*run.features.encode(examples)])
+    batch = {name: value.to(device()) for name, value in batch.items()}
     set_dropout(model, run.settings.dropout, run.settings.attention_dropout)
     model.to(device()).train()
     elapsed = 0.0

@@ -11,7 +11,7 @@ from metakd.pipeline.run_all import run_all
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE
 from metakd.runs.run import Run
 from metakd.utils.artifacts import read_manifest, read_run, verified_manifest
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import run_lock
 
 VOLATILE = ("started", "seconds", "environment", "latency_ms")  # when, how long, on what: not what came out
@@ -41,8 +41,7 @@ def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
         raise InputError(f"--output {output}: a whole run is there already; delete it, or choose another folder")
     run = Run.assemble(output, Settings.build(description["settings"]), description["data"] if data is None else data)
     run.check_folder()
-    if faults := _other_sources(description, run.description()):
-        raise InputError.collect(f"{folder} cannot be repeated", faults)
+    raise_faults(f"{folder} cannot be repeated", _other_sources(description, run.description()))
     with run_lock(output):
         run_all(run.begin())
     return compare(folder, output)

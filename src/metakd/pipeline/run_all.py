@@ -9,7 +9,7 @@ from metakd.pipeline.evaluate import check_scorable, evaluate
 from metakd.pipeline.plan import check_disk
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
-from metakd.runs.folders import SCORE_FILES
+from metakd.runs.folders import REPORT_FILE, SCORE_FILES
 from metakd.runs.run import Run
 from metakd.training.trackers import LOGS_FOLDER
 from metakd.utils import distributed
@@ -26,14 +26,14 @@ def _clear(run: Run) -> None:
     folder = run.folder
     refuse_unrelated(folder)
     steps = [run.folders.weights, run.folders.teacher, run.folders.teacher_cache, folder / ".teacher_cache.partial"]
-    shared = [run.folders.shared_student(method) for method in METHODS]
+    shared = [run.folders.student(method, None) for method in METHODS]
     others = [folder / name for name in ("students", *METHODS, "shared_student", "checkpoints", LOGS_FOLDER)]
     with run_lock(folder):
         refuse_if_any_locked([run.folders.cache_lock, *(folder / "checkpoints").glob("*.lock")])
         (folder / MANIFEST).unlink(missing_ok=True)
         for path in (*steps, *shared, *others):
             shutil.rmtree(path, ignore_errors=True)
-        for file in (*SCORE_FILES, RUN_FILE):
+        for file in (*SCORE_FILES, REPORT_FILE, RUN_FILE):
             (folder / file).unlink(missing_ok=True)
 
 

@@ -6,11 +6,9 @@ from typing import Any
 
 from transformers import PreTrainedModel, set_seed
 
-from metakd.data.tokenization import Collator
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
-from metakd.models.meta_teacher import MetaTeacher, freeze
-from metakd.models.teacher_ensemble import TeacherEnsemble
+from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, freeze
 from metakd.pipeline.checks import check_reloaded, probe
 from metakd.runs.run import Run
 from metakd.training.trackers import LOGS_FOLDER
@@ -52,24 +50,17 @@ def _teach(run: Run, checkpoints: Path) -> None:
     facts: dict[str, Any] = {"precision": run.precision}
     weights = run.features.instance_weights(data.train)
     features = run.features.encode(data.train).with_columns(instance_weights=weights)
-    plan = TrainingPlan(
-        "teach all domains",
-        settings.teacher_epochs,
-        settings.teacher_learning_rate,
-        checkpoints,
-        settings,
-        run.precision,
-        logs=run.folder / LOGS_FOLDER,
-    )
+    epochs, rate, logs = settings.teacher_epochs, settings.teacher_learning_rate, run.folder / LOGS_FOLDER
+    plan = TrainingPlan("teach all domains", epochs, rate, checkpoints, settings, run.precision, logs=logs)
     with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as partial:
         set_seed(settings.seed)
         encoder = load_encoder(resolve(settings.base), run.teacher_labels)
         set_dropout(encoder, settings.dropout, settings.attention_dropout)
         teacher = _meta_teacher(run, encoder)
-        facts["log"] = fit(teacher, features, Collator(tokenizer.pad_token_id), plan)
+        facts["log"] = fit(teacher, features, run.features.collator, plan)
         if distributed.is_main():
             teacher.save(partial)
             tokenizer.save_pretrained(partial)
-            dev = data.splits.get("dev", [])
-            facts["check"] = check_reloaded(run, partial, encoder, tokenizer, data.train, dev)
-            facts["domain_probe"] = probe(run, teacher, dev or data.train)
+            split = "dev" if data.splits.get("dev") else "train"
+            facts["check"] = check_reloaded(run, partial, encoder, tokenizer, data.splits[split], split)
+            facts["domain_probe"] = probe(run, teacher, data.splits[split])

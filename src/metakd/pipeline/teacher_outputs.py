@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
-from metakd.data.tokenization import Collator
 from metakd.methods.base import Stage
 from metakd.models.forward_passes import teacher_outputs_in_order
 from metakd.models.loading import load_config
@@ -47,7 +45,7 @@ def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
 
     Returns the layers that the cache was made for.
     """
-    folder, budget, facts = run.folders.teacher_cache, run.cache_budget, dict[str, Any]()
+    folder, budget = run.folders.teacher_cache, run.cache_budget
     weights = [digest_files(teacher_run.folders.teacher, MODEL_FILES) for teacher_run in run.teacher_runs]
     texts = run.settings.max_length, run.data.fingerprint
     digest = fingerprint("teacher_outputs", FORMAT, weights, texts, run.precision)
@@ -68,11 +66,11 @@ def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
     if cached is not None and cached.covers(ids, layers, fitting):
         return cached.layers
     written = layers if fitting.any() else NO_LAYERS
+    facts = {"layers": layers}  # also those that did not fit, so that they are not tried again
     with step_folder(folder, "teacher_outputs", digest, facts) as partial:
-        teacher, collator = load_teacher(run), Collator(run.features.tokenizer.pad_token_id)
+        teacher, collator = load_teacher(run), run.features.collator
         outputs = teacher_outputs_in_order(teacher, features, collator, written, run.precision)
         TeacherCache.write(partial, ids, outputs, written, fitting, run.precision)
-        facts |= {"layers": layers}  # also those that did not fit, so that they are not tried again
     return layers
 
 

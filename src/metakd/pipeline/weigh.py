@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metakd.data.tokenization import Collator, Encoded
+from metakd.data.tokenization import Encoded
 from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder
@@ -64,5 +64,4 @@ def _embeddings(run: Run, features: Encoded, file: Path) -> Tensor:
     shape = len(features), encoder.config.hidden_size
     reserve(file, 4 * shape[0] * shape[1])  # a map of a full disk would end the process without a message
     embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)
-    collator = Collator(run.features.tokenizer.pad_token_id)
-    return embed(encoder, features, collator, "weigh all domains", run.precision, embeddings)
+    return embed(encoder, features, run.features.collator, "weigh all domains", run.precision, embeddings)

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from metakd.evaluation.statistics import compare, summary
-from metakd.evaluation.tables import escaped
+from metakd.evaluation.tables import as_markdown, escaped
 from metakd.experiments import tables
 from metakd.models.hub import public_name
 from metakd.report.facts import Findings
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, raise_faults
 
 COSTS = {"MB": "MB of a student", "ms": "ms for one text", "minutes": "minutes of work"}
 
@@ -32,8 +32,7 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
         for name, rows in scored.items()
         if (others := rows ^ scored[names[0]])
     ]
-    if faults:
-        raise InputError.collect("compare needs runs that were scored on the same examples", faults)
+    raise_faults("compare needs runs that were scored on the same examples", faults)
     if not (rights := {name: run.rights["student"] for name, run in runs.items()})[names[0]]:
         raise InputError("compare: intervals need two scored examples of a domain")
     return {
@@ -71,4 +70,4 @@ def markdown(results: Mapping[str, Any]) -> str:
     rows += [[label, *(f"{values[cost]:.1f}" for values in costs.values())] for cost, label in COSTS.items()]
     rows += [[f"`{key}`", *(escaped(values[name]) for name in costs)] for key, values in results["settings"].items()]
     caption = "\nEach run has one seed. What they cost, and the settings that differ:\n\n"
-    return tables.markdown(results) + caption + tables.table(rows)
+    return tables.markdown(results) + caption + as_markdown(rows)

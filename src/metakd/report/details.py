@@ -129,8 +129,7 @@ def _neighbours(findings: Findings, domain: str) -> list[dict[str, Any]]:
     if transfer:
         columns[f"its TF-IDF baseline on {domain}, %"] = [f"{100 * transfer[other][domain]:.1f}" for other in others]
         columns[f"TF-IDF baseline of {domain} on it, %"] = [f"{100 * transfer[domain][other]:.1f}" for other in others]
-    rows = [*zip(*columns.values(), strict=True)] if len(columns) > 1 else []
-    return _table("Other domains", [*columns], rows)
+    return _table("Other domains", [*columns], [*zip(*columns.values(), strict=True)] if len(columns) > 1 else [])
 
 
 def _unseen(findings: Findings, domain: str) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from metakd.methods import BASELINE
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE
 from metakd.utils.artifacts import read_manifest, read_run, verified_manifest
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, raise_faults
 
 KINDS = {
     "meta_teacher": "meta-teacher",
@@ -58,16 +58,12 @@ class Findings:
             with (folder / PREDICTIONS_FILE).open(encoding="utf-8") as file:
                 rows = [json.loads(text) for text in file]
         except OSError as error:
-            message = (
-                f"{error.filename}: cannot be read ({error.strerror}); {scoring} writes what a report is drawn from"
-            )
-            raise InputError(message) from None
+            raise InputError(f"{error.filename}: cannot be read ({error.strerror}); {scoring} writes it") from None
         except ValueError as error:
             raise InputError(f"{folder}: results are torn ({error}); {scoring} writes them") from None
         if verified_manifest(folder) is None:
             notice(f"{folder}: not as it was scored; {scoring} scores it again")
-        if faults := _missing(results, corpus, rows):
-            raise InputError.collect(f"{folder} is not whole; {scoring} writes it again", faults)
+        raise_faults(f"{folder} is not whole; {scoring} writes it again", _missing(results, corpus, rows))
         measured = _read_experiments(experiments, run["data_fingerprint"]) if experiments else {}
         return cls(folder, run, results, corpus, rows, measured)
 
@@ -115,10 +111,7 @@ class Findings:
     @cached_property
     def by_domain(self) -> dict[str, list[Row]]:
         """The scored examples of each domain."""
-        examples: dict[str, list[Row]] = {domain: [] for domain in self.domains}
-        for row in self.rows:
-            examples[row["domain"]].append(row)
-        return examples
+        return {domain: [row for row in self.rows if row["domain"] == domain] for domain in self.domains}
 
     def classified(self, model: str, domain: str) -> list[Row]:
         """The scored examples of a domain that the model has classified."""
@@ -151,12 +144,8 @@ class Findings:
         right = np.array(self._rights(model, domain))
         tenths = np.minimum((sure * BINS).astype(int), BINS - 1)
         return [
-            {
-                "examples": int(within.sum()),
-                "confidence": float(sure[within].mean()),
-                "accuracy": float(right[within].mean()),
-            }
-            for within in (tenths == tenth for tenth in np.unique(tenths))
+            {"examples": int(at.sum()), "confidence": float(sure[at].mean()), "accuracy": float(right[at].mean())}
+            for at in (tenths == tenth for tenth in np.unique(tenths))
         ]
 
     def mistakes(self, model: str, domain: str) -> list[Row]:

@@ -12,25 +12,20 @@ from metakd.report.summary import base_name
 def graph(findings: Findings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Nodes with their ancestors and descendants, and edges: from what something was built of, or between domains."""
     domains, results = findings.domains, findings.results
-    teacher = score(results["average"]["meta_teacher"])
     nodes = [
         _node("base", "base", [base_name(findings)], "pretrained encoder", -0.8, -0.85),
-        _node("meta_teacher", "teacher", ["meta-teacher"], teacher, 0.0, 0.0),
+        _node("meta_teacher", "teacher", ["meta-teacher"], score(results["average"]["meta_teacher"]), 0.0, 0.0),
     ]
     links = [("base", "meta_teacher")]
     for place, domain in enumerate(domains):
         angle = math.radians(-90 + 300 * place / len(domains))  # around the teacher; the base's corner stays free
         x, y = math.cos(angle), math.sin(angle)
-        student = score(results["domains"][domain]["student"])
+        source, student = f"domain:{domain}", f"student:{domain}"
         nodes += [
-            _node(f"domain:{domain}", "domain", [domain], _counts(findings, domain), 0.52 * x, 0.52 * y),
-            _node(f"student:{domain}", "student", [domain, "student"], student, x, y),
+            _node(source, "domain", [domain], _counts(findings, domain), 0.52 * x, 0.52 * y),
+            _node(student, "student", [domain, "student"], score(results["domains"][domain]["student"]), x, y),
         ]
-        links += [
-            (f"domain:{domain}", "meta_teacher"),
-            (f"domain:{domain}", f"student:{domain}"),
-            ("meta_teacher", f"student:{domain}"),
-        ]
+        links += [(source, "meta_teacher"), (source, student), ("meta_teacher", student)]
     sources = ["base", *(f"domain:{domain}" for domain in sorted(domains))]
     students = [f"student:{domain}" for domain in sorted(domains)]
     kin = {
@@ -87,15 +82,12 @@ def between_domains(findings: Findings) -> list[tuple[str, str, float, str]]:
         known = findings.domains if len(similarity) == len(findings.domains) else []
         pairs = combinations(enumerate(known), 2)
         return [(a, b, similarity[i][j], f"alike: cosine {similarity[i][j]:.2f}") for (i, a), (j, b) in pairs]
-    return [
-        (
-            a,
-            b,
-            (transfer[a][b] / (transfer[b][b] or 1) + transfer[b][a] / (transfer[a][a] or 1)) / 2,
-            f"{a} on {b} {100 * transfer[a][b]:.1f} percent right, {b} on {a} {100 * transfer[b][a]:.1f}",
-        )
-        for a, b in combinations(transfer, 2)
-    ]
+    between = []
+    for a, b in combinations(transfer, 2):
+        kept = (transfer[a][b] / (transfer[b][b] or 1) + transfer[b][a] / (transfer[a][a] or 1)) / 2
+        text = f"{a} on {b} {100 * transfer[a][b]:.1f} percent right, {b} on {a} {100 * transfer[b][a]:.1f}"
+        between.append((a, b, kept, text))
+    return between
 
 
 def most_drawn(domains: int) -> int:

@@ -80,6 +80,10 @@ def _both_ends(kin: str) -> str:
     return " && ".join(f"({end} === current || indexof(chosen.{kin}, {end}) >= 0)" for end in ends)
 
 
+def _constants(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: {"value": value} for name, value in values.items()}
+
+
 def _at(prefix: str = "", suffix: str = "", **offset: int) -> dict[str, Any]:
     return {
         f"x{suffix}": {"scale": "across", "field": f"{prefix}x"},
@@ -108,8 +112,7 @@ def _nodes() -> dict[str, Any]:
         "size": {"signal": "datum.kind === 'teacher' ? 900 : 480"},
         "fill": _colours({"test": "datum.id === current", "value": "var(--current)"}, *kin),
         "stroke": {"signal": "datum.id === current ? 'var(--ink)' : 'var(--paper)'"},
-        "strokeWidth": {"value": 2},
-        "cursor": {"value": "pointer"},
+        **_constants({"strokeWidth": 2, "cursor": "pointer"}),
         "tooltip": [
             {"test": f"datum.kind === '{kind}'", "signal": f"{{title: datum.title, {key}: datum.summary}}"}
             for kind, key in TOOLTIP_KEYS.items()
@@ -123,13 +126,10 @@ def _titles() -> list[dict[str, Any]]:
     """Titles below nodes, each upon its own outline in the paper's colour, so that edges do not cross it out."""
     text = {
         **_at(offset=26),
-        "align": {"value": "center"},
+        **_constants({"align": "center", "limit": 120, "fontSize": 13, "lineHeight": 14}),
         "text": {"field": "label"},
-        "limit": {"value": 120},
-        "fontSize": {"value": 13},
-        "lineHeight": {"value": 14},
         "opacity": {"signal": f"datum.kind === 'student' && width * zoom < {ROOM} * length(data('nodes')) ? 0 : 1"},
     }
-    outline = {"stroke": {"value": "var(--paper)"}, "strokeWidth": {"value": 4}, "strokeJoin": {"value": "round"}}
+    outline = _constants({"stroke": "var(--paper)", "strokeWidth": 4, "strokeJoin": "round"})
     shared = {"type": "text", "interactive": False, "aria": False, "from": {"data": "nodes"}}
-    return [shared | {"encode": {"update": text | way}} for way in (outline, {"fill": {"value": "var(--ink)"}})]
+    return [shared | {"encode": {"update": text | way}} for way in (outline, _constants({"fill": "var(--ink)"}))]

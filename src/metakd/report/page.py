@@ -1,7 +1,8 @@
-"""The report: one HTML file that needs no network, or a few paragraphs of Markdown."""
+"""The report: one HTML file that needs no network, or a few paragraphs of Markdown; and the page of `metakd fit`."""
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from metakd.evaluation.tables import escaped, markdown_table
 from metakd.report import details
 from metakd.report.facts import KINDS, SHOWN, Findings
 from metakd.report.lineage import graph, widths
+from metakd.report.network import specification
 from metakd.report.summary import cautions, facts, points_label, sentences
 from metakd.runs.folders import REPORT_FILE
 from metakd.utils.artifacts import write_text
@@ -39,16 +41,13 @@ def render(findings: Findings, texts: bool) -> str:
     """
     jinja2, vl_convert = require("jinja2", "report"), require("vl_convert", "report")
     require("altair", "report")
-    from metakd.report.network import specification
     from metakd.report.pictures import calibration_picture, pictures
 
     loader, markup = jinja2.FileSystemLoader(ASSETS), jinja2.utils.markupsafe.Markup
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    drawn, (nodes, edges) = pictures(findings), graph(findings)
-    scripts = [
-        vl_convert.javascript_bundle().replace("</script", "<\\/script"),
-        (ASSETS / "page.js").read_text("utf-8"),
-    ]
+    drawn, (nodes, edges), models = pictures(findings), graph(findings), details.models(findings)
+    bundle = vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    scripts = [bundle, (ASSETS / "page.js").read_text("utf-8")]
     page = environment.get_template("page.html.j2").render(
         title=findings.folder.resolve().name,
         sentences=sentences(findings),
@@ -63,8 +62,12 @@ def render(findings: Findings, texts: bool) -> str:
         pictures=drawn,
         doubts=2 * SHOWN,
         texts=texts,
-        known=_opened_by_clicks(findings, texts)
-        | {
+        known={
+            "labels": findings.labels,
+            "kinds": KINDS,
+            "models": models,
+            "nodes": details.nodes(findings, texts),
+            "examples": details.examples(findings, models, texts),
             "network": specification(nodes, edges),
             "pictures": {picture.name: picture.specification for picture in drawn},
             "calibration": calibration_picture(),
@@ -74,17 +77,6 @@ def render(findings: Findings, texts: bool) -> str:
         digests=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
     )
     return str(page)
-
-
-def _opened_by_clicks(findings: Findings, texts: bool) -> dict[str, Any]:
-    models = details.models(findings)
-    return {
-        "labels": findings.labels,
-        "kinds": KINDS,
-        "models": models,
-        "nodes": details.nodes(findings, texts),
-        "examples": details.examples(findings, models, texts),
-    }
 
 
 def markdown(findings: Findings) -> str:
@@ -97,3 +89,38 @@ def markdown(findings: Findings) -> str:
         *cautions(findings),
     ]
     return "\n\n".join(parts).rstrip() + "\n"
+
+
+def write_tradeoff(result: Mapping[str, Any], path: Path) -> None:
+    """Write what `metakd fit` has tried, accuracy against latency, as a page of one picture.
+
+    Raises InputError where the extra `report` is not installed.
+    """
+    alt, _ = require("altair", "report"), require("vl_convert", "report")
+    rows = [
+        {
+            "domain": form["domain"],
+            "student": form["student"],
+            "form": form["name"].partition(", ")[2],
+            "ms": round(form["p95"], 2),
+            "MB": round(form["bytes"] / 1e6, 2),
+            "accuracy": round(100 * form["accuracy"], 1),
+            "delivered": result["delivered"].get(form["domain"], {}).get("name") == form["name"],
+        }
+        for form in result["tried"]
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_point(filled=True, size=90)
+        .encode(
+            x=alt.X("ms:Q", scale=alt.Scale(type="log", nice=False, padding=12), title="ms a text, 95th percentile"),
+            y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, padding=8), title="accuracy on dev, percent"),
+            color="student:N",
+            shape="form:N",
+            stroke=alt.condition("datum.delivered", alt.value("black"), alt.value(None)),
+            tooltip=["student:N", "form:N", "ms:Q", "MB:Q", "accuracy:Q", "delivered:N"],
+        )
+    )
+    facets = chart.properties(width=380, height=280).facet(facet=alt.Facet("domain:N", title=None), columns=2)
+    title = "What each model that fits costs and is worth; those delivered have a black edge."
+    write_text(path, facets.properties(title=title).to_html(inline=True))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metakd.evaluation.statistics import LEVEL, points
+from metakd.evaluation.tables import percent
 from metakd.methods import BASELINE
 from metakd.models.hub import public_name
 from metakd.report.facts import Findings
@@ -23,10 +24,10 @@ def sentences(findings: Findings) -> list[str]:
     domains, scored = (f"{count} domains", f"{split} on average") if count > 1 else ("one domain", split)
     students = f"{count} small models, one for each" if count > 1 else "one small model"
     first = (
-        f"{base_name(findings)}, fine-tuned into one teacher of {domains} "
-        f"({_size(teacher)}), became {students} ({_size(student)}): {smaller} and {faster} for one text at a time, and "
-        f"right on {_percent(student)} percent of {scored} where the teacher is right on {_percent(teacher)} "
-        f"({_loss(findings)})."
+        f"{base_name(findings)}, fine-tuned into one teacher of {domains} ({_size(teacher)}), became {students} "
+        f"({_size(student)}): {smaller} and {faster} for one text at a time, and right on "
+        f"{percent(student['accuracy'])} percent of {scored} where the teacher is right on "
+        f"{percent(teacher['accuracy'])} ({_difference_from_teacher(findings)})."
     )
     return [first, _against_baselines(findings)]
 
@@ -37,7 +38,7 @@ def _times(ratio: float, more: str, less: str, same: str) -> str:
     return f"{ratio:.1f} times {more}" if ratio > 1 else f"{1 / ratio:.1f} times {less}"
 
 
-def _loss(findings: Findings) -> str:
+def _difference_from_teacher(findings: Findings) -> str:
     if not (gain := findings.against.get("meta_teacher")):
         return "too few examples to compare"
     return f"{points_label(gain)}; {'' if gain['significant'] else 'not '}statistically significant"
@@ -49,7 +50,7 @@ def _against_baselines(findings: Findings) -> str:
         return "How the students compare with a baseline is not known: none was trained, or too little scored."
     average = findings.results["average"]
     best = max(trained, key=lambda name: average[name]["accuracy"])
-    gain, baseline = findings.against[best], f"{BASELINES[best]} ({_percent(average[best])} percent)"
+    gain, baseline = findings.against[best], f"{BASELINES[best]} ({percent(average[best]['accuracy'])} percent)"
     figures = f"{points_label(gain)}, {_p_value(gain['p_holm'])}"
     if not gain["significant"]:
         return f"Their difference from the best baseline, {baseline}, is not statistically significant: {figures}."
@@ -60,23 +61,21 @@ def _against_baselines(findings: Findings) -> str:
 
 def cautions(findings: Findings) -> list[str]:
     """What should be known before the sentences are passed on."""
-    results, messages = findings.results, []
+    results, notes = findings.results, []
     if others := len(findings.against):
-        messages.append(
+        notes.append(
             f"Significant means p below {1 - LEVEL:.2f}, paired over the {len(findings.rows):,} scored examples and "
             f"adjusted for {others} comparison{'s' if others > 1 else ''} (Holm). It holds for other examples of these "
             f"domains and seed {findings.run['settings']['seed']} alone; `metakd experiment` compares several seeds."
         )
     if results["split"] == "dev":
-        messages.append(
-            "There is no test split, so all scores are on dev: choose nothing by them that you then report."
-        )
+        notes.append("There is no test split, so all scores are on dev: choose nothing by them that you then report.")
     if (without := results["average"]["student"].get("accuracy_without_leaks")) is not None:
-        messages.append(
+        notes.append(
             f"{results['leaked_rows']:,} scored examples stand in train as well; without them students are right on "
-            f"{100 * without:.1f} percent."
+            f"{percent(without)} percent."
         )
-    return messages
+    return notes
 
 
 def points_label(gain: Mapping[str, Any]) -> str:
@@ -93,10 +92,6 @@ def _size(average: Mapping[str, Any]) -> str:
     count = average["parameters"]
     parameters = f"{count / 1e6:.1f} million" if count >= 1e5 else f"{count:,}"
     return f"{parameters} parameters, {average['bytes'] / 1e6:.1f} MB"
-
-
-def _percent(average: Mapping[str, Any]) -> str:
-    return f"{100 * average['accuracy']:.1f}"
 
 
 def _public_command(command: str) -> str:

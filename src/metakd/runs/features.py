@@ -12,7 +12,7 @@ from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.long_texts import extra_texts
 from metakd.data.schema import Example
-from metakd.data.tokenization import Encoded, encode
+from metakd.data.tokenization import Collator, Encoded, encode
 from metakd.models.hub import resolve
 from metakd.models.loading import load_tokenizer
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN
@@ -34,6 +34,10 @@ class Features:
     def tokenizer(self) -> Any:
         """That of the base."""
         return load_tokenizer(resolve(self.settings.base), self.settings.max_length)
+
+    @property
+    def collator(self) -> Collator:
+        return Collator(self.tokenizer.pad_token_id)
 
     @cached_property
     def extra_texts(self) -> dict[str, list[Example]]:

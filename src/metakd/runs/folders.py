@@ -8,7 +8,7 @@ from metakd.runs.fingerprints import Fingerprints
 
 WEIGHTS_FILE, EXTRAS_FILE = "weights.jsonl", "extras.safetensors"  # the latter: projections and h of a shared start
 PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE = "predictions.jsonl", "corpus.json", "report.html"
-SCORE_FILES = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE)
+SCORE_FILES = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE)  # what `evaluate` writes
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,16 @@ class Folders:
     def teacher(self) -> Path:
         return self._place("meta_teacher", self.fingerprints.teach)
 
-    def student(self, method: str, domain: str) -> Path:
-        """The run's own method has its students in `students`, a baseline in a folder of its own name."""
-        parent = "students" if method == self.method else method
-        return self._place(f"{parent}/{folder_name(domain)}", self.fingerprints.distill(method, domain))
+    def student(self, method: str, domain: str | None) -> Path:
+        """The run's own method has its students in `students`, a baseline in a folder of its own name.
 
-    def shared_student(self, method: str) -> Path:
-        """The one student from which the method's students start."""
-        name = "shared_student" if method == self.method else f"{method}_shared_student"
-        return self._place(name, self.fingerprints.distill(method, None))
+        Without a domain: the shared start, the one student from which all of the method's students start.
+        """
+        if domain is None:
+            name = "shared_student" if method == self.method else f"{method}_shared_student"
+        else:
+            name = f"{'students' if method == self.method else method}/{folder_name(domain)}"
+        return self._place(name, self.fingerprints.distill(method, domain))
 
     @property
     def teacher_cache(self) -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ import torch
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
-from metakd.data.samplers import updates_per_epoch
 from metakd.data.splits import hold_out
 from metakd.methods import BASELINE, METHODS
-from metakd.methods.base import Setup, Stage, check_needs, check_shareable, lengthened
+from metakd.methods.base import Setup, Stage, check_needs, check_shareable
 from metakd.models.hub import licence, resolve
 from metakd.models.loading import blank_encoder, load_tokenizer, same_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, class_names
@@ -55,9 +55,8 @@ class Run:
         refuse_unrelated(Path(folder))
         problems: list[InputError] = []
         dataset: MultiDomainDataset | None = None
-        with collecting(problems):
-            if settings.method not in METHODS:
-                raise InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}")
+        if settings.method not in METHODS:
+            problems.append(InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}"))
         with collecting(problems):
             dataset = load_dataset(data, settings.seed, **settings.reading())
         with collecting(problems):
@@ -102,17 +101,21 @@ class Run:
         student = blank_encoder(folder, labels, num_layers)
         with torch.device("meta"):
             head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
-            sizes = math.ceil(len(self.data.train) / len(self.data.domains)), len(self.data.train)
-            updates, updates_of_all = (updates_per_epoch(size, settings.batch_size) for size in sizes)
-            setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, updates, updates_of_all)
+            rows = math.ceil(len(self.data.train) / len(self.data.domains)), len(self.data.train)
+            setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, *rows)
             stages = {method: METHODS[method].build(setup).stages() for method in self.methods}
-        return {method: self.lengthened(method, its_stages) for method, its_stages in stages.items()}
+        return {method: self.lengthened(method, of_method) for method, of_method in stages.items()}
+
+    def has_shared_start(self, method: str) -> bool:
+        """Whether the method's students all start from one."""
+        return any(stage.shared for stage in self.stages[method])
 
     def lengthened(self, method: str, stages: Sequence[Stage]) -> list[Stage]:
         """The method's stages, with as many updates as those have that learn from extra windows and crops too."""
         if "teacher" in METHODS[method].needs:
             return list(stages)
-        return lengthened(stages, len(self.data.train), len(self.features.with_extra_texts(self.data.train)))
+        examples, most = len(self.data.train), len(self.features.with_extra_texts(self.data.train))
+        return [replace(stage, epochs=math.ceil(stage.epochs * most / examples)) for stage in stages]
 
     @property
     def teacher_runs(self) -> tuple[Run, ...]:
@@ -157,9 +160,7 @@ class Run:
         """What is set otherwise than the folder was begun with; InputError where `begin` would raise it."""
         before = read_run(self.folder)["settings"] if (self.folder / RUN_FILE).is_file() else {}
         now = self.description()["settings"]
-        changed = "; ".join(
-            f"{name} = {now[name]}, was {value}" for name, value in before.items() if now.get(name, value) != value
-        )
+        changed = "; ".join(f"{n} = {now[n]}, was {value}" for n, value in before.items() if now.get(n, value) != value)
         try:
             self._refuse_other_steps()
         except InputError as error:
@@ -167,13 +168,14 @@ class Run:
         return changed
 
     def _refuse_other_steps(self) -> None:
-        folders, fingerprints = self.folders, self.fingerprints
-        is_done(folders.weights, fingerprints.weigh)
-        is_done(folders.teacher, fingerprints.teach)
-        for method in self.methods:
-            is_done(folders.shared_student(method), fingerprints.distill(method, None))
-            for domain in self.data.domains:
-                is_done(folders.student(method, domain), fingerprints.distill(method, domain))
+        is_done(self.folders.weights, self.fingerprints.weigh)
+        is_done(self.folders.teacher, self.fingerprints.teach)
+        for method, domain in product(self.methods, (None, *self.data.domains)):
+            self.is_student_done(method, domain)
+
+    def is_student_done(self, method: str, domain: str | None) -> bool:
+        """Whether the student of `domain`, or the shared start of all (None), is there."""
+        return is_done(self.folders.student(method, domain), self.fingerprints.distill(method, domain))
 
     def description(self) -> dict[str, Any]:
         """The content of run.json."""

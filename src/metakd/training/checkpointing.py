@@ -42,9 +42,8 @@ class CheckpointCallback(TrainerCallback):
         if stop:
             request_stop()
             control.should_training_stop = True
-            console.print(
-                "stopping after this update" + self.keep * ", once it is saved; a second signal does not wait"
-            )
+            saving = ", once it is saved; a second signal does not wait" * self.keep
+            console.print(f"stopping after this update{saving}")
         self.begun = now
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -58,10 +57,12 @@ def seal_checkpoint(folder: Path, sums: Mapping[str, float]) -> None:
     write_manifest(folder, {"step": "checkpoint"})
 
 
-def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end, or None; torn ones are removed."""
+def last_whole_checkpoint(folder: Path) -> tuple[Path | None, dict[str, float]]:
+    """The newest checkpoint that was written to its end, or None, and the sums in it; torn ones are removed."""
     name = distributed.on_main(lambda: _last_whole(folder))
-    return folder / name if name else None
+    if name is None:
+        return None, {}
+    return folder / name, json.loads((folder / name / SUMS_FILE).read_text(encoding="utf-8"))
 
 
 def _last_whole(folder: Path) -> str | None:
@@ -74,13 +75,8 @@ def _last_whole(folder: Path) -> str | None:
     return None
 
 
-def read_loss_sums(checkpoint: Path) -> dict[str, float]:
-    """The sums that `seal_checkpoint` wrote."""
-    return dict(json.loads((checkpoint / SUMS_FILE).read_text(encoding="utf-8")))
-
-
 @contextlib.contextmanager
-def process_random_state(checkpoint: Path) -> Iterator[Path]:
+def local_random_state(checkpoint: Path) -> Iterator[Path]:
     """A folder with this process's random state, under the name that Trainer looks for.
 
     A process that saved none, as there were fewer of them, gets the main process's.

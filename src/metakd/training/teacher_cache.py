@@ -93,10 +93,8 @@ class TeacherCache:
 
         return TeacherOutputs(
             **{name: self._index[name][rows].to(device) for name in VECTORS},
-            hidden_states={layer: tokens(f"hidden.{layer}") for layer in layers.hidden},
-            attention_factors={
-                layer: tokens(f"attention.{layer}").transpose(1, 2).contiguous() for layer in layers.attention
-            },
+            hidden_states={n: tokens(f"hidden.{n}") for n in layers.hidden},
+            attention_factors={n: tokens(f"attention.{n}").transpose(1, 2).contiguous() for n in layers.attention},
         )
 
 

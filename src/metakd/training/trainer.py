@@ -1,7 +1,7 @@
 """Training: a thin transformers.Trainer around a learner whose forward gives loss terms."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,13 +20,7 @@ from metakd.data.samplers import LengthBatches, endless_batches, updates_per_epo
 from metakd.data.tokenization import Batch, Collator, Encoded
 from metakd.losses import LossTerms
 from metakd.models.embeddings import only_rows_in_use
-from metakd.training.checkpointing import (
-    CheckpointCallback,
-    last_whole_checkpoint,
-    process_random_state,
-    read_loss_sums,
-    seal_checkpoint,
-)
+from metakd.training.checkpointing import CheckpointCallback, last_whole_checkpoint, local_random_state, seal_checkpoint
 from metakd.training.trackers import trackers
 from metakd.utils import distributed
 from metakd.utils.batch_shares import mean_share, sum_over_processes
@@ -52,40 +46,28 @@ class TrainingPlan:
     logs: Path | None = None  # folder for TensorBoard's files of the run; None turns tracking off
 
 
-@dataclass(frozen=True)
-class MetaValidation:
-    """Held-out examples, and what a method does with a batch of them before each update."""
-
-    features: Encoded
-    before_update: Callable[[Batch, Batch], Tensor]  # (next batch, held-out batch) -> held-out loss
-
-
 class Learner(Protocol):
     """What can be trained: a module whose forward gives the loss terms of a batch."""
 
     @property
     def backbone(self) -> PreTrainedModel:
         """Its language model, most of whose weights are token embeddings."""
-        ...
 
     def __call__(self, **batch: Tensor) -> LossTerms: ...
 
 
 def fit(
-    learner: Learner,
-    features: Encoded,
-    collator: Collator,
-    plan: TrainingPlan,
-    meta_validation: MetaValidation | None = None,
+    learner: Learner, features: Encoded, collator: Collator, plan: TrainingPlan, held_out: Encoded | None = None
 ) -> list[dict[str, float]]:
     """Train `learner` on `features` and return the log.
 
     Training resumes from the last whole checkpoint in `plan.folder`, to the same bits as if it had not stopped. With
-    meta-validation there are no checkpoints, as a second model learns too; held-out examples count as if they were
-    learnt from, so that there are as many updates as without it.
+    `held_out` examples, a batch of them goes to the learner's `before_update` each time. Then there are no checkpoints,
+    as a second model learns too, and these examples count as if they were learnt from, so that there are as many
+    updates as without them.
     """
     settings = plan.settings
-    parts = [features, meta_validation.features] if meta_validation else [features]
+    parts = [features] if held_out is None else [features, held_out]
     updates = updates_per_epoch(sum(map(len, parts)), settings.batch_size)
     token_ids = [collator.pad_ids["input_ids"], *np.concatenate([part.token_ids for part in parts])]
     with (
@@ -94,13 +76,13 @@ def fit(
         allocator_tuned(),
         graceful_shutdown(),
     ):
-        callbacks = [_ProgressCallback(progress), CheckpointCallback(keep=meta_validation is None)]
+        callbacks = [_ProgressCallback(progress), CheckpointCallback(keep=held_out is None)]
         if plan.logs is not None and distributed.is_main():
             callbacks += trackers(settings.track, plan.logs / folder_name(plan.name))
         trainer = _Trainer(
             name=plan.name,
             batches=LengthBatches.of(features, settings.batch_size, settings.seed, plan.all_domains),
-            meta_validation=meta_validation,
+            held_out=held_out,
             model=learner,
             args=_arguments(plan, updates),
             train_dataset=features,
@@ -109,29 +91,25 @@ def fit(
         )
         trainer.remove_callback(PrinterCallback)
         with distributed.lost_processes_detected():
-            trainer.resume_from(last_whole_checkpoint(plan.folder))
+            trainer.resume_from(*last_whole_checkpoint(plan.folder))
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
 class _Trainer(Trainer):
     """Trainer with our batches, our reduction of the loss terms, and meta-validation before each update."""
 
-    def __init__(
-        self, *, name: str, batches: LengthBatches, meta_validation: MetaValidation | None, **options: Any
-    ) -> None:
+    def __init__(self, *, name: str, batches: LengthBatches, held_out: Encoded | None, **options: Any) -> None:
         super().__init__(**options)
         self._name = name
         self._batches = batches
-        self._meta_validation = meta_validation
-        if meta_validation is not None:
-            self._held_out = endless_batches(
-                meta_validation.features, self.data_collator, batches.batch_size, batches.seed
-            )
+        self._held_out: Iterator[Batch] | None = None
+        if held_out is not None:
+            self._held_out = endless_batches(held_out, self.data_collator, batches.batch_size, batches.seed)
         self._sums: dict[str, float] = {}  # of the loss and its terms since the last log
 
-    def resume_from(self, checkpoint: Path | None) -> None:
-        """Train from a checkpoint on, or from the start without one."""
-        self._sums = read_loss_sums(checkpoint) if checkpoint else {}
+    def resume_from(self, checkpoint: Path | None, sums: dict[str, float]) -> None:
+        """Train from a checkpoint and its sums on, or from the start without one."""
+        self._sums = sums
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -140,9 +118,9 @@ class _Trainer(Trainer):
         return prepare_data_loader(loader, self.args.device, num_processes=1, put_on_device=True)
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *_: Any, **__: Any) -> Tensor:
-        if self._meta_validation is not None:
+        if self._held_out is not None:
             held_out = self._prepare_inputs(next(self._held_out))
-            self._add("loss_meta_validation", self._meta_validation.before_update(inputs, held_out).item())
+            self._add("loss_meta_validation", self.model.before_update(inputs, held_out).item())
         terms: LossTerms = model(**inputs)
         share = mean_share(len(inputs["labels"]))
         loss = share * losses.reduce(terms)
@@ -184,7 +162,7 @@ class _Trainer(Trainer):
             seal_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}", sums)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with process_random_state(Path(checkpoint or "")) as folder:
+        with local_random_state(Path(checkpoint or "")) as folder:
             super()._load_rng_state(str(folder))
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from metakd.utils import distributed
 from metakd.utils.console import notice
-from metakd.utils.environment import environment
 from metakd.utils.errors import InputError
+from metakd.utils.hardware import environment
 
 MANIFEST, RUN_FILE = "manifest.json", "run.json"
 RUN_FORMAT = 2  # of run.json; in earlier ones settings have other names

@@ -1,17 +1,36 @@
-"""The errors that users are meant to see: what is wrong, where, and how to mend it."""
+"""The errors that users are meant to see: what is wrong, where, and how to mend it. Exhausted resources (memory, disk,
+file handles) are recognised in any library's error.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
+import os
+import re
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from metakd.utils.resource_errors import exhausted_resource
-
 MOST_FAULTS = 10_000
 SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
+
+MEMORY = (
+    "memory ran out. A smaller --batch-size, --max-length or base needs less; so does --cache-budget 0 while students "
+    "learn, and the limit itself may be higher (ulimit -v, or that of the job)"
+)
+DISK = "the disk is full. Free some, or give --cache-budget fewer gigabytes"
+EXHAUSTED = {
+    errno.ENOSPC: DISK,
+    errno.EDQUOT: "the disk quota is used up. Free some, or give --cache-budget fewer gigabytes",
+    errno.EFBIG: "a file would be larger than is allowed here (ulimit -f, or the file system's limit)",
+    errno.EMFILE: "too many files are open. Allow more: ulimit -n 4096",
+    errno.ENFILE: "too many files are open on this machine. Wait for other programs to end",
+    errno.ENOMEM: MEMORY,
+}
+OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory|failed to allocate|bad_alloc", re.I)
+TORN_WRITE = re.compile(r"PytorchStreamWriter failed|unexpected pos|file write failed|inline_container")
 
 
 class InputError(Exception):
@@ -123,3 +142,32 @@ def with_resume_hint(command: str) -> Iterator[None]:
     except BaseException as error:
         error.add_note(f"What is finished is kept. Go on by: {command}")
         raise
+
+
+def exhausted_resource(error: BaseException) -> str | None:
+    """A message about the resource whose exhaustion raised `error`; None for every other error."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        if message := _exhaustion(cause):
+            path = getattr(cause, "filename", None)
+            return f"{path}: {message}" if path else message
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _exhaustion(error: BaseException) -> str | None:
+    text = str(error)
+    number = error.errno if isinstance(error, OSError) else _errno_in(text)
+    if message := EXHAUSTED.get(number or 0):
+        return message
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(text)):
+        return MEMORY
+    torn = isinstance(error, RuntimeError) and TORN_WRITE.search(text)
+    return f"a file could not be written to its end: {DISK}" if torn else None
+
+
+def _errno_in(text: str) -> int | None:
+    """The system's error number whose digits, as Rust writes them, or words stand in `text`."""
+    return next((n for n in EXHAUSTED if f"(os error {n})" in text or os.strerror(n) in text), None)

@@ -1,16 +1,24 @@
-"""The machine: its processor, cores, memory and GPU, the precision it computes in, and its allocator."""
+"""The machine: its processor, cores, memory and GPU, the precision it computes in, and its allocator. With versions,
+commit and command it is the environment that it takes to repeat a result.
+"""
 
 import contextlib
 import ctypes
 import os
 import platform
+import shlex
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16"]
+# That results depend on:
+PACKAGES = ("metakd", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "onnxruntime")
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # options of glibc's mallopt
 _KEEP_ALL = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
@@ -107,3 +115,44 @@ def _processor() -> dict[str, str]:
         rows = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return {name.strip(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
     return {}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, commit and command, as manifests record them."""
+    return {
+        "python": platform.python_version(),
+        "versions": installed(PACKAGES),
+        "system": f"{platform.system()} {platform.machine()}",
+        **machine(),
+        "commit": _commit(),
+        "command": _command(),
+    }
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those of the packages that are installed."""
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
+
+
+def _command() -> str:
+    """The command line, as it is typed in a shell."""
+    script = Path(sys.argv[0])
+    program = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
+    return shlex.join([*program, *sys.argv[1:]])
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of the clone that this package runs from, if it runs from one; '-dirty' where that was changed."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    is_tracked = ["ls-files", "--error-unmatch", Path(__file__).name]  # a virtual environment in a repository is not
+    try:
+        for arguments in (is_tracked, ["describe", "--always", "--dirty", "--abbrev=12"]):
+            done = subprocess.run([*git, *arguments], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

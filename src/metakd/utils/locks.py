@@ -78,11 +78,9 @@ def waiting_lock(path: Path, work: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        acquired = lock.acquire(timeout=0)
     except Timeout:
         notice(f"waiting: another process {work} ({path})")
-        lock.acquire()
-    try:
+        acquired = lock.acquire()
+    with acquired:
         yield
-    finally:
-        lock.release()
