@@ -6,10 +6,12 @@ from metakd.config.settings import Settings
 
 HEAD = """# Settings
 
-Every setting is a flag (`--gamma2 0.5`), a key of the YAML file given by `--config` (`gamma2: 0.5`) and a field of
-`metakd.Settings`. Flags go before the file, the file before the defaults. "Paper" is the value in Pan et al. (ACL 2021)
-or in the training scripts of its authors; `examples/paper-amazon.yaml` holds them as a file. This page is made of the
-code by `docs/settings_table.py`.
+Give a setting as a flag (`--gamma2 0.5`), as a key of the YAML file of `--config` (`gamma2: 0.5`), or as a field of
+`metakd.Settings`. A flag overrides the file, and the file overrides the default. [Choosing
+settings](choosing-settings.md) says which to change.
+
+"Paper" is the value in Pan et al. (ACL 2021) or in the training scripts of its authors. `examples/paper-amazon.yaml`
+has them as a file. `docs/settings_table.py` makes this page from the code.
 
 | setting | default | paper | what it is |
 |---|---|---|---|"""
