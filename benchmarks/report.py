@@ -97,9 +97,9 @@ def measure(browser: Browser, folder: Path) -> dict[str, Any]:
 
 
 def take_pictures(browser: Browser, report: Path, folder: Path) -> None:
-    """By day from the top, by night from the graph on."""
-    for scheme, part in (("light", "html"), ("dark", "#network")):
-        page = browser.new_page(viewport={"width": 1100, "height": 1400}, color_scheme=scheme)
+    """By day the first screen, by night the graph."""
+    for scheme, part, height in (("light", "html", 825), ("dark", "#network", 900)):
+        page = browser.new_page(viewport={"width": 1100, "height": height}, color_scheme=scheme)
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-drawn]")
         page.eval_on_selector(part, "(place) => place.scrollIntoView()")

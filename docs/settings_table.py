@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from metakd.config.settings import Settings
+from metakd.config.settings import GROUPS, Settings
 
 HEAD = """# Settings
 
@@ -12,7 +12,8 @@ settings](choosing-settings.md) says which to change.
 
 "Paper" is the value in Pan et al. (ACL 2021) or in the training scripts of its authors. `examples/paper-amazon.yaml`
 has them as a file. `docs/settings_table.py` makes this page from the code.
-
+"""
+TABLE = """
 | setting | default | paper | what it is |
 |---|---|---|---|"""
 
@@ -29,7 +30,10 @@ def choices(annotation: object) -> str:
 
 
 print(HEAD)
-for name, field in Settings.model_fields.items():
-    assert isinstance(field.json_schema_extra, dict)
-    what = f"{field.description}{choices(field.annotation)}"
-    print(f"| `{name}` | {shown(field.default)} | {field.json_schema_extra['paper'] or '-'} | {what} |")
+for group, names in GROUPS.items():
+    print(f"\n## {group}\n{TABLE}")
+    for name in names:
+        field = Settings.model_fields[name]
+        assert isinstance(field.json_schema_extra, dict)
+        what = f"{field.description}{choices(field.annotation)}"
+        print(f"| `{name}` | {shown(field.default)} | {field.json_schema_extra['paper'] or '-'} | {what} |")

@@ -1,4 +1,4 @@
-"""metakd: one large language model and text from several domains in, one small model for each domain out.
+"""metakd: one pretrained language model and text from several domains in, one small classifier for each domain out.
 
 The steps as functions: `weigh`, `teach`, `distill`, `evaluate`, or `run_all`; `Run.assemble(...).begin()` opens a
 folder for them; `Classifier.load(folder).predict(texts)` uses a student.
@@ -38,6 +38,10 @@ _HOMES = {
 }
 __all__ = ["CheckError", "InputError", "Settings", *_HOMES]
 LIGHT = ("Classifier", "load_dataset")  # these check for themselves what they need
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

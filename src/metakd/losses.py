@@ -14,7 +14,7 @@ Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); secti
     L                    reduce                        the weighted sum of terms, averaged over the batch
 
 `models/meta_teacher.py` puts the terms of L_T together, `methods/meta_kd.py` those of L_S; their weights t and λ are in
-`prototypes.py`. Nothing but `reduce` averages over the batch, so that a weight always reaches its example.
+`prototypes.py`. Only `reduce` averages over the batch, so that a weight always reaches its example.
 Symbols: B examples in a batch, L tokens, H width of the encoder, A attention heads, M classes, K domains.
 """
 
@@ -101,11 +101,11 @@ class _ReverseGradient(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor) -> Tensor:
-    """x itself, with gradients of the opposite sign: what lies before it is trained to increase the loss. Any shape."""
+    """x itself, with gradients of the opposite sign: layers before it are trained to increase the loss. Any shape."""
     return _ReverseGradient.apply(x)
 
 
-# --- Distillation [3.3]: student and teacher outputs; hidden states are projected to one width before ------------
+# --- Distillation [3.3]: student and teacher outputs; hidden states are first projected to one width -------------
 
 
 def hidden_state_loss(
@@ -171,7 +171,7 @@ class _SumOfSquares(torch.autograd.Function):
     """Σ (mask · (student − teacher))² of each example, in few passes over memory; masks are 0 and 1.
 
     Summed in float32 or wider. In bfloat16 the norm of each row is rounded before the sum, which changes the reported
-    loss by a factor of some 0.0001 and no gradient; a copy in float32 would take longer than all the rest.
+    loss by about 0.01 percent and no gradient; a copy in float32 would take longer than everything else.
     """
 
     @staticmethod
@@ -194,7 +194,7 @@ class _SumOfSquares(torch.autograd.Function):
 def _masked_mean_squared_error(
     student: Tensor,  # (B, ...)
     teacher: Tensor,  # (B, ...)
-    mask: Tensor,  # (B, ...), 1 for what counts and 0 else, broadcast to the same shape
+    mask: Tensor,  # (B, ...), 1 for what counts, else 0, broadcast to the same shape
 ) -> Tensor:  # (B,)
     values_per_entry = student[0].numel() // mask[0].numel()
     counted = mask.flatten(1).sum(1) * values_per_entry

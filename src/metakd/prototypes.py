@@ -22,7 +22,7 @@ CHUNK = 8192  # examples compared with all prototypes at a time
 
 @dataclass(frozen=True)
 class Prototypes:
-    """One mean vector for each domain and class, and the number of examples that it is the mean of."""
+    """One mean vector for each domain and class, and the number of examples that it averages."""
 
     vectors: Tensor  # (K, M, H); zeros for a class that the domain does not have
     counts: Tensor  # (K, M) int
@@ -55,7 +55,7 @@ def prototype_scores(
     """t_i = α · cos(p_k^m, E_i) + (1 − α)/(K − 1) · Σ_{k' ≠ k} cos(p_k'^m, E_i), with m = y_i [3.1].
 
     The home prototype p_k^m is the mean of the other examples, without the example itself. The foreign mean runs over
-    the domains that have the class. If only one of the two sides has a prototype, it alone is the score, unscaled; if
+    the domains that have the class. If only one of the two sides has a prototype, the score is that side, unscaled; if
     neither has, the score is the mean over all other examples (1 if there are none).
     """
     chunks = zip(embeddings.split(CHUNK), labels.split(CHUNK), domains.split(CHUNK), strict=True)
@@ -87,7 +87,7 @@ def _scores(
 
 
 def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
-    """t as used in losses: max(t, 0), since a negative weight would maximise the loss; divided by its mean by default.
+    """t as used in losses: max(t, 0), as a negative weight would maximise the loss; by default divided by its mean.
 
     scores: (N,) prototype scores -> (N,) weights.
     """

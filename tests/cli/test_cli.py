@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from conftest import FAST, Command, passed, read_json, refused, toy_examples, write_rows
+from metakd import __version__
+from metakd.config.settings import GROUPS
 from metakd.data.dataset import folder_name
 from metakd.utils.signals import Stopped
 
@@ -18,15 +20,21 @@ def test_help_shows_every_step_and_every_setting(metakd: Command, monkeypatch: p
     monkeypatch.setenv("COLUMNS", "200")
     steps = ("run", "demo", "weigh", "teach", "distill", "evaluate", "predict", "methods")
     flags = ("--gamma2", "--no-baseline", "--domain-loss", "--dry-run", "--resume", "--config")
-    flags += ("(default: meta_kd)", "(default: embedding,hidden,attention,prediction,feature)", "(default: on)")
-    flags += ("One of one, domain. (default: one)",)
+    flags += ("(default: meta_kd)", "(default: embedding, hidden, attention, prediction, feature)", "(default: on)")
+    flags += ("One of false, permuted, uniform, reversal, none. (default: false)",)
     expected = {("--help",): steps, ("run", "--help"): flags, ("methods",): ("meta_kd", "fine_tuned")}
     for command, parts in expected.items():
         out, _ = passed(metakd(*command))
         assert [part for part in parts if part not in out] == []
-    shown = dict(re.findall(r"--([\w-]+).*<(\w+)>", metakd("run", "--help")[1]))
-    types = {"alpha": "float", "cache-budget": "float", "seed": "int", "heads": "choice", "base": "str", "terms": "str"}
+    out = metakd("run", "--help")[1]
+    shown = dict(re.findall(r"--([\w-]+).*<([\w|]+)>", out))
+    types = {"alpha": "float", "cache-budget": "float", "seed": "int", "heads": "one|domain", "base": "text"}
     assert {name: shown[name] for name in types} == types
+    assert re.findall(r"─ ([A-Z][\w ]+) ─", out) == ["Options", *GROUPS]
+
+
+def test_version(metakd: Command) -> None:
+    assert passed(metakd("--version"))[0] == f"metakd {__version__}\n"
 
 
 @pytest.fixture
@@ -58,9 +66,9 @@ def test_predict_refuses_a_student_that_is_not_what_was_trained(
     student = shutil.copytree(finished_run / "students" / "books", tmp_path / "books")
     shutil.copy(finished_run / "students" / "kitchen" / "model.safetensors", student)
     command = ("predict", student, "--input", source, "--output", tmp_path / "out.jsonl")
-    assert "not what manifest.json says: model.safetensors" in refused(metakd(*command))
+    assert "differs from its manifest.json: model.safetensors" in refused(metakd(*command))
     (student / "manifest.json").write_text("{")
-    assert "manifest.json is torn" in refused(metakd(*command))
+    assert "manifest.json is damaged" in refused(metakd(*command))
     (student / "manifest.json").unlink()
     passed(metakd(*command))
 
@@ -76,11 +84,11 @@ def test_predict_refuses_a_file_of_nothing_but_faults_and_to_write_over_its_inpu
     metakd: Command, finished_run: Path, source: Path, tmp_path: Path
 ) -> None:
     before, predict = source.read_bytes(), ("predict", finished_run / "students" / "books", "--input", source)
-    assert "is the input itself" in refused(metakd(*predict, "--output", source))
+    assert "is the input file" in refused(metakd(*predict, "--output", source))
     assert source.read_bytes() == before
     source.write_text("no json\n" * 12_000)
     text = refused(metakd(*predict, "--output", tmp_path / "out.jsonl"))
-    assert "read until there were 10,000 faults: 10000 faults" in text
+    assert "not read beyond the first 10,000 faults: 10000 faults" in text
 
 
 def test_a_run_stays_finished_where_scoring_it_again_was_stopped(
@@ -128,11 +136,11 @@ def test_a_run_goes_on_only_with_resume(
     assert "--resume" in refused(metakd("run", "--data", toy_data, "--output", finished_run))
     assert "students" in passed(metakd("run", "--resume", "--output", finished_run))[0]
     passed(metakd("run", "--resume", "--output", run_copy, "--bootstrap", "300"))
-    assert "goes on with other settings than it was begun with: bootstrap = 300, was" in caplog.text
+    assert "continues with changed settings: bootstrap = 300, was" in caplog.text
     for name, value in (("seed", "5"), ("gamma2", "9"), ("method", "fine_tuned")):
         text = refused(metakd("run", "--resume", "--output", finished_run, f"--{name}", value))
         assert "made with other settings" in text
-        assert f"What was set otherwise: {name} = {value}" in text
+        assert f"Changed settings: {name} = {value}" in text
         assert str(read_json(finished_run / "run.json")["settings"][name]) != value
 
 

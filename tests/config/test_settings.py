@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from metakd.config.settings import Settings, read_settings_file
+from metakd.config.settings import GROUPS, Settings, read_settings_file
 from metakd.utils.errors import InputError, require
 
 
@@ -20,10 +20,10 @@ def test_all_faults_stand_in_one_message() -> None:
     ("values", "message"),
     [
         ({"terms": "hidden", "stages": "two"}, "needs the term 'prediction'"),
-        ({"terms": "hidden", "stages": "joint", "student_init": "base"}, "learns no class without 'prediction'"),
-        ({"terms": "hidden", "student": "some/checkpoint"}, "learns no class without 'prediction'"),
-        ({"terms": "prediction", "match_epochs": 1, "stages": "two"}, "choose 'joint'"),
-        ({"terms": "prediction,prediction", "stages": "joint"}, "each once"),
+        ({"terms": "hidden", "stages": "joint", "student_init": "base"}, "without 'prediction', a student"),
+        ({"terms": "hidden", "student": "some/checkpoint"}, "without 'prediction', a student"),
+        ({"terms": "prediction", "match_epochs": 1, "stages": "two"}, "has no term to learn from"),
+        ({"terms": "prediction,prediction", "stages": "joint"}, "each only once"),
         ({"terms": ""}, "at least one term"),
         ({"terms": "logits"}, "terms.0 = 'logits'"),
     ],
@@ -40,7 +40,8 @@ def test_flags_and_yaml_give_the_same_settings(tmp_path: Path) -> None:
     assert Settings.build(read_settings_file(file)) == Settings.build(flags)
 
 
-def test_every_setting_has_help() -> None:
+def test_every_setting_has_help_and_a_group() -> None:
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(Settings.model_fields)
     assert [name for name, field in Settings.model_fields.items() if not (field.description or "").endswith(".")] == []
 
 

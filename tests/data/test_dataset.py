@@ -47,7 +47,7 @@ def test_one_file_is_cut_by_domain_and_label_and_says_so(tmp_path: Path) -> None
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "domain": "xy"[i // 2 % 2]} for i in range(80)]
     data = load_dataset(write_rows(tmp_path / "all.jsonl", rows), seed=1)
     assert {name: len(part) for name, part in data.splits.items()} == {"train": 64, "dev": 8, "test": 8}
-    assert "cut into splits" in data.notices[0]
+    assert "was split by domain and label" in data.notices[0]
     for part in ("dev", "test"):
         assert len({(e.domain, e.label) for e in data.splits[part]}) == 4
 
@@ -71,8 +71,8 @@ def test_dropping_leaks_keeps_the_later_split_whole(tmp_path: Path) -> None:
     kept = {name: "".join(e.text for e in rows) for name, rows in data.splits.items()}
     assert kept == {"train": "adef", "dev": "cg", "test": "bh"}
     assert data.notices == [
-        "2 rows of train dropped: their texts stand in a later split",
-        "1 rows of dev dropped: their texts stand in a later split",
+        "2 rows of train dropped: their texts are also in a later split",
+        "1 rows of dev dropped: their texts are also in a later split",
     ]
 
 
@@ -87,5 +87,5 @@ def test_cutting_loses_and_doubles_nothing(kinds: list[tuple[str, str]], seed: i
 
 def test_rows_put_together_by_hand_need_unique_ids(toy_data: Path) -> None:
     data = load_dataset(toy_data)
-    with pytest.raises(InputError, match="train: 256 ids stand on several rows, such as "):
+    with pytest.raises(InputError, match="train: 256 ids are on several rows, for example "):
         replace(data, splits={"train": data.train * 2})

@@ -59,10 +59,10 @@ def test_a_spreadsheets_encodings(tmp_path: Path, encoding: str, named: str) -> 
 @pytest.mark.parametrize(
     ("content", "encoding", "fault"),
     [
-        (b"text,label\nDas f\xfcr,gut\nok,gut\n", "utf-8", "line 2, byte 6: 0xFC is no utf-8; save the file as UTF-8"),
+        (b"text,label\nDas f\xfcr,gut\nok,gut\n", "utf-8", "line 2, byte 6: 0xFC is not utf-8; save the file as UTF-8"),
         ("teüx,".encode() + b"\xfc\n", "utf-8", "line 1, byte 7: 0xFC"),
         ("teüx,".encode("utf-8-sig") + b"\xfc\n", "utf-8", "line 1, byte 10: 0xFC"),
-        ("text\nüüü".encode("cp1252") + b"\x81\n", "cp1252", "line 2, byte 4: 0x81 is no cp1252"),
+        ("text\nüüü".encode("cp1252") + b"\x81\n", "cp1252", "line 2, byte 4: 0x81 is not cp1252"),
     ],
 )
 def test_a_byte_that_cannot_be_decoded_is_located(tmp_path: Path, content: bytes, encoding: str, fault: str) -> None:
@@ -77,9 +77,9 @@ def test_many_bad_bytes_are_one_fault_and_a_bom_excludes_other_encodings(tmp_pat
     file = tmp_path / "rows.csv"
     file.write_bytes(b"text,label\n" + b"f\xfcr,b\n" * 30)
     (fault,) = rows_of(file)[1]
-    assert "line 2, byte 2: 0xFC is no utf-8, and so on 29 lines more; save" in fault
+    assert "line 2, byte 2: 0xFC is not utf-8, and 29 more; save" in fault
     file.write_bytes("text\nä\n".encode("utf-8-sig"))
-    with pytest.raises(InputError, match="begins with the byte-order mark of UTF-8"):
+    with pytest.raises(InputError, match="starts with the byte-order mark of UTF-8"):
         rows_of(file, "latin-1")
 
 

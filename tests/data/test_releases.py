@@ -79,10 +79,10 @@ def test_what_is_no_release_is_refused_and_leaves_nothing(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     for name, source, message in (
-        ("imdb", ".", "there are amazon, multinli"),
-        ("amazon", "empty", "not the whole release"),
-        ("multinli", "empty", "no dev and no train of MultiNLI there"),
-        ("multinli", "nowhere", "no such folder, and not a dataset's id"),
+        ("imdb", ".", "choose one of amazon, multinli"),
+        ("amazon", "empty", "the release is incomplete"),
+        ("multinli", "empty", "no dev and no train of MultiNLI"),
+        ("multinli", "nowhere", "no such folder, and not a dataset id"),
     ):
         with pytest.raises(InputError, match=message):
             prepare(name, source, Path("out"))
@@ -105,4 +105,4 @@ def test_files_without_reviews_or_labels_are_refused(tmp_path: Path) -> None:
 
 def test_part_of_a_release_is_cut_with_a_word(tmp_path: Path) -> None:
     release = prepare("amazon", str(write_release(tmp_path / "raw", 20)), tmp_path / "out")
-    assert release.notices == ["not the paper's data: 1000 reviews a label were expected"]
+    assert release.notices == ["not the paper's data, which has 1000 reviews per label"]

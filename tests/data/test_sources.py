@@ -40,7 +40,7 @@ def test_frames_datasets_and_folders_of_any_format_are_the_same_data(tmp_path: P
 
 def test_one_frame_is_cut_and_a_missing_value_is_a_fault() -> None:
     frame = pd.DataFrame([as_row(e) for e in toy_examples(48, 0, "t")])
-    assert "cut into splits" in load_dataset(frame).notices[0]
+    assert "was split by domain and label" in load_dataset(frame).notices[0]
     frame.loc[2, "label"] = None
     with pytest.raises(InputError, match="data, row 3, label: is empty"):
         load_dataset(frame)
@@ -64,8 +64,8 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "rows.jsonl", rows)
     with pytest.raises(InputError) as error:
         load_dataset(file, columns=columns | {"label": "star"})
-    assert "row 1 and 7 more: no 'star' (the column of label)" in str(error.value)
-    assert "did you mean --columns label=stars?" in str(error.value)
+    assert "row 1 and 7 more: no column 'star' (for label)" in str(error.value)
+    assert "did you mean columns label=stars?" in str(error.value)
 
 
 def test_a_hub_dataset_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_a_hub_that_cannot_be_reached_costs_seconds_and_says_what_helps(monkeypa
         raise OSError("no route to host")
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", unreachable)
-    with pytest.raises(InputError, match="someone/reviews: no such file or folder, and not loaded from the hub"):
+    with pytest.raises(InputError, match="someone/reviews: no such file or folder, and cannot be loaded from the hub"):
         load_dataset("someone/reviews")
 
 
@@ -138,7 +138,7 @@ def test_paths_and_tables_by_split_and_odd_columns(tmp_path: Path) -> None:
     frame = pd.DataFrame(ROWS)
     frame.to_csv(tmp_path / "t.csv", index=False)
     assert len(load_dataset({"train": tmp_path / "t.csv", "dev": frame}).splits["dev"]) == len(ROWS)
-    with pytest.raises(InputError, match="no 'text'; fields there: 0, 1, 2"):
+    with pytest.raises(InputError, match="no column 'text'; the columns are: 0, 1, 2"):
         load_dataset(pd.DataFrame([["a", "b", "c"]]))
 
 
@@ -150,4 +150,4 @@ def test_a_run_of_tables_in_memory_says_so_when_it_is_resumed(
     write_rows(Path("data") / "train.jsonl", ROWS)
     settings = Settings(base=str(base), max_length=16, student="layers=2")
     Run.assemble("run", settings, {"train": pd.DataFrame(ROWS)}).begin()
-    assert "was begun with tables in memory" in refused(metakd("weigh", "--output", "run"))
+    assert "was started with tables in memory" in refused(metakd("weigh", "--output", "run"))

@@ -69,7 +69,8 @@ def test_latency(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtu
     monkeypatch.setattr("metakd.evaluation.costs._preemptions", lambda: next(counts))
     times = latency(lambda _: time.sleep(0.002), toy_examples(3, 0, "t"))
     assert 2 <= times["median"] <= times["p95"] < 100
-    assert ("latencies are too long" in caplog.text) is (preempted > 100)
+    assert ("latencies are too high" in caplog.text) is (preempted > 100)
+    assert times.get("busy", False) is (preempted > 100)
 
 
 def test_the_probe_finds_a_domain_that_is_there_and_none_that_is_not() -> None:

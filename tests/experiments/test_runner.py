@@ -108,11 +108,11 @@ def test_main_takes_what_is_best_on_dev(
     path = tmp_path / "tune-only-meta_kd+shared.json"
     for name, options, message in (
         ("main", {"tuned": path}, "no settings for meta_teacher_kd"),
-        ("tune", {"only": ["shared"], "reference": "shared, 1 at 1e-09"}, "compares with none"),
+        ("tune", {"only": ["shared"], "reference": "shared, 1 at 1e-09"}, "has no reference"),
         ("tune", {"only": ["shared"], "split": "test"}, "chooses on dev"),
         ("main", {"data": data.only("books"), "tuned": path}, "tuned on other data"),
         ("main", {"split": "dev", "tuned": path}, "chosen on dev"),
-        ("ablation", {"tuned": path}, "for main and scarce"),
+        ("ablation", {"tuned": path}, "only for main and scarce"),
         ("main", {"only": ["mine"]}, "only = 'mine'"),
     ):
         with pytest.raises(InputError, match=message):
@@ -166,7 +166,7 @@ def test_what_cannot_be_compared_is_refused_in_one_message(quick: Settings, tmp_
 
 
 def test_a_finished_run_is_no_place_for_an_experiment(run: Experiment, run_copy: Path) -> None:
-    with pytest.raises(InputError, match="holds a run, whose students would go"):
+    with pytest.raises(InputError, match="has a run, whose students would be deleted"):
         run("main", folder=run_copy)
     assert (run_copy / "students" / "books" / "model.safetensors").is_file()
 
@@ -181,7 +181,7 @@ def test_rubbish_is_not_merged(tmp_path: Path, change: dict[str, Any]) -> None:
     """Brackets too deep to read, and rows with a value of another kind or (None) without it."""
     row = {key: value for key, value in (ROW | change).items() if value is not None}
     (tmp_path / "rows.jsonl").write_text((json.dumps(row) if change else "[" * 100_000) + "\n")
-    with pytest.raises(InputError, match=r"rows\.jsonl, line 1: not the row of a trial"):
+    with pytest.raises(InputError, match=r"rows\.jsonl, line 1: not a row of an experiment"):
         ResultsStore(tmp_path / "rows.jsonl")
 
 
@@ -328,20 +328,20 @@ def test_the_command_prints_the_report_and_its_files(run_command: Command, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "there are main, tune, ablation, size, unseen, scarce-5"),
+        (("nothing",), "choose one of main, tune, ablation, size, unseen, scarce-5"),
         (("main", "--seed", "1"), "--seeds 0,1,2"),
         (("main", "--seeds", "a"), "--seeds a: expected numbers"),
-        (("main", "--cut", "60/40"), "that make 100"),
-        (("main", "--cut", "100/0/0"), "nothing to score on"),
-        (("main", "--cut", "0/50/50"), "leaves nothing to learn from"),
-        (("main", "--only", ""), "only = '': the experiment has meta_kd"),
-        (("main", "--only", "shared,shared"), "only = 'shared': named twice"),
-        (("size", "--method", "hrkd", "--student", "layers=2"), "--method, --student: an experiment decides this"),
-        (("tune", "--shared-learning-rate", "1e-4"), "--shared-learning-rate: an experiment decides this"),
+        (("main", "--cut", "60/40"), "that sum to 100"),
+        (("main", "--cut", "100/0/0"), "no rows to score on"),
+        (("main", "--cut", "0/50/50"), "leaves nothing to train on"),
+        (("main", "--only", ""), "--only = '': the experiment has meta_kd"),
+        (("main", "--only", "shared,shared"), "--only = 'shared': named twice"),
+        (("size", "--method", "hrkd", "--student", "layers=2"), "--method, --student: an experiment sets this"),
+        (("tune", "--shared-learning-rate", "1e-4"), "--shared-learning-rate: an experiment sets this"),
         (("main", "--tuned", "nowhere.json"), "--tuned nowhere.json: cannot be read"),
-        (("main", "--split", "train"), "split = 'train': dev, to choose by, or test, to report"),
-        (("main", "--shared-epochs", "0"), "hrkd: method = 'hrkd' cannot be used"),
-        (("main", "--shared-epochs", "0"), "or leave that variant out by --only"),
+        (("main", "--split", "train"), "--split = 'train': use dev to choose, or test to report"),
+        (("main", "--shared-epochs", "0"), "hrkd: --method = 'hrkd' cannot be used"),
+        (("main", "--shared-epochs", "0"), "or leave that variant out with --only"),
         (("main", "--merge", "nowhere.jsonl"), "--merge nowhere.jsonl: cannot be read"),
     ],
 )

@@ -68,7 +68,7 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(fit: Command, 
     fast = [FAST[0], *(word for pair in pairs if pair[0] not in decided for word in pair)]
     budget = ("--p95-ms", "500", "--max-mb", "50", "--min-accuracy", "0.7", "--most", "1")
     out, err = passed(fit(*fast, *budget))
-    assert "The best that the budget allows" in out
+    assert "Best models within the budget" in out
     assert "measuring layers=3 (2 of 4)" in err
     assert re.search(r"training layers=4 \(1 of 1\), about \d+\.\d minutes left", err)
     (one,) = Classifier.load(folder / "books").predict(["a lovely page"])
@@ -85,7 +85,7 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(fit: Command, 
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
     message = refused(fit(*fast, "--max-mb", "0.0001"))
-    assert re.search("no candidate meets the budget on this machine; the nearest, layers=.*too large", message)
+    assert re.search("no candidate meets the budget on this machine; the closest is layers=.*too large", message)
     assert not (folder / "books").exists()  # what a more generous budget delivered
     assert not (folder / "fit.html").exists()
     results = read_json(folder / "fit.json")
@@ -117,8 +117,8 @@ def test_what_a_stopped_fit_has_measured_is_not_measured_again(fit: Command, mon
         (["--p95-ms", "soon"], "p95"),
         (["--also", "no/such"], "no/such"),
         (["--min-accuracy", "86"], "min-accuracy"),
-        (["--method", "magic"], "method = 'magic': there are meta_kd"),
-        (["--max-length", "100000"], "max_length"),
+        (["--method", "magic"], "--method = 'magic': choose one of meta_kd"),
+        (["--max-length", "100000"], "--max-length"),
     ],
 )
 def test_bad_flags_are_refused(fit: Command, flags: list[str], message: str) -> None:
@@ -130,13 +130,13 @@ def test_what_would_fail_after_training_is_refused_before_anything_is_measured(f
     data, output = tmp_path / "data", tmp_path / "fit"
     for split in ("train", "test"):
         write_rows(data / f"{split}.jsonl", [as_row(replace(e, id="")) for e in toy_examples(40, 0, split)])
-    assert "no dev split to choose by" in refused(fit(data=data))
+    assert "no dev split to choose on" in refused(fit(data=data))
     rows = [as_row(e) for e in toy_examples(40, 1, "dev")]
     write_rows(data / "dev.jsonl", [row for row in rows if row["domain"] == "books"])
     assert "dev has no rows of kitchen" in refused(fit(data=data))
     assert not output.exists()
     theirs = write_rows(output / "books" / "mine.txt", [])
-    assert "no model of `metakd fit`; choose another --output" in refused(fit())
+    assert "not from `metakd fit`; choose another --output" in refused(fit())
     assert [*output.rglob("*.*")] == [theirs]
 
 

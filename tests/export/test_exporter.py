@@ -102,10 +102,10 @@ def test_what_loses_too_much_or_is_slower_is_refused_with_the_reasons(caplog: py
     ]
     with pytest.raises(InputError) as caught:
         exporter.refuse_losses(students, max_drop=0.005, force=False)
-    assert "falls by 1.00 points on average (books 2.0, kitchen 0.0); --max-drop allows 0.50" in str(caught.value)
-    assert "kitchen: 3.00 ms a text, 2.00 in PyTorch" in str(caught.value)
+    assert "by 1.00 percentage points on average (books 2.0, kitchen 0.0); --max-drop allows 0.50" in str(caught.value)
+    assert "kitchen: 3.00 ms per text, but 2.00 in PyTorch" in str(caught.value)
     exporter.refuse_losses(students, max_drop=0.005, force=True)
-    assert "falls by 1.00 points" in caplog.text
+    assert "falls by 1.00 percentage points" in caplog.text
     exporter.refuse_losses(students[:1], max_drop=0.021, force=False)
 
 
@@ -114,7 +114,7 @@ def test_int8_is_refused_whole_or_written_whole(finished_run: Path, metakd: Comm
     assert "ONNX in int8 beside PyTorch" in out
     (one, _) = Classifier.load(tmp_path / "small" / "books").predict(["a lovely page", "a dull page"])
     assert one.label == "positive"
-    for run, output, message in ((finished_run, "small", "is there already"), (tmp_path, "none", "no run here")):
+    for run, output, message in ((finished_run, "small", "already exists"), (tmp_path, "none", "no run here")):
         assert message in refused(metakd("export", run, "--output", tmp_path / output))
     assert not (tmp_path / "none").exists()
 
@@ -124,7 +124,7 @@ def test_a_torn_export_is_refused(exported: Path, metakd: Command, tmp_path: Pat
     os.truncate(torn / "model.onnx", 200)
     source = write_rows(tmp_path / "new.jsonl", [{"text": "a page"}])
     message = refused(metakd("predict", torn, "--input", source, "--output", tmp_path / "out.jsonl"))
-    assert "not a model that `metakd export` wrote" in message
+    assert "not a model exported by `metakd export`" in message
     assert not (tmp_path / "out.jsonl").exists()
 
 

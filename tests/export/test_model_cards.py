@@ -95,5 +95,5 @@ def test_an_export_is_uploaded_on_request(finished_run: Path, metakd: Command, t
 @pytest.mark.usefixtures("hub")
 def test_the_login_is_checked_before_anything_is_exported(finished_run: Path, metakd: Command, tmp_path: Path) -> None:
     message = refused(metakd("export", finished_run, "--output", tmp_path / "up", "--push-to-hub", "me/toy"))
-    assert "log in by `hf auth login`" in message
+    assert "log in with `hf auth login`" in message
     assert not (tmp_path / "up").exists()

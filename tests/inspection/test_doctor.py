@@ -54,7 +54,7 @@ def test_what_is_missing_names_its_remedy(tmp_path: Path, monkeypatch: pytest.Mo
     assert "choose another folder" in findings["Disk"].remedy
     assert "no config.json" in findings["Base"].message
     unknown = examined("someone/encoder", tmp_path)["Base"]
-    assert (unknown.state, unknown.remedy) == ("missing", "give a folder by --base")
+    assert (unknown.state, unknown.remedy) == ("missing", "set --base to a folder")
 
 
 def test_the_command_names_what_is_missing_and_ends_with_1(metakd: Command, tmp_path: Path) -> None:

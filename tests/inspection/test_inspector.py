@@ -44,11 +44,11 @@ def test_counts_repeats_leaks_and_contradictions(messy: Path) -> None:
     assert report["faults"] == ["test has no rows of kitchen; add some, or drop the domain"]
     messages = "\n".join(findings(report))
     for message in (
-        "kitchen has no good in train",
+        "kitchen has no rows of good in train",
         "books has 3 rows in test: too few to score (under 50)",
         "1 row of train repeats the text of another row of train",
-        "1 row of test stands word for word in train, which flatters every score; `metakd run --drop-leaks` takes",
-        "2 texts stand with more than one label",
+        "1 row of test is also in train, which inflates every score; `metakd run --drop-leaks` removes them from",
+        "2 texts have more than one label",
     ):
         assert message in messages
     assert short_form(report)[0] == "domains: books, kitchen; labels: bad, good; rows: train 4, dev 2, test 3"
@@ -59,7 +59,7 @@ def test_data_in_memory_are_inspected_as_files_are(messy: Path, drop_leaks: bool
     read = inspect_data(messy, drop_leaks=drop_leaks)
     in_memory = inspect_dataset(load_dataset(messy, drop_leaks=drop_leaks))
     dropped = [
-        f"{n} rows of {split} dropped: their texts stand in a later split" for n, split in ((1, "dev"), (2, "train"))
+        f"{n} rows of {split} dropped: their texts are also in a later split" for n, split in ((1, "dev"), (2, "train"))
     ]
     assert read["remarks"] == dropped * drop_leaks + in_memory["remarks"]
     assert (read["leaks"] == []) is drop_leaks
@@ -73,9 +73,9 @@ def test_faults_do_not_end_an_inspection(tmp_path: Path) -> None:
     assert report["rows"] == 3
     assert report["faults"] == [
         "rows.jsonl, row 2, text: is empty; drop the row or give it text",
-        "id: 1 rows repeat the id of another row of their split",
-        "train: one label only (good); a classifier needs at least two",
-        "no domain has 10 rows of a label, so none are left for dev and test; give files for these",
+        "id: 1 rows have the id of another row of their split",
+        "train: only one label (good); a classifier needs at least two",
+        "no domain has 10 rows of a label, so dev and test would be empty; add files for them",
     ]
 
 
@@ -93,11 +93,11 @@ def test_one_file_is_judged_by_what_the_cut_will_make_of_it(tmp_path: Path) -> N
     rows = [row(f"text {i}", "good" if i % 2 else "bad") for i in range(30)]
     rows += [row(f"pan {i}", "bad", "kitchen") for i in range(3)]
     messages = inspect_data(write_rows(tmp_path / "rows.jsonl", rows))["remarks"]
-    assert "kitchen has no good in train" in messages
+    assert "kitchen has no rows of good in train" in messages
     assert "kitchen will have about 0 rows in test: too few to score (under 50)" in messages
     tiny = write_rows(tmp_path / "tiny.jsonl", rows[:6])
-    assert "so none are left for dev and test" in inspect_data(tiny)["faults"][0]
-    with pytest.raises(InputError, match="so none are left for dev and test"):
+    assert "so dev and test would be empty" in inspect_data(tiny)["faults"][0]
+    with pytest.raises(InputError, match="so dev and test would be empty"):
         load_dataset(tiny)
 
 
@@ -106,7 +106,7 @@ def test_remarks_name_what_looks_alike_or_like_a_missing_value() -> None:
     messages = "\n".join(remarks({"train": counts}, ["1", "1.0", "NA", "Pos", "pos"]))
     for alike in ("labels '1' and '1.0'", "labels 'Pos' and 'pos'", "domains 'Bu\u0308cher' and 'Bücher'"):
         assert f"{alike} look alike" in messages
-    assert "label 'NA' looks like a missing value and is taken for a label" in messages
+    assert "label 'NA' looks like a missing value, but counts as a label" in messages
     sound = {"books": {"bad": 100, "good": 100}}
     assert remarks({"train": sound, "test": sound}, ["bad", "good"]) == []
 
@@ -142,7 +142,7 @@ def test_inspect_as_a_user_types_it(metakd: Command, messy: Path, caplog: pytest
     """Exit code 2 for a domain that nothing scores; the base cannot be had, so lengths are in words."""
     code, out, err = metakd("inspect", messy, "--base", "nobody/nothing")
     assert (code, "test has no rows of kitchen" in err) == (2, True)
-    for part in ("Rows of", "Lengths in words", "1 row of dev stands word for word in train"):
+    for part in ("Rows of", "Lengths in words", "1 row of dev is also in train"):
         assert part in out
     assert "lengths are counted in words, not tokens" in caplog.text
     code, out, _ = metakd("inspect", messy, "--base", "nobody/nothing", "--json")
@@ -160,7 +160,7 @@ def test_inspect_prints_names_that_look_like_markup_and_ends_with_the_faults(
     rows = [row("a"), row("b") | {"label": None}]
     code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", base)
     assert (code, "row 2, label: is empty" in err) == (2, True)
-    assert "3 faults, for which `metakd run` would refuse the data" in out
+    assert "3 faults to fix before `metakd run` accepts the data" in out
 
 
 def test_a_run_prints_the_short_form(
@@ -171,4 +171,4 @@ def test_a_run_prints_the_short_form(
     models = ("--base", base, "--student", "layers=2", "--max-length", "16")
     _, err = passed(metakd("weigh", "--data", tmp_path / "data", *models, "--output", tmp_path / "o"))
     assert "rows: train 8, dev 8" in " ".join(err.split())
-    assert "8 rows of dev stand word for word in train" in caplog.text
+    assert "8 rows of dev are also in train" in caplog.text

@@ -19,7 +19,7 @@ from metakd.utils.errors import InputError
 def test_needs_that_cannot_be_met_are_refused_with_the_reason() -> None:
     for parent, needs, message in (
         (MetaDistil, {"teacher", "live_teacher"}, "out of date once the teacher has learnt"),
-        (FineTuned, {"held_out_split"}, "no before_update"),
+        (FineTuned, {"held_out_split"}, "not define before_update"),
     ):
         with pytest.raises(InputError, match=message):
             check_needs("other", type("Other", (parent,), {"needs": frozenset(needs)}))

@@ -130,7 +130,7 @@ def test_weights_that_do_not_fit_are_refused(base: Path, tmp_path: Path) -> None
     shutil.copytree(base, tmp_path, dirs_exist_ok=True)
     weights = load_file(tmp_path / "model.safetensors")
     save_file({f"tower.{k}": v for k, v in weights.items()}, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"weights that its bert needs are missing(.|\n)*bert\.embeddings"):
+    with pytest.raises(InputError, match=r"missing weights of its architecture, bert(.|\n)*bert\.embeddings"):
         loading.load_encoder(tmp_path, ["a", "b"])
 
 
@@ -178,5 +178,5 @@ def test_a_folder_whose_vocabulary_is_gone_is_refused(base: Path, tmp_path: Path
     folder = shutil.copytree(base, tmp_path / "torn")
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}', encoding="utf-8")
-    with pytest.raises(InputError, match="its tokenizer knows no words; its files"):
+    with pytest.raises(InputError, match="its tokenizer is empty; its files"):
         loading.load_tokenizer(folder)

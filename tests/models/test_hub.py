@@ -97,7 +97,7 @@ def test_the_hub_gives_bin_weights_only_where_there_are_no_others(fake_hub: Seen
 def test_a_huge_tokenizer_is_not_fetched(fake_hub: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub["files"], fake_hub["sizes"] = ["tokenizer.json"], [str(10**9)]
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", Mock(side_effect=AssertionError("it was fetched")))
-    with pytest.raises(InputError, match="no model needs such large files"):
+    with pytest.raises(InputError, match="files besides the weights are too large"):
         hub.tokenizer_file("owner/name")
 
 

@@ -53,7 +53,7 @@ def test_an_ensemble_predicts_the_mean_probability_and_has_the_mean_weights(base
     torch.testing.assert_close(log_p.exp(), expected)
     middle = (members[0].encoder.classifier.bias + members[1].encoder.classifier.bias) / 2
     assert torch.equal(ensemble.encoder.classifier.bias, middle)
-    with pytest.raises(InputError, match="--terms prediction"):
+    with pytest.raises(InputError, match="terms prediction"):
         ensemble.outputs(batch, TeacherLayers(hidden=(1,)))
 
 

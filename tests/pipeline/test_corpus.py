@@ -57,6 +57,12 @@ def test_a_domains_strongest_terms_are_its_topics_with_falling_scores() -> None:
         assert terms == sorted(terms, key=lambda term: term[1], reverse=True)
 
 
+def test_stop_words_of_english_are_no_characteristic_terms() -> None:
+    rows = [review(i, ("she had that novel", "they were pans")[i % 2], "good", "ab"[i % 2]) for i in range(8)]
+    terms = strongest_terms(rows, 5)
+    assert {domain: [term for term, _ in listed] for domain, listed in terms.items()} == {"a": ["novel"], "b": ["pans"]}
+
+
 def test_domains_are_alike_as_their_prototypes_of_the_classes_they_share() -> None:
     """Class 0: at right angles; class 1: the same direction; the third domain has class 1 alone."""
     vectors = torch.tensor([[[1.0, 0], [0, 2]], [[0, 3], [0, 1]], [[0, 0], [0, -1]]])

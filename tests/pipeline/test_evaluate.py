@@ -68,9 +68,9 @@ def test_no_models_no_scores(run_copy: Path, tmp_path: Path, toy_data: Path, cap
     weights = run_copy / "students" / "books" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     run = reopen(run_copy)
-    with pytest.raises(InputError, match=r"student is missing for books; `metakd run --resume"):
+    with pytest.raises(InputError, match=r"student is missing for books; train what is missing with `metakd"):
         evaluate(run)
-    assert "books counts as unfinished: not what its manifest says: model.safetensors" in caplog.text
+    assert "books counts as unfinished, because files are missing or changed: model.safetensors" in caplog.text
     assert not is_done(weights.parent, run.fingerprints.distill("meta_kd", "books"))
     assert not (run_copy / "manifest.json").exists()
     shutil.rmtree(run_copy / "students" / "kitchen")
@@ -90,7 +90,7 @@ def test_leaks_are_counted(run_copy: Path, toy_data: Path, tmp_path: Path, caplo
     assert leaky["leaked_rows"] == clean["leaked_rows"] + 4
     without = [scores["average"]["student"]["accuracy_without_leaks"] for scores in (clean, leaky)]
     assert without[0] == without[1] > leaky["average"]["student"]["accuracy"]
-    assert "is not here as it was" not in caplog.text
+    assert "has changed or is missing" not in caplog.text
     write_json(run_copy / "run.json", read_json(run_copy / "run.json") | {"data": str(tmp_path / "gone")})
     assert evaluate_file(run_copy, rows, tmp_path / "s.json")["leaked_rows"] == 0
     assert "gone) has changed or is missing" in caplog.text
@@ -123,7 +123,7 @@ def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp
     mean = sum(both["domains"][domain]["meta_teacher"]["accuracy"] for domain in DOMAINS) / 2
     assert both["average"]["meta_teacher"]["accuracy"] == mean
     (tmp_path / "scores.json").unlink()
-    with pytest.raises(InputError, match="learnt from single texts"):
+    with pytest.raises(InputError, match="the run's texts are not pairs"):
         scores([row | {"text_pair": "x"} for row in known])
     with pytest.raises(InputError, match="label 'neutral'"):
         scores([new[0] | {"label": "neutral"}])

@@ -36,7 +36,7 @@ def test_a_run_is_repeated(metakd: Command, base: Path, tmp_path: Path, monkeypa
     assert "run-reproduced is the same as" in out
     for name in ("meta_teacher", "students/books", "fine_tuned_shared/kitchen", "results.json", "predictions.jsonl"):
         assert name in out
-    assert "a whole run is there already" in refused(metakd("reproduce", folder))
+    assert "already has a finished run" in refused(metakd("reproduce", folder))
 
     manifest = read_json(folder / "manifest.json")
     assert {"steps", "run", "environment", "files", "seconds"} <= set(manifest)
@@ -52,7 +52,7 @@ def test_a_run_is_repeated(metakd: Command, base: Path, tmp_path: Path, monkeypa
         patch.setattr(LengthBatches, "set_epoch", lambda self, epoch: setattr(self, "epoch", epoch + 7))
         code, _, err = metakd("reproduce", folder, "--output", tmp_path / "other")
     assert code == 1
-    assert "is not the same as" in err
+    assert "other differs from" in err
     assert "meta_teacher: domain_head.safetensors, model.safetensors, log" in err
     assert "instance_weights:" not in err
     assert "Traceback" not in err
@@ -62,7 +62,7 @@ def test_a_run_is_repeated(metakd: Command, base: Path, tmp_path: Path, monkeypa
         path.write_text(path.read_text(encoding="utf-8").replace("very", "quite") + "\n", encoding="utf-8")
         assert f"{name} {path.parent}: not the" in refused(metakd(*third))
     (folder / "students" / "books" / "model.safetensors").write_bytes(b"torn")
-    assert "not as it was when it was finished: students/books" in refused(metakd(*third))
+    assert "changed since the run was finished: students/books" in refused(metakd(*third))
     (folder / "manifest.json").unlink()
     assert "no finished run" in refused(metakd(*third))
     assert not (tmp_path / "third").exists()

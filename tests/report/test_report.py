@@ -1,6 +1,8 @@
 """What a report says: no more and no less than the run's files."""
 
 import io
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,14 @@ import pytest
 from rich.console import Console
 
 from conftest import Command, passed, read_json, read_rows, refused, write_rows
+from metakd.config.settings import Settings, read_settings_file
 from metakd.evaluation.predictions import transfer_sample_size
-from metakd.evaluation.tables import markdown_table, rich_table, rows
-from metakd.report import lineage
+from metakd.evaluation.tables import BUSY_NOTE, markdown_table, rich_table, rows
+from metakd.report import details, lineage, summary
 from metakd.report.compare import compare_runs
 from metakd.report.facts import KINDS, Findings, calibration_error
-from metakd.report.summary import cautions, facts, sentences
+from metakd.report.page import markdown
+from metakd.report.summary import BASELINES, DEMO, cautions, facts, figures, headline
 from metakd.utils.artifacts import write_json
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import environment
@@ -38,42 +42,119 @@ def test_without_texts_no_word_of_an_example_is_in_it(run_copy: Path, metakd: Co
         assert row["id"] in page
 
 
-def test_the_summary_says_what_the_figures_say(findings: Findings) -> None:
-    average = findings.results["average"]
-    first, second = sentences(findings)
-    ratio = average["meta_teacher"]["bytes"] / average["student"]["bytes"]
-    assert f"{ratio:.1f} times smaller" in first
-    assert f"right on {100 * average['student']['accuracy']:.1f} percent of test on average" in first
-    assert "one teacher of 2 domains" in first
-    assert "2 small models, one for each" in first
-    assert "is not statistically significant" in second  # TF-IDF is right every time as well
+def with_gain(findings: Findings, mean: float, p: float, **changes: Any) -> Findings:
+    """The same with other results, and a student that is ahead of all others by `mean`."""
+    changed = with_results(findings, **changes)
+    gain = {"mean": mean, "interval": [mean - 0.04, mean + 0.04], "p_holm": p, "significant": p < 0.05}
+    vars(changed)["against"] = dict.fromkeys(("meta_teacher", "fine_tuned_shared", "tfidf"), gain)
+    return changed
+
+
+def costs(accuracy: float, megabytes: float, median: float) -> dict[str, Any]:
+    latency = {"median": median, "p95": 2 * median}
+    return {"accuracy": accuracy, "bytes": int(1e6 * megabytes), "latency_ms": latency, "parameters": 22_700_000}
+
+
+def test_the_four_figures_by_hand(findings: Findings) -> None:
+    """0.873 / 0.9 = 97.0 %; 90 MB / 45 MB = 2; 12 ms / 3 ms = 4; the better of two baselines is the one of 0.85."""
+    average = {"meta_teacher": costs(0.9, 90, 12.04), "student": costs(0.873, 45, 3.01)}
+    average |= {"fine_tuned_shared": costs(0.85, 45, 3), "tfidf": costs(0.7, 1, 1)}
+    changed = with_gain(findings, 0.023, 0.2, average=average)
+    base = Path(findings.run["settings"]["base"]).name
+    assert headline(changed) == (
+        f"One teacher ({base}, 22.7\u00a0M parameters) became 2 small models, one for each domain."
+    )
+    tested = "95\u00a0% interval −1.7 to +6.3, not statistically significant"
+    assert figures(changed) == [
+        ("97.0 %", "accuracy kept", f"90.0 → 87.3 percent right: +2.3 percentage points, {tested}."),
+        ("2.0", "times smaller", "90.0 → 45.0 MB"),
+        ("4.0", "times faster", "12.0 → 3.0 ms for one text"),
+        (
+            "+2.3",
+            "points over the best baseline",
+            f"{tested} (p\u00a0=\u00a00.200). Baseline: {BASELINES['fine_tuned_shared']}, 85.0 percent right.",
+        ),
+    ]
+    average |= {"student": costs(0.873, 180, 11.9)}
+    _, size, speed, _ = figures(with_gain(findings, 0.02, 0.2, average=average))
+    assert size == ("2.0", "times larger", "90.0 → 180.0 MB")
+    assert speed[:2] == ("Same", "speed as the teacher")
+
+
+def test_cautions_say_how_far_the_figures_hold(findings: Findings) -> None:
     caution = cautions(findings)[0]
     assert "paired over the 24 scored examples" in caution
     assert "3 comparisons" in caution
-    student = average["student"] | {"bytes": 2 * average["meta_teacher"]["bytes"], "accuracy_without_leaks": 0.5}
+    average = findings.results["average"]
+    student = average["student"] | {"accuracy_without_leaks": 0.5}
     on_dev = with_results(findings, average=average | {"student": student}, split="dev", leaked_rows=3)
-    assert "2.0 times larger" in sentences(on_dev)[0]
     assert "choose nothing by them" in cautions(on_dev)[1]
     assert "3 scored examples stand in train as well" in cautions(on_dev)[2]
 
 
 @pytest.mark.parametrize(
-    ("mean", "p", "message"),
+    ("mean", "p", "value", "verdict"),
     [
-        (0.05, 0.01, "Their gain over the best baseline, TF-IDF with logistic regression (60.0 percent), is stat"),
-        (-0.05, 0.01, "They are worse than the best baseline"),
-        (0.05, 0.2, "Their difference from the best baseline"),
+        (0.05, 0.0004, "+5.0", "9.0, statistically significant (p\u00a0<\u00a00.001). Base"),
+        (-0.05, 0.01, "−5.0", "statistically significant (p\u00a0=\u00a00.010); use the baseline instead."),
+        (-0.05, 0.2, "−5.0", "not statistically significant (p\u00a0=\u00a00.200). Base"),
     ],
 )
-def test_the_summary_claims_no_more_than_the_test_does(findings: Findings, mean: float, p: float, message: str) -> None:
-    average = findings.results["average"]
-    shares = {"fine_tuned_shared": 0.5, "tfidf": 0.6}
-    baselines = {name: average[name] | {"accuracy": share} for name, share in shares.items()}
-    changed = with_results(findings, average=average | baselines)
-    gain = {"mean": mean, "interval": [mean - 0.04, mean + 0.04], "p_holm": p, "significant": p < 0.05}
-    vars(changed)["against"] = dict.fromkeys(("meta_teacher", "fine_tuned_shared", "tfidf"), gain)
-    assert sentences(changed)[1].startswith(message)
-    assert f"p\u00a0=\u00a0{p:.3f}" in sentences(changed)[1]
+def test_the_gain_claims_no_more_than_the_test_does(
+    findings: Findings, mean: float, p: float, value: str, verdict: str
+) -> None:
+    gain = figures(with_gain(findings, mean, p))[3]
+    assert gain[0] == value
+    assert verdict in gain[2]
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "command"),
+    [
+        ("/x/my reviews", {}, "run --data 'my reviews' --output toy --seed 3"),
+        ("org/reviews", {"baseline": False, "drop_leaks": True}, "run --data org/reviews --output toy --seed 3"),
+        ("/other/src/metakd/demo_data", {"windows": 0, "batch_size": 16}, "demo --output toy --seed 3"),
+    ],
+)
+def test_the_command_makes_the_run_again(data: str, settings: dict[str, Any], command: str) -> None:
+    """What differs from the defaults, or for the demo from its file of settings, whatever the last command was."""
+    chosen = {"seed": 3, "base": "/models/small", "terms": ["hidden", "prediction"], "cache_budget": 7.5, **settings}
+    chosen |= {"columns": {"text": "a b", "label": "stars"}, "precision": "float32", "layer_map": "2,4,6"}
+    in_demo = read_settings_file(DEMO / "settings.yaml") if "demo" in data else {}
+    saved = Settings.build(in_demo).model_dump(mode="json") | chosen
+    made = summary.command(Findings(Path("runs/toy"), {"data": data, "settings": saved}, {}, {}, []))
+    assert made.startswith(f"metakd {command} --columns ")
+    words = shlex.split(made)
+    assert words[words.index("--columns") + 1] == "text=a b,label=stars"
+    assert words[words.index("--terms") + 1] == "hidden,prediction"
+    assert words[words.index("--base") + 1] == "small"
+    assert ("--no-baseline" in words, "--drop-leaks" in words) == ("baseline" in settings,) * 2
+    assert not {"--cache-budget", "--windows", "--batch-size"} & set(words)
+
+
+def test_a_run_of_tables_in_memory_has_no_data_to_name(findings: Findings) -> None:
+    changed = replace(findings, run={**findings.run, "data": None})
+    assert summary.command(changed).startswith(f"metakd reproduce {findings.folder.name} --data the-same-rows")
+
+
+def test_the_command_is_the_same_after_a_resume(run_copy: Path, metakd: Command) -> None:
+    before = facts(Findings.read(run_copy))["Command"]
+    assert before.startswith("metakd run --data ")
+    passed(metakd("run", "--output", run_copy, "--resume"))
+    assert facts(Findings.read(run_copy))["Command"] == before
+
+
+def test_latencies_that_other_work_lengthened_are_marked(findings: Findings) -> None:
+    idle = {"latency_ms": {"median": 9.0, "p95": 9.5}}
+    average = {name: scores | idle for name, scores in findings.results["average"].items()}
+    assert "†" not in markdown(with_results(findings, average=average))
+    average["student"]["latency_ms"] = {"median": 3.0, "p95": 4.0, "busy": True}
+    changed = with_results(findings, average=average)
+    assert "→ 3.0† ms" in figures(changed)[2][2]
+    assert details.scores(changed, "student")["milliseconds"] == "3.0†"
+    (row,) = [row for row in markdown(changed).splitlines() if row.startswith("| student |")]
+    assert row.endswith("| 3.0† |")
+    assert BUSY_NOTE in markdown(changed)
 
 
 def test_a_command_is_kept_as_it_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +234,8 @@ def test_every_kind_of_model_has_a_colour() -> None:
     for kind in KINDS:
         colour = f"--{kind.replace('_', '-')}"
         assert f".{kind} {{ --kind: var({colour}); }}" in style
-        assert style.count(f"{colour}: #") == 2  # by day and by night
+        (hue,) = re.findall(rf"{colour}: var\((--\w+)\)", style)
+        assert style.count(f" {hue}: #") == 2  # by day and by night
 
 
 def test_transfer_is_what_tfidf_of_one_domain_gets_right_of_another(findings: Findings) -> None:
@@ -177,8 +259,11 @@ def test_runs_are_compared_on_the_same_examples(finished_run: Path, metakd: Comm
     assert compare_runs([finished_run, run_copy])["against"]["copy"]["mean"] == pytest.approx(3 / 24)
     run = read_json(run_copy / "run.json")
     write_json(run_copy / "run.json", run | {"settings": run["settings"] | {"seed": 7}})
+    results = read_json(run_copy / "results.json")
+    results["average"]["student"]["latency_ms"] = {"median": 5.0, "p95": 6.0, "busy": True}
+    write_json(run_copy / "results.json", results)
     out, _ = passed(metakd("compare", finished_run, run_copy))
-    for row in ("| copy |", "| `seed` | 0 | 7 |", "| MB of a student |"):
+    for row in ("| copy |", "| `seed` | 0 | 7 |", "| MB of a student |", "5.0† |", BUSY_NOTE):
         assert row in out
     assert out.count("| `") == 1  # no other setting differs
     write_rows(predictions, [examples[0], examples[-1]])  # one of each domain

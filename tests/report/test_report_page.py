@@ -12,8 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from conftest import FAST, Command, as_row, passed, read_json, read_rows, refused, toy_examples, write_rows
+from metakd.evaluation.tables import BUSY_NOTE
 from metakd.report.facts import Findings
 from metakd.report.page import write_report
+from metakd.report.summary import figures
 from metakd.utils.artifacts import write_json
 
 BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "report.py"))
@@ -72,10 +74,10 @@ def places(page: Page) -> list[tuple[float, float]]:
 
 
 NAMED = {
-    "rgb(58, 58, 58)": "dark",
-    "rgb(47, 111, 183)": "blue",
-    "rgb(46, 139, 87)": "green",
-    "rgb(154, 163, 173)": "grey",
+    "rgb(27, 30, 35)": "dark",
+    "rgb(63, 111, 209)": "blue",
+    "rgb(43, 138, 87)": "green",
+    "rgb(117, 125, 136)": "grey",
 }
 
 
@@ -176,8 +178,57 @@ def test_each_node_opens_what_is_known_of_it(report: Path, opened: Opened) -> No
     assert page.locator("#calibration svg").count() == 1
 
 
+def test_the_first_screen_has_four_figures_and_a_chart(report: Path, opened: Opened) -> None:
+    page = opened(report, viewport={"width": 1100, "height": 840})
+    for (value, label, detail), item in zip(
+        figures(Findings.read(report.parent)), page.locator(".figures li").all(), strict=True
+    ):
+        assert re.split("\n+", item.inner_text()) == [value, label, detail]
+    chart = box(page, "#accuracy-latency svg")
+    assert 0 < chart["y"] < chart["y"] + chart["height"] < 840
+    assert page.locator("header p").first.inner_text().startswith("One teacher (bert0, ")
+    assert page.locator("main h2").all_inner_texts() == [
+        *("Models", "Charts", "Who taught whom", "Key terms", "Data health", "Facts")
+    ]
+
+
+def test_the_grid_has_models_by_domains(report: Path, opened: Opened) -> None:
+    """Accuracies in percent, and below each how far it is from the meta-teacher's."""
+    results = Findings.read(report.parent).results
+    page = opened(report, viewport={"width": 1100, "height": 840})
+    assert page.locator(".grid thead th").all_inner_texts() == ["model", "average", "books", "kitchen"]
+    for row, kind in zip(page.locator(".grid tbody tr").all(), results["average"], strict=True):
+        accuracies = [row.locator("td").nth(i).inner_text().split()[0] for i in range(3)]
+        scored = [results["average"], results["domains"]["books"], results["domains"]["kitchen"]]
+        assert accuracies == [f"{100 * models[kind]['accuracy']:.1f}" for models in scored]
+        assert row.locator("small").count() == (0 if kind == "meta_teacher" else 3)
+    assert not page.locator("#models > .hint").is_visible()  # nothing to scroll to
+    page.locator(".grid button").nth(3).press("Enter")
+    assert page.inner_text("#details-title") == "student, kitchen"
+
+
+def test_latencies_that_other_work_lengthened_are_marked_in_every_table(run_copy: Path, opened: Opened) -> None:
+    results = read_json(run_copy / "results.json")
+    for models in (results["average"], *results["domains"].values()):
+        for scores in models.values():
+            scores["latency_ms"].pop("busy", None)
+    results["domains"]["books"]["student"]["latency_ms"] |= {"median": 9.04, "busy": True}
+    results["average"]["student"]["latency_ms"] |= {"median": 7.04, "busy": True}
+    write_json(run_copy / "results.json", results)
+    page = opened(write_report(run_copy))
+    page.eval_on_selector_all("details", "(parts) => parts.forEach((part) => { part.open = true; })")
+    assert "†" in page.locator(".figures li").nth(2).inner_text()
+    assert page.locator("#scores td", has_text="†").all_inner_texts() == ["7.0†", "9.0†"]
+    assert page.locator("header figure td", has_text="†").count() == 2
+    assert page.get_by_text(BUSY_NOTE).count() >= 2
+    page.locator(".grid button").nth(2).click()
+    assert "9.0† ms" in page.inner_text("#details-body")
+    page.keyboard.press("Escape")
+
+
 def test_the_table_sorts_and_opens_by_keyboard(report: Path, opened: Opened) -> None:
     page = opened(report)
+    page.locator(".all > summary").press("Enter")
     accuracies = "#scores tbody:last-of-type tr td:nth-child(3)"
     before = [float(text) for text in page.locator(accuracies).all_inner_texts()]
     page.locator("#scores thead button", has_text="accuracy").focus()
@@ -216,16 +267,22 @@ def test_a_run_with_less_has_fewer_pictures_and_nothing_warns(run_copy: Path, op
         write_json(run_copy / f"{name}.json", value)
     page = opened(write_report(run_copy))
     text = page.inner_text("body")
-    for part in ("one teacher of one domain", "is not known: none was", "No lines join domains", "None: what tells a"):
+    for part in ("became one small model", "no baseline was trained", "No lines join domains", "None: what tells a"):
         assert part in text
-    assert page.locator("#transfer, #scores .averages").count() == 0
+    assert page.locator("#transfer, #scores .averages, .grid .average").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(report: Path, opened: Opened, scheme: str) -> None:
     page = opened(report, color_scheme=scheme)
-    page.locator("summary").first.click()
-    for opened_by in ("", "#scores .open >> nth=-1", "#network .choose >> nth=0", "#network .choose >> nth=2"):
+    page.eval_on_selector_all("main details", "(parts) => parts.forEach((part) => { part.open = true; })")
+    for opened_by in (
+        "",
+        ".grid button >> nth=-1",
+        "#scores .open >> nth=-1",
+        "#network .choose >> nth=0",
+        "#network .choose >> nth=2",
+    ):
         if opened_by:
             page.click(opened_by)
         violations = Axe().run(page).response["violations"]
@@ -240,16 +297,18 @@ def test_it_is_printed_in_black_on_white_also_by_night(report: Path, opened: Ope
     page.emulate_media(media="print")
     assert page.evaluate(paper) == "rgb(255, 255, 255)"
     inks = page.eval_on_selector_all(".role-axis-label text", "(words) => words.map((w) => getComputedStyle(w).fill)")
-    assert set(inks) == {"rgb(29, 33, 38)"}
+    assert set(inks) == {"rgb(90, 98, 109)"}
     assert not page.locator(".zoom").is_visible()
 
 
 def test_it_fits_a_phone(report: Path, opened: Opened) -> None:
     page = opened(report, viewport={"width": 390, "height": 844})
-    page.locator("#scores .open").first.click()
+    page.locator(".grid button").first.click()
     assert page.evaluate("document.getElementById('details').scrollWidth") <= 390
     page.keyboard.press("Escape")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("#models > .hint").inner_text().startswith("Scroll sideways for more domains")
+    assert page.locator("#models > .hint").is_visible()
 
 
 def test_untrusted_names_and_texts_stay_text(metakd: Command, base: Path, tmp_path: Path, opened: Opened) -> None:
@@ -268,7 +327,7 @@ def test_untrusted_names_and_texts_stay_text(metakd: Command, base: Path, tmp_pa
     page = opened(tmp_path / "run" / "report.html")
     assert page.locator("img, main b").count() == 0
     assert EVIL in page.inner_text("main")
-    page.locator("#scores .open").first.click()
+    page.locator(".grid button").first.click()
     assert "<b>good</b>" in page.inner_text("#details-body")
     page.keyboard.press("Escape")
     page.locator("#network summary").click()
@@ -313,6 +372,13 @@ def test_sixteen_domains_and_ten_thousand_examples(finished_run: Path, tmp_path:
     metrics = session.send("Performance.getMetrics")["metrics"]
     assert 0 < {metric["name"]: metric["value"] for metric in metrics}["TaskDuration"] < 2
     assert page.locator("#scores tbody:last-of-type tr").count() == 64
+    assert page.locator(".grid button").count() == 64
+    name, last = page.locator(".grid th").first, page.locator(".grid thead th").last
+    left, right = name.bounding_box(), last.bounding_box()
+    assert page.locator("#models > .hint").is_visible()  # more domains than the page is wide
+    page.locator("#models > .wide").evaluate("(table) => { table.scrollLeft = 1e6; }")
+    assert name.bounding_box() == left  # the models' names stay
+    assert (last.bounding_box() or {})["x"] < (right or {})["x"]
     assert "The 32 thickest of 120 are drawn" in page.inner_text("#network")
     assert len(Findings.read(folder).rows) == 10_000
 

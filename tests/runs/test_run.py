@@ -40,5 +40,5 @@ def test_another_base_in_the_same_folder_is_refused(base: Path, toy_data: Path, 
     weigh(open_run(tmp_path / "run", toy_data, base))
     weights = base / "model.safetensors"
     save_file({k: torch.rand_like(v) for k, v in load_file(weights).items()}, weights, metadata={"format": "pt"})
-    with pytest.raises(InputError, match="made with other settings, data or base"):
+    with pytest.raises(InputError, match="made with other settings, data, base or precision"):
         open_run(tmp_path / "run", toy_data, base)

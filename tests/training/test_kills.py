@@ -64,7 +64,7 @@ def test_a_live_run_keeps_others_off_and_saves_itself(
         others = ("run", "--resume"), ("run", "--data", toy_data, "--overwrite"), ("distill",), ("teach", "--seed", "5")
         for words in others:
             message = refused(metakd(*words, "--output", folder))
-            assert f"{folder}: another process is at work in this folder" in message
+            assert f"{folder}: another process is using this folder" in message
         assert (folder / "run.json").read_bytes() == begun
         wait_for("tensorboard/**/events*")  # the trainer is there
         first.send_signal(signal.SIGTERM)
@@ -72,7 +72,7 @@ def test_a_live_run_keeps_others_off_and_saves_itself(
     finally:
         first.kill()
     assert first.returncode == 128 + signal.SIGTERM, errors
-    assert f"stopped by SIGTERM\nWhat is finished is kept. Go on by: metakd run --output {folder} --resume" in errors
+    assert f"stopped by SIGTERM\nFinished work is kept. Continue with: metakd run --output {folder} --resume" in errors
     assert "Traceback" not in errors
     saved = max((folder / "checkpoints").glob("meta_teacher-*/checkpoint-*/manifest.json"))
     assert not (folder / "meta_teacher").exists()

@@ -38,7 +38,7 @@ def test_trackers_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     check_tracker("none")
     check_tracker("tensorboard")
     monkeypatch.setattr("metakd.training.trackers.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"track = 'comet_ml': not installed; pip install comet-ml, or --track none"):
+    with pytest.raises(InputError, match=r"track = 'comet_ml': not installed; pip install comet-ml, or track none"):
         check_tracker("comet_ml")
 
 

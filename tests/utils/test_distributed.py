@@ -222,7 +222,7 @@ def test_bad_input_is_reported_once(space: Workspace) -> None:
     new = space.folder / "new"
     done = space.torchrun(["run", "--data", space.folder / "data", "--output", new, "--method", "metadistil"])
     assert done.returncode != 0
-    assert done.stderr.count("its teacher learns beside the student; choose another --method") == 1
+    assert done.stderr.count("its teacher is trained together with the student; choose another --method") == 1
     assert not new.exists()
 
 
@@ -236,7 +236,7 @@ def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("second_of_two")
 def test_commands_for_one_process_refuse_two(metakd: Command, tmp_path: Path) -> None:
     for words in (("evaluate", tmp_path), ("methods",), ("experiment", "main", "--output", tmp_path)):
-        assert f"metakd {words[0]} is the work of one process" in refused(metakd(*words))
+        assert f"metakd {words[0]} runs in one process" in refused(metakd(*words))
 
 
 def test_a_process_leaves_the_others_before_its_interpreter_ends() -> None:

@@ -117,7 +117,7 @@ def test_a_disk_that_fills_up_at_any_step_stops_the_run_which_then_goes_on(
             before(patch, owner, name, lambda: fill(small_disk))
             message = refused(folder, *(["--resume"] if folder.exists() else []))
         assert DISK_IS_FULL in message
-        assert f"Go on by: metakd run --output {folder} --resume" in message
+        assert f"Continue with: metakd run --output {folder} --resume" in message
         finished.append({path.parent for path in folder.rglob("manifest.json") if "checkpoint" not in str(path)})
         assert finished[-2] <= finished[-1], name
         (small_disk / "filler").unlink()
@@ -131,8 +131,8 @@ def test_limits_of_files_and_of_their_size_stop_the_run_which_then_goes_on(
 ) -> None:
     folder = tmp_path / "run"
     lowest = {
-        resource.RLIMIT_FSIZE: (20_000, 10**12, "a file would be larger than is allowed here (ulimit -f"),
-        resource.RLIMIT_NOFILE: (3, 256, "too many files are open. Allow more: ulimit -n"),
+        resource.RLIMIT_FSIZE: (20_000, 10**12, "a file would exceed the size limit (ulimit -f"),
+        resource.RLIMIT_NOFILE: (3, 256, "too many files are open. Raise the limit: ulimit -n"),
     }
     for kind, (low, enough, message) in lowest.items():
         with monkeypatch.context() as patch:
@@ -151,7 +151,7 @@ def test_memory_that_runs_out_is_reported(refused: Refused, tmp_path: Path, limi
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit(resource.RLIMIT_AS, pages * resource.getpagesize() + 40_000_000)
     message = refused(tmp_path / "run", "--student", "layers=1", "--base", large)
-    assert "memory ran out. A smaller --batch-size" in message
+    assert "out of memory. Use a smaller --batch-size" in message
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {"run.json", "run.lock"}
 
 
@@ -165,7 +165,7 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_starts(
 ) -> None:
     monkeypatch.setattr(plan, "free_disk", lambda _: 100_000)
     message = refused(tmp_path / "run", code=2)
-    assert "GB of disk are needed, 0.00 are free. Free some, choose another --output" in message
+    assert "GB of disk, but only 0.00 are free. Free some space, choose another --output" in message
     assert not [*(tmp_path / "run").rglob("manifest.json")]
 
 

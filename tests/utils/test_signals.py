@@ -69,7 +69,7 @@ def test_an_error_in_a_graceful_shutdown_is_not_hidden_by_the_signal() -> None:
 def test_a_run_is_not_removed_while_a_student_of_it_is_trained(run_copy: Path) -> None:
     (run_copy / "checkpoints").mkdir(exist_ok=True)
     lock = FileLock(run_copy / "checkpoints" / "meta_kd-books-0123.lock")
-    with lock, pytest.raises(InputError, match="another process is at work there"):
+    with lock, pytest.raises(InputError, match="another process holds this lock"):
         clear(reopen(run_copy))
     assert (run_copy / "students" / "books" / "model.safetensors").is_file()
 
@@ -83,7 +83,7 @@ def test_a_folder_is_held_by_one_process_and_free_when_that_is_killed(tmp_path: 
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         for attempt in (lambda: run_lock(tmp_path).__enter__(), lambda: refuse_if_locked(tmp_path)):
-            with pytest.raises(InputError, match="another process is at work in this folder"):
+            with pytest.raises(InputError, match="another process is using this folder"):
                 attempt()
     finally:
         other.kill()

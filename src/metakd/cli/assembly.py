@@ -1,5 +1,5 @@
-"""What commands do before their work: load the library, check the flags, and read the data or assemble the run that
-flags, a file of settings and the run's folder mean.
+"""What commands do before their work: load the library, check the flags, and read the data or assemble the run from
+flags, a settings file and the run's folder.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def assemble_run(
     resume: bool = True,
     overwrite: bool = False,
 ) -> Run:
-    """The run meant by the command line. `check` refuses what the command cannot do, before the folder is touched."""
+    """The run that the command line describes. `check` may refuse it before the folder is touched."""
     if resume and overwrite:
-        raise InputError("--resume goes on with what is there, --overwrite removes it: give one of them")
+        raise InputError("--resume continues the run in the folder, --overwrite replaces it: choose one of them")
     load_library()
     from metakd.utils.artifacts import RUN_FILE
 
     def assemble() -> Run:
         if (output / RUN_FILE).exists() and not resume and not overwrite:
-            raise InputError(f"{output} is there already: --resume goes on with it, --overwrite replaces it")
+            raise InputError(f"{output} already exists: continue it with --resume, or replace it with --overwrite")
         assembled = _assemble(output, data, config, options, overwrite)
         if not overwrite:
             assembled.check_folder()
@@ -48,8 +48,8 @@ def assemble_run(
 
 
 def _assemble(output: Path, data: str | None, config: Path | None, options: dict[str, Any], overwrite: bool) -> Run:
-    """Flags override the config file, that overrides what the folder was begun with (unless it is overwritten), that
-    the defaults."""
+    """The run with the settings of, in order of precedence, flags, config file, run folder (unless overwritten) and
+    defaults."""
     from metakd.inspection.inspector import inspect_dataset
     from metakd.inspection.tables import short_form
     from metakd.runs.run import Run
@@ -60,9 +60,9 @@ def _assemble(output: Path, data: str | None, config: Path | None, options: dict
     begun = read_run(output) if (output / RUN_FILE).is_file() and not overwrite else {}
     if not (data := data or begun.get("data")):
         raise InputError(
-            f"{output} was begun with tables in memory: go on from Python, or name the same rows by --data"
+            f"{output} was started with tables in memory: continue from Python, or pass the same rows with --data"
             if begun
-            else f"--data is missing, and {output} holds no run to go on with. {DATA_HELP}"
+            else f"--data is missing, and {output} has no run to continue. {DATA_HELP}"
         )
     settings = Settings.build(begun.get("settings", {}) | _in_file(config) | options)
     assembled = Run.assemble(output, settings, data)
@@ -75,7 +75,7 @@ def _assemble(output: Path, data: str | None, config: Path | None, options: dict
 
 @contextlib.contextmanager
 def locked(assembled: Run) -> Iterator[Run]:
-    """The run begun, with its folder locked: no other process may begin another there."""
+    """The run, begun with its folder locked, so that no other process can begin one there."""
     from metakd.utils.locks import run_lock
 
     with run_lock(assembled.folder):
@@ -85,10 +85,10 @@ def locked(assembled: Run) -> Iterator[Run]:
 def read_data(
     data: str, config: Path | None, options: dict[str, Any], command: str, decided: Mapping[str, Any]
 ) -> tuple[Settings, MultiDomainDataset]:
-    """Settings and data of a `command` that begins runs of its own.
+    """Settings and data of a `command` that starts several runs.
 
-    InputError for flags of what is `decided` there, unless they set the same (None never is the same); a notice for
-    such keys of the file.
+    InputError for flags that the command sets itself (`decided`), unless they have the same value (None never has); a
+    notice for such keys of the file.
     """
     from metakd.data.dataset import load_dataset
 
@@ -97,9 +97,9 @@ def read_data(
     flags, keys = ([k for k, v in decided.items() if values.get(k, v) != v] for values in (options, in_file))
     if flags:
         shown = ", ".join(f"--{name.replace('_', '-')}" for name in flags)
-        raise InputError(f"{shown}: {command} decides this itself; leave it out")
+        raise InputError(f"{shown}: {command} sets this itself; leave it out")
     if keys:
-        notice(f"--config: {', '.join(keys)} not used, as {command} decides this itself")
+        notice(f"--config: {', '.join(keys)} not used, because {command} sets this itself")
     dataset = load_dataset(data, settings.seed, **settings.reading())
     for message in dataset.notices:
         notice(message)
@@ -111,13 +111,13 @@ def _in_file(config: Path | None) -> dict[str, Any]:
 
 
 def check_writable(output: Path) -> None:
-    """Refuse a file that cannot be written before the work for it is done."""
+    """InputError for a file that cannot be written, before the work for it is done."""
     if output.is_dir() or not output.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: has to be a file in a folder that is there")
+        raise InputError(f"--output {output}: must be a file in an existing folder")
 
 
 def load_library() -> None:
-    """Import what trains models, without its own progress bars; InputError says which command installs it."""
+    """Import the libraries for training, without their progress bars; InputError says which command installs them."""
     for module in ("torch", "transformers", "accelerate", "sklearn"):
         require(module, "train")
     from huggingface_hub.utils import logging as hub_logging

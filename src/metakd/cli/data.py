@@ -19,7 +19,7 @@ def data(
     source: Annotated[str, typer.Option(help="The raw release: a folder, a .tar.gz (amazon), a hub id (multinli).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train.jsonl, dev.jsonl, ...")],
 ) -> None:
-    """A paper's raw release in the paper's own split, ready for `metakd run --data`."""
+    """Convert a paper's raw release to the paper's split, ready for `metakd run --data`."""
     from metakd.data.releases import prepare
 
     dataset = prepare(release, source, output)
@@ -35,12 +35,12 @@ def inspect(
     columns: Columns = "",
     encoding: Encoding = "utf-8",
     data_config: Annotated[str | None, typer.Option(help="Configuration of a hub dataset that has several.")] = None,
-    base: Annotated[str, typer.Option(help="Encoder whose tokens are counted.")] = BASE,
-    max_length: Annotated[int, typer.Option(help="Tokens that a text is cut to.", min=4)] = MAX_LENGTH,
+    base: Annotated[str, typer.Option(help="Encoder whose tokenizer counts lengths.")] = BASE,
+    max_length: Annotated[int, typer.Option(help="Tokens read of each text.", min=4)] = MAX_LENGTH,
     drop_leaks: Annotated[bool, typer.Option("--drop-leaks", help="Inspect what `run --drop-leaks` keeps.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """What is in the data: counts, lengths, repeats, leaks, contradictions, characteristic terms."""
+    """Inspect data: counts, lengths, duplicates, leaks, contradictory labels, characteristic terms."""
     from metakd.inspection.inspector import inspect_data
     from metakd.inspection.tables import findings, tables
     from metakd.models.hub import tokenizer_file
@@ -58,15 +58,15 @@ def inspect(
         stdout.print(*tables(report), sep="\n")
         for finding in findings(report) or ["no problems found"]:
             typer.echo(f"- {finding}")
-    raise_faults(f"{data} cannot be trained on as it is", report["faults"])
+    raise_faults(f"{data} cannot be used for training yet", report["faults"])
 
 
 @app.command()
 def doctor(
-    base: Annotated[str, typer.Option(help="Encoder that has to be found.")] = BASE,
+    base: Annotated[str, typer.Option(help="Encoder to look for.")] = BASE,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where results would go.")] = Path("runs"),
 ) -> None:
-    """What this machine has, what is missing, and which command helps."""
+    """Show what this machine has, what is missing, and which command helps."""
     from metakd.inspection.doctor import examine
 
     report = examine(base, output)

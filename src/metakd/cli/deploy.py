@@ -1,4 +1,4 @@
-"""The commands that put students to use."""
+"""The commands that deploy students: predict, export, fit."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,13 +26,13 @@ def predict(
     """Label the texts of a file, in order, however large it is."""
     check_writable(output)
     if output.exists() and input.exists() and output.samefile(input):
-        raise InputError(f"--output {output}: is the input itself, whose texts would be lost")
+        raise InputError(f"--output {output}: is the input file, which would be overwritten")
     from metakd.data.dataset import folder_name
 
-    if not model.is_dir():  # a domain of other letters has a folder of another name
+    if not model.is_dir():  # folders of domains with special characters have encoded names
         model = model.with_name(folder_name(model.name))
     if not model.is_dir():
-        raise InputError(f"{model}: no such folder; students lie in RUN/students/DOMAIN")
+        raise InputError(f"{model}: no such folder; students are in RUN/students/DOMAIN")
     from metakd.inference.classifier import Classifier, label_file
 
     how = reading(columns, encoding)
@@ -45,17 +45,17 @@ def predict(
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make, with one folder a student in it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder, with one folder per student.")],
     int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits: a quarter of the size.")] = False,
     vocabulary: Annotated[
         Literal["keep", "domain"],
-        typer.Option(help="'domain' keeps the embeddings that the domain reads most, and approximates others."),
+        typer.Option(help="'domain' keeps the embeddings of the domain's most frequent tokens, approximates others."),
     ] = "keep",
-    max_drop: Annotated[float, typer.Option(help="Accuracy that may be lost on average.", min=0, max=1)] = 0.005,
-    force: Annotated[bool, typer.Option("--force", help="Export what loses more or is slower, too.")] = False,
-    push_to_hub: Annotated[str, typer.Option(help="Upload them too, as NAME-DOMAIN: 'me/reviews'. Private.")] = "",
+    max_drop: Annotated[float, typer.Option(help="Mean accuracy that may be lost.", min=0, max=1)] = 0.005,
+    force: Annotated[bool, typer.Option("--force", help="Also export students that lose more or are slower.")] = False,
+    push_to_hub: Annotated[str, typer.Option(help="Upload them, private, as NAME-DOMAIN: 'me/reviews'.")] = "",
 ) -> None:
-    """Students as ONNX: run without torch, checked against PyTorch, scored and timed."""
+    """Export students to ONNX: to run without torch, checked against PyTorch, scored and timed."""
     load_library()
     from metakd.data.dataset import folder_name
     from metakd.export.exporter import export as export_run
@@ -66,7 +66,7 @@ def export(
     if push_to_hub:
         check_login()
     if (begun := read_run(folder))["data"] is None:
-        raise InputError(f"{folder} was begun with tables in memory: export it from Python")
+        raise InputError(f"{folder} was started with tables in memory: export it from Python")
     run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
     exported = export_run(run, output, int8=int8, compact=vocabulary == "domain", max_drop=max_drop, force=force)
     numbers = [Column(name, justify="right") for name in ("accuracy", "before", "MB", "before", "ms", "before")]
@@ -90,16 +90,16 @@ def fit(
     options: dict[str, Any],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models; may be used again.")],
-    p95_ms: Annotated[float | None, typer.Option(help="95th percentile of one text at a time in ms.", min=1e-3)] = None,
-    max_mb: Annotated[float | None, typer.Option(help="Megabytes of model, tokenizer and labels.", min=1e-6)] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="Of each domain, on dev.", min=0, max=1)] = None,
+    p95_ms: Annotated[float | None, typer.Option(help="Limit on the p95 latency of one text, in ms.", min=1e-3)] = None,
+    max_mb: Annotated[float | None, typer.Option(help="Limit on model, tokenizer and labels, in MB.", min=1e-6)] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="Required of each domain on dev.", min=0, max=1)] = None,
     also: Annotated[list[str] | None, typer.Option(help="A checkpoint to try as student; may be repeated.")] = None,
     most: Annotated[int, typer.Option(help="Students to train, the largest that fit.", min=1)] = 2,
     config: Config = None,
 ) -> None:
-    """The best small model for each domain that a budget allows, measured on this machine."""
+    """Find the best small model for each domain that a budget allows, measured on this machine."""
     if "student" in options:
-        raise InputError("--student: fit tries students of several sizes; add a checkpoint by --also")
+        raise InputError("--student: fit tries students of several sizes; add a checkpoint with --also")
     load_library()
     from metakd.export.budget_search import FIXED_SETTINGS, PICTURE_FILE
     from metakd.export.budget_search import fit as fit_models
@@ -109,7 +109,7 @@ def fit(
     settings, dataset = read_data(data, config, options, "fit", FIXED_SETTINGS | {"student": None, "bootstrap": None})
     result = fit_models(dataset, settings, output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most)
     numbers = [Column(name, justify="right") for name in ("dev", "test", "p95 ms", "MB")]
-    title = f"The best that the budget allows, of {len(result['tried'])} that were tried"
+    title = f"Best models within the budget, of {len(result['tried'])} candidates"
     table = Table("domain", "model", *numbers, title=title)
     for domain, form in result["delivered"].items():
         scores = [f"{100 * form[name]:.1f}" if name in form else "" for name in ("accuracy", "test_accuracy")]

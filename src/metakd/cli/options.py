@@ -8,30 +8,36 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from metakd.config.settings import Settings
+from metakd.config.settings import GROUPS, Settings
 
 DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
+WIDEST_CHOICES = 24  # characters in which help lists choices beside their flag
 BASE, MAX_LENGTH = (Settings.model_fields[name].default for name in ("base", "max_length"))
 Columns = Annotated[str, typer.Option(help="Columns that have other names: 'text=review,domain=genre'.")]
 Encoding = Annotated[str, typer.Option(help="Encoding of a text file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")]
 Data = Annotated[str | None, typer.Option(help=DATA_HELP)]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last whole step or checkpoint.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run that is there, and nothing else.")]
-Config = Annotated[Path | None, typer.Option(help="YAML file of settings; flags override it.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", metavar="", help="Continue after the last finished step or checkpoint.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", metavar="", help="Replace the run in this folder (other files stay).")
+]
+Config = Annotated[Path | None, typer.Option(help="YAML file with settings; flags override it.")]
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Add a flag for every setting to `command`; the values that the user set reach it as the dict `options`."""
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     del parameters["options"]
-    for name, field in Settings.model_fields.items():
+    for group, name in ((group, name) for group, names in GROUPS.items() for name in names):
+        field = Settings.model_fields[name]
         flag, switch = name.replace("_", "-"), field.annotation is bool
         option = typer.Option(
             f"--{flag}/--no-{flag}" if switch else f"--{flag}",
             help=_help(field),
-            metavar=None if switch else _metavar(field.annotation),
-            rich_help_panel="Settings",
+            metavar="" if switch else _metavar(field.annotation),
+            rich_help_panel=group,
         )
         kind = Annotated[bool | None, option] if switch else Annotated[str | None, option]
         parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
@@ -47,23 +53,27 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _metavar(annotation: Any) -> str:
-    """The type of a setting as help shows it. Typer gets text: Settings.build names all faults in one message."""
+    """The type or choices of a setting as help shows them.
+
+    Typer gets text, so that Settings.build can name all faults in one message.
+    """
     if get_origin(annotation) is Literal:
-        return "<choice>"
+        choices = "|".join(get_args(annotation))
+        return f"<{choices}>" if len(choices) <= WIDEST_CHOICES else "<choice>"
     kinds = (annotation, *get_args(annotation))
-    return next((f"<{kind.__name__}>" for kind in (int, float) if kind in kinds), "<str>")
+    return next((f"<{kind.__name__}>" for kind in (int, float) if kind in kinds), "<text>")
 
 
 def _help(field: FieldInfo) -> str:
-    """Description, choices, and default in round brackets: Rich takes square ones for its markup."""
+    """Description, long lists of choices, and default in round brackets: Rich takes square ones for its markup."""
     text, value = str(field.description), field.default
-    if get_origin(field.annotation) is Literal:
+    if _metavar(field.annotation) == "<choice>":
         text += f" One of {', '.join(get_args(field.annotation))}."
     if value is None or value == {}:
         return text
     if isinstance(value, bool):
         value = "on" if value else "off"
-    return f"{text} (default: {','.join(value) if isinstance(value, tuple) else value})"
+    return f"{text} (default: {', '.join(value) if isinstance(value, tuple) else value})"
 
 
 def reading(columns: str, encoding: str) -> dict[str, Any]:

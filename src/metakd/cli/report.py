@@ -1,4 +1,4 @@
-"""The commands that show the results of finished runs, and that compare methods on the user's own data."""
+"""The commands that show the results of finished runs, and that compare methods on the user's data."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,22 +16,22 @@ app = typer.Typer()
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="DIR")],
-    texts: Annotated[bool, typer.Option(help="Show examples and terms; --no-texts for customers' data.")] = True,
+    texts: Annotated[bool, typer.Option(help="Show examples and terms; --no-texts for confidential data.")] = True,
     experiments: Annotated[
-        Path | None, typer.Option(help="Folder of `metakd experiment`, to draw fewer labels and unseen domains too.")
+        Path | None, typer.Option(help="Folder of `metakd experiment`: adds plots of fewer labels and unseen domains.")
     ] = None,
     form: Annotated[
         Literal["html", "markdown"], typer.Option("--format", help="A page, or Markdown on the terminal.")
     ] = "html",
 ) -> None:
-    """One page with the results of a run: scores, pictures, costs, mistakes and data health."""
+    """Write one page with the results of a run: scores, plots, costs, mistakes and data health."""
     load_library()
     from metakd.report.facts import Findings
     from metakd.report.page import markdown, write_report
 
     if form == "markdown":
         if experiments:
-            raise InputError("--experiments adds pictures, which Markdown does not have; leave out --format markdown")
+            raise InputError("--experiments adds plots, which Markdown does not have; leave out --format markdown")
         stdout.print(markdown(Findings.read(folder)), markup=False, highlight=False, soft_wrap=True)
     else:
         stdout.print(f"report: {write_report(folder, texts, experiments)}", soft_wrap=True)
@@ -39,7 +39,7 @@ def report(
 
 @app.command()
 def compare(folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="DIR...")]) -> None:
-    """Students of several runs side by side, with paired tests against those of the first."""
+    """Compare students of several runs, with paired tests against those of the first."""
     load_library()
     from metakd.report.compare import compare_runs, markdown
 
@@ -51,7 +51,7 @@ def compare(folders: Annotated[list[Path], typer.Argument(help="Folders of finis
 def experiment(
     options: dict[str, Any],
     name: Annotated[
-        str, typer.Argument(help="main, tune, ablation, size, unseen, scarce-5, ...; docs/howto/compare.md has them.")
+        str, typer.Argument(help="main, tune, ablation, size, unseen, scarce-5, ...; docs/howto/compare.md lists all.")
     ],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and tables; may be used again.")],
@@ -61,14 +61,14 @@ def experiment(
     only: Annotated[
         str | None, typer.Option(help="Variants of the experiment, if not all: 'meta_kd,single_kd'.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="What is scored: 'dev' to choose by, 'test' to report.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to score: 'dev' to choose by, 'test' to report.")] = None,
     reference: Annotated[str | None, typer.Option(help="Variant that the others are compared with.")] = None,
-    tuned: Annotated[Path | None, typer.Option(help="tune.json, whose chosen settings each variant takes.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="tune.json with the settings for each variant.")] = None,
     merge: Annotated[list[Path] | None, typer.Option(help="rows.jsonl of another machine; may be repeated.")] = None,
 ) -> None:
-    """Compare methods, parts or sizes over several seeds; goes on where it was stopped."""
+    """Compare methods, parts or sizes over several seeds; continues where it was stopped."""
     if "seed" in options:
-        raise InputError("--seed: an experiment has several; write --seeds 0,1,2")
+        raise InputError("--seed: an experiment has several seeds; write --seeds 0,1,2")
     numbers, shares = _numbers(seeds, ",", "--seeds", "0,1,2"), _shares(cut)
     load_library()
     from metakd.experiments.runner import experiment as run_experiment
@@ -88,7 +88,7 @@ def experiment(
 
 
 def _decided(name: str) -> dict[str, Any]:
-    """Settings that the variants of an experiment decide; None where they differ in one, or it has no effect."""
+    """Settings that the variants of an experiment set; None if they differ in one, or it has no effect."""
     from metakd.experiments.trial import FIXED_SETTINGS
     from metakd.experiments.variants import TUNING_GRID
 
@@ -99,21 +99,21 @@ def _decided(name: str) -> dict[str, Any]:
 def _shares(cut: str) -> list[int]:
     shares = _numbers(cut, "/", "--cut", "60/0/40") if cut else []
     if shares and (len(shares) != 3 or sum(shares) != 100):
-        raise InputError(f"--cut {cut}: expected percent for train, dev and test that make 100, such as 60/0/40")
+        raise InputError(f"--cut {cut}: expected percentages for train, dev and test that sum to 100, like 60/0/40")
     if shares and not shares[0]:
-        raise InputError(f"--cut {cut}: leaves nothing to learn from; give train a share, such as 60/0/40")
+        raise InputError(f"--cut {cut}: leaves nothing to train on; give train a share, as in 60/0/40")
     return shares
 
 
 def _numbers(text: str, separator: str, flag: str, example: str) -> list[int]:
     parts = [part.strip() for part in text.split(separator)]
     if not all(part.isdecimal() for part in parts):
-        raise InputError(f"{flag} {text}: expected numbers such as {example}")
+        raise InputError(f"{flag} {text}: expected numbers like {example}")
     return [int(part) for part in parts]
 
 
 def report_of(folder: Path) -> str:
-    """Where the report of a run that has just ended lies; without the extra, the Markdown alone."""
+    """The path of the report of a run that has just ended, or of its Markdown without the extra `report`."""
     from metakd.report.page import write_report
 
     try:

@@ -36,14 +36,16 @@ def run(
     config: Config = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print plan, sizes and time; train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Only print plan, sizes and time.")] = False,
 ) -> None:
-    """All steps: weigh, teach, distill, evaluate."""
+    """Run all steps: weigh, teach, distill, evaluate."""
     load_library()
     from metakd.evaluation.tables import rich_table
     from metakd.pipeline.evaluate import check_scorable
     from metakd.pipeline.plan import check_disk, print_plan
     from metakd.pipeline.run_all import clear, run_all
+    from metakd.report.facts import Findings
+    from metakd.report.summary import verdict
     from metakd.utils.locks import run_lock
 
     assembled = assemble_run(output, data, config, options, check_scorable, resume, overwrite)
@@ -58,9 +60,13 @@ def run(
         distributed.on_main(lambda: check_disk(assembled))
         begun = assembled.begin()
         with with_resume_hint(f"metakd run --output {shlex.quote(str(output))} --resume"):
-            stdout.print(rich_table(run_all(begun), stdout.width))
-            report = distributed.on_main(lambda: str(report_of(output)))
-        stdout.print(f"students: {output / 'students'}\nreport:   {report}", soft_wrap=True)
+            table = rich_table(run_all(begun), stdout.width)
+            report, outcome = distributed.on_main(lambda: (str(report_of(output)), verdict(Findings.read(output))))
+            stdout.print(outcome, highlight=False)
+            stdout.print(table)
+        onnx = output.with_name(f"{output.name}-onnx")
+        export = shlex.join(["metakd", "export", str(output), "--output", str(onnx), "--int8"])
+        stdout.print(f"students: {output / 'students'}\nreport:   {report}\nnext:     {export}", soft_wrap=True)
 
 
 @app.command()
@@ -107,7 +113,7 @@ def distill(
 
     def check(assembled: Run) -> None:
         if unknown := [name for name in domain or [] if name not in assembled.data.domains]:
-            raise InputError(f"--domain {unknown[0]}: the data has {', '.join(assembled.data.domains)}")
+            raise InputError(f"--domain {unknown[0]}: no such domain; there are {', '.join(assembled.data.domains)}")
         if has_teacher(METHODS[assembled.settings.method]):
             check_teacher(assembled)
 
@@ -129,16 +135,16 @@ def distill(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="DIR")],
-    data: Annotated[Path | None, typer.Option(help="Labelled file to score on, instead of the run's own.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the scores go, with --data.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Labelled file to score on instead of the run's data.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File for the scores, with --data.")] = None,
     columns: Columns = "",
     encoding: Encoding = "utf-8",
 ) -> None:
     """Last step: score all models on the run's held-out split, or teacher and students on a file."""
     if (data is None) != (output is None):
-        raise InputError("--data and --output go together: the file to score on, and where its scores go")
+        raise InputError("--data and --output go together: the file to score on, and the file for its scores")
     if data is None and (columns or encoding != "utf-8"):
-        raise InputError("--columns and --encoding are of the file that --data names; the run's own data has its own")
+        raise InputError("--columns and --encoding describe the file of --data; add --data, or leave them out")
     load_library()
     from metakd.evaluation.tables import rich_table
     from metakd.pipeline.evaluate import evaluate, evaluate_file
@@ -149,7 +155,7 @@ def evaluate(
         results = evaluate_file(folder, data, output, **reading(columns, encoding))
     else:
         if read_run(folder)["data"] is None:
-            raise InputError(f"{folder} was begun with tables in memory: evaluate it from Python, or a file by --data")
+            raise InputError(f"{folder} was started with tables in memory: evaluate it from Python, or use --data")
         with locked(assemble_run(folder, None, None, {})) as begun:
             results = evaluate(begun)
     stdout.print(rich_table(results, stdout.width))
@@ -164,7 +170,7 @@ def reproduce(
     ] = None,
     data: Annotated[str | None, typer.Option(help="The run's data, if it has moved.")] = None,
 ) -> None:
-    """Repeat a run from its manifest, and check that it comes out the same, bit for bit."""
+    """Repeat a run from its manifest, and check that the results are the same, bit for bit."""
     load_library()
     from metakd.pipeline.reproduce import reproduce as repeat
 
@@ -173,14 +179,14 @@ def reproduce(
         repeated = repeat(folder, place, data)
     if repeated.differences:
         unlike = [f"{name}: {', '.join(changes)}" for name, changes in repeated.differences.items()]
-        elsewhere = [f"made elsewhere: {difference}" for difference in repeated.environments]
-        raise CheckError("\n".join([f"{place} is not the same as {folder}", *unlike, *elsewhere]))
+        elsewhere = [f"other environment: {difference}" for difference in repeated.environments]
+        raise CheckError("\n".join([f"{place} differs from {folder}", *unlike, *elsewhere]))
     stdout.print(f"{place} is the same as {folder}, bit for bit: {', '.join(repeated.compared)}", soft_wrap=True)
 
 
 @app.command()
 def methods() -> None:
-    """The methods by which students learn."""
+    """List the methods by which students learn."""
     load_library()
     from metakd.methods import METHODS
 

@@ -1,4 +1,4 @@
-"""Checked examples of several domains: their labels and domains, and what is wrong across rows."""
+"""Checked examples of several domains, their labels and domains, and the faults that only several rows show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metakd.utils.errors import InputError, listed, raise_faults, shown
 
 Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
 LONGEST_FOLDER = 200  # characters of a folder's name, percent-encoded; file systems end at 255
-MOST_DOMAINS, MOST_LABELS = 1_000, 10_000  # a student each, a class each; more are ids or texts in the wrong column
+MOST_DOMAINS, MOST_LABELS = 1_000, 10_000  # a student each, a class each; more are ids or texts in a wrong column
 WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
 
 
@@ -36,11 +36,15 @@ class MultiDomainDataset:
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Teacher outputs are cached by id: InputError where two training rows have the same."""
+        """InputError if two training rows have the same id, as teacher outputs are cached by id."""
         ids = Counter(e.id for e in self.splits["train"])
         if repeated := [name for name, count in ids.items() if count > 1]:
-            examples = f"{len(repeated)} ids stand on several rows, such as {shown(repeated[0])}"
-            raise InputError(f"{self.name}, train: {examples}; give each row its own")
+            examples = f"{len(repeated)} ids are on several rows, for example {shown(repeated[0])}"
+            raise InputError(f"{self.name}, train: {examples}; give each row a unique id")
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in self.splits.items())
+        return f"<MultiDomainDataset {self.name}: {len(self.domains)} domains, {len(self.labels)} labels; {sizes}>"
 
     @property
     def train(self) -> list[Example]:
@@ -55,7 +59,7 @@ class MultiDomainDataset:
         return any(example.text_pair is not None for example in self.train)
 
     def only(self, domain: str) -> MultiDomainDataset:
-        """The rows of one domain; the classes stay those of all."""
+        """The rows of one domain; the labels stay those of all domains."""
         return self._of_domains(f"{self.name}, {domain}", [domain])
 
     def without(self, domain: str) -> MultiDomainDataset:
@@ -68,7 +72,7 @@ class MultiDomainDataset:
         return replace(self, name=name, splits=splits, domains=domains, notices=[])
 
     def thinned(self, percent: int, seed: int, domain: str | None = None) -> MultiDomainDataset:
-        """Only `percent` of the training texts of each domain (or of one) and label, drawn by seed; at least one."""
+        """With `percent` of the training texts of each domain (or of one) and label, drawn by seed; at least one."""
         if percent == 100:
             return self
         rows = [e for e in self.train if domain in (None, e.domain)]
@@ -77,16 +81,16 @@ class MultiDomainDataset:
         return replace(self, splits=self.splits | {"train": train}, notices=[])
 
     def resplit(self, dev: int, test: int, seed: int = 0) -> MultiDomainDataset:
-        """All rows, cut again: `dev` and `test` percent of the texts of each domain and label, the rest for train."""
+        """All rows, split again: `dev` and `test` percent of the texts of each domain and label, the rest for train."""
         ids = Counter(e.id for rows in self.splits.values() for e in rows)
         rows = [
-            replace(e, id=f"{split}/{e.id}") if ids[e.id] > 1 else e  # files may number their rows alike
+            replace(e, id=f"{split}/{e.id}") if ids[e.id] > 1 else e  # files may number their rows the same way
             for split, rows in self.splits.items()
             for e in rows
         ]
         splits = cut_into_splits(rows, seed, dev, test)
-        raise_faults(f"{self.name}, cut again", _faults_of(splits))
-        return replace(self, splits=splits, notices=[*self.notices, f"{self.name} was cut again: {_sizes(splits)}"])
+        raise_faults(f"{self.name}, split again", _faults_of(splits))
+        return replace(self, splits=splits, notices=[*self.notices, f"{self.name} was split again: {_sizes(splits)}"])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -99,9 +103,9 @@ class MultiDomainDataset:
 
 
 def folder_name(domain: str) -> str:
-    """The domain's name as one safe path component: percent-encoded but for letters, digits, blank and '_-'.
+    """The domain's name as one safe path component: percent-encoded except letters, digits, blanks and '_-'.
 
-    Two domains share one, on disks that ignore case, only if `faults_across` refuses them.
+    Domains that would share a folder on disks that ignore case are refused by `faults_across`.
     """
     name = quote(domain, safe=" ").replace(".", "%2E").replace("~", "%7E")
     return f"%{ord(name[0]):02X}{name[1:]}" if WINDOWS_DEVICES.fullmatch(name) else name
@@ -116,11 +120,11 @@ def load_dataset(
     data_config: str | None = None,
     drop_leaks: bool = False,
 ) -> MultiDomainDataset:
-    """Read `data`: train, dev and test (dev or test may be missing), or one table that is cut into them.
+    """Read `data`: train, dev and test (dev or test may be missing), or one table to split into them.
 
-    `data` is anything that `sources.open_source` opens. `columns` maps a field to its name there if it differs, such
-    as {"text": "review"}. `drop_leaks` drops rows whose text stands in a later split as well. Raises one InputError
-    that lists every fault with file, row and field.
+    `data` is anything that `sources.open_source` opens. `columns` maps a field to its column if the names differ, as
+    in {"text": "review"}. `drop_leaks` drops rows whose text is also in a later split. Raises one InputError that
+    lists every fault with file, row and field.
     """
     source = open_source(data, encoding, data_config)
     faults: list[str] = []
@@ -130,11 +134,11 @@ def load_dataset(
     if "" in splits:
         faults += too_small_to_cut(count_rows(splits[""]))
         splits = cut_into_splits(splits[""], seed)
-        notices.append(f"{source.name} was cut into splits by domain and label with seed {seed}: {_sizes(splits)}")
+        notices.append(f"{source.name} was split by domain and label with seed {seed}: {_sizes(splits)}")
     if drop_leaks:
         kept = without_leaks(splits)
         dropped = {name: len(splits[name]) - len(rows) for name, rows in kept.items()}
-        notices += [f"{n} rows of {k} dropped: their texts stand in a later split" for k, n in dropped.items() if n]
+        notices += [f"{n} rows of {k} dropped: their texts are also in a later split" for k, n in dropped.items() if n]
         splits = kept
     raise_faults(source.name, faults + _faults_of(splits))
     labels, domains = (sorted({getattr(e, name) for e in splits["train"]}) for name in ("label", "domain"))
@@ -152,15 +156,15 @@ def _faults_of(splits: Mapping[str, Sequence[Example]]) -> list[str]:
 
 
 def faults_across(counts: Counts, *, lone: int, paired: int) -> list[str]:
-    """What makes sound rows unfit to learn from together; `lone` and `paired` count rows without and with a pair."""
+    """Faults of valid rows as a whole; `lone` and `paired` count rows without and with a pair."""
     by_domain = {split: Counter({d: sum(c.values()) for d, c in domains.items()}) for split, domains in counts.items()}
     by_label = {split: sum(map(Counter, domains.values()), Counter[str]()) for split, domains in counts.items()}
     domains, labels = by_domain.get("train", Counter[str]()), by_label.get("train", Counter[str]())
     faults = []
     if len(labels) < 2:
-        faults.append(f"train: one label only ({listed(list(labels)) or 'none'}); a classifier needs at least two")
+        faults.append(f"train: only one label ({listed(list(labels)) or 'none'}); a classifier needs at least two")
     faults += [
-        f"{split}, {what}: {shown(name)} ({rows[name]} rows) does not occur in train"
+        f"{split}, {what}: {shown(name)} ({rows[name]} rows) does not occur in train; add it there, or drop the rows"
         for split in counts
         for what, rows, known in (("label", by_label[split], labels), ("domain", by_domain[split], domains))
         for name in sorted(set(rows) - set(known))
@@ -172,19 +176,19 @@ def faults_across(counts: Counts, *, lone: int, paired: int) -> list[str]:
 
 
 def _unfit_names(domains: Collection[str], labels: Collection[str]) -> list[str]:
-    """Faults of the domains and labels of train: too many, too long, or too alike."""
+    """Faults of the domains and labels of train: too many, too long, or too similar."""
     faults = [
-        f"{what}: {len(names):,} of them, and {most:,} is the most; is this the column you mean?"
+        f"{what}: {len(names):,} different names, but the limit is {most:,}; is this the right column?"
         for what, names, most in (("domain", domains, MOST_DOMAINS), ("label", labels, MOST_LABELS))
         if len(names) > most
     ]
     alike: dict[str, list[str]] = defaultdict(list)
     for domain in sorted(domains):
         if len(folder_name(domain)) > LONGEST_FOLDER:
-            faults.append(f"domain: {domain[:30]!r}... is too long for the name of a folder; shorten it")
+            faults.append(f"domain: {domain[:30]!r}... is too long for a folder name; shorten it")
         alike[folder_name(domain).casefold()].append(domain)
     for names in alike.values():
         if len(names) > 1:
             pair = " and ".join(map(shown, names))
-            faults.append(f"domain: {pair} differ in capitals alone, and some disks give them one folder; rename one")
+            faults.append(f"domain: {pair} differ only in capitals, which some disks ignore; rename one")
     return faults

@@ -37,7 +37,7 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
 
 
 def with_ids(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> list[Example]:
-    """All sound rows of a labelled table, each with a unique id: a repeated text gets -2, -3, ..."""
+    """All valid rows of a labelled table, each with a unique id: a repeated text gets -2, -3, ..."""
     repeats, examples = Counter[str](), list[Example]()
     for _, example in read_table(table, faults, labelled=True, columns=columns):
         if not example.id:
@@ -45,7 +45,7 @@ def with_ids(table: Table, faults: list[str], *, columns: Mapping[str, str] | No
             example = replace(example, id=digest if repeats[digest] == 1 else f"{digest}-{repeats[digest]}")
         examples.append(example)
     faults += [
-        f"{table.name}: id {shown(name)} stands on {count} rows; make ids unique or leave them out"
+        f"{table.name}: id {shown(name)} is on {count} rows; make ids unique or leave them out"
         for name, count in Counter(e.id for e in examples).items()
         if count > 1
     ]
@@ -53,9 +53,9 @@ def with_ids(table: Table, faults: list[str], *, columns: Mapping[str, str] | No
 
 
 def stream(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> Iterator[Example]:
-    """The sound rows of a table without labels, one after the other; a row without an id gets one from its text.
+    """The valid rows of a table without labels, one at a time; a row without an id gets one from its text.
 
-    Nothing of a row is kept, so several rows may have the same id.
+    Earlier rows are not remembered, so several rows may have the same id.
     """
     for _, example in read_table(table, faults, labelled=False, columns=columns):
         yield example if example.id else replace(example, id=_content_id(example))
@@ -64,14 +64,14 @@ def stream(table: Table, faults: list[str], *, columns: Mapping[str, str] | None
 def read_table(
     table: Table, faults: list[str], *, labelled: bool, columns: Mapping[str, str] | None = None
 ) -> Iterator[tuple[int, Example]]:
-    """The sound rows of a table with their numbers; what is wrong with the others is appended to `faults`.
+    """The valid rows of a table with their numbers; faults of the other rows are appended to `faults`.
 
-    `columns` maps a field to its name in the table where that differs. An example's id is empty where the row has none.
+    `columns` maps a field to its column if the names differ. An example's id is empty if its row has none.
     """
     names = {field: field for field in FIELDS} | dict(columns or {})
     needed = dict.fromkeys([*(LABELLED if labelled else ("text",)), *(columns or {})])
     unused = () if labelled else {"label", "domain"} - set(needed)
-    first_rows: dict[str, tuple[int, list[str]]] = {}  # without the field, with the columns that are there instead
+    first_rows: dict[str, tuple[int, list[str]]] = {}  # without the field, and the columns that they have
     absences = Counter[str]()
     before, row = len(faults), 0
     for row, values in table.rows(faults):
@@ -94,13 +94,13 @@ def _absence(field: str, column: str, others: Sequence[str]) -> str:
     lowered = {name.casefold(): name for name in others}
     near = difflib.get_close_matches(column.casefold(), lowered, n=1)
     flag = f"--columns {field}={listed([lowered[near[0]]]) if near else '...'}"
-    column_of = f" (the column of {field})" if column != field else ""
-    remedy = f"did you mean {flag}?" if near else f"name it by {flag}"
-    return f"no {column!r}{column_of}; fields there: {listed(others) or 'none'}; {remedy}"
+    column_of = f" (for {field})" if column != field else ""
+    remedy = f"did you mean {flag}?" if near else f"choose one with {flag}"
+    return f"no column {column!r}{column_of}; the columns are: {listed(others) or 'none'}; {remedy}"
 
 
 def _check(where: str, fields: Values, needed: Mapping[str, None], faults: list[str]) -> Example | None:
-    """The example of a row; None where one of its values is at fault."""
+    """The example of a row; None if one of its values has a fault."""
     before = len(faults)
     for field in ("text", "text_pair"):
         value = fields[field] = fields[field] if fields[field] != "" else None
@@ -126,22 +126,22 @@ def _text_fault(value: Any) -> str | None:
 
 
 def _name_fault(value: Any, name: str | None, needed: bool) -> str | None:
-    """What is wrong with `value` as a label, domain or id; `name` is what `_name` makes of it."""
+    """The fault of `value` as a label, domain or id, if any; `name` is the result of `_name(value)`."""
     if value is None or name == "":
-        return "is empty; give the row one or drop it" if needed else None
+        return "is empty; fill it in or drop the row" if needed else None
     if name is None:
         return f"expected a name or a whole number, found {shown(value)}"
     if fault := damage(name):
         return fault
     if any(unicodedata.category(c) == "Cc" for c in name):
-        return f"control characters in the name {shown(name)}; take them out"
+        return f"control characters in {shown(name)}; remove them"
     if len(name) > LONGEST_NAME:
-        return f"{len(name):,} characters are too long for a name; is it another column?"
+        return f"too long for a name ({len(name):,} characters); is this the right column?"
     return None if _has_content(name) else f"expected a name or a whole number, found {shown(value)}"
 
 
 def _name(value: Any) -> str | None:
-    """A label, domain or id as text, without blanks around it; None for a value that is no name."""
+    """A label, domain or id as text, without blanks around it; None for a value that cannot be one."""
     if isinstance(value, float) and value.is_integer():  # pandas turns whole numbers beside a gap into floats
         value = int(value)
     try:
@@ -151,11 +151,11 @@ def _name(value: Any) -> str | None:
 
 
 def _has_content(text: str) -> bool:
-    """Whether there is anything but white space and control characters."""
+    """Whether the text has anything besides white space and control characters."""
     return any(not c.isspace() and unicodedata.category(c)[0] != "C" for c in text)
 
 
 def _content_id(example: Example) -> str:
-    """An id from the text itself, so that it survives a new order of rows."""
+    """An id made from the text itself, so that it does not depend on the order of rows."""
     parts = [example.domain, example.label, example.text, example.text_pair]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -17,10 +17,10 @@ Offsets = Sequence[tuple[int, int]]  # for each token of a text, its first chara
 def extra_texts(
     tokenizer: Any, examples: Sequence[Example], max_length: int, *, windows: int, crops: int, seed: int
 ) -> dict[str, list[Example]]:
-    """By the id of a text: examples of its windows and crops, with new ids and its label and domain.
+    """Extra examples by the id of a text: its windows and crops, with new ids and the text's label and domain.
 
     Up to `windows` windows of what follows the first `max_length` tokens, and `crops` parts of random length from
-    anywhere in the text. Pairs and texts that are too short have none; a notice says where that leaves no crops at all.
+    anywhere in the text. Pairs and texts that are too short have none; a notice says if that leaves no crops at all.
     """
     if not (windows or crops):
         return {}
@@ -45,12 +45,12 @@ def extra_texts(
             if pieces:
                 extra[example.id] = pieces
     if crops and not extra:
-        notice("crops come to nothing: all training texts are pairs, or too short")
+        notice("--crops has no effect: all training texts are pairs or too short")
     return extra
 
 
 def _crops(offsets: Offsets, shortest: int, longest: int, count: int, draw: random.Random) -> Iterator[Offsets]:
-    """Crops whose length is drawn uniformly, and then its start."""
+    """Crops with a length, then a start, drawn uniformly."""
     longest = min(longest, len(offsets) - 1)  # the whole text is there already
     for _ in range(count if shortest <= longest else 0):
         length = draw.randint(shortest, longest)

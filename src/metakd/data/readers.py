@@ -1,5 +1,5 @@
-"""One file -> its rows, read as a stream: JSONL, CSV, TSV and Parquet, each also compressed by gzip, which expands
-it within bounds."""
+"""One file -> its rows, read as a stream: JSONL, CSV, TSV and Parquet, each also compressed by gzip, with a limit on
+how far it may expand."""
 
 import codecs
 import contextlib
@@ -25,7 +25,7 @@ Rows = Iterator[tuple[int, Values]]
 
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 SUFFIXES = tuple(f"{name}{gz}" for name in FORMATS for gz in ("", ".gz"))
-DELIMITERS = ",;\t|"  # spreadsheets write the second one where the comma marks decimals
+DELIMITERS = ",;\t|"  # spreadsheets write the semicolon where commas are decimal points
 SNIFFED_LINES = 20
 NAMED_DELIMITER = re.compile(r"sep=(.)\s*")
 LONGEST_ROW = 8_000_000  # characters; a novel has one million
@@ -37,15 +37,15 @@ ALWAYS_EXPANDED = 64 * 2**20  # bytes that a compressed file of any size may exp
 def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
     """Each row's number, as an editor or a spreadsheet counts it, and its values by column.
 
-    Faults of single rows are appended to `faults`, and reading goes on; InputError where it cannot.
+    Faults of single rows are appended to `faults`, and reading continues; InputError if it cannot.
     """
     if not path.is_file():
-        raise InputError(f"{path}: {'not an ordinary file' if path.exists() else 'no such file or folder'}")
+        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file or folder'}")
     if not path.name.lower().endswith(SUFFIXES):
-        raise InputError(f"{path}: expected one of {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: unsupported file type; expected one of {', '.join(SUFFIXES)}")
     compressed = path.suffix.lower() == ".gz"
     name = path.name.lower().removesuffix(".gz")
-    torn = as_input_error(f"{path}: cannot be read to its end", (OSError, EOFError, zlib.error))
+    torn = as_input_error(f"{path}: cannot be read completely", (OSError, EOFError, zlib.error))
     with torn, open_bytes(path, compressed=compressed) as file:
         if name.endswith(".parquet"):
             yield from _parquet(path, file, compressed)
@@ -58,24 +58,24 @@ def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
 
 def _decoded(path: Path, file: io.BufferedReader, encoding: str, faults: list[str]) -> Iterator[str]:
     """Lines of text; a byte that `encoding` cannot decode is a fault, with its line and position."""
-    remedy = "save the file as UTF-8, or name its encoding (--encoding cp1252)"
+    remedy = "save the file as UTF-8, or name its encoding (for example --encoding cp1252)"
     codec = _codec(encoding)
     has_bom = file.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8)
     if has_bom and codec not in ("utf-8", "utf-8-sig"):
-        raise InputError(f"{path}: begins with the byte-order mark of UTF-8, not {encoding}; leave --encoding out")
+        raise InputError(f"{path}: starts with the byte-order mark of UTF-8, not {encoding}; leave out --encoding")
     first, count = "", 0
     try:
         stream = io.TextIOWrapper(file, "utf-8-sig" if has_bom else codec, "surrogateescape", newline="")
         for number, text in enumerate(iter(partial(stream.readline, LONGEST_ROW + 1), ""), start=1):
             if len(text) > LONGEST_ROW:
                 raise InputError(
-                    f"{path}, line {number}: longer than {LONGEST_ROW:,} characters; put each row on a line of its "
-                    "own, and cut longer texts"
+                    f"{path}, line {number}: longer than {LONGEST_ROW:,} characters; put each row on its own line, "
+                    "and shorten longer texts"
                 )
             if not text.isascii() and (place := _undecoded(text)) is not None:
                 byte = len(text[:place].encode(codec, "surrogateescape")) + 1
                 byte += len(codecs.BOM_UTF8) if has_bom and number == 1 else 0
-                first = first or f"line {number}, byte {byte}: 0x{ord(text[place]) - 0xDC00:02X} is no {encoding}"
+                first = first or f"line {number}, byte {byte}: 0x{ord(text[place]) - 0xDC00:02X} is not {encoding}"
                 count += 1
                 text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             yield text
@@ -83,17 +83,17 @@ def _decoded(path: Path, file: io.BufferedReader, encoding: str, faults: list[st
         raise InputError(f"{path}: not {encoding} ({error}); {remedy}") from None
     finally:
         if first:
-            more = f", and so on {count - 1} lines more" if count > 1 else ""
+            more = f", and {count - 1} more" if count > 1 else ""
             faults.append(f"{path.name}, {first}{more}; {remedy}")
 
 
 def _codec(encoding: str) -> str:
     """Python's name of a text encoding."""
     try:
-        "".encode(encoding)  # LookupError also for codecs of something else than text, such as hex
+        "".encode(encoding)  # LookupError also for codecs that are not for text, such as hex
         return codecs.lookup(encoding).name
     except (LookupError, ValueError):
-        raise InputError(f"encoding = {encoding!r}: Python knows no such encoding; try utf-8 or cp1252") from None
+        raise InputError(f"--encoding = {encoding!r}: no such encoding in Python; try utf-8 or cp1252") from None
 
 
 def _undecoded(text: str) -> int | None:
@@ -112,7 +112,7 @@ def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> Rows:
         try:
             values = json.loads(text, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
-            faults.append(f"{name}, row {row}: not a line of JSON ({error})")
+            faults.append(f"{name}, row {row}: not valid JSON ({error})")
             continue
         if isinstance(values, dict):
             yield row, values
@@ -124,15 +124,15 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Values:
     values = dict(pairs)
     if len(values) < len(pairs):
         repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        raise ValueError(f"it names {listed(repeated)} more than once")
+        raise ValueError(f"repeated keys: {listed(repeated)}")
     return values
 
 
 def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[str]) -> Rows:
-    """Rows below a header, which is row 1. Without `delimiter`, the one that fits the first lines best."""
+    """Rows below the header, which is row 1. Without `delimiter`, the one that fits the first lines best is used."""
     csv.field_size_limit(LONGEST_ROW)
     head = list(islice(lines, SNIFFED_LINES))
-    if head and (named := NAMED_DELIMITER.fullmatch(head[0])):  # a line for spreadsheets, which they do not show
+    if head and (named := NAMED_DELIMITER.fullmatch(head[0])):  # spreadsheets read it and do not show it
         delimiter, head = named.group(1), head[1:]
     blank = next((i for i, text in enumerate(head) if text.strip()), len(head))
     head = head[blank:]
@@ -143,25 +143,25 @@ def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[st
         header = [column.strip() for column in next(records, [])]
         row += 1
         if repeated := sorted({column for column in header if column and header.count(column) > 1}):
-            raise InputError(f"{name}: the header names {listed(repeated)} more than once; rename all but one")
+            raise InputError(f"{name}: the header has {listed(repeated)} more than once; rename all but one")
         for row, record in enumerate(records, start=blank + 2):
             if not any(field.strip() for field in record):
                 continue  # a blank line, or the empty rows that spreadsheets add
             if len(record) > len(header):
                 faults.append(
-                    f"{name}, row {row}: {len(record)} fields, and the header names {len(header)}; "
-                    f"put fields that hold {delimiter!r} or line breaks into double quotes"
+                    f"{name}, row {row}: {len(record)} fields, but the header has {len(header)}; "
+                    f"put fields with {delimiter!r} or line breaks into double quotes"
                 )
             elif delimiter == "\t" and any("\t" in field or "\n" in field for field in record):
-                faults.append(f"{name}, row {row}: a double quote runs over a tab or the end of the line; leave it out")
+                faults.append(f"{name}, row {row}: a double quote encloses a tab or a line break; remove the quote")
             else:  # spreadsheets leave out empty fields at the end
                 yield row, dict(zip_longest(header, record, fillvalue=""))
     except csv.Error as error:
-        faults.append(f"{name}, row {row + 1}: {error}; check the double quotes there, nothing below it was read")
+        faults.append(f"{name}, row {row + 1}: {error}; check its double quotes (later rows were not read)")
 
 
 def _sniff(head: list[str]) -> str:
-    """The delimiter that gives most of the first records as many fields as the header, and the header most fields."""
+    """The delimiter by which most of the first records have as many fields as the header, and the header the most."""
 
     def fit(delimiter: str) -> tuple[int, int]:
         sizes = [len(record) for record in csv.reader(head, delimiter=delimiter) if record]
@@ -174,7 +174,7 @@ def _parquet(path: Path, file: IO[bytes], compressed: bool) -> Rows:
     parquet: Any = require("pyarrow.parquet", "train")
     row = 0
     with (
-        as_input_error(f"{path}: not a whole Parquet file"),
+        as_input_error(f"{path}: not a complete Parquet file"),
         tempfile.TemporaryFile() if compressed else contextlib.nullcontext(file) as whole,
     ):
         if compressed:  # Parquet is read from its end
@@ -189,7 +189,7 @@ def _parquet(path: Path, file: IO[bytes], compressed: bool) -> Rows:
 
 
 class _Bounded(io.RawIOBase):
-    """The content of `file`, decompressed from `path`, as long as its size is in proportion."""
+    """The content of `file`, decompressed from `path`, while its size is within the limit."""
 
     def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file, self._path, self._size = file, path, 0
@@ -207,9 +207,9 @@ class _Bounded(io.RawIOBase):
 
 @contextlib.contextmanager
 def open_bytes(path: Path, *, compressed: bool) -> Iterator[io.BufferedReader]:
-    """The file's content, read forwards; gzip decompresses it where it is compressed.
+    """The file's content, to be read forwards only; it is decompressed if `compressed`.
 
-    Raises InputError, while it is read, once it has expanded to more than MOST_EXPANDED times its size.
+    Reading raises InputError once the content has expanded to more than MOST_EXPANDED times the file's size.
     """
     if not compressed:
         with path.open("rb") as file:
@@ -220,10 +220,10 @@ def open_bytes(path: Path, *, compressed: bool) -> Iterator[io.BufferedReader]:
 
 
 def _check_expansion(path: Path, size: int) -> None:
-    """InputError where `size`, the bytes that a compressed file expands to, is out of proportion."""
+    """InputError if `size`, the bytes that a compressed file expands to, is out of proportion."""
     limit = max(ALWAYS_EXPANDED, MOST_EXPANDED * path.stat().st_size)
     if size > limit:
         raise InputError(
-            f"{path.name}: expands to more than {limit:,} bytes, over {MOST_EXPANDED} times its size, as files made to "
-            "fill a disk do. If it is yours, write it again uncompressed"
+            f"{path.name}: expands to more than {limit:,} bytes, over {MOST_EXPANDED} times its size, like a "
+            "decompression bomb. If you trust the file, save it uncompressed"
         )

@@ -1,4 +1,4 @@
-"""Raw releases of the papers' datasets -> splits as the papers cut them."""
+"""Raw releases of the papers' datasets -> the papers' splits."""
 
 import json
 import re
@@ -28,7 +28,7 @@ AMAZON_LABELS = ("positive", "negative")
 AMAZON_SEED = 11111
 FOLDS = 10
 AMAZON_REVIEWS = 1000  # of each label in each domain
-REVIEW_FILE = 64 * 2**20  # bytes of one file at most; the release's own have about one million
+REVIEW_FILE = 64 * 2**20  # most bytes of one file; those in the release have about one million
 GZIP_MAGIC = b"\x1f\x8b"
 REVIEW_TEXT = re.compile(r"<review_text>(.*?)</review_text>", re.S)
 
@@ -44,7 +44,7 @@ def amazon(source: str) -> Release:
     """The Multi-Domain Sentiment Dataset [Blitzer, Dredze and Pereira, ACL 2007] in the split of Meta-KD.
 
     `source` is the release's .tar.gz, or the folder it unpacks to. All domains' reviews are pooled, positive before
-    negative, and shuffled; test is the first of ten folds stratified by label, dev the first of ten of what is left.
+    negative, and shuffled; test is the first of ten folds stratified by label, dev the first of ten of the rest.
     """
     pandas, selection = require("pandas", "train"), require("sklearn.model_selection", "train")
     reviews = {key: list(_reviews(content)) for key, content in _review_files(Path(source)).items()}
@@ -66,7 +66,7 @@ def amazon(source: str) -> Release:
     rest, test = first_fold(pooled)
     train, dev = first_fold(rest)
     is_whole = all(len(texts) == AMAZON_REVIEWS for texts in reviews.values())
-    notices = [] if is_whole else [f"not the paper's data: {AMAZON_REVIEWS} reviews a label were expected"]
+    notices = [] if is_whole else [f"not the paper's data, which has {AMAZON_REVIEWS} reviews per label"]
     return Release({n: f.to_dict("records") for n, f in {"train": train, "dev": dev, "test": test}.items()}, notices)
 
 
@@ -82,7 +82,7 @@ def multinli(source: str) -> Release:
         rows = [{f: row[name] for name, f in MULTINLI_FIELDS.items() if name in row} for _, row in table.rows(faults)]
         kept = [row for row in rows if row.get("label") not in NO_LABEL]
         if not kept:
-            faults.append(f"{split}: no row has a label; the fields have to be those of MultiNLI")
+            faults.append(f"{split}: no row has a label; the fields must be those of MultiNLI")
         if lone := sum(not row.get("text_pair") for row in kept):
             faults.append(f"{split}: {lone} of {len(kept)} rows have no sentence2 (or hypothesis); all of MultiNLI do")
         release.splits[split] = kept
@@ -96,18 +96,18 @@ RELEASES: dict[str, Callable[[str], Release]] = {"amazon": amazon, "multinli": m
 
 
 def prepare(name: str, source: str, output: Path) -> Release:
-    """Write the release's splits as JSONL into the folder `output`; raises InputError for what is no such release."""
+    """Write the release's splits as JSONL into the folder `output`; raises InputError for anything else."""
     if name not in RELEASES:
-        raise InputError(f"{name}: there are {', '.join(RELEASES)}")
+        raise InputError(f"{name}: no such release; choose one of {', '.join(RELEASES)}")
     if not output.name:
-        raise InputError(f"--output {output}: name a folder to be made")
+        raise InputError(f"--output {output}: expected the name of a new folder")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} is there already; choose another --output")
+        raise InputError(f"{output} already exists; choose another --output")
     release = RELEASES[name](source)
     faults: list[str] = []
     for split, rows in release.splits.items():
         with_ids(table_of(split, partial(iter, rows)), faults)
-    raise_faults(f"{source}, in the rows that would be written", faults)
+    raise_faults(f"{source}, in the rows to write", faults)
     facts = {"release": name, "rows": {s: len(rows) for s, rows in release.splits.items()}, "notices": release.notices}
     with step_folder(output, "data", fingerprint(name, release.splits), facts) as unfinished:
         for split, rows in release.splits.items():
@@ -116,31 +116,31 @@ def prepare(name: str, source: str, output: Path) -> Release:
 
 
 def _review_files(source: Path) -> dict[tuple[str, str], bytes]:
-    """The content of each .review file by domain and label, in their order; nothing is expanded to disk."""
+    """The content of each .review file by domain and label, in their order; nothing is unpacked to disk."""
     keys = [*product(AMAZON_DOMAINS, AMAZON_LABELS)]
     contents: dict[tuple[str, str], bytes] = {}
     faults = []
-    with as_input_error(f"{source}: neither a folder nor a whole .tar.gz"):
+    with as_input_error(f"{source}: neither a folder nor a complete .tar.gz"):
         for path, size, read in _members(source):
             key = path.parent.name, path.name.removesuffix(".review")
             if path.suffix != ".review" or key not in keys:
                 continue
             if path.is_absolute() or ".." in path.parts:
-                faults.append(f"{shown(str(path))} climbs out of the archive")
+                faults.append(f"{shown(str(path))} leads out of the archive")
             elif key in contents:
-                faults.append(f"{'/'.join(key)}.review is there twice")
+                faults.append(f"{'/'.join(key)}.review is in it twice")
             elif size > REVIEW_FILE:
-                faults.append(f"{'/'.join(key)}.review has {size:,} bytes, and {REVIEW_FILE:,} is the most")
+                faults.append(f"{'/'.join(key)}.review has {size:,} bytes; the limit is {REVIEW_FILE:,}")
             else:
                 contents[key] = read()
-    raise_faults(f"{source}: not the release as it was published", faults)
+    raise_faults(f"{source}: not the published release", faults)
     missing = [f"no {'/'.join(key)}.review" for key in keys if key not in contents]
-    raise_faults(f"{source}: not the whole release", missing)
+    raise_faults(f"{source}: the release is incomplete", missing)
     return {key: contents[key] for key in keys}
 
 
 def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], bytes]]]:
-    """Path, size and content of each ordinary file of a folder or archive; a link within an archive is none."""
+    """Path, size and content of each regular file of a folder or archive; links in an archive are left out."""
     if source.is_dir():
         for path in sorted(path for path in source.rglob("*.review") if path.is_file()):
             yield PurePosixPath(path.relative_to(source).as_posix()), path.stat().st_size, path.read_bytes
@@ -156,13 +156,13 @@ def _members(source: Path) -> Iterator[tuple[PurePosixPath, int, Callable[[], by
 
 
 def _reviews(content: bytes) -> Iterator[str]:
-    """The texts of one file, which is no XML in spite of its looks, and holds bytes that are not UTF-8."""
+    """The texts of one file, which looks like XML but is not, and has bytes that are not UTF-8."""
     for text in REVIEW_TEXT.findall(content.decode("utf-8", "replace")):
         yield " ".join(text.split())
 
 
 def _multinli_tables(source: str) -> dict[str, Table]:
-    """The release's tables under our names of the splits."""
+    """The release's tables under our split names."""
     folder = Path(source)
     if folder.is_dir():
         paths = folder.glob(f"{MULTINLI_PREFIX}*.jsonl")
@@ -170,9 +170,9 @@ def _multinli_tables(source: str) -> dict[str, Table]:
     elif HUB_ID.fullmatch(source):
         published = hub_tables(source, None)
     else:
-        raise InputError(f"{source}: no such folder, and not a dataset's id such as nyu-mll/multi_nli")
+        raise InputError(f"{source}: no such folder, and not a dataset id like nyu-mll/multi_nli")
     tables = {MULTINLI_SPLITS[name]: table for name, table in published.items() if name in MULTINLI_SPLITS}
     if missing := {"train", "dev"} - set(tables):
         absent = " and no ".join(sorted(missing))
-        raise InputError(f"{source}: no {absent} of MultiNLI there ({MULTINLI_PREFIX}*.jsonl)")
+        raise InputError(f"{source}: no {absent} of MultiNLI (files {MULTINLI_PREFIX}*.jsonl)")
     return tables

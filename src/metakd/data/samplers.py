@@ -1,4 +1,4 @@
-"""Batches of texts of like length, in an order that seed and epoch decide."""
+"""Batches of texts of similar length, in an order set by seed and epoch."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ def updates_per_epoch(num_examples: int, batch_size: int) -> int:
 
 @dataclass(eq=False)
 class LengthBatches(Sampler[list[int]]):
-    """Batches of texts of like length, in an order that depends on seed and epoch alone, so that resuming is exact.
+    """Batches of texts of similar length, in an order that depends only on seed and epoch, so that resuming is exact.
 
-    With `groups`, one a text, each batch holds every group in the proportions of the data: a group with at least as
+    With `groups` (one per text), each batch has every group in the proportions of the data: a group with at least as
     many texts as there are batches is in every batch. Each of several processes gets its share of each batch.
     """
 
@@ -36,7 +36,7 @@ class LengthBatches(Sampler[list[int]]):
 
     @classmethod
     def of(cls, features: Encoded, batch_size: int, seed: int, all_domains: bool) -> Self:
-        """Batches of `features`; with `all_domains`, each has text of every domain, where there are several."""
+        """Batches of `features`; with `all_domains`, each has text of every domain if there are several."""
         domains = features.column("domains").numpy() if all_domains else np.zeros(1)
         return cls(features.lengths, batch_size, seed, domains if len(np.unique(domains)) > 1 else None)
 
@@ -54,7 +54,7 @@ class LengthBatches(Sampler[list[int]]):
             yield local_share(batches[index])
 
     def _mixed(self, order: list[int]) -> list[list[int]]:
-        """Batches of any groups: pools of `order`, each sorted by length and cut."""
+        """Batches that ignore groups: pools of `order`, each sorted by length and cut."""
         pool = self.batch_size * POOL
         batches = []
         for start in range(0, len(order), pool):
@@ -63,9 +63,9 @@ class LengthBatches(Sampler[list[int]]):
         return batches
 
     def _proportional(self, order: list[int], groups: Sequence[int] | Array) -> list[list[int]]:
-        """Each group dealt evenly over all batches; its remainder starts where that of the group before ended.
+        """Batches with each group spread evenly; its remainder starts where that of the previous group ended.
 
-        So two batches differ by one text at most, of each group and in all.
+        So two batches differ by at most one text, in each group and in total.
         """
         batches: list[list[int]] = [[] for _ in range(len(self))]
         begin = 0
@@ -84,7 +84,7 @@ class LengthBatches(Sampler[list[int]]):
 
 
 def endless_batches(features: Encoded, collator: Collator, batch_size: int, seed: int) -> Iterator[Batch]:
-    """Epoch after epoch over `features`, each in another order."""
+    """Batches of `features`, epoch after epoch, each in another order."""
     batches = LengthBatches(features.lengths, batch_size, seed)
     for epoch in count():
         batches.set_epoch(epoch)

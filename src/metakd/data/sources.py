@@ -16,12 +16,12 @@ from metakd.utils.errors import InputError, as_input_error, error_summary, liste
 
 ALIASES = {"train": "train", "dev": "dev", "test": "test", "validation": "dev", "valid": "dev", "val": "dev"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-HUB_SECONDS = 10  # until an unreachable hub is given up
+HUB_SECONDS = 10  # to wait for the hub
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that can be read more than once; `rows(faults)` starts over, and appends faults of single rows."""
+    """Rows that can be read repeatedly; `rows(faults)` starts at the first and appends faults of single rows."""
 
     name: str
     rows: Callable[[list[str]], Rows]
@@ -29,7 +29,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Source:
-    """A user's data: tables by split, or one table under '' that is to be cut into splits.
+    """A user's data: tables by split, or one table under '' that is yet to be split.
 
     `place` is the path or hub id to read it from again; None for tables in memory.
     """
@@ -40,8 +40,8 @@ class Source:
 
 
 def open_source(data: Any, encoding: str = "utf-8", config: str | None = None) -> Source:
-    """`data` is a file, a folder with train, dev and test, a hub dataset's id, a pandas DataFrame, a `datasets` object,
-    or a dict of such tables by split. Raises InputError for anything else."""
+    """The tables of a file, a folder with train, dev and test, a hub dataset's id, a pandas DataFrame, a `datasets`
+    object, or a dict of such tables by split. Raises InputError for anything else."""
     if isinstance(data, str | Path):
         path = Path(data)
         if path.is_dir():
@@ -63,7 +63,7 @@ def _folder(path: Path, encoding: str) -> Mapping[str, Table]:
     """Files by the name of their split, or what `datasets` saved with `save_to_disk`."""
     if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
         datasets = require("datasets", "train")
-        with as_input_error(f"{path}: what `datasets` saved there cannot be read"):
+        with as_input_error(f"{path}: the saved dataset cannot be read"):
             saved = datasets.load_from_disk(str(path))
         return open_source(dict(saved) if isinstance(saved, Mapping) else saved).tables
     files = {
@@ -75,20 +75,20 @@ def _folder(path: Path, encoding: str) -> Mapping[str, Table]:
 
 
 def _splits(name: str, tables: Mapping[str, Table], files: str | None = None) -> dict[str, Table]:
-    """The tables under the names of their splits; InputError where one has two, or train has none."""
+    """The tables by split; InputError if a split has two, or train has none."""
     keys: dict[str, list[str]] = {}
     for key in tables:
         if split := ALIASES.get(key.partition(".")[0].lower()):
             keys.setdefault(split, []).append(key)
-    faults = [f"{split}: stands there as {' and '.join(same)}; keep one" for split, same in keys.items() if same[1:]]
+    faults = [f"{split}: exists as {' and '.join(same)}; keep one" for split, same in keys.items() if same[1:]]
     if "train" not in keys:
-        faults.append(f"no train ({', '.join(SUFFIXES)}); there are {files or ', '.join(tables) or 'none'}")
+        faults.append(f"no train ({', '.join(SUFFIXES)}); found {files or ', '.join(tables) or 'none'}")
     raise_faults(name, faults)
     return {split: tables[keys[split][0]] for split in SPLITS if split in keys}
 
 
 def hub_tables(name: str, config: str | None) -> dict[str, Table]:
-    """The splits of a dataset of the hub, or of its local cache where the hub cannot be reached."""
+    """The splits of a hub dataset, or of its local cache if the hub cannot be reached."""
     datasets = require("datasets", "train")
     from huggingface_hub import HfApi
 
@@ -103,8 +103,8 @@ def hub_tables(name: str, config: str | None) -> dict[str, Table]:
     except Exception as error:
         reason = error_summary((failures or [error])[0])
         raise InputError(
-            f"{name}: no such file or folder, and not loaded from the hub ({reason}). Check the path, "
-            "name a configuration by --data-config if it has several, or download it where the hub can be reached"
+            f"{name}: no such file or folder, and cannot be loaded from the hub ({reason}). Check the path; choose a "
+            "configuration with --data-config if there are several; or download it where the hub can be reached"
         ) from None
     return {split: _object(split, table, "utf-8") for split, table in splits.items()}
 
@@ -136,7 +136,7 @@ def _object(name: str, table: Any, encoding: str) -> Table:
 
 
 def table_of(name: str, records: Callable[[], Iterable[Values]]) -> Table:
-    """A table of records in memory; `records` returns them from the first."""
+    """A table of records in memory; each call of `records` starts at the first."""
     return Table(name, lambda _: iter(enumerate(records(), start=1)))
 
 
@@ -146,7 +146,7 @@ def _records(frame: Any) -> Iterable[Values]:
 
 
 def _named_classes(table: Any) -> Iterable[Values]:
-    """Rows of a Dataset with the names of classes in place of their numbers; -1, which means no label, becomes None."""
+    """Rows of a Dataset with class names instead of numbers; -1, which means no label, becomes None."""
     classes = {name: feature for name, feature in table.features.items() if hasattr(feature, "int2str")}
     for values in table:
         numbers = {name: values[name] for name in classes}

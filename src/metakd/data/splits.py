@@ -1,4 +1,4 @@
-"""Train, dev and test: cut by domain and label, held out, and texts that stand in two splits."""
+"""Train, dev and test: splitting by domain and label, held-out rows, and texts that are in two splits."""
 
 import random
 from collections import Counter, defaultdict
@@ -9,12 +9,12 @@ from metakd.data.schema import SPLITS, Example
 from metakd.utils.errors import InputError
 
 Text = tuple[str, str | None]
-LEAST_TO_CUT = 10  # texts of a domain and label, of which one goes to dev and one to test
+LEAST_TO_CUT = 10  # texts of a domain and label; one of ten goes to dev and one to test
 HELD_OUT = 10  # percent of the training texts that held-out batches are drawn from
 
 
 def scored_split(splits: Mapping[str, Any]) -> str | None:
-    """The split that results are reported on: test, or dev where there is no test."""
+    """The split that results are reported on: test, or dev if there is no test."""
     return next((name for name in ("test", "dev") if splits.get(name)), None)
 
 
@@ -32,7 +32,7 @@ def by_domain(examples: Iterable[Example]) -> dict[str, list[Example]]:
 def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test: int = 10) -> dict[str, list[Example]]:
     """`dev` and `test` percent of the texts of each domain and label, by seed; the rest goes to train.
 
-    All rows of a text go to one split. A domain's label that train would have no text of goes there as a whole.
+    All rows of a text go to one split. If train would have no text of a domain's label, it gets all of them.
     """
     groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
     for example in examples:
@@ -53,7 +53,7 @@ def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test:
 def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
     """The rows left for training, and HELD_OUT percent of the texts of each domain and label, drawn by seed.
 
-    Of fewer than 100 / HELD_OUT texts none is held out; InputError names domains that would hold out one label alone.
+    Fewer than 100 / HELD_OUT texts hold out none; InputError names domains that would hold out only one label.
     """
     cut = cut_into_splits(train, seed, dev=HELD_OUT, test=0)
     labels, held_out = count_rows(train), count_rows(cut["dev"])
@@ -61,7 +61,7 @@ def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[E
     if too_small:
         raise InputError(
             f"train, domain {', '.join(map(repr, too_small))}: a held-out split needs two labels with "
-            f"{100 // HELD_OUT} texts each; give more rows, or choose a --method that needs no held-out split"
+            f"{100 // HELD_OUT} texts each; add rows, or choose a --method that needs no held-out split"
         )
     return cut["train"], cut["dev"]
 
@@ -74,18 +74,18 @@ def too_small_to_cut(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     """The fault of one file whose domains and labels all have too few rows for dev and test."""
     if any(count >= LEAST_TO_CUT for labels in counts.values() for count in labels.values()):
         return []
-    return [f"no domain has {LEAST_TO_CUT} rows of a label, so none are left for dev and test; give files for these"]
+    return [f"no domain has {LEAST_TO_CUT} rows of a label, so dev and test would be empty; add files for them"]
 
 
 def leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
-    """The rows of each held-out split whose text stands in train; splits without any are left out."""
+    """The rows of each held-out split whose text is also in train; splits without any are left out."""
     known = {_text_of(e) for e in splits["train"]}
     leaked = {name: [e for e in splits.get(name, []) if _text_of(e) in known] for name in ("dev", "test")}
     return {name: rows for name, rows in leaked.items() if rows}
 
 
 def without_leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
-    """The splits without texts that stand in a later one, so that test stays as it is."""
+    """The splits without texts that are also in a later one, so that test stays as it is."""
     kept: dict[str, list[Example]] = {}
     later: set[Text] = set()
     for name in reversed([name for name in SPLITS if name in splits]):

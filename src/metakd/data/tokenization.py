@@ -20,7 +20,7 @@ TextFeatures = dict[str, Any]  # of one text
 Batch = dict[str, Tensor]
 Array = NDArray[Any]
 
-TEACHER_TOKENS = "teacher_"  # prefix of the same texts in the tokens of a teacher with another tokenizer
+TEACHER_TOKENS = "teacher_"  # prefix of the same texts in tokens of a teacher with another tokenizer
 CHUNK = 4096  # texts tokenised at a time
 
 
@@ -36,7 +36,7 @@ class Ragged(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Encoded(Dataset[TextFeatures]):
-    """Many texts as token ids, with one value a text in each column: six bytes a token, however many texts."""
+    """Texts as token ids, with one value per text in each column: six bytes per token."""
 
     tokens: Mapping[str, Ragged]
     columns: Mapping[str, Array]
@@ -62,11 +62,11 @@ class Encoded(Dataset[TextFeatures]):
         return map(self.__getitem__, range(len(self)))
 
     def column(self, name: str) -> Tensor:
-        """One value an example: (N,)."""
+        """One value per example: (N,)."""
         return torch.from_numpy(self.columns[name])
 
     def with_columns(self, **columns: Sequence[Any] | Array) -> Encoded:
-        """The same texts with one value an example (N,) under each name; real numbers become float32."""
+        """The same texts with one value per example (N,) under each name; real numbers become float32."""
         arrays = {name: np.asarray(values) for name, values in columns.items()}
         arrays |= {name: a.astype(np.float32) for name, a in arrays.items() if a.dtype.kind == "f"}
         return Encoded(self.tokens, {**self.columns, **arrays})
@@ -82,7 +82,7 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Enco
     paired = {example.text_pair is not None for example in examples}
     if len(paired) > 1:
         ids = [e.id for e in examples if e.text_pair is None]
-        raise InputError(f"text_pair is missing on {len(ids)} rows ({', '.join(ids[:3])}, ...) and there on others")
+        raise InputError(f"text_pair is missing on {len(ids)} rows ({', '.join(ids[:3])}, ...) but not on others")
     parts: dict[str, list[Array]] = {"input_ids": [np.zeros(0, np.int32)]}
     lengths = [np.zeros(1, np.int64)]
     for start in range(0, len(examples), CHUNK):
@@ -107,9 +107,9 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Enco
 
 
 class Collator:
-    """Features of texts -> tensors (B, L), padded to the longest of the batch; values of one an example are stacked.
+    """Features of texts -> tensors (B, L), padded to the longest of the batch; single values are stacked to (B,).
 
-    Names that begin with TEACHER_TOKENS are the same texts in the teacher's tokens, padded with its own id.
+    Names that begin with TEACHER_TOKENS are the same texts in the teacher's tokens, padded with the teacher's id.
     """
 
     def __init__(self, pad_id: int, teacher_pad_id: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from metakd.utils.console import notice
 SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 LATENCY_TEXTS = 100
 LATENCY_WARMUP = 10
-BUSY = 100  # preemptions a second, and so many at least, above which the machine counts as busy
+BUSY = 100  # preemptions per second (and in all) above which the machine counts as busy
 
 
 def costs_of(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
@@ -29,42 +29,38 @@ def costs_of(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict
 
 
 def shipped_bytes(folder: Path) -> int:
-    """Of a model's weights, tokenizer and configuration."""
+    """Bytes of a model's weights, tokenizer and configuration."""
     files = [file for pattern in SHIPPED_FILES for file in folder.glob(pattern)]
     return sum(file.stat().st_size for file in files if file.name != "domain_head.safetensors")
 
 
-def measure_latency(model: Model, examples: Sequence[Example]) -> dict[str, float]:
+def measure_latency(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
     """The latency of one text at a time, tokenising included."""
     return latency(Classifier(model).predict_examples, examples)
 
 
-def latency(predict: Callable[[list[Example]], Any], examples: Sequence[Example]) -> dict[str, float]:
-    """Milliseconds that `predict` takes for one text: median and 95th percentile over 100 texts."""
-    times = []
-    with _warning_if_busy():
-        for i in range(LATENCY_WARMUP + LATENCY_TEXTS):
-            started = time.perf_counter()
-            predict([examples[i % len(examples)]])
-            times.append(1000 * (time.perf_counter() - started))
-    median, p95 = np.percentile(times[LATENCY_WARMUP:], [50, 95])
-    return {"median": round(float(median), 3), "p95": round(float(p95), 3)}
+def latency(predict: Callable[[list[Example]], Any], examples: Sequence[Example]) -> dict[str, Any]:
+    """Milliseconds that `predict` takes for one text: median and 95th percentile over 100 texts.
 
-
-@contextlib.contextmanager
-def _warning_if_busy() -> Iterator[None]:
-    """Warn if other processes took the cores away during what runs inside, since its times are then too long."""
-    started, before = time.perf_counter(), _preemptions()
-    yield
-    if _preemptions() - before > BUSY * max(1, time.perf_counter() - started):
+    With `busy`, and a notice, if other processes used the cores meanwhile, because the times are then too long.
+    """
+    times, begun, before = list[float](), time.perf_counter(), _preemptions()
+    for i in range(LATENCY_WARMUP + LATENCY_TEXTS):
+        started = time.perf_counter()
+        predict([examples[i % len(examples)]])
+        times.append(1000 * (time.perf_counter() - started))
+    busy = _preemptions() - before > BUSY * max(1, time.perf_counter() - begun)
+    if busy:
         notice(
-            "other work had this machine's cores while texts were timed, so the latencies are too long; "
-            "time them again when it is idle"
+            "other processes used the cores while latency was measured, so the latencies are too high; "
+            "measure again when the machine is idle"
         )
+    median, p95 = np.percentile(times[LATENCY_WARMUP:], [50, 95])
+    return {"median": round(float(median), 3), "p95": round(float(p95), 3)} | ({"busy": True} if busy else {})
 
 
 def _preemptions() -> int:
-    """How often this process had to leave a core to others, 0 where the system does not count it."""
+    """How often this process lost a core to another; 0 if the system does not count it."""
     with contextlib.suppress(ImportError):
         import resource
 

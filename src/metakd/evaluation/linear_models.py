@@ -1,4 +1,4 @@
-"""Linear classifiers: TF-IDF, the accuracy that labels alone give without a language model, and the domain probe."""
+"""Linear classifiers: TF-IDF, the baseline without a language model, and the domain probe."""
 
 import pickle  # nosec B403
 from collections.abc import Sequence
@@ -42,10 +42,10 @@ def _texts(examples: Sequence[Example]) -> list[str]:
 
 
 def domain_probe(vectors: Floats, domains: Ints) -> float | None:
-    """Cross-validated accuracy of a linear classifier of the domain; None where a domain has fewer than two rows.
+    """Cross-validated accuracy of a linear classifier of the domain; None if a domain has fewer than two rows.
 
-    vectors: (N, H); domains: (N,). An accuracy near the share of the largest domain means
-    that the vectors say nothing about the domain.
+    vectors: (N, H); domains: (N,). An accuracy near the share of the largest domain means that the vectors do not
+    show the domain.
     """
     counts = np.unique(domains, return_counts=True)[1]
     if len(counts) < 2 or counts.min() < 2:

@@ -59,7 +59,7 @@ def score(
 
 
 def accuracy_of_kept(domains: Mapping[str, Predictions], kept: Mapping[str, NDArray[np.bool_]]) -> float | None:
-    """Plain mean over domains of the accuracy on the `kept` rows, (N,) bool by domain; None where there are none."""
+    """Plain mean over domains of the accuracy on the `kept` rows, (N,) bool by domain; None if there are none."""
     means = [float((p.truth == p.predicted)[kept[d]].mean()) for d, p in domains.items() if kept[d].any()]
     return float(np.mean(means)) if means else None
 

@@ -24,7 +24,7 @@ from metakd.utils.artifacts import write_text
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import InputError
 
-# A TF-IDF baseline is also scored on examples of the other domains: on so many of each, and on so many in all
+# A TF-IDF baseline is also scored on examples of the other domains: limits for each domain, and for all pairs
 LARGEST_TRANSFER_SAMPLE, SMALLEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS = 200, 30, 10_000
 LONGEST_TEXT = 500  # characters of a text that are kept beside its predictions
 
@@ -34,7 +34,7 @@ ByDomain = dict[str, Predictions]
 def write_predictions(
     path: Path, all_predictions: Mapping[str, ByDomain], examples: Sequence[Example], labels: Sequence[str]
 ) -> None:
-    """A line for each example: the beginning of its text, its label, and each model's label and confidence."""
+    """Write a line per example: the beginning of its text, its label, and each model's label and confidence."""
     rows = []
     for domain, domain_examples in sorted(by_domain(examples).items()):
         models = {name: of[domain] for name, of in all_predictions.items() if domain in of}
@@ -48,7 +48,7 @@ def write_predictions(
 def predict_by_models(
     fleets: Mapping[str, Mapping[str, Path]], labels: list[str], examples: Sequence[Example]
 ) -> dict[str, ByDomain]:
-    """Let each model of each fleet (domain -> folder) classify its domain's examples; the predictions by fleet."""
+    """Predictions by fleet: each model of a fleet (domain -> folder) classifies its domain's examples."""
     all_predictions, rows = {name: ByDomain() for name in fleets}, by_domain(examples)
     with progress_bar("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
         for name, fleet in fleets.items():
@@ -64,10 +64,10 @@ def predict_by_models(
 def predict_by_tfidf(
     train: Sequence[Example], labels: list[str], examples: Sequence[Example], seed: int
 ) -> tuple[ByDomain, dict[str, dict[str, float]]]:
-    """Each domain's examples, classified by TF-IDF on that domain's training examples; and transfer between domains.
+    """Predictions for each domain by TF-IDF on that domain's training examples, and the transfer between domains.
 
-    That is the accuracy of each domain's TF-IDF (outer key) on up to `transfer_sample_size` examples of each domain,
-    drawn by `seed`.
+    Transfer is the accuracy of each domain's TF-IDF (outer key) on up to `transfer_sample_size` examples of each
+    domain, drawn by `seed`.
     """
     predictions, transfer = ByDomain(), dict[str, dict[str, float]]()
     training, scored = by_domain(train), dict(sorted(by_domain(examples).items()))
@@ -87,7 +87,7 @@ def predict_by_tfidf(
 
 
 def transfer_sample_size(domains: int) -> int:
-    """How many examples of a domain another's TF-IDF is scored on, so that all pairs take little time; 0 for none."""
+    """How many examples of a domain the other domains' TF-IDF is scored on, to limit the time; 0 for none."""
     pairs = domains * (domains - 1)
     each = min(LARGEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS // max(pairs, 1))
     return each if pairs and each >= SMALLEST_TRANSFER_SAMPLE else 0
@@ -103,19 +103,19 @@ def predictions_of(examples: Sequence[Example], labels: list[str], model: Model)
     """The predictions for examples whose classes are `labels`, each by its domain's class head if there is one."""
     heads = _heads(model.labels, labels)
     domains = torch.tensor([heads.index(e.domain) if e.domain in heads else UNKNOWN_DOMAIN for e in examples])
-    # The logits but for a constant, so that the mean of several heads is the one that students were distilled from.
+    # The logits up to a constant, so that the mean of several heads is the one that students were distilled from.
     logits = torch.from_numpy(model.probabilities(examples)).clamp(min=1e-30).log()
     confidence, predicted = select_head(logits, domains, len(heads)).softmax(-1).max(-1)
     return Predictions(_truth(examples, labels), predicted.numpy(), confidence.double().numpy())
 
 
 def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
-    """Domains that have a class head each in a model of these classes; one head without a name serves all."""
+    """The domains of the class heads of a model with these classes; one head without a name serves all."""
     if classes == labels:
         return [""]
     domains = [name.removesuffix(f": {labels[0]}") for name in classes[:: len(labels)]]
     if classes != class_names(labels, domains):
-        raise InputError(f"the model knows the classes {classes}, the data has {labels}: it was made of others")
+        raise InputError(f"the model was trained on the classes {classes}, but the data has {labels}")
     return domains
 
 

@@ -18,7 +18,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over domains, examples and seeds, with its interval and the p value of its being 0."""
+    """A mean over domains, examples and seeds, with its interval and the p value of the hypothesis that it is 0."""
 
     mean: float
     low: float
@@ -28,7 +28,7 @@ class Estimate:
 
 
 def estimate(values: Values) -> Estimate:
-    """The mean of `values` for other examples of the same domains and for other seeds.
+    """The mean of `values`, with an interval for new examples of the same domains and new seeds.
 
     Its variance is that of the mean over examples (each averaged over seeds, within its domain, and never less than if
     one of them differed by 1 from the others) plus that of the mean over seeds, as for crossed random effects. The t
@@ -57,7 +57,7 @@ def difference(one: Values, other: Values) -> Estimate:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p values of several tests, adjusted so that any false finding is as improbable as in one test (Holm, 1979)."""
+    """p values of several tests, adjusted so that a false positive is as unlikely as in a single test (Holm, 1979)."""
     p = np.asarray(ps, dtype=float)
     order = p.argsort(kind="stable")
     adjusted = np.maximum.accumulate(np.minimum(1, np.arange(len(p), 0, -1) * p[order]))

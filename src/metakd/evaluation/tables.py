@@ -7,9 +7,11 @@ from typing import Any
 from rich.cells import cell_len
 from rich.table import Column, Table
 
+BUSY_NOTE = "† Too high: other processes used the cores while this latency was measured."
+
 
 def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a model a row; accuracy by domain and on average, macro-F1, size, median CPU latency."""
+    """Header and rows, one model per row: accuracy by domain and on average, macro-F1, size, median CPU latency."""
     header = ["model", *results["domains"], "average", "95 % interval", "macro-F1", "parameters", "MB", "ms"]
     body = []
     for name, average in results["average"].items():
@@ -18,8 +20,13 @@ def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         interval = "-".join(map(percent, average["accuracy_interval"]))
         parameters, size = f"{average['parameters'] / 1e6:.2f} M", f"{average['bytes'] / 1e6:.1f}"
         scored = [*by_domain, percent(average["accuracy"]), interval, percent(average["macro_f1"])]
-        body.append([name, *scored, parameters, size, f"{average['latency_ms']['median']:.1f}"])
+        body.append([name, *scored, parameters, size, milliseconds(average["latency_ms"])])
     return header, body
+
+
+def milliseconds(latency: Mapping[str, float]) -> str:
+    """The median, with a dagger where other work lengthened it."""
+    return f"{latency['median']:.1f}{'†' if latency.get('busy') else ''}"
 
 
 def percent(value: float) -> str:
@@ -32,18 +39,18 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 
 
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table of a header and rows; numbers, in all columns but the first, stand at the right."""
+    """A Markdown table of a header and rows; all columns except the first are right-aligned."""
     header, *body = rows
     return "".join(f"| {' | '.join(row)} |\n" for row in (header, ["---", *["---:"] * (len(header) - 1)], *body))
 
 
 def escaped(text: str) -> str:
-    """Text that fits one column of a Markdown table and is shown as it is, without markup."""
+    """Text escaped for a column of a Markdown table, so that it is shown as it is."""
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())).replace("|", "\\|")
 
 
 def rich_table(results: Mapping[str, Any], width: int) -> Table:
-    """The same for a terminal of `width` columns: a model a column where a model a row would not fit."""
+    """The same for a terminal of `width` columns: one model per column if one per row would not fit."""
     header, body = rows(results)
     columns: list[Sequence[str]] = [*zip(header, *body, strict=True)]
     if sum(max(map(cell_len, column)) + len(" | ") for column in columns) >= width:
@@ -57,7 +64,7 @@ def rich_table(results: Mapping[str, Any], width: int) -> Table:
 
 
 def caption(results: Mapping[str, Any]) -> str:
-    """What the table was scored on, and the averages without leaked rows where there are any."""
+    """What the table was scored on, and the averages without leaked rows if there are any."""
     counts = ", ".join(
         f"{domain} {next(iter(models.values()))['examples']}" for domain, models in results["domains"].items() if models
     )
@@ -66,4 +73,6 @@ def caption(results: Mapping[str, Any]) -> str:
     scores = ", ".join(f"{name} {percent(value)}" for name, value in without.items() if value is not None)
     if scores:
         text += f" {results['leaked_rows']} of them stand in train as well; averages without those: {scores}."
+    if any(average["latency_ms"].get("busy") for average in results["average"].values()):
+        text += f" {BUSY_NOTE}"
     return text

@@ -28,7 +28,7 @@ class _Row(BaseModel):
 
 
 class ResultsStore:
-    """A file of rows, one for each finished trial, by key. A torn last line is ignored; the next row replaces it."""
+    """A file of rows, one per finished trial, by key. An incomplete last line is ignored; the next row replaces it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,19 +51,19 @@ class ResultsStore:
         except OSError as error:
             raise InputError(f"--merge {other}: cannot be read ({error.strerror})") from None
         hits = sum(row["key"] in wanted for row in rows)
-        console.print(f"{other}: {len(rows)} rows, {hits} of them of this experiment", highlight=False)
+        console.print(f"{other}: {len(rows)} rows, {hits} of this experiment", highlight=False)
         for row in rows:
             if row["key"] not in self.rows:
                 self.add(row)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of all whole lines."""
+    """The rows of all complete lines."""
     rows = list[dict[str, Any]]()
     for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
             rows.append(json.loads(text))
             _Row.model_validate(rows[-1])
         except (ValueError, RecursionError):
-            raise InputError(f"{path}, line {number}: not the row of a trial; remove it, or the file") from None
+            raise InputError(f"{path}, line {number}: not a row of an experiment; remove it, or the file") from None
     return rows

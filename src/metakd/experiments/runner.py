@@ -1,4 +1,4 @@
-"""Runs an experiment trial by trial, goes on where it was stopped, and compares the variants at the end."""
+"""Runs an experiment trial by trial, continues after a stop, and compares the variants at the end."""
 
 import json
 import shutil
@@ -51,10 +51,10 @@ def experiment(
         tuned: The JSON file of `tune`, whose chosen settings each variant of `main` takes.
         merge: Files of rows from other machines.
 
-    NAME is `report_name`'s. Raises InputError for what cannot be compared.
+    NAME is made by `report_name`. Raises InputError for what cannot be compared.
     """
     if (folder / RUN_FILE).exists():
-        raise InputError(f"{folder}: holds a run, whose students would go; choose another --output")
+        raise InputError(f"{folder}: has a run, whose students would be deleted; choose another --output")
     refuse_unrelated(folder, (ROWS_FILE, LOCK_FILE), "experiment")
     scored = split or ("dev" if name == "tune" else data.scored_split or "test")
     variants = _variants(name, settings, data, only, _read_chosen(tuned, name, data, scored) if tuned else None)
@@ -95,7 +95,7 @@ def report_name(
 
 
 def _run(trials: Sequence[Trial], store: ResultsStore) -> None:
-    """Run every trial that lacks a row, one after the other."""
+    """Run every trial that has no row, one after the other."""
     missing = [trial for trial in trials if not trial.keys <= {*store.rows}]
     seconds: list[float] = []
     for number, (trial, following) in enumerate(zip_longest(missing, missing[1:])):
@@ -121,16 +121,16 @@ def _variants(
 ) -> list[Variant]:
     """The wanted variants of the experiment, each with its settings of `chosen` if `tune` was run."""
     if name not in EXPERIMENTS:
-        raise InputError(f"experiment {name!r}: there are {', '.join(EXPERIMENTS)}")
+        raise InputError(f"experiment {name!r}: choose one of {', '.join(EXPERIMENTS)}")
     variants = EXPERIMENTS[name](settings)
     names = list(dict.fromkeys(v.tunes or v.name for v in variants))
-    faults = [f"only = {wanted!r}: the experiment has {', '.join(names)}" for wanted in only if wanted not in names]
-    faults += [f"only = {wanted!r}: named twice" for wanted, count in Counter(only).items() if count > 1]
+    faults = [f"--only = {wanted!r}: the experiment has {', '.join(names)}" for wanted in only if wanted not in names]
+    faults += [f"--only = {wanted!r}: named twice" for wanted, count in Counter(only).items() if count > 1]
     variants = [v for v in variants if not only or (v.tunes or v.name) in only]
     if chosen is not None and (untuned := [v.name for v in variants if v.name not in chosen]):
-        faults.append(f"tuned: no settings for {', '.join(untuned)}; run `tune` for them, or leave them out by --only")
+        faults.append(f"--tuned: no settings for {', '.join(untuned)}; run `tune` for them, or use --only for others")
     if len(data.domains) < 2 and any(v.scope == "unseen" for v in variants):
-        faults.append(f"{data.name}: one domain only, so no teacher can have learnt from others")
+        faults.append(f"{data.name}: only one domain, so no teacher can learn from others")
     raise_faults(f"experiment {name}", faults)
     if chosen is None:
         return variants
@@ -141,29 +141,29 @@ def _variants(
 def _check(
     name: str, variants: Sequence[Variant], data: MultiDomainDataset, split: str, seeds: Sequence[int], reference: Any
 ) -> None:
-    """One InputError for all that keeps the variants from being compared."""
+    """Raise one InputError for all that prevents the comparison."""
     faults, names = list[str](), [v.name for v in variants]
     if not seeds or len(set(seeds)) != len(seeds):
-        faults.append("seeds: name at least one, and each once")
+        faults.append("--seeds: name at least one, and each once")
     if reference is not None and name == "tune":
-        faults.append(f"reference = {reference!r}: `tune` compares with none of its candidates; leave it out")
+        faults.append(f"--reference = {reference!r}: `tune` has no reference; leave it out")
     elif reference is not None and reference not in names:
-        faults.append(f"reference = {reference!r}: the experiment has {', '.join(names)}")
+        faults.append(f"--reference = {reference!r}: the experiment has {', '.join(names)}")
     scored = Counter(e.domain for e in data.splits.get(split, []))
     few = [domain for domain in data.domains if scored[domain] < 2]
     if split not in ("dev", "test"):
-        faults.append(f"split = {split!r}: dev, to choose by, or test, to report")
+        faults.append(f"--split = {split!r}: use dev to choose, or test to report")
     elif name == "tune" and split != "dev":
-        faults.append(f"split = {split!r}: `tune` chooses on dev, so that test can be reported on; leave it out")
+        faults.append(f"--split = {split!r}: `tune` chooses on dev, so that test stays for the report; leave it out")
     elif not scored:
-        faults.append(f"{data.name}: nothing to score on; add {split}.jsonl, or rows for it by --cut")
+        faults.append(f"{data.name}: no rows to score on; add {split}.jsonl, or give {split} a share in --cut")
     elif few:
-        faults.append(f"{data.name}: intervals need two rows of {split} a domain; there are fewer of {', '.join(few)}")
+        faults.append(f"{data.name}: intervals need two rows of {split} per domain; {', '.join(few)} has fewer")
     raise_faults(f"experiment {name}", faults)
 
 
 def _check_methods(name: str, trials: Sequence[Trial]) -> None:
-    """One InputError for all variants whose method, models or data cannot be used."""
+    """Raise one InputError for all variants whose method, models or data cannot be used."""
     faults: dict[str, None] = {}
     for trial in trials:
         for run, _ in trial.parts:
@@ -171,14 +171,14 @@ def _check_methods(name: str, trials: Sequence[Trial]) -> None:
                 check_models(run.settings)
                 _ = run.stages
             except InputError as error:
-                faults[f"{trial.variant.name}: {error}; or leave that variant out by --only"] = None
+                faults[f"{trial.variant.name}: {error}; or leave that variant out with --only"] = None
     raise_faults(f"experiment {name}", [*faults])
 
 
 def _read_chosen(path: Path, name: str, data: MultiDomainDataset, split: str) -> dict[str, dict[str, Any]]:
-    """The settings that `tune` chose for each variant; InputError where they are not for this experiment."""
+    """The settings that `tune` chose for each variant; InputError if they are not for this experiment."""
     if name != "main" and not name.startswith("scarce"):
-        raise InputError("--tuned: for main and scarce-...; give other experiments their settings by flags or --config")
+        raise InputError("--tuned: only for main and scarce-...; set other experiments with flags or --config")
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
         chosen = {variant: dict(best["settings"]) for variant, best in results["best"].items()}
@@ -186,11 +186,11 @@ def _read_chosen(path: Path, name: str, data: MultiDomainDataset, split: str) ->
     except OSError as error:
         raise InputError(f"--tuned {path}: cannot be read ({error.strerror})") from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise InputError(f"--tuned {path}: not what `metakd experiment tune` writes, with chosen settings") from None
+        raise InputError(f"--tuned {path}: not a result of `metakd experiment tune`, with chosen settings") from None
     if tuned_data != data.fingerprint:
-        raise InputError(f"--tuned {path}: tuned on other data, or cut otherwise; repeat --data and --cut of `tune`")
+        raise InputError(f"--tuned {path}: tuned on other data or another cut; use the --data and --cut of `tune`")
     if tuned_split == split:
-        raise InputError(f"--tuned {path}: chosen on {split}, which cannot be reported on too; cut a split for each")
+        raise InputError(f"--tuned {path}: chosen on {split}, so report on another split; make both with --cut")
     return chosen
 
 
@@ -223,7 +223,7 @@ def _results(
 def _compared(
     variants: Sequence[Variant], right: Mapping[str, Values], teacher_right: Mapping[str, Values], reference: str
 ) -> dict[str, Any]:
-    """Accuracies and differences of students; of `tune` the best candidates, which are chosen by and so not tested."""
+    """Accuracies and differences of students; of `tune` the best candidates, untested because chosen by it."""
     if any(variant.tunes for variant in variants):
         students = {name: summary(values) for name, values in right.items()}
         return {"students": students, "best": _best(variants, students)}
@@ -257,13 +257,13 @@ def _origin(rows: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
         "made_with": sorted({f"{e['versions'].get('metakd')} {e['commit'] or ''}" for e in environments}),
         "made_on": sorted({e.get("gpu") or e.get("processor") or "unknown" for e in environments}),
     }
-    for name, how in (("made_with", "with different versions of metakd"), ("made_on", "on different machines")):
+    for name, how in (("made_with", "different versions of metakd"), ("made_on", "different machines")):
         if len(origin[name]) > 1:
-            notice(f"rows were made {how}: {', '.join(origin[name])}")
+            notice(f"rows come from {how}: {', '.join(origin[name])}")
     return origin
 
 
 def _values(rows: Sequence[dict[str, Any]], split: str) -> Values:
-    """1 for what was right, else 0: domain -> (seeds, examples)."""
+    """1 for each correct prediction, else 0: domain -> (seeds, examples)."""
     right = [row["right"][split] for row in rows]
     return {domain: np.array([[int(digit) for digit in r[domain]] for r in right]) for domain in right[0]}

@@ -27,7 +27,7 @@ from metakd.runs.run import Run
 from metakd.utils.artifacts import fingerprint, read_manifest
 from metakd.utils.hardware import environment
 
-SCORED = ("dev", "test")  # to choose by, and to report
+SCORED = ("dev", "test")  # to choose, and to report
 FIXED_SETTINGS: dict[str, Any] = {"baseline": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
 PROBES = {"chance": "domain by chance", "pooled": "domain read off E(x)", "representation": "domain read off h"}
 
@@ -95,7 +95,7 @@ class Trial:
 
     @property
     def caches(self) -> set[Path]:
-        """Teacher caches that are worth keeping for the next trial; together they hold the whole text once at most."""
+        """Teacher caches that are worth keeping for the next trial; together they hold each text at most once."""
         return {run.folders.teacher_cache for run, _ in self.parts} if self.variant.scope in ("all", "alone") else set()
 
     def rows(self, known: Collection[str], kept: Collection[Path]) -> Iterator[dict[str, Any]]:
@@ -126,7 +126,7 @@ class Trial:
         yield self._row(self.students, self.variant.name, folders, started) | {"checks": self._checks(folders.values())}
 
     def _checks(self, students: Iterable[Path]) -> dict[str, float]:
-        """Probes of the teacher and effective shares of t and λ by name, where one teacher has trained all students."""
+        """Probes of the teacher and effective shares of t and λ by name, if one teacher has trained all students."""
         (run, _), *others = self.parts
         if others or len(run.teacher_runs) > 1 or "teacher" not in METHODS[self.settings.method].needs:
             return {}

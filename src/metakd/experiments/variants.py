@@ -13,19 +13,19 @@ from metakd.models.loading import load_config
 
 # Which teacher a student has: "all", one teacher for all domains; "several", one for each domain, all of which teach
 # every student. Or a teacher for each domain's student: "alone" was trained on that domain only, "rare" on all domains
-# but only some percent of that one, "several, rare" is both, "unseen" on all domains but that one.
+# but only some percent of that one, "several, rare" is both, "unseen" on all domains except that one.
 Scope = Literal["all", "several", "alone", "rare", "several, rare", "unseen"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the things that an experiment compares: the user's settings with some changes."""
+    """What an experiment compares: the user's settings with some changes."""
 
     name: str
     changes: dict[str, Any]
     teacher: str = ""  # name under which its teacher is scored, if it is
     scope: Scope = "all"
-    percent: int = 100  # of the training texts that are left, drawn by seed within domain and label
+    percent: int = 100  # of the training texts that are used, drawn by seed within domain and label
     tunes: str = ""  # variant of `main` that this one is a candidate for, in `tune`
     tuned_settings: Mapping[str, Any] = field(default_factory=dict)  # settings from TUNING_GRID, under its changes
 
@@ -56,7 +56,7 @@ def _of_methods(*names: str) -> list[Variant]:
 
 
 def main(settings: Settings) -> list[Variant]:
-    """Meta-KD, metakd's own methods and two related ones, the paper's baselines, and baselines on labels alone."""
+    """Meta-KD, metakd's own methods and two related ones, the paper's baselines, and baselines on labels only."""
     tinybert, epochs = plain(settings), settings.domain_epochs
     together = {"shared_epochs": settings.shared_epochs + epochs, "match_epochs": 0, "predict_epochs": 0}
     one_stage = {"terms": ("prediction",), "stages": "joint", "match_epochs": 0, "predict_epochs": epochs}
@@ -131,7 +131,7 @@ def unseen(settings: Settings) -> list[Variant]:
 
 
 def scarce(settings: Settings, percent: int, scope: Scope) -> list[Variant]:
-    """`main` where `percent` of the texts of all domains are left, or (scope 'rare') of the student's domain alone."""
+    """`main` with `percent` of the texts of all domains, or (scope 'rare') of the student's domain only."""
     scopes: dict[Scope, Scope] = {"all": "rare", "several": "several, rare"} if scope == "rare" else {}
     return [replace(v, percent=percent, scope=scopes.get(v.scope, v.scope)) for v in main(settings)]
 

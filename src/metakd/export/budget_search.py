@@ -32,7 +32,7 @@ from metakd.utils.errors import InputError, collecting, listed, raise_faults, re
 from metakd.utils.hardware import environment, usable_cores
 from metakd.utils.locks import waiting_lock
 
-DELIVER = "deliver"  # the step that a delivered model's manifest names
+DELIVER = "deliver"  # the step in a delivered model's manifest
 FIT_FILE, PICTURE_FILE, WORK_FOLDER = "fit.json", "fit.html", "fit.work"  # a domain's folder has no dot in its name
 FIXED_SETTINGS: dict[str, Any] = {"layer_map": "auto", "baseline": False, "keep_cache": True, "track": "none"}
 
@@ -63,16 +63,16 @@ def fit(
     also: Sequence[str] = (),
     most: int = 2,
 ) -> dict[str, Any]:
-    """Find the best model for each domain that the budget allows, and write it into `output`/DOMAIN.
+    """Find the best model for each domain within the budget, and write it into `output`/DOMAIN.
 
     Candidates are students of 1 to MOST_LAYERS layers cut from the base, and the checkpoints `also`, in float32 and
     int8, with whole and compact embedding tables, with texts of `max_length` tokens and of half of it. All are measured
     untrained. Of the students that fit in some form, the `most` largest are trained and scored on dev in every form
-    that fits. The most accurate is delivered; of equals the smallest, then the fastest. A stopped search goes on where
-    it was. fit.json holds all results.
+    that fits. The most accurate is delivered; of equals the smallest, then the fastest. A stopped search continues.
+    fit.json holds all results.
 
-    Raises InputError where no candidate fits, before anything is trained, or where no model of a domain is accurate
-    enough; each with the limit that fails and by how much. Models of the other domains are delivered then.
+    Raises InputError if no candidate fits, before anything is trained, or if no model of a domain is accurate enough;
+    each with the limit that fails and by how much. Models of the other domains are still delivered.
     """
     require("onnx", "onnx")
     require("onnxscript", "onnx")
@@ -88,23 +88,23 @@ def fit(
     if not fitting:
         nearest = min(measured, key=lambda c: sum(budget.excess(c.p95, c.bytes).values()))
         failing = "; ".join(budget.excess(nearest.p95, nearest.bytes))
-        raise InputError(f"no candidate meets the budget on this machine; the nearest, {nearest.name}: {failing}")
+        raise InputError(f"no candidate meets the budget on this machine; the closest is {nearest.name}: {failing}")
     delivered = ", ".join(results["delivered"]) or "none"
-    raise_faults(f"no model meets the budget (delivered: {delivered}; all that was tried: {output / FIT_FILE})", faults)
+    raise_faults(f"domains without a model (delivered: {delivered}; all results: {output / FIT_FILE})", faults)
     return results
 
 
 def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Sequence[str]) -> None:
-    """One InputError for all that would end `fit` after it has measured or trained."""
+    """Raise one InputError for all that would end `fit` after it has measured or trained."""
     problems = list[InputError]()
     with collecting(problems):
         dev = {example.domain for example in data.splits.get("dev", [])}
         if not dev:
-            raise InputError(f"{data.name}: no dev split to choose by; add dev.jsonl, or hand over one file to be cut")
+            raise InputError(f"{data.name}: no dev split to choose on; add dev.jsonl, or pass one file to be split")
         if missing := [domain for domain in data.domains if domain not in dev]:
             raise InputError(f"{data.name}: dev has no rows of {listed(missing)}; add some, or drop the domain")
     if settings.method not in METHODS:
-        problems.append(InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}"))
+        problems.append(InputError(f"--method = {settings.method!r}: choose one of {', '.join(METHODS)}"))
     for student in ("layers=1", *also):
         with collecting(problems):
             check_models(settings.model_copy(update={"student": student, "layer_map": "auto"}))
@@ -112,7 +112,7 @@ def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Seq
                 _ = _run_of(data, settings, output / WORK_FOLDER, student).stages
     for path in (output / folder_name(domain) for domain in data.domains):
         if path.exists() and (read_manifest(path) or {}).get("step") != DELIVER:
-            problems.append(InputError(f"{path}: there already, and no model of `metakd fit`; choose another --output"))
+            problems.append(InputError(f"{path}: already exists, but not from `metakd fit`; choose another --output"))
     if problems:
         raise InputError("\n".join(dict.fromkeys(map(str, problems))))
 
@@ -143,7 +143,7 @@ def _run_of(data: MultiDomainDataset, settings: Settings, work: Path, student: s
 
 
 def _minutes_left(run: Run) -> dict[str, float]:
-    """Minutes for the teacher and the students that are missing, about."""
+    """Estimated minutes for the teacher and the students that are missing."""
     method, domains = run.settings.method, run.data.domains
     missing = [domain for domain in domains if not run.is_student_done(method, domain)]
     if not missing:
@@ -197,9 +197,9 @@ def _export(run: Run, domain: str, student: Path, int8: bool, compact: bool, len
 def _deliver(
     data: MultiDomainDataset, output: Path, budget: Budget, measured: Sequence[Candidate], forms: Sequence[Form]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Write the best form of each domain that has one, and fit.json; the results, and why others have none.
+    """Write the best form of each domain, and fit.json; returns the results, and why a domain has no model.
 
-    A model of such a domain that a more generous budget delivered is removed.
+    If a larger budget has delivered a model for such a domain, it is removed.
     """
     delivered, faults = dict[str, Any](), list[str]()
     for domain in data.domains:

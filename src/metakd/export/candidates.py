@@ -35,7 +35,7 @@ class Budget:
     min_accuracy: float | None = None  # of each domain, on dev
 
     def excess(self, p95: float, size: float, accuracy: float | None = None) -> dict[str, float]:
-        """Limits that are exceeded, by how much in words -> as a share of the limit; accuracy if it is known."""
+        """The exceeded limits: the excess in words -> as a share of the limit; of accuracy, if it is known."""
         excess = {}
         if self.p95_ms is not None and (over := p95 - self.p95_ms) > 0:
             excess[f"p95 {p95:.2f} ms, {over:.2f} too slow"] = over / self.p95_ms
@@ -48,7 +48,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A student and the form of its export, with the costs of such a model here, which do not depend on training."""
+    """A student and the form of its export, with its costs on this machine, which do not depend on training."""
 
     student: str  # as in the setting: 'layers=3', or a checkpoint
     int8: bool
@@ -57,6 +57,7 @@ class Candidate:
     p95: float = 0.0
     median: float = 0.0
     bytes: float = 0.0
+    busy: bool = False  # whether other work lengthened these times
 
     @property
     def name(self) -> str:
@@ -118,7 +119,7 @@ def _untrained(settings: Settings, student: str, labels: list[str]) -> TorchMode
 
 
 def load_truncating(folder: Path, max_length: int) -> OnnxModel:
-    """The exported model, which reads no more than `max_length` tokens of a text."""
+    """The exported model, truncating texts to `max_length` tokens."""
     model = OnnxModel.load(folder)
     model.tokenizer.enable_truncation(max_length)
     return model

@@ -43,21 +43,21 @@ def export(
 
     Args:
         int8: Quantise the weights.
-        compact: Keep the embeddings of the tokens that each student's domain has most, and approximate the others.
+        compact: Keep the embeddings of the most frequent tokens of each student's domain, and approximate others.
         max_drop: Accuracy that may be lost on average over domains.
         force: Export students that lose more, or that are slower than in PyTorch, with a notice.
 
     Raises:
         InputError: The run has no students, or they may not be exported without `force`.
-        CheckError: The float32 model differs from PyTorch. Nothing is left in `output` after either.
+        CheckError: The float32 model differs from PyTorch. Neither leaves anything in `output`.
     """
     require("onnx", "onnx")
     require("onnxscript", "onnx")
     split, method = check_scorable(run), run.settings.method
     if missing := [d for d in run.data.domains if not run.is_student_done(method, d)]:
-        raise InputError(f"{run.folder}: no finished student of {', '.join(missing)}; `metakd run --resume` trains it")
+        raise InputError(f"{', '.join(missing)}: no finished student; run `metakd run --resume --output {run.folder}`")
     if output.exists():
-        raise InputError(f"{output} is there already; choose another --output")
+        raise InputError(f"{output} already exists; choose another --output")
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
     with step_folder(output, "export", "", facts) as partial:
         folders = {domain: partial / run.folders.student(method, domain).name for domain in run.data.domains}
@@ -97,8 +97,8 @@ def _notes(exported: Exported) -> list[str]:
     notes = [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
     if exported.elsewhere:
         notes.append(
-            "Its embeddings are exact for the tokens that this domain has most, and approximate for others. Accuracy "
-            "on texts of other domains: {1:.1f} percent, {0:.1f} before.".format(*(100 * a for a in exported.elsewhere))
+            "Its embeddings are exact for the most frequent tokens of this domain, approximate for others. Accuracy on "
+            "texts of other domains: {1:.1f} percent, {0:.1f} before.".format(*(100 * a for a in exported.elsewhere))
         )
     return notes
 
@@ -112,18 +112,18 @@ def folder_bytes(folder: Path) -> int:
 
 
 def refuse_losses(exported: Sequence[Exported], max_drop: float, force: bool) -> None:
-    """InputError where students lose more than `max_drop` on average or are slower; with `force` a notice."""
+    """Raise InputError if students lose more than `max_drop` on average or are slower; with `force` a notice."""
     drops = {e.domain: e.before.accuracy - e.after.accuracy for e in exported}
     faults = [
-        f"{e.domain}: {e.after.milliseconds:.2f} ms a text, {e.before.milliseconds:.2f} in PyTorch"
+        f"{e.domain}: {e.after.milliseconds:.2f} ms per text, but {e.before.milliseconds:.2f} in PyTorch"
         for e in exported
         if e.after.milliseconds > e.before.milliseconds
     ]
     if (average := float(np.mean([*drops.values()]))) > max_drop:
         each = ", ".join(f"{domain} {100 * drop:.1f}" for domain, drop in drops.items())
         allowed = f"--max-drop allows {100 * max_drop:.2f}"
-        faults.append(f"accuracy falls by {100 * average:.2f} points on average ({each}); {allowed}")
+        faults.append(f"accuracy falls by {100 * average:.2f} percentage points on average ({each}); {allowed}")
     if not force:
-        raise_faults("not exported; --force exports it anyway", faults)
+        raise_faults("not exported; export anyway with --force", faults)
     for fault in faults:
         notice(fault)

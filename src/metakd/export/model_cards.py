@@ -38,7 +38,7 @@ def write_card(
     Args:
         run: The description of the run that trained it.
         form: What was exported, in words.
-        measured: The model on so many `examples` of `split`.
+        measured: Its scores and costs on `examples` rows of `split`.
         notes: Measured limits, a sentence each.
     """
     licences, machine = run["licences"], environment()
@@ -85,22 +85,22 @@ def _metadata(run: Mapping[str, Any], domain: str, form: str, measured: Measured
 
 
 def check_login() -> None:
-    """InputError where nobody is logged in to the hub, before the work for an upload is done."""
-    with as_input_error("--push-to-hub: not logged in; log in by `hf auth login`", (OSError, ValueError)):
+    """Raise InputError if nobody is logged in to the hub, before the work for an upload is done."""
+    with as_input_error("--push-to-hub: not logged in; log in with `hf auth login`", (OSError, ValueError)):
         huggingface_hub.HfApi().whoami()
 
 
 def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
-    """Upload each domain's folder as PREFIX-DOMAIN, private until someone opens it; the addresses.
+    """Upload each domain's folder as the private repository PREFIX-DOMAIN; returns the addresses.
 
-    Raises InputError where that fails.
+    Raises InputError if that fails.
     """
     api, addresses = huggingface_hub.HfApi(), list[str]()
     for (domain, folder), name in zip(folders.items(), _repository_names(folders), strict=True):
         uploaded = f"; uploaded before: {', '.join(addresses)}" if addresses else ""
         failure = (
-            f"--push-to-hub {prefix}: {domain} was not uploaded; name a place of yours such as me/reviews. What was "
-            f"exported is whole: `hf upload` brings it there too{uploaded}"
+            f"--push-to-hub {prefix}: {domain} was not uploaded; use your own namespace, for example me/reviews. The "
+            f"export is complete, so you can also upload it with `hf upload`{uploaded}"
         )
         with as_input_error(failure, (OSError, ValueError)):
             address = api.create_repo(f"{prefix}-{name}", private=True, exist_ok=True)

@@ -36,9 +36,9 @@ def write_model(
 ) -> None:
     """Write ONNX file, tokenizer, configuration and labels into the new `folder`; `model` is changed in place.
 
-    With `domain_examples` the embedding table becomes compact: the tokens that they have most keep their rows. Raises
-    CheckError where ONNX Runtime in float32 gives other probabilities for `examples` than PyTorch, InputError for a
-    model that cannot be exported.
+    With `domain_examples` the embedding table becomes compact: their most frequent tokens keep their rows. Raises
+    CheckError if ONNX Runtime in float32 gives other probabilities for `examples` than PyTorch, InputError for a model
+    that cannot be exported.
     """
     folder.mkdir(parents=True)
     model.tokenizer.save_pretrained(folder)
@@ -61,7 +61,7 @@ def write_model(
 
 
 def minify_json(path: Path) -> None:
-    """Rewrite a JSON file without blanks, which are a third of a tokenizer's file."""
+    """Rewrite a JSON file without whitespace, which is a third of a tokenizer's file."""
     write_text(path, json.dumps(json.loads(path.read_text("utf-8")), ensure_ascii=False, separators=(",", ":")))
 
 

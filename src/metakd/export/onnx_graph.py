@@ -8,20 +8,20 @@ ALONG_LAST = {"LayerNormalization", "Softmax"}  # they mix values along the last
 
 
 def remove_metadata(model: ir.Model) -> None:
-    """Remove in place from which line of which file each node came: paths of the machine that exported it."""
+    """Remove in place the source file and line of each node, which are paths of the exporting machine."""
     for node in model.graph:
         node.metadata_props.clear()
         node.doc_string = None
 
 
 def read_one_token(model: ir.Model) -> None:
-    """Where a classifier uses one token of the last layer, compute that layer for this token alone, in place.
+    """If a classifier uses one token of the last layer, compute that layer for this token only, in place.
 
     The selection of the token moves up through all that treats tokens one by one: the last layer's feed-forward part,
     its norms, its queries. Keys and values still come from every token, so the output stays the same.
     """
     needs: dict[tuple[ir.Node, int], int] = {}  # node and index of an input of which one position is enough -> its axis
-    narrowed: dict[ir.Node, int] = {}  # nodes whose output has one position alone, and its axis there
+    narrowed: dict[ir.Node, int] = {}  # nodes whose output has only one position, and its axis there
     for node in reversed(list(model.graph)):
         if (selected := _selected_axis(node)) is not None:
             needs[node, 0] = selected

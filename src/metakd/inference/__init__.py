@@ -1,3 +1,3 @@
-"""Texts in, labels and probabilities out: `Classifier` runs a saved model by PyTorch, or an exported one by ONNX
-Runtime without torch.
+"""Texts in, labels and probabilities out: `Classifier` runs a saved model with PyTorch, or an exported one with
+ONNX Runtime and without torch.
 """

@@ -1,4 +1,4 @@
-"""`Classifier`: a saved or exported model that predicts labels and probabilities of texts."""
+"""`Classifier`: a saved or exported model that predicts labels of texts, with probabilities."""
 
 import json
 import os
@@ -27,13 +27,13 @@ class Prediction(NamedTuple):
 
 
 class Model(Protocol):
-    """What runs behind a Classifier: `torch_backend.TorchModel`, or `onnx_backend.OnnxModel` without torch."""
+    """The model behind a Classifier: `torch_backend.TorchModel`, or `onnx_backend.OnnxModel` without torch."""
 
     @property
     def labels(self) -> list[str]: ...
 
     def probabilities(self, examples: Sequence[Example]) -> Probabilities:
-        """Of each example's classes; texts are cut to the length that the model was trained with."""
+        """Of each example's classes; texts are truncated to the length that the model was trained with."""
 
 
 class Classifier:
@@ -46,7 +46,7 @@ class Classifier:
     def load(cls, folder: str | Path) -> Self:
         """Load what `metakd export` or `metakd distill` wrote, or any Hugging Face sequence classifier.
 
-        An exported folder needs no torch. Raises InputError, also where a file is not what its manifest says.
+        An exported folder needs no torch. Raises InputError, also if a file differs from its manifest.
         """
         _refuse_changed(Path(folder))
         if (Path(folder) / "model.onnx").is_file():
@@ -54,7 +54,7 @@ class Classifier:
 
             return cls(OnnxModel.load(Path(folder)))
         if (Path(folder) / "model.json").is_file():
-            raise InputError(f"{folder}: an export that has lost its model.onnx; copy it or export it again")
+            raise InputError(f"{folder}: model.onnx is missing from this export; copy it or export it again")
         for module in ("torch", "transformers", "accelerate"):
             require(module, "train")
         from metakd.inference.torch_backend import TorchModel
@@ -68,7 +68,7 @@ class Classifier:
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
         """The likeliest label of each text (or pair of texts) and its probability, in order."""
         if isinstance(texts, str):
-            raise InputError("predict takes a list of texts; for one text, predict([text])")
+            raise InputError("predict takes a list of texts; for one text, call predict([text])")
         return self.predict_examples([_as_example(text) for text in texts])
 
     def predict_examples(self, examples: Sequence[Example]) -> list[Prediction]:
@@ -83,19 +83,19 @@ def _as_example(text: object) -> Example:
             return Example("", text, None, label="", domain="")
         case [str() as first, str() as second]:
             return Example("", first, second, label="", domain="")
-    raise InputError("predict takes strings, or pairs of strings; some of these texts are neither")
+    raise InputError("predict takes strings or pairs of strings; some of these texts are neither")
 
 
 def _refuse_changed(folder: Path) -> None:
-    """InputError where a file that metakd wrote has changed since; model cards may be edited."""
+    """Raise InputError if a file that metakd wrote has changed since; model cards may be edited."""
     manifest = read_manifest(folder)
-    remedy = f"copy or make it again, or delete its {MANIFEST} to use it as it is"
+    remedy = f"copy or create it again, or delete its {MANIFEST} to use it as it is"
     if manifest is None and (folder / MANIFEST).exists():
-        raise InputError(f"{folder}: {MANIFEST} is torn; {remedy}")
+        raise InputError(f"{folder}: {MANIFEST} is damaged; {remedy}")
     if manifest and "step" in manifest:
         changed = [name for name in changed_files(folder, manifest) if not name.endswith(".md")]
         if changed:
-            raise InputError(f"{folder}: not what {MANIFEST} says: {', '.join(changed)}; {remedy}")
+            raise InputError(f"{folder}: differs from its {MANIFEST}: {', '.join(changed)}; {remedy}")
 
 
 def label_file(
@@ -103,7 +103,7 @@ def label_file(
 ) -> int:
     """Write a line with id, label and probability for each row of a file, in order; returns the number of rows.
 
-    Only CHUNK rows are in memory at a time. Raises InputError with every fault (`errors.Faults`), and then leaves no
+    Only CHUNK rows are in memory at a time. Raises InputError with every fault (`errors.Faults`), and then writes no
     `output`.
     """
     faults, kinds, count = Faults(str(source)), set[bool](), 0
@@ -114,14 +114,14 @@ def label_file(
             while chunk := list(islice(rows, CHUNK)):
                 kinds |= {example.text_pair is not None for example in chunk}
                 if faults or len(kinds) > 1:
-                    continue  # only the list of faults is still wanted
+                    continue  # after a fault, only more faults are collected
                 for example, (label, probability) in zip(chunk, classifier.predict_examples(chunk), strict=True):
                     row = {"id": example.id, "label": label, "probability": round(probability, 6)}
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += len(chunk)
                 progress(advance=len(chunk))
         if len(kinds) > 1:
-            faults.append("text_pair is missing on some rows and there on others; give it to all rows or to none")
+            faults.append("text_pair: some rows have it and others do not; add it to all rows or to none")
         raise_faults(str(source), faults)
         move_into_place(partial, output)
     finally:

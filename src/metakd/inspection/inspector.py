@@ -1,4 +1,4 @@
-"""What is in the data: counts, lengths, repeats, leaks, contradictions."""
+"""What is in the data: counts, lengths, duplicates, leaks, contradictory labels."""
 
 import hashlib
 import heapq
@@ -23,12 +23,12 @@ from metakd.data.splits import LEAST_TO_CUT, scored_split, too_small_to_cut
 from metakd.inspection.terms import strongest_terms
 from metakd.utils.validation import open_tokenizer
 
-SAMPLE = 20_000  # rows that lengths and terms are taken of, where there are more
+SAMPLE = 20_000  # most rows that lengths and terms are computed from
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
 SHOWN_ROWS = 5
 TERMS = 10  # of each domain
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
-WHOLE = "all"  # the name of a file that is yet to be cut into splits
+WHOLE = "all"  # the name of a table that is yet to be split
 NAMES = (*SPLITS, WHOLE)
 
 
@@ -42,10 +42,10 @@ def inspect_data(
     tokenizer: Path | None = None,
     max_length: int = Settings.model_fields["max_length"].default,
 ) -> dict[str, Any]:
-    """Report on data as `dataset.load_dataset` reads it, in one pass and without keeping its texts.
+    """A report on data as `dataset.load_dataset` reads it, made in one pass without keeping its texts.
 
-    Faults do not end it: they are under `faults` in the report. `tokenizer` is the tokenizer.json in whose tokens
-    lengths are counted; without one they are in words. Raises InputError for what cannot be read at all.
+    Faults do not stop it: they are under `faults` in the report. Lengths are in tokens of `tokenizer`, a
+    tokenizer.json, or else in words. Raises InputError for data that cannot be read at all.
     """
     source = open_source(data, encoding, data_config)
     inspector, faults = Inspector(), list[str]()
@@ -63,7 +63,7 @@ def inspect_data(
 
 
 def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
-    """The same of data in memory, without lengths, terms and numbers of rows."""
+    """The same report on data in memory, without lengths, terms and row numbers."""
     inspector = Inspector()
     for split in SPLITS:
         for example in data.splits.get(split, []):
@@ -74,7 +74,7 @@ def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
 
 
 class Inspector:
-    """Takes rows one by one and keeps 28 bytes of each, and a sample of whole rows drawn by the hash of their text."""
+    """Takes rows one by one and keeps 28 bytes of each, and a sample of full rows drawn by the hash of their text."""
 
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
@@ -83,10 +83,10 @@ class Inspector:
         self._sample: list[tuple[int, int, Example]] = []
         self._paired = 0
         self._dropped = Counter[str]()
-        self._held_out: dict[int, str] = {}  # text -> the latest split that has it; filled by unless_later alone
+        self._held_out: dict[int, str] = {}  # text -> the latest split that has it; filled only by unless_later
 
     def add(self, split: str, row: int, example: Example, unless_later: bool = False) -> None:
-        """Take a row; `unless_later` leaves out one whose text stands in a split that was added before."""
+        """Take a row; `unless_later` leaves out one whose text is in a split that was added before."""
         text = _hash(example.text, example.text_pair or "")
         if unless_later:
             if self._held_out.get(text, split) != split:
@@ -109,18 +109,18 @@ class Inspector:
         return [example for *_, example in sorted(self._sample, key=lambda entry: -entry[1])]
 
     def report(self) -> dict[str, Any]:
-        """Counts, repeats, leaks, contradictions, and what follows from the counts."""
+        """Counts, duplicates, leaks, contradictory labels, and what follows from the counts."""
         columns = {name: np.asarray(values) for name, values in self._columns.items()}
         texts, ids = columns["text"], columns["id"][columns["id"] > 0]
         counts: Counts = {split: dict(self._counts[split]) for split in NAMES if split in self._counts}
         splits = {split: columns["split"] == NAMES.index(split) for split in counts}
         labels, repeated = sorted(self._labels), len(ids) - len(np.unique(ids))
         as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}
-        faults = [f"id: {repeated} rows repeat the id of another row of their split"] if repeated else []
+        faults = [f"id: {repeated} rows have the id of another row of their split"] if repeated else []
         faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired) if len(texts) else []
         if counts:  # else no row could be read, and that is the fault
             faults += too_small_to_cut(counts[WHOLE]) if WHOLE in counts else _unscored(counts)
-        dropped = [f"{n} rows of {k} dropped: their texts stand in a later split" for k, n in self._dropped.items()]
+        dropped = [f"{n} rows of {k} dropped: their texts are also in a later split" for k, n in self._dropped.items()]
         return {
             "rows": len(texts),
             "domains": sorted({domain for domains in counts.values() for domain in domains}),
@@ -140,14 +140,14 @@ def _hash(*parts: str) -> int:
 
 
 def _leaks(texts: NDArray[np.uint64], splits: Mapping[str, NDArray[np.bool_]]) -> list[dict[str, Any]]:
-    """For each pair of splits, rows of the later one whose text stands in the earlier one."""
+    """For each pair of splits, rows of the later one whose text is also in the earlier one."""
     pairs = combinations([name for name in SPLITS if name in splits], 2)
     counts = {(early, late): int(np.isin(texts[splits[late]], texts[splits[early]]).sum()) for early, late in pairs}
     return [{"rows": n, "of": late, "stand_in": early} for (early, late), n in counts.items() if n]
 
 
 def _contradictions(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Texts that stand with more than one label: how many, and the rows of the first few."""
+    """Texts that have more than one label: how many, and the rows of the first few."""
     pairs = np.unique(np.stack([columns["text"], columns["label"].astype(np.uint64)], axis=1), axis=0)
     texts, labels = np.unique(pairs[:, 0], return_counts=True)
     torn = texts[labels > 1]
@@ -157,7 +157,7 @@ def _contradictions(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[str]:
-    """What in the counts will weaken or spoil the results; `whole` data are yet to be cut into splits."""
+    """What in the counts will weaken or distort the results; `whole` data are yet to be split."""
     domains = sorted({domain for by_domain in counts.values() for domain in by_domain})
     messages = [*_odd_names("label", labels), *_odd_names("domain", domains)]
     scored = scored_split(counts)
@@ -165,7 +165,7 @@ def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[
         for domain, by_label in sorted(counts[split].items()):
             missing = [label for label in labels if label not in by_label]
             if missing:
-                messages.append(f"{domain} has no {' and no '.join(missing)} in {split}")
+                messages.append(f"{domain} has no rows of {' or '.join(missing)} in {split}")
             if split == scored and (rows := sum(by_label.values())) < FEW:
                 messages.append(f"{domain} has {rows} rows in {split}: too few to score (under {FEW})")
     for domain, by_label in sorted(counts["train"].items()) if whole else ():
@@ -175,29 +175,29 @@ def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[
 
 
 def _unscored(counts: Counts) -> list[str]:
-    """What leaves nothing to score a student by, for which `evaluate.check_scorable` refuses a run."""
+    """What leaves nothing to score students on; `evaluate.check_scorable` refuses such a run."""
     scored = scored_split(counts)
     if not scored:
-        return ["neither test nor dev, so there is nothing to score on; add dev.jsonl"]
+        return ["no test or dev split to score on; add dev.jsonl"]
     empty = sorted(set(counts.get("train", {})) - set(counts[scored]))
     return [f"{scored} has no rows of {domain}; add some, or drop the domain" for domain in empty]
 
 
 def _odd_names(what: str, names: Sequence[str]) -> list[str]:
-    """Messages for names that a reader takes for one, and for names that mean a missing value."""
+    """Messages for names that look the same, and for names that usually mean a missing value."""
     alike: dict[str, list[str]] = defaultdict(list)
     for name in names:
         alike[_folded(name)].append(name)
     groups = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
     absent = [name for name in names if name.casefold() in ABSENT]
     return [
-        *(f"{what}s {group} look alike and are taken for different ones" for group in groups),
-        *(f"{what} {name!r} looks like a missing value and is taken for a {what}" for name in absent),
+        *(f"{what}s {group} look alike, but count as different {what}s" for group in groups),
+        *(f"{what} {name!r} looks like a missing value, but counts as a {what}" for name in absent),
     ]
 
 
 def _folded(name: str) -> str:
-    """The same for 'Pos' and 'pos', for composed and decomposed letters, for '1', '1.0' and '1,0'."""
+    """A key that is the same for 'Pos' and 'pos', for composed and decomposed letters, for '1', '1.0' and '1,0'."""
     try:
         return str(float(name.replace(",", ".")))
     except ValueError:
@@ -205,7 +205,7 @@ def _folded(name: str) -> str:
 
 
 def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) -> dict[str, Any]:
-    """Median, 95th percentile and maximum by domain, and the share that is longer than `limit` and so is cut."""
+    """Median, 95th percentile and maximum by domain, and the share that is longer than `limit` (truncated)."""
     if tokenizer is None:
         counts = [len(f"{e.text} {e.text_pair or ''}".split()) for e in sample]
     else:

@@ -19,7 +19,7 @@ def short_form(report: Mapping[str, Any]) -> list[str]:
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:
-    """What may weaken or spoil the results, one line each, with what can be done."""
+    """What may weaken or distort the results, one line each, with what can be done."""
     messages: list[str] = [
         f"{_counted(n, f'row of {split} repeats', f'rows of {split} repeat')} the text of another row of {split}"
         for split, n in report["duplicates"].items()
@@ -27,23 +27,23 @@ def findings(report: Mapping[str, Any]) -> list[str]:
     ]
     for leak in report["leaks"]:
         later, earlier = leak["of"], leak["stand_in"]
-        flatters = ", which flatters every score" if earlier == "train" else ""
+        flatters = ", which inflates every score" if earlier == "train" else ""
         messages.append(
-            f"{_counted(leak['rows'], f'row of {later} stands', f'rows of {later} stand')} word for word in "
-            f"{earlier}{flatters}; `metakd run --drop-leaks` takes them out of {earlier}"
+            f"{_counted(leak['rows'], f'row of {later} is', f'rows of {later} are')} also in "
+            f"{earlier}{flatters}; `metakd run --drop-leaks` removes them from {earlier}"
         )
     torn = report["contradictions"]
     if torn["texts"]:
         places = "; ".join(" and ".join(rows) for rows in torn["rows"])
         more = ", ..." if torn["texts"] > len(torn["rows"]) else ""
-        where = f" ({places}{more})" if places else " (`metakd inspect` names the rows)"
-        messages.append(f"{_counted(torn['texts'], 'text stands', 'texts stand')} with more than one label{where}")
+        where = f" ({places}{more})" if places else " (`metakd inspect` lists the rows)"
+        messages.append(f"{_counted(torn['texts'], 'text has', 'texts have')} more than one label{where}")
     messages += report["remarks"]
     if faults := len(report["faults"]):
-        messages.append(f"{_counted(faults, 'fault', 'faults')}, for which `metakd run` would refuse the data")
+        messages.append(f"{_counted(faults, 'fault', 'faults')} to fix before `metakd run` accepts the data")
     rest = len(messages) - SHOWN_FINDINGS
     shown = [m if len(m) <= SHOWN_CHARACTERS else f"{m[:SHOWN_CHARACTERS]}..." for m in messages[:SHOWN_FINDINGS]]
-    return [*shown, f"and {rest} findings more (--json has all)"] if rest > 0 else shown
+    return [*shown, f"and {rest} more findings (--json lists all)"] if rest > 0 else shown
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -1,4 +1,4 @@
-"""Terms that are characteristic of a domain: the words whose TF-IDF is highest there against the other domains; and
+"""Terms that are characteristic of a domain: the words whose TF-IDF is highest compared with the other domains; and
 words that turn: evidence for a label in one domain and against it in another.
 """
 
@@ -16,9 +16,9 @@ FALSE_TURNS = 0.05  # false discovery rate: the share of the listed words that m
 
 
 def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tuple[str, float]]]:
-    """For each domain `count` words, with how far their mean TF-IDF is above that of the other domains.
+    """For each domain `count` words, each with its mean TF-IDF minus that of the other domains.
 
-    A word that stands in more texts than the largest domain has belongs to none.
+    A word that is in more texts than the largest domain has belongs to none, nor does a stop word of English.
     """
     text = require("sklearn.feature_extraction.text", "train")
     sizes = Counter(example.domain for example in sample)
@@ -28,27 +28,29 @@ def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tup
     vectorizer = text.TfidfVectorizer(sublinear_tf=True, max_features=50_000, min_df=min(2, len(sample)), max_df=most)
     try:
         vectors = vectorizer.fit_transform([f"{e.text} {e.text_pair or ''}" for e in sample])
-    except ValueError:  # no word of two letters stands twice
+    except ValueError:  # no word of two letters occurs twice
         return {}
     words = vectorizer.get_feature_names_out()
+    content = np.array([word not in text.ENGLISH_STOP_WORDS for word in words])
     domains = np.array([example.domain for example in sample])
     terms = {}
     for domain in sorted(sizes):
         home = domains == domain
         inside, outside = (np.asarray(vectors[mask].mean(axis=0)).ravel() for mask in (home, ~home))
-        best = np.argsort(outside - inside, kind="stable")[:count]
-        terms[domain] = [(str(words[i]), float(inside[i] - outside[i])) for i in best if inside[i] > outside[i]]
+        above = np.where(content, inside - outside, 0)
+        best = np.argsort(-above, kind="stable")[:count]
+        terms[domain] = [(str(words[i]), float(above[i])) for i in best if above[i] > 0]
     return terms
 
 
 def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any]]:
     """Words that are evidence for a label in one domain and against it in another, the most certain first.
 
-    Of the n texts of a domain that have the word, x have the label, which a share p of the domain's texts has: the
-    binomial distribution gives the probability of so many, and of so few, for a word without meaning. A word is as
-    certain as the less certain of its two sides, of probability c: among K domains K (K − 1) c² bounds that of any two
-    such. Of all words and labels, those are kept whose false discovery rate is at most FALSE_TURNS (Benjamini and
-    Hochberg, 1995); equal probabilities are kept or dropped together.
+    In each domain, x of the n texts with the word have the label, and so does a share p of all its texts. The binomial
+    distribution gives the probability of at least x, and of at most x, for a word that says nothing about the label.
+    With c the larger probability of a word's two sides, K (K − 1) c² bounds the probability of any such pair among K
+    domains. Words and labels with a false discovery rate of at most FALSE_TURNS are kept (Benjamini and Hochberg,
+    1995); equal probabilities are kept or dropped together.
     """
     text, stats = (require(module, "train") for module in ("sklearn.feature_extraction.text", "scipy.stats"))
     domains, labels = (sorted({getattr(e, name) for e in examples}) for name in ("domain", "label"))
@@ -58,7 +60,7 @@ def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any
     except ValueError:  # no word of two letters in five texts
         return []
     words, turns, chances = vectorizer.get_feature_names_out(), [], []
-    for label in labels[1:] if len(labels) == 2 else labels:  # of two labels, one says all
+    for label in labels[1:] if len(labels) == 2 else labels:  # with two labels, one is enough
         sides = [_binomial_tails(present, examples, domain, label) for domain in domains]
         many, few, texts, labelled = (np.stack(part) for part in zip(*sides, strict=True))  # (K, words)
         chance = len(domains) * (len(domains) - 1) * np.maximum(many.min(0), few.min(0)) ** 2

@@ -16,4 +16,4 @@ METHODS: dict[str, type[Method]] = {
     "fine_tuned": FineTuned,
     "fine_tuned_shared": FineTunedShared,
 }
-BASELINE = "fine_tuned_shared"  # that a run's method is compared with
+BASELINE = "fine_tuned_shared"  # what a run's method is compared with

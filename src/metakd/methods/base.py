@@ -17,8 +17,8 @@ from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.hardware import Precision
 
 Need = Literal[
-    "teacher",  # frozen; its outputs are read from the cache where they are there
-    "live_teacher",  # a teacher that learns beside the student
+    "teacher",  # frozen; its outputs come from the cache, if they are in it
+    "live_teacher",  # a teacher that is trained together with the student
     "instance_weights",
     "all_domains",  # text of every domain in each batch, in stages on several domains
     "foreign_text",  # a domain's stages read all domains' text, with weights `transfer`
@@ -40,7 +40,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a method may build itself from."""
+    """What a method is built from."""
 
     settings: Settings
     student: PreTrainedModel
@@ -60,15 +60,15 @@ class Method(Protocol):
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
-        """Decide everything before training; raise InputError for settings or models that do not fit together."""
+        """Build the method; raise InputError for settings or models that do not fit together."""
 
     def stages(self) -> list[Stage]: ...
 
     def trainable_modules(self) -> Mapping[str, nn.Module]:
-        """Modules beside the student, such as projections: trained with it, and left out when it is saved."""
+        """Modules that are trained with the student but not saved with it, for example projections."""
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
-        """Named terms with one value an example; `losses.reduce` weights and averages them."""
+        """Named terms with one value per example; `losses.reduce` weights and averages them."""
 
 
 @runtime_checkable
@@ -88,19 +88,19 @@ def check_needs(name: str, kind: type[Method]) -> None:
     """Raise InputError for needs that the pipeline cannot meet together."""
     if kind.needs >= {"teacher", "live_teacher"}:
         raise InputError(
-            f"method {name!r} needs both 'teacher' and 'live_teacher': cached outputs are out of date once the teacher "
-            "has learnt; keep one of the two"
+            f"method {name!r} needs both 'teacher' and 'live_teacher', but cached outputs are out of date once the "
+            "teacher has learnt; keep one of the two"
         )
     if "held_out_split" in kind.needs and not hasattr(kind, "before_update"):
-        raise InputError(f"method {name!r} needs 'held_out_split', but has no before_update that uses it")
+        raise InputError(f"method {name!r} needs 'held_out_split', but does not define before_update")
 
 
 def check_shareable(name: str, kind: type[Method], settings: Settings) -> None:
-    """Raise InputError for what several processes would not compute as one does."""
+    """Raise InputError for settings with which several processes would not get the results of one."""
     faults = []
     if "live_teacher" in kind.needs:
-        faults.append(f"method = {name!r}: its teacher learns beside the student; choose another --method")
+        faults.append(f"--method = {name!r}: its teacher is trained together with the student; choose another --method")
     if settings.domain_loss == "permuted":
-        faults.append("domain_loss = 'permuted': it shuffles whole batches; choose another --domain-loss")
+        faults.append("--domain-loss = 'permuted': it shuffles whole batches; choose another --domain-loss")
     if (processes := distributed.world_size()) > 1:
-        raise_faults(f"not for {processes} processes; start `metakd` by itself, or else", faults)
+        raise_faults(f"not possible with {processes} processes; start only one, or change this", faults)

@@ -1,4 +1,4 @@
-"""Each domain's student also learns from the other domains' examples, as far as they transfer (a method of metakd)."""
+"""Each domain's student also learns from the other domains' examples, weighted by transfer (metakd's own method)."""
 
 from typing import ClassVar
 

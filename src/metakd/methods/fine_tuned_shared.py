@@ -1,4 +1,4 @@
-"""The baseline: the same small model, trained on labels alone, first on all domains, then on its own."""
+"""The baseline: the same small model, trained on labels only, first on all domains, then on one."""
 
 from typing import Self
 
@@ -7,7 +7,7 @@ from metakd.methods.fine_tuned import FineTuned
 
 
 class FineTunedShared(FineTuned):
-    """Cross-entropy to the labels, with an epoch for each epoch of a distilled student."""
+    """Cross-entropy to the labels, for as many epochs as a distilled student."""
 
     @classmethod
     def build(cls, setup: Setup) -> Self:

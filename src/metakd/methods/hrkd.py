@@ -85,7 +85,7 @@ class GraphAttention(nn.Module):
     def __init__(self, width: int, heads: int, width_of_head: int) -> None:
         super().__init__()
         self.values = nn.Linear(width, heads * width_of_head, bias=False)  # W
-        self.scores = _random_weights(2, 1, heads, width_of_head)  # a: its half for W n_d, its half for W n_e
+        self.scores = _random_weights(2, 1, heads, width_of_head)  # a: one half for W n_d, one for W n_e
         self.dropout = nn.Dropout(GRAPH_DROPOUT)
 
     def forward(
@@ -101,7 +101,7 @@ class GraphAttention(nn.Module):
 
 
 class DomainRelations(nn.Module):
-    """The domain-relational graphs, one a layer: r^m = softmax over domains of graph^m(p̂^m); p̂^0 = p^0."""
+    """The domain-relational graphs, one per layer: r^m = softmax over domains of graph^m(p̂^m); p̂^0 = p^0."""
 
     def __init__(self, num_layers: int, num_domains: int, width: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class DomainRelations(nn.Module):
         self,
         prototypes: Tensor,  # (S + 1, K, H)
         present: Tensor,  # (K,) bool
-    ) -> Tensor:  # (S + 1, K): each row sums to 1, with 0 for a domain that the batch lacks
+    ) -> Tensor:  # (S + 1, K): each row sums to 1, with 0 for domains that are not in the batch
         nodes = [prototypes[0]]
         nodes += [aggregate(prototypes[: m + 1], present) for m, aggregate in enumerate(self.aggregate, start=1)]
         graphs = zip(self.relate, self.rate, nodes, strict=True)
@@ -126,16 +126,16 @@ class HRKD:
     """L_S = Σ_d [Σ_m r_d^m · L_d^m + L_pred,d / K]: L_d^m is MetaKD's loss at layer m, its mean over domain d.
 
     L^0 = L_emb, L^m = L_hid + L_att, without λ and L_tkd. This holds for the shared stage, whose batches have every
-    domain; the later stages have one domain, whose ratio would be 1, and use no weights. Class heads part there too,
-    while the paper has one a domain from the start. The graphs learn from this loss alone: they favour the domains
-    whose loss is least.
+    domain; the later stages have one domain, whose ratio would be 1, and use no weights. Students also get a class head
+    of their own only there, while the paper has one per domain from the start. The graphs learn from this loss only, so
+    they favour the domains with the smallest loss.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"teacher", "all_domains"})
 
     matching: MetaKD
     relations: DomainRelations
-    num_graph_nodes: int  # one a domain, and one for domains that the teacher does not know, whose index is −1
+    num_graph_nodes: int  # one per domain, and one for domains unknown to the teacher, whose index is −1
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
@@ -143,10 +143,10 @@ class HRKD:
         terms = tuple(term for term in settings.terms if term != "feature")
         faults = []
         if not settings.shared_epochs:
-            faults.append("shared_epochs = 0: domains are related in the shared start; use --shared-epochs 1 or more")
+            faults.append("--shared-epochs = 0: domains are related in the shared start; choose 1 or more")
         if not setup.same_tokens or not set(terms) & set(LAYER_TERMS):
-            faults.append("no layer to match: that takes the teacher's tokenizer, and embedding, hidden or attention")
-        raise_faults("method = 'hrkd' cannot be used", faults)
+            faults.append("--terms: no layer to match; use the teacher's tokenizer, and embedding, hidden or attention")
+        raise_faults("--method = 'hrkd' cannot be used", faults)
         matching = MetaKD.build(replace(setup, settings=settings.model_copy(update={"terms": terms})))
         nodes = setup.num_domains + 1
         return cls(matching, DomainRelations(student.num_hidden_layers, nodes, student.hidden_size), nodes)
@@ -158,7 +158,7 @@ class HRKD:
         return self.matching.trainable_modules() | {"relations": self.relations}
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
-        """One term a layer, as each layer has its ratios: 'hidden_1' is the hidden term of the first."""
+        """One term per layer, because ratios differ between layers: 'hidden_1' is the first layer's hidden term."""
         assert teacher is not None
         weights = self._weights(student, batch) if stage.shared else None
         terms = {}

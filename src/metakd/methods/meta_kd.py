@@ -35,8 +35,8 @@ class MetaKD:
     terms: tuple[str, ...]
     layers: list[int]  # the teacher layer that each student layer imitates
     raw_scores: bool  # whether L_att matches raw scores, or the tokens' relations
-    transferable: TransferableRepresentation  # makes the student's h
-    projections: dict[str, nn.Module]  # from the student's width to the teacher's, of "layers" and of the "feature"
+    transferable: TransferableRepresentation  # computes the student's h
+    projections: dict[str, nn.Module]  # from the student's width to the teacher's, for "layers" and "feature"
 
     @classmethod
     def build(cls, setup: Setup) -> Self:
@@ -126,7 +126,7 @@ class MetaKD:
 
 
 def _usable_terms(setup: Setup, teacher: MetaTeacher) -> tuple[str, ...]:
-    """The terms of the settings that have something to match; InputError where none is left.
+    """The terms of the settings that can be computed; InputError if none is left.
 
     Tokens of two tokenizers cannot be compared one by one, and the h of a teacher without L_dom is untrained.
     """
@@ -137,21 +137,21 @@ def _usable_terms(setup: Setup, teacher: MetaTeacher) -> tuple[str, ...]:
         reasons["feature"] = "the teacher learnt no transferable representation (one domain, or no domain loss)"
     dropped = {term: reasons[term] for term in setup.settings.terms if term in reasons}
     for reason in dict.fromkeys(dropped.values()):
-        notice(f"{reason}: the terms {', '.join(t for t in dropped if dropped[t] == reason)} drop out")
+        notice(f"{reason}; terms left out: {', '.join(t for t in dropped if dropped[t] == reason)}")
     kept = tuple(term for term in setup.settings.terms if term not in reasons)
     if not kept or (setup.settings.stages == "two" and setup.settings.match_epochs and kept == ("prediction",)):
         why = " and ".join(dict.fromkeys(dropped.values()))
-        raise InputError(f"{why}: nothing is left to match; use --terms prediction --stages joint")
+        raise InputError(f"{why}: no term is left to match; use --terms prediction --stages joint")
     return kept
 
 
 def _use_raw_scores(setup: Setup, teacher: MetaTeacher) -> bool:
-    """Whether L_att matches raw scores; InputError where the settings require them and a model has none."""
+    """Whether L_att matches raw scores; InputError if the settings require them and a model has none."""
     settings, models = setup.settings, (teacher.encoder, setup.student)
     if settings.attention == "relation" or "attention" not in settings.terms or not setup.same_tokens:
         return False
     kinds = [model.config.model_type for model in models if not has_raw_scores(model)]
-    obstacles = [f"{kind} does not give its raw attention scores" for kind in kinds]
+    obstacles = [f"{kind} does not provide raw attention scores" for kind in kinds]
     teacher_heads, student_heads = (model.config.num_attention_heads for model in models)
     if teacher_heads != student_heads:
         obstacles.append(f"the teacher has {teacher_heads} attention heads and the student {student_heads}")
@@ -160,6 +160,6 @@ def _use_raw_scores(setup: Setup, teacher: MetaTeacher) -> bool:
     reason = " and ".join(dict.fromkeys(obstacles))
     if settings.attention == "scores":
         remedy = "use --attention relation, or leave 'attention' out of --terms"
-        raise InputError(f"attention = 'scores': {reason}; {remedy}")
-    notice(f"{reason}: the attention term matches token relations instead of raw scores")
+        raise InputError(f"--attention = 'scores': {reason}; {remedy}")
+    notice(f"{reason}; the attention term matches token relations instead of raw scores")
     return False

@@ -7,11 +7,11 @@ update of the student on a batch is preceded by an update of the teacher (meta-v
     φ ← φ − μ ∇φ L_val(θ'(φ))           the teacher's update; L_val is the loss on a held-out batch
     θ ← AdamW on L_S(θ, φ)              the real update of the student, by the updated teacher
 
-The teacher starts as the meta-teacher, for every student and for the shared start again, and is not saved.
+For every student, and for the shared start, the teacher starts as the meta-teacher again. It is not saved.
 
 Differences from the authors' script: the temperature is the setting's, 1 by default; no layers are matched (their PKD
-term); a held-out batch is one batch; AdamW's ε is smaller, as the meta-gradient has a factor of η and PyTorch's 1e-8
-would leave the teacher where it was.
+term); a held-out batch is one batch; AdamW's ε is smaller, because the meta-gradient has a factor of η and
+PyTorch's 1e-8 would leave the teacher almost unchanged.
 """
 
 from typing import ClassVar, Self
@@ -87,7 +87,7 @@ class MetaDistil:
         """L_val(θ'(φ)) -> scalar: cross-entropy on the held-out batch after the pilot update, without dropout."""
         weights, training = self.pilot(student, batch, stage), student.training
         student.eval()
-        use_torch_linear(student)  # so that results stay those of earlier versions, to the bit
+        use_torch_linear(student)  # so that results stay bit for bit those of earlier versions
         with autocast(self.precision):
             outputs = forward(lambda **inputs: functional_call(student, weights, kwargs=inputs), held_out)
         use_quick_linear(student)
@@ -97,8 +97,8 @@ class MetaDistil:
     def pilot(self, student: PreTrainedModel, batch: Batch, stage: Stage) -> dict[str, Tensor]:
         """The pilot update θ'(φ) = θ − η ∇θ L_S(θ, φ), by name, as a function of φ.
 
-        It is one plain gradient step, while the real update is AdamW's. Attention is computed by PyTorch's plain
-        kernel, as fused attention has no second derivative.
+        It is one plain gradient step, while the real update is AdamW's. Attention uses PyTorch's plain kernel, because
+        fused attention has no second derivative.
         """
         weights = {name: weight for name, weight in student.named_parameters() if weight.requires_grad}
         with autocast(self.precision):
@@ -111,5 +111,5 @@ class MetaDistil:
         return {name: weight - stage.learning_rate * gradient for (name, weight), gradient in steps}
 
     def meta_gradient(self, loss: Tensor) -> tuple[Tensor, ...]:
-        """∇φ L_val(θ'(φ)), exact, through θ': one tensor a weight of the teacher."""
+        """∇φ L_val(θ'(φ)), exact, through θ': one tensor per weight of the teacher."""
         return torch.autograd.grad(loss, self.teacher_weights, materialize_grads=True)

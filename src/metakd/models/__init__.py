@@ -1,3 +1,3 @@
-"""Language models: a name -> a folder -> an encoder that gives the same outputs whatever its family, the student that
-is cut from it, and the meta-teacher that is built on it.
+"""Language models: a name -> a folder -> an encoder with the same outputs for every family, the student that is cut
+from it, and the meta-teacher that is built on it.
 """

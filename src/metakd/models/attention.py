@@ -18,11 +18,11 @@ def attend(
     query: Tensor,  # (B, A, L, d)
     key: Tensor,  # (B, A, L, d)
     value: Tensor,  # (B, A, L, d)
-    mask: Tensor | None,  # True where a token may look, or what is added to scores; broadcast to (B, A, L, L)
+    mask: Tensor | None,  # True where a token may attend, or added to scores; broadcast to (B, A, L, L)
     scale: float,
     dropout: float = 0.0,
 ) -> Tensor:  # (B, A, L, d)
-    """softmax(scale · q·kᵀ)·v, by the quicker kernel.
+    """softmax(scale · q·kᵀ)·v, by the faster kernel.
 
     That is PyTorch's fused attention, except for short texts in bfloat16 on a CPU: there it takes twice as long as
     plain matrix products, and its backward pass several times as long (docs/performance.md).
@@ -39,7 +39,7 @@ def _weighted_values(
     dropout: float,
 ) -> Tensor:  # (B, A, L, d)
     """softmax(scores)·v."""
-    if mask is not None and mask.dtype == torch.bool:  # finite, so that padding that attends to nothing is no NaN
+    if mask is not None and mask.dtype == torch.bool:  # finite, so that fully masked rows are not NaN
         mask = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, torch.finfo(scores.dtype).min)
     if mask is not None:
         scores = scores + mask
@@ -75,7 +75,7 @@ def _plain_attention(
     query: Tensor,  # (B, A, L, d)
     key: Tensor,  # (B, A, L, d)
     value: Tensor,  # (B, A, L, d)
-    attention_mask: Tensor | None,  # what is added to scores
+    attention_mask: Tensor | None,  # added to scores
     scaling: float | None = None,
     **_: Any,  # the library's interface passes what its other implementations need
 ) -> tuple[Tensor, None]:
@@ -86,9 +86,9 @@ def _plain_attention(
 
 
 def _plain_mask(**options: Any) -> Tensor | None:
-    """What is added to scores, (B, 1, 1, L): the lowest number for padding, 0 elsewhere.
+    """The mask that is added to scores, (B, 1, 1, L): the lowest number for padding, 0 elsewhere.
 
-    Masks that hide more than padding are the library's.
+    Masks that hide more than padding are left to the library.
     """
     mask, dtype = options["attention_mask"], options["dtype"]
     if mask is None or options["mask_function"] is not bidirectional_mask_function:
@@ -121,11 +121,11 @@ def has_raw_scores(model: PreTrainedModel) -> bool:
 
 
 def set_attention(model: PreTrainedModel, record: Record = "nothing") -> None:
-    """Let `model` use our attention where it can, and return as its `attentions` what `record` names."""
+    """Make `model` use our attention if it can, and return what `record` names as its `attentions`."""
     if has_raw_scores(model):
         model.set_attn_implementation(f"metakd_{record}")
 
 
 def set_plain_attention(model: PreTrainedModel) -> None:
-    """Let `model` use attention of few, simple operations, as suits an exported graph."""
+    """Make `model` use attention with few, simple operations, for exported graphs."""
     model.set_attn_implementation(PLAIN if has_raw_scores(model) else "eager")

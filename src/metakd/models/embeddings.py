@@ -1,6 +1,6 @@
-"""Token embeddings: train only those that the texts use, and a compact table that takes the place of a whole one.
+"""Token embeddings: train only those that the texts use, and replace a full table by a compact one.
 
-In a compact table, tokens that a domain reads often keep their rows, the others share parts of rows.
+In a compact table, tokens that are frequent in a domain keep their rows; the others share parts of rows.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ ROWS = 1_800  # that stay as they are
 WORDS = 255  # vectors to choose from, for each part of a row
 WIDEST = 6  # numbers of a part
 ROUNDS = 6  # of k-means
-UNSEEN = 0.2  # added to every count, so that tokens which the domain's texts do not have count a little
+UNSEEN = 0.2  # added to every count, so that tokens that are not in the domain's texts count a little
 
 
 def count_tokens(tokenizer: Any, examples: Sequence[Example]) -> Counter[int]:
-    """How often each token occurs in the whole texts; special tokens count more than any other."""
+    """How often each token occurs in the untruncated texts; special tokens count more than any other."""
     counts = Counter[int]()
     for start in range(0, len(examples), CHUNK):
         texts = [text for e in examples[start : start + CHUNK] for text in (e.text, e.text_pair) if text is not None]
@@ -38,12 +38,12 @@ def count_tokens(tokenizer: Any, examples: Sequence[Example]) -> Counter[int]:
 
 
 def part_width(width: int) -> int:
-    """Numbers of one part: WIDEST, or the next fewer that divide a row of `width`."""
+    """Numbers in one part: the largest divisor of `width` that is at most WIDEST."""
     return next(size for size in range(WIDEST, 0, -1) if width % size == 0)
 
 
 def compact_bytes(tokens: int, width: int, item: int) -> int:
-    """Bytes of a compact table of so many tokens whose numbers take `item` bytes each."""
+    """Bytes of a compact table of `tokens` tokens whose numbers take `item` bytes each."""
     parts = width // part_width(width)
     return (ROWS + 1) * width * item + tokens * (2 + parts) + (WORDS + 1) * width * item
 
@@ -51,7 +51,7 @@ def compact_bytes(tokens: int, width: int, item: int) -> int:
 class CompactEmbedding(nn.Module):
     """Replaces a table of V rows: R rows stay exact, every other row consists of P words, one for each part.
 
-    Token ids are unchanged, so the tokenizer is as well.
+    Token ids are unchanged, and so is the tokenizer.
     """
 
     rows: Tensor  # (R + 1, H), the last of zeros
@@ -92,10 +92,10 @@ def cluster_parts(
     width: int,
     words: int,
 ) -> tuple[Tensor, Tensor]:  # (P, W, width) the words of each part; (N, P) int: the nearest word for each row and part
-    """Weighted k-means for each part of `width` numbers by itself; at most as many words as there are rows."""
+    """Weighted k-means for each part of `width` numbers separately; at most as many words as there are rows."""
     k_means = KMeans(min(words, len(rows)), init="random", n_init=1, max_iter=ROUNDS, random_state=0)
     centers, nearest = list[Any](), list[Any]()
-    # several threads sum in any order, and are no faster
+    # several threads sum in varying order, and are not faster
     with threadpool_limits(1, "openmp"), warnings.catch_warnings(action="ignore"):  # rows may repeat
         for part in rows.split(width, 1):
             nearest.append(k_means.fit_predict(part.numpy(), sample_weight=weights.numpy()))
@@ -104,7 +104,7 @@ def cluster_parts(
 
 
 class _RowsInUse(nn.Module):
-    """Some rows of an embedding table, under the ids that they have in the whole table."""
+    """Some rows of an embedding table, looked up by their ids in the full table."""
 
     places: Tensor
 

@@ -17,7 +17,7 @@ class EncoderOutputs:
 
     logits: Tensor  # (B, M)
     hidden_states: tuple[Tensor, ...]  # S + 1 of (B, L, H): the embedding output, then every layer
-    attentions: tuple[Tensor, ...]  # S of what `set_attention` lets it record, or none
+    attentions: tuple[Tensor, ...]  # S of what `set_attention` records, or none
     pooled: Tensor  # (B, H): E(x)
 
 
@@ -25,7 +25,7 @@ def mean_over_real_tokens(
     last_hidden_state: Tensor,  # (B, L, H)
     real_mask: Tensor,  # (B, L), 1 for tokens of the text, 0 for special ones and padding
 ) -> Tensor:  # (B, H)
-    """E(x): the last layer averaged over the real tokens of x (zeros for a text of special tokens alone)."""
+    """E(x): the last layer averaged over the real tokens of x (zeros for a text of special tokens only)."""
     kept = real_mask.to(last_hidden_state.dtype)[..., None]
     return (last_hidden_state * kept).sum(1) / kept.sum(1).clamp(min=1)
 

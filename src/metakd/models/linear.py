@@ -1,4 +1,4 @@
-"""Linear layers by the quicker kernel: oneDNN's for float32 on AMD's CPUs, PyTorch's everywhere else."""
+"""Linear layers with the faster kernel: oneDNN's for float32 on AMD's CPUs, PyTorch's everywhere else."""
 
 from functools import cache
 from typing import Any
@@ -17,13 +17,13 @@ def onednn_is_quicker() -> bool:
 
 
 def use_quick_linear(model: nn.Module) -> None:
-    """Let all linear layers of `model` use the quicker kernel, if this CPU has one; weights and names stay."""
+    """Make all linear layers of `model` use the faster kernel, if this CPU has one; weights and names stay."""
     if onednn_is_quicker():
         _change_class(model, nn.Linear, QuickLinear)
 
 
 def use_torch_linear(model: nn.Module) -> None:
-    """Undo `use_quick_linear`: for exported graphs, which know no oneDNN, and for exact comparisons."""
+    """Undo `use_quick_linear`: for exported graphs, which do not support oneDNN, and for exact comparisons."""
     _change_class(model, QuickLinear, nn.Linear)
 
 
@@ -34,7 +34,7 @@ def _change_class(model: nn.Module, before: type[nn.Module], after: type[nn.Modu
 
 
 class QuickLinear(nn.Linear):
-    """nn.Linear that computes float32 on a CPU by oneDNN, and all else as nn.Linear does."""
+    """nn.Linear that uses oneDNN for float32 on a CPU, and nn.Linear's kernel otherwise."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):

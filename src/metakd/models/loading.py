@@ -29,7 +29,7 @@ COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positio
 def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
     """The checkpoint's configuration, with these class names; old ones without `model_type` are read as BERT.
 
-    Its choice of attention is ignored, as that may name code on the hub.
+    Its choice of attention is ignored, because it may name code on the hub.
     """
     kind = AutoConfig if "model_type" in read_config(folder) else BertConfig
     options: dict[str, Any] = {"attn_implementation": None, "experts_implementation": None}
@@ -49,7 +49,7 @@ def label_maps(labels: Sequence[str]) -> dict[str, Any]:
 def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> PreTrainedModel:
     """A float32 sequence classifier with the checkpoint's weights and a class for each of `labels`.
 
-    A class head of that size that the checkpoint does not have is new, unless `whole`. Raises InputError with the
+    If the checkpoint has no class head of that size, the head is new, unless `whole`. Raises InputError with the
     names of any other missing weights.
     """
     if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
@@ -69,7 +69,7 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     encoder = f"{model.base_model_prefix}."
     absent = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
     absent = [name for name in absent if whole or (name.startswith(encoder) and ".pooler." not in name)]
-    raise_faults(f"{folder}: weights that its {model.config.model_type} needs are missing", sorted(absent))
+    raise_faults(f"{folder}: missing weights of its architecture, {model.config.model_type}", sorted(absent))
     set_attention(model)
     use_quick_linear(model)
     return model
@@ -85,18 +85,18 @@ def blank_encoder(folder: Path, labels: Sequence[str], num_layers: int | None = 
 
 
 def load_classifier(folder: Path) -> PreTrainedModel:
-    """A float32 sequence classifier with its saved labels; InputError where it has none."""
+    """A float32 sequence classifier with its saved labels; InputError if it has none."""
     config = load_config(folder)
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
         raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
     if sorted(config.id2label) != [*range(config.num_labels)]:
         names = listed([*map(str, config.id2label)])
-        raise InputError(f"{folder}: id2label in its config.json names classes {names}; they have to be 0, 1 and so on")
+        raise InputError(f"{folder}: id2label in its config.json has the classes {names}; they must be 0, 1 and so on")
     return load_encoder(folder, [config.id2label[i] for i in range(config.num_labels)], whole=True)
 
 
 def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
-    """The checkpoint's tokenizer, without the padding and truncation that its file may ask for.
+    """The checkpoint's tokenizer, without the padding and truncation that its file may set.
 
     `max_length` becomes its `model_max_length`; without it, the checkpoint's stays.
     """
@@ -104,11 +104,11 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
     with as_input_error(f"{folder}: its tokenizer cannot be used"):
         tokenizer = kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not tokenizer.is_fast:
-        raise InputError(f"{folder}: its tokenizer has no fast form (tokenizer.json), which batching needs")
+        raise InputError(f"{folder}: its tokenizer has no fast version (tokenizer.json), which metakd needs")
     if tokenizer.pad_token_id is None:
-        raise InputError(f"{folder}: its tokenizer has no padding token; choose an encoder such as BERT")
+        raise InputError(f"{folder}: its tokenizer has no padding token; choose an encoder like BERT")
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
-        raise InputError(f"{folder}: its tokenizer knows no words; its files (tokenizer.json or vocab.txt) are missing")
+        raise InputError(f"{folder}: its tokenizer is empty; its files (tokenizer.json or vocab.txt) are missing")
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     if max_length is not None:
@@ -117,20 +117,20 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
 
 
 def usable_length(config: Any) -> int:
-    """The tokens that the encoder has positions for, special ones included (RoBERTa and its kin reserve two)."""
+    """The tokens that the encoder has positions for, special ones included (RoBERTa and its variants reserve two)."""
     positions = getattr(config, "max_position_embeddings", None)
     reserved = 2 if config.model_type in COUNT_FROM_PADDING else 0
     return sys.maxsize if positions is None else positions - reserved
 
 
 def check_length(config: Any, max_length: int) -> None:
-    """Raise InputError where the encoder has fewer positions than `max_length`."""
+    """Raise InputError if the encoder has fewer positions than `max_length`."""
     if max_length > (most := usable_length(config)):
-        raise InputError(f"max_length = {max_length}: this encoder has positions for {most} tokens at most")
+        raise InputError(f"--max-length = {max_length}: this encoder reads at most {most} tokens")
 
 
 def set_dropout(model: PreTrainedModel, hidden: float, attention: float) -> None:
-    """Give every dropout layer its rate; the configuration, which is saved, keeps the checkpoint's."""
+    """Set the rate of every dropout layer; the saved configuration keeps the checkpoint's rates."""
     for parent in model.modules():
         for name, child in parent.named_children():
             if isinstance(child, nn.Dropout):

@@ -60,7 +60,7 @@ class TeacherOutputs:
     logits: Tensor  # (B, M)
     representation: Tensor  # (B, H): h
     hidden_states: Mapping[int, Tensor]  # layer -> (B, L, H)
-    attention_factors: Mapping[int, Tensor]  # layer -> (B, A, L, 2d); `attention.raw_scores` makes scores of them
+    attention_factors: Mapping[int, Tensor]  # layer -> (B, A, L, 2d); `attention.raw_scores` turns them into scores
 
 
 class TransferableRepresentation(nn.Module):
@@ -86,9 +86,9 @@ class TransferableRepresentation(nn.Module):
 
 
 class MetaTeacher(nn.Module):
-    """An encoder with a class head (or with `heads` of them, one a domain), h, and a domain classifier on h.
+    """An encoder with a class head (or `heads` of them, one per domain), h, and a domain classifier on h.
 
-    Its forward is the teacher's loss L_T. In batches with tokens for the teacher, it reads those.
+    Its forward computes the teacher's loss L_T. If a batch has separate tokens for the teacher, it reads those.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class MetaTeacher(nn.Module):
         )
 
     def save(self, folder: Path) -> None:
-        """Write the encoder as a Hugging Face checkpoint, and everything about domains into a file beside it."""
+        """Write the encoder as a Hugging Face checkpoint, with everything about domains in a file beside it."""
         self.encoder.save_pretrained(folder)
         head = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
         save_file({name: value.contiguous() for name, value in head.items()}, folder / HEAD_FILE)
@@ -157,9 +157,9 @@ class TeacherEnsemble(MetaTeacher):
         self.members = nn.ModuleList(members)
 
     def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:
-        """Logits that are the logarithm of the mean probability, and the mean h, both as for an unknown domain."""
+        """The logarithm of the mean probability as logits, and the mean h, both as for an unknown domain."""
         if layers:
-            raise InputError("several teachers share no layers; learn from what they predict: --terms prediction")
+            raise InputError("several teachers have no common layers to match; use --terms prediction")
         batch = batch | {"domains": torch.full_like(batch["domains"], UNKNOWN_DOMAIN)}
         outputs = [cast(MetaTeacher, member).outputs(batch) for member in self.members]
         log_p = torch.stack([each.logits.float().log_softmax(-1) for each in outputs])
@@ -177,7 +177,7 @@ def select_head(
     domains: Tensor,  # (B,) int; −1 for an unknown domain, which gets the mean of the heads
     heads: int,
 ) -> Tensor:  # (B, M)
-    """The logits of each example's class head, where there is one head a domain."""
+    """The logits of each example's class head, if there is one head per domain."""
     if heads == 1:
         return logits
     by_head = logits.unflatten(1, (heads, -1))  # (B, K, M)
@@ -191,7 +191,7 @@ def freeze(teacher: MetaTeacher) -> MetaTeacher:
 
 
 def assert_frozen(teacher: MetaTeacher) -> None:
-    """Raise RuntimeError unless the teacher is in eval mode and nothing in it can learn."""
+    """Raise RuntimeError unless the teacher is in eval mode and none of its parameters can learn."""
     if any(module.training for module in teacher.modules()):
         raise RuntimeError("the teacher is in training mode while a student learns from it")
     if any(parameter.requires_grad for parameter in teacher.parameters()):

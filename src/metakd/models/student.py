@@ -1,4 +1,4 @@
-"""A student: cut from some layers of an encoder, or a checkpoint of any width; which teacher layers it imitates."""
+"""A student: cut from some layers of an encoder, or a checkpoint of any width; and which teacher layers it imitates."""
 
 import copy
 import re
@@ -18,18 +18,18 @@ CUT = re.compile(r"layers=(\d+)")
 
 
 def layers_to_cut(spec: str) -> int | None:
-    """N of 'layers=N', or None where the spec names a checkpoint; raises InputError for anything between."""
+    """N of 'layers=N', or None if the spec names a checkpoint; raises InputError for anything in between."""
     if match := CUT.fullmatch(spec.replace(" ", "")):
         return int(match.group(1))
     if "=" in spec:
-        raise InputError(f"student = {spec!r}: expected 'layers=N' with a whole number, a folder or a model id")
+        raise InputError(f"--student = {spec!r}: expected 'layers=N' (N is a number), a folder or a model id")
     return None
 
 
 def map_layers(student_layers: int, teacher_layers: int, explicit: str = "auto") -> list[int]:
     """The teacher layer (1 is the first) that each student layer imitates: round(j · T / S), halves up.
 
-    An explicit map such as '2,4,6' overrides; raises InputError where it does not fit.
+    An explicit map such as '2,4,6' overrides this; raises InputError if it does not fit.
     """
     if explicit == "auto":
         steps = range(1, student_layers + 1)
@@ -40,7 +40,7 @@ def map_layers(student_layers: int, teacher_layers: int, explicit: str = "auto")
         layers = []
     if len(layers) != student_layers or any(not 1 <= layer <= teacher_layers for layer in layers):
         raise InputError(
-            f"layer_map = {explicit!r}: expected {student_layers} numbers from 1 to {teacher_layers}, "
+            f"--layer-map = {explicit!r}: expected {student_layers} numbers from 1 to {teacher_layers}, "
             f"one for each student layer, for instance {','.join(map(str, map_layers(student_layers, teacher_layers)))}"
         )
     return layers
@@ -78,7 +78,7 @@ def _layer_path(model: PreTrainedModel) -> str | None:
 
 
 def check_models(settings: Settings) -> None:
-    """Raise InputError unless base and student are found, long and deep enough, and the layer map fits them."""
+    """Raise InputError unless base and student exist, are long and deep enough, and fit the layer map."""
     base = load_config(resolve(settings.base))
     check_length(base, settings.max_length)
     num_layers = layers_to_cut(settings.student)
@@ -88,5 +88,5 @@ def check_models(settings: Settings) -> None:
         num_layers = student.num_hidden_layers
     elif not 1 <= num_layers <= base.num_hidden_layers:
         most = base.num_hidden_layers
-        raise InputError(f"student = {settings.student!r}: the base has {most} layers; choose 1 to {most}")
+        raise InputError(f"--student = {settings.student!r}: the base has {most} layers; choose 1 to {most}")
     map_layers(num_layers, base.num_hidden_layers, settings.layer_map)

@@ -1,3 +1,3 @@
-"""The steps of a run, one file each: weigh -> teach -> distill -> evaluate. `run_all` takes them in turn, `plan` says
-what they will take, `reproduce` repeats them and compares bit for bit.
+"""The steps of a run, one file each: weigh -> teach -> distill -> evaluate. `run_all` runs them in order, `plan`
+estimates time and disk, `reproduce` repeats a run and compares bit for bit.
 """

@@ -1,4 +1,4 @@
-"""What is checked of a model before anyone relies on it."""
+"""Checks of trained models: the saved model predicts the same, and the teacher is better than chance."""
 
 import random
 from collections import Counter
@@ -22,9 +22,9 @@ from metakd.utils.console import notice
 from metakd.utils.errors import CheckError, InputError
 from metakd.utils.hardware import device
 
-TEACHER_MARGIN = 0.05  # what a teacher's accuracy has to be above that of the commonest class
-NEARLY_ALL = 0.995  # effective share of weights that might as well not be there
-PROBED = 5_000  # examples that the domain is read off, where there are more: it takes rows times domains
+TEACHER_MARGIN = 0.05  # how far a teacher's accuracy must be above the share of the most common class
+NEARLY_ALL = 0.995  # effective share above which weights have almost no effect
+PROBED = 5_000  # most examples of the domain probe, whose time grows with rows times domains
 BINS = 20  # of the histogram of weights
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
 
@@ -32,14 +32,14 @@ SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from 
 def check_reloaded(
     run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, examples: list[Example], split: str
 ) -> dict[str, Any]:
-    """Score the model and what was saved of it, on examples of this split; CheckError where they differ."""
+    """The model's scores on examples of this split; CheckError if the saved model predicts otherwise."""
     reloaded, collator = load_classifier(folder).to(device()), Collator(tokenizer.pad_token_id)
     again = predict(reloaded, run.features.encode(examples, load_tokenizer(folder)), collator)
     features = run.features.encode(examples, tokenizer)
     probabilities = predict(model, features, collator)
     difference = (probabilities - again).abs().max().item()
     if not difference <= SAME_PROBABILITY:
-        raise CheckError(f"{folder}: reloaded, its probabilities differ by {difference:.2g} from what was saved")
+        raise CheckError(f"{folder}: probabilities of the reloaded model differ by {difference:.2g}")
     heads = probabilities.shape[1] // len(run.data.labels)
     by_class = select_head(probabilities, features.column("domains"), heads)
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]
@@ -52,7 +52,7 @@ def check_reloaded(
 
 
 def check_teacher(run: Run) -> None:
-    """Raise InputError where a meta-teacher is missing, or hardly better than always saying the commonest class."""
+    """Raise InputError if a meta-teacher is missing or hardly better than predicting the most common class."""
     for teacher_run in run.teacher_runs:
         folder, settings = teacher_run.folders.teacher, teacher_run.settings
         manifest = read_manifest(folder)
@@ -64,17 +64,17 @@ def check_teacher(run: Run) -> None:
         if accuracy - chance < min(TEACHER_MARGIN, (1 - chance) / 2) and not settings.allow_weak_teacher:
             raise InputError(
                 f"the meta-teacher is near chance: accuracy {accuracy:.3f} on {check['examples']} examples of "
-                f"{check['split']}, {chance:.3f} by the commonest class alone. Raise --teacher-epochs or "
-                "--teacher-learning-rate, check the labels, or take it as it is by --allow-weak-teacher"
+                f"{check['split']}, and {chance:.3f} for the most common class. Raise --teacher-epochs or "
+                "--teacher-learning-rate, check the labels, or continue anyway with --allow-weak-teacher"
             )
 
 
 def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
-    """How (N,) weights are distributed, for a manifest; says so where they are too alike to change anything."""
+    """The distribution of (N,) weights, for a manifest; with a notice if they are almost equal."""
     share = effective_share(weights)
     if share > NEARLY_ALL:
-        notice(f"{name} hardly differ between examples (effective share {share:.4f}): expect nothing of them")
-    values = weights.double().numpy().round(6)  # alike but for the last bit, they would fit into no bins
+        notice(f"{name} hardly differ between examples (effective share {share:.4f}), so they have almost no effect")
+    values = weights.double().numpy().round(6)  # values that differ in the last bit only would fit no bins
     counts, edges = np.histogram(values, BINS)
     return {
         "quantiles": [round(q, 4) for q in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()],
@@ -84,7 +84,7 @@ def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
 
 
 def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, float | None]:
-    """How well the domain can be read off E(x) and off h: what the kinds of L_dom are said to change."""
+    """Accuracy of a domain classifier on E(x) and on h, which the kinds of L_dom should change."""
     if len(examples) > PROBED:
         examples = random.Random(run.settings.seed).sample(examples, PROBED)
     features = run.features.encode(examples)

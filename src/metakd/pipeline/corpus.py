@@ -1,4 +1,4 @@
-"""What a run's data is about, and how its models see it: terms, domains that are alike, maps."""
+"""What a run's data is about, and how its models represent it: terms, similar domains, maps."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ from metakd.runs.folders import EXTRAS_FILE
 from metakd.runs.run import Run
 from metakd.utils.artifacts import is_done
 
-SAMPLE = 20_000  # training texts that terms are taken from, where there are more
+SAMPLE = 20_000  # most training texts that terms are taken from
 TERMS = 20
-MAPPED = 1_000  # scored examples in a map, where there are more
+MAPPED = 1_000  # most scored examples in a map
 
 
 def describe(run: Run, scored: Sequence[Example], students: Mapping[str, Path]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def describe(run: Run, scored: Sequence[Example], students: Mapping[str, Path]) 
 
 
 def _similarity(run: Run) -> list[list[float]]:
-    """How alike domains are by their prototypes (K, K); empty without instance weights."""
+    """Similarity of domains by their prototypes (K, K); empty without instance weights."""
     if run.settings.weights == "none" or not is_done(run.folders.weights, run.fingerprints.weigh):
         return []
     prototypes = Prototypes(**load_file(run.folders.weights / "prototypes.safetensors"))
@@ -57,7 +57,7 @@ def _similarity(run: Run) -> list[list[float]]:
 def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -> dict[str, Any]:
     """The examples' h by the teacher, and by the students of their domains, each in its two main directions.
 
-    A student whose h is not there, since none was learnt or it was not kept, is drawn by its E(x) (see `by_h`).
+    Students without a saved h are drawn by their E(x); `by_h` lists the models that are drawn by h.
     """
     domain_examples = by_domain(examples)
     ordered = [e for domain in students for e in domain_examples.get(domain, [])]
@@ -73,7 +73,7 @@ def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -
 
 
 def _students_head(run: Run, width: int, teacher: TransferableRepresentation) -> TransferableRepresentation | None:
-    """The students' head for h, as the shared start has left it; None where later stages have trained it further."""
+    """The students' head for h, from the shared start; None if later stages have trained it further."""
     file = run.folders.student(run.settings.method, None) / EXTRAS_FILE
     trained_on = any("feature" in stage.terms and not stage.shared for stage in run.stages[run.settings.method])
     extras = load_file(file) if file.is_file() and not trained_on else {}

@@ -40,7 +40,7 @@ from metakd.utils.locks import waiting_lock
 
 @dataclass(frozen=True)
 class StudentJob:
-    """What one student learns from, and where it goes: a domain's own, or (`domain` is None) a shared start."""
+    """What one student learns from, and where it is saved: a domain's student, or (`domain` is None) a shared start."""
 
     method: str
     domain: str | None
@@ -57,9 +57,9 @@ class StudentJob:
 
 
 def student_jobs(run: Run, method: str, domains: Iterable[str | None]) -> list[StudentJob]:
-    """One for each of `domains`; the texts are sorted by domain once for all."""
+    """A job for each of `domains`; the texts are sorted by domain only once."""
     train, held_out, dev = run.data.train, list[Example](), run.data.splits.get("dev", [])
-    if "held_out_split" in METHODS[method].needs:  # drawn once of all, so that the shared start has read none of it
+    if "held_out_split" in METHODS[method].needs:  # drawn once from all, so that the shared start has not read it
         train, held_out = hold_out(train, run.settings.seed)
     if "teacher" in METHODS[method].needs:
         train = run.features.with_extra_texts(train)
@@ -83,7 +83,7 @@ def distill(run: Run, domain: str, method: str | None = None) -> Path:
 def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> list[Path]:
     """A student for each method and domain, all from the same cached teacher; finished ones stay as they are."""
     if unknown := [method for method in methods if method not in run.stages]:
-        raise InputError(f"method = {unknown[0]!r}: this run has {', '.join(run.stages)}")
+        raise InputError(f"--method = {unknown[0]!r}: this run has {', '.join(run.stages)}")
     jobs: list[StudentJob] = []
     for method in methods:
         start, *students = student_jobs(run, method, [None, *dict.fromkeys(domains)])
@@ -102,7 +102,7 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
 
 
 def _distill_jobs(run: Run, jobs: Sequence[StudentJob]) -> None:
-    """Those that read the cached teacher first, so that its outputs can be dropped."""
+    """Run the jobs that read the teacher cache first, so that it can be deleted."""
     cached = [job for job in jobs if "teacher" in METHODS[job.method].needs]
     cache = open_teacher_cache(run, [*dict.fromkeys(job.method for job in cached)]) if cached else None
     for job in cached:
@@ -115,7 +115,7 @@ def _distill_jobs(run: Run, jobs: Sequence[StudentJob]) -> None:
 
 
 def _is_done(job: StudentJob) -> bool:
-    """Whether the student is there; what a process that was killed just after has left of its training is removed."""
+    """Whether the student is finished; checkpoints that are left of its training are removed."""
     done = distributed.on_main(lambda: is_done(job.folder, job.fingerprint))
     if done:
         shutil.rmtree(job.checkpoints, ignore_errors=True)
@@ -123,7 +123,7 @@ def _is_done(job: StudentJob) -> bool:
 
 
 def _distill(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
-    """Train one student, unless another process has since the jobs were listed."""
+    """Train one student, unless another process has done so since the jobs were listed."""
     with waiting_lock(job.checkpoints.with_suffix(".lock"), f"trains {job.folder.name}"):
         if not _is_done(job):
             _train(run, job, cache)
@@ -147,7 +147,7 @@ def _train(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
             teacher = None if all(cache.holds(rows, stage.layers) for stage in stages) else teacher
         if teacher is not None and not setup.student_is_cut:  # live, it reads its own tokens, as it did for the cache
             features = features.with_teacher_tokens(run.features.encode(job.examples))
-        del setup  # and with it a teacher that is needed no more
+        del setup  # and with it a teacher that is no longer needed
         learner = Distillation(student, method, teacher, cache).to(device())
         if start is not None:
             learner.extras.load_state_dict(load_file(start / EXTRAS_FILE))
@@ -172,7 +172,7 @@ def _train(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
 
 
 def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | None, facts: dict[str, Any]) -> Encoded:
-    """What the student learns from, as tokens, with what else its method needs of each example."""
+    """The student's training examples as tokens, with the other columns that its method needs."""
     needs, features = METHODS[job.method].needs, run.features.encode(job.examples, tokenizer)
     if "instance_weights" in needs:
         features = features.with_columns(instance_weights=run.features.instance_weights(job.examples))
@@ -184,7 +184,7 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
         instance, hard = features.column("instance_weights"), run.settings.expertise == "hard"
         facts["expertise"] = spread(expertise_weights(instance, teacher.logits, labels, hard), "expertise weights")
     if "foreign_text" in needs and job.domain is not None:
-        domains = torch.tensor([run.data.domains.index(e.domain) for e in job.examples])  # those new to a teacher too
+        domains = torch.tensor([run.data.domains.index(e.domain) for e in job.examples])  # unknown to a teacher, too
         home = run.data.domains.index(job.domain)
         weights = transfer_weights(teacher.representation, labels, domains, home)
         others = weights[domains != home]
@@ -194,7 +194,7 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
 
 
 def _set_up(run: Run, job: StudentJob, start: Path | None) -> tuple[Setup, Any]:
-    """Teacher and student as the method needs them, the student begun from `start` if there is one; its tokenizer."""
+    """Teacher and student as the method needs them, and the student's tokenizer; it starts from `start`, if any."""
     settings, labels = run.settings, run.data.labels
     teacher = load_teacher(run) if has_teacher(METHODS[job.method]) else None
     num_layers = layers_to_cut(settings.student)

@@ -1,4 +1,4 @@
-"""Score a run's models: on its own held-out split, beside TF-IDF, or on any labelled file."""
+"""Scores of a run's models: on its held-out split with TF-IDF beside them, or on any labelled file."""
 
 import contextlib
 import time
@@ -48,7 +48,7 @@ def evaluate(run: Run) -> dict[str, Any]:
 def _evaluate(run: Run) -> dict[str, Any]:
     started, split, description = time.perf_counter(), check_scorable(run), run.description()
     if split == "dev":
-        notice("there is no test split: scores are on dev, so choose nothing by them that you then report")
+        notice("there is no test split, so scores are on dev: do not report them if you choose by them")
     examples, fleets = run.data.splits[split], _fleets(run.folder, description, run.data.domains)
     _refuse_missing(run, fleets)
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
@@ -73,26 +73,26 @@ def _evaluate(run: Run) -> dict[str, Any]:
 
 
 def _refuse_missing(run: Run, fleets: Mapping[str, Mapping[str, Path]]) -> None:
-    """InputError where a domain has no student; a notice where it has no baseline."""
+    """Raise InputError if a domain has no student; a notice if it has no baseline."""
     for name, fleet in fleets.items():
         if missing := ", ".join(domain for domain in run.data.domains if domain not in fleet):
-            remedy = f"`metakd run --resume --output {run.folder}` trains what is missing"
+            remedy = f"train what is missing with `metakd run --resume --output {run.folder}`"
             if name == "student":
                 (run.folder / MANIFEST).unlink(missing_ok=True)
                 raise InputError(f"{name} is missing for {missing}; {remedy}")
-            notice(f"{name} is missing for {missing}; {remedy}. Scores go on without it")
+            notice(f"{name} is missing for {missing}; {remedy}. Scoring continues without it")
 
 
 def check_scorable(run: Run) -> str:
-    """The split that results will be on; InputError where there is none, or where a domain has no rows in it."""
+    """The split to score on; InputError if there is none, or if a domain has no rows in it."""
     split = run.data.scored_split
     if split is None:
-        raise InputError(f"{run.data.name}: neither test nor dev, so there is nothing to score on; add dev.jsonl")
+        raise InputError(f"{run.data.name}: no test or dev split to score on; add dev.jsonl")
     scored = {e.domain for e in run.data.splits[split]}
     if empty := [domain for domain in run.data.domains if domain not in scored]:
         raise InputError(
-            f"{run.data.name}: {split} has no rows of {', '.join(empty)}; add some (where metakd cuts one file, "
-            f"about ten rows of each label give {split} one), hand over {split} as its own file, or drop the domain"
+            f"{run.data.name}: {split} has no rows of {', '.join(empty)}; add some (of a single file, about "
+            f"one row in ten of each label goes into {split}), pass {split} as a separate file, or drop the domain"
         )
     return split
 
@@ -102,8 +102,8 @@ def evaluate_file(
 ) -> dict[str, Any]:
     """Score the teacher and each domain's student of a finished run on a labelled file, and write the scores.
 
-    A domain that the run does not know is scored by the teacher alone, and left out of all averages but where the file
-    has no other. Averages are also given without the rows whose text the run has learnt from.
+    Domains that are new to the run are scored by the teacher only, and left out of all averages unless the file has no
+    others. Averages are also computed without the rows whose text is in the run's training data.
     """
     description = read_run(folder)
     examples = read_examples(data, columns=columns, encoding=encoding)
@@ -118,7 +118,7 @@ def evaluate_file(
 
 
 def _training_rows(description: Mapping[str, Any]) -> list[Example]:
-    """The rows that a run has learnt from; none, with a notice, where its files are not here as they were."""
+    """The training rows of a run; none, with a notice, if its data is missing or has changed."""
     place, settings = description["data"], Settings.build(description["settings"])
     if place and Path(place).exists():
         with contextlib.suppress(InputError):
@@ -126,28 +126,28 @@ def _training_rows(description: Mapping[str, Any]) -> list[Example]:
             if dataset.fingerprint == description["data_fingerprint"]:
                 return dataset.train
     place = place or "tables in memory"
-    notice(f"the run's data ({place}) has changed or is missing: no averages without the rows it learnt from")
+    notice(f"the run's data ({place}) has changed or is missing, so rows that are also in it are not recognised")
     return []
 
 
 def _check_fits(data: Path, examples: Sequence[Example], description: Mapping[str, Any]) -> None:
-    """InputError where the examples have other labels than the run; a notice where they have other domains."""
+    """Raise InputError if the examples have other labels than the run; a notice if they have other domains."""
     known = ", ".join(description["labels"])
     unknown = sorted({e.label for e in examples} - set(description["labels"]))
-    faults = [f"label {label!r}: the run knows only {known}" for label in unknown]
+    faults = [f"label {label!r}: the run has only {known}" for label in unknown]
     if {e.text_pair is not None for e in examples} != {description["pairs"]}:
-        faults.append(f"text_pair: the run learnt from {'pairs of texts' if description['pairs'] else 'single texts'}")
+        faults.append(f"text_pair: the run's texts are {'pairs' if description['pairs'] else 'not pairs'}")
     raise_faults(str(data), faults)
     if unseen := sorted({e.domain for e in examples} - set(description["domains"])):
         all_new = len(unseen) == len({e.domain for e in examples})
         averages = "averaged, as the file has no other" if all_new else "left out of averages"
-        notice(f"domains without a student, scored by the teacher alone and {averages}: {', '.join(unseen)}")
+        notice(f"domains without a student, scored by the teacher only and {averages}: {', '.join(unseen)}")
 
 
 def _fleets(folder: Path, description: Mapping[str, Any], domains: Sequence[str]) -> dict[str, dict[str, Path]]:
-    """Folder of the finished model of each kind for each domain; InputError where there is not even a teacher."""
+    """The folder of the finished model of each kind for each domain; InputError if there is no teacher."""
     if verified_manifest(folder / "meta_teacher") is None:
-        raise InputError(f"{folder}: no finished meta-teacher; `metakd run --resume --output {folder}` goes on")
+        raise InputError(f"{folder}: no finished meta-teacher; continue with `metakd run --resume --output {folder}`")
     fleets = {"meta_teacher": dict.fromkeys(domains, folder / "meta_teacher")}
     parents = {"student": "students"} | ({BASELINE: BASELINE} if description["settings"]["baseline"] else {})
     for name, parent in parents.items():
@@ -166,7 +166,7 @@ def score_models(
 ) -> dict[str, dict[str, Any]]:
     """For each kind of model: scores, sizes and latencies by domain and on average over the domains with students.
 
-    `leaked` are ids of examples that the models have learnt from; the average is also given without them.
+    `leaked` are ids of examples that are also in the training data; the average is also computed without them.
     """
     labels, settings = description["labels"], description["settings"]
     averaged = set(all_predictions.get("student", {})) or set(all_predictions["meta_teacher"])
@@ -184,14 +184,15 @@ def score_models(
 
 
 def _add_costs(scores: dict[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put sizes and latencies beside the scores of each domain, and their plain means beside the average."""
+    """Add sizes and latencies to the scores of each domain, and their plain means to the average."""
     for domain, domain_costs in costs.items():
         scores["domains"][domain] |= domain_costs
     for name in ("parameters", "bytes"):
         scores["average"][name] = round(float(np.mean([each[name] for each in costs.values()])))
     latencies = [each["latency_ms"] for each in costs.values()]
     means = {key: round(float(np.mean([ms[key] for ms in latencies])), 3) for key in ("median", "p95")}
-    scores["average"]["latency_ms"] = means
+    busy = {"busy": True} if any(ms.get("busy") for ms in latencies) else {}
+    scores["average"]["latency_ms"] = means | busy
 
 
 def _results(models: dict[str, dict[str, Any]], split: str, description: Mapping[str, Any]) -> dict[str, Any]:

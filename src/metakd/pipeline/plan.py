@@ -31,7 +31,7 @@ CHECKPOINT_COPIES = 3 * 2  # weights and two moments of the optimizer, two check
 
 
 class Disk(NamedTuple):
-    """Bytes that a run has yet to write: of models that stay, and at most at a time of what is temporary."""
+    """Bytes that a run has yet to write: models, and the peak of temporary files."""
 
     models: float
     temporary: float
@@ -40,7 +40,7 @@ class Disk(NamedTuple):
 def print_plan(run: Run) -> None:
     """Print the plan: steps with their minutes, sizes, disk."""
     teacher, student = (model.num_parameters() for model in _untrained(run))
-    steps, needed = Table("step", Column("minutes, about", justify="right"), title="Plan"), minutes(run)
+    steps, needed = Table("step", Column("minutes (estimate)", justify="right"), title="Plan"), minutes(run)
     for name, amount in (needed | {"all": sum(needed.values())}).items():
         steps.add_row(name, f"{amount:.1f}")
     stdout.print(_data_table(run), steps)
@@ -48,15 +48,15 @@ def print_plan(run: Run) -> None:
     disk = needed_disk(run, kept)
     stdout.print(
         f"teacher {teacher / 1e6:.2f} M parameters, each student {student / 1e6:.2f} M; "
-        f"disk {disk.models / 1e9:.2f} GB, and up to {disk.temporary / 1e9:.2f} GB while training; products in "
-        f"{run.precision}"
+        f"disk {disk.models / 1e9:.2f} GB, and up to {disk.temporary / 1e9:.2f} GB while training; "
+        f"matrix products in {run.precision}"
     )
     if kept:
-        stdout.print(f"while students learn, {kept / 1e9:.2f} GB of disk for {share:.0%} of the teacher's layers")
+        stdout.print(f"teacher cache: {kept / 1e9:.2f} GB of disk for {share:.0%} of the teacher's layers")
 
 
 def minutes(run: Run) -> dict[str, float]:
-    """Minutes of each step that is not done, about: scaled from one real training step of the base on real text."""
+    """Estimated minutes of each unfinished step, scaled from one real training step of the base on real text."""
     base, student = _untrained(run)
     teacher = _computing_parameters(base)
     seconds = _forward_seconds(run, base) / teacher  # for one example and one parameter
@@ -74,12 +74,12 @@ def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
 
 
 def _computing_parameters(model: PreTrainedModel) -> int:
-    """All but those of embedding tables."""
+    """The number of parameters outside of embedding tables."""
     return model.num_parameters() - model.get_input_embeddings().weight.numel()
 
 
 def needed_disk(run: Run, kept: float) -> Disk:
-    """What is needed, with `kept` bytes of the teacher's layers while students learn."""
+    """The disk that is needed, with `kept` bytes of the teacher's layers while students learn."""
     settings, data, num_layers = run.settings, run.data, layers_to_cut(run.settings.student)
     base = blank_encoder(resolve(settings.base), data.labels)
     student_model = blank_encoder(resolve(settings.base if num_layers else settings.student), data.labels, num_layers)
@@ -95,17 +95,17 @@ def needed_disk(run: Run, kept: float) -> Disk:
 
 
 def check_disk(run: Run) -> None:
-    """InputError where the disk has no room for what the run has yet to write."""
+    """Raise InputError if the disk has no room for what the run has yet to write."""
     needed, free = sum(needed_disk(run, _cache_size(run)[0])), free_disk(run.folder)
     if needed > free:
         raise InputError(
-            f"{run.folder}: about {needed / 1e9:.2f} GB of disk are needed, {free / 1e9:.2f} are free. Free some, "
-            "choose another --output, or give --cache-budget fewer gigabytes"
+            f"{run.folder}: needs about {needed / 1e9:.2f} GB of disk, but only {free / 1e9:.2f} are free. Free some "
+            "space, choose another --output, or lower --cache-budget"
         )
 
 
 def _cache_size(run: Run) -> tuple[float, float]:
-    """Bytes that are kept of the teacher's layers, and their share in what all of them would take."""
+    """Bytes of the teacher's layers that are cached, and their share of all layers' bytes."""
     width = load_config(resolve(run.settings.base)).hidden_size
     lengths = run.features.encode(run.features.with_extra_texts(run.data.train)).lengths
     sizes = layer_bytes(lengths, width, layers_to_keep(_teacher_stages(run, run.methods)), run.precision)
@@ -119,7 +119,7 @@ def _teacher_stages(run: Run, methods: Sequence[str]) -> list[Stage]:
 
 
 def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float]:
-    """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is kept."""
+    """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is cached."""
     rows, rows_of_teacher = len(run.data.train), len(run.features.with_extra_texts(run.data.train))
     no_weights = not is_done(run.folders.weights, run.fingerprints.weigh)
     no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)

@@ -1,4 +1,4 @@
-"""Repeat a run from its manifest, and say whether it came out the same, bit for bit."""
+"""Repeat a run from its manifest, and check that the result is the same, bit for bit."""
 
 import json
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from metakd.utils.artifacts import read_manifest, read_run, verified_manifest
 from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import run_lock
 
-VOLATILE = ("started", "seconds", "environment", "latency_ms")  # when, how long, on what: not what came out
+VOLATILE = ("started", "seconds", "environment", "latency_ms")  # when, how long and on what machine, not results
 WHOLE_FILES = (PREDICTIONS_FILE, CORPUS_FILE)  # results.md is a view of results.json, latencies included
 
 
 class Reproduction(NamedTuple):
-    """What two runs have that is not the same, by step or file; and where their machines or versions differ."""
+    """The differences between two runs by step or file, and between their machines and versions."""
 
     compared: list[str]
     differences: dict[str, list[str]]
@@ -27,18 +27,18 @@ class Reproduction(NamedTuple):
 
 
 def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
-    """Repeat the finished run in `folder` in `output`, and compare both; goes on where it was stopped.
+    """Repeat the finished run of `folder` in `output`, and compare both; a stopped repetition continues.
 
-    `data` is needed where the run was of tables in memory, or where its data has moved. Raises InputError where the
-    run is not finished, or data or models are not those that it was made of.
+    `data` is needed if the run's data was tables in memory, or has moved. Raises InputError if the run is not finished,
+    or if its data or models have changed.
     """
     description = _description(folder)
     if folder.resolve() == output.resolve():
-        raise InputError(f"--output {output}: is the run itself; choose another folder to repeat it in")
+        raise InputError(f"--output {output}: is the run itself; choose another folder for the repetition")
     if data is None and description["data"] is None:
-        raise InputError(f"{folder} was made of tables in memory: name the same rows by --data")
+        raise InputError(f"{folder} was made from tables in memory: give the same rows as --data")
     if read_manifest(output) is not None:
-        raise InputError(f"--output {output}: a whole run is there already; delete it, or choose another folder")
+        raise InputError(f"--output {output}: already has a finished run; delete it, or choose another folder")
     run = Run.assemble(output, Settings.build(description["settings"]), description["data"] if data is None else data)
     run.check_folder()
     raise_faults(f"{folder} cannot be repeated", _other_sources(description, run.description()))
@@ -48,14 +48,14 @@ def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
 
 
 def _description(folder: Path) -> Mapping[str, Any]:
-    """The description of a finished run; InputError where it is not finished, or its files have changed."""
+    """The description of a finished run; InputError if it is not finished or its files have changed."""
     read_run(folder)
     manifest = verified_manifest(folder)
     if manifest is None or manifest.get("step") != "run":
-        raise InputError(f"{folder}: no finished run; `metakd run --output {folder} --resume` finishes one")
+        raise InputError(f"{folder}: no finished run; finish it with `metakd run --output {folder} --resume`")
     torn = [name for name in manifest["steps"] if name != "teacher_cache" and verified_manifest(folder / name) is None]
     if torn:
-        raise InputError(f"{folder}: not as it was when it was finished: {', '.join(torn)}")
+        raise InputError(f"{folder}: changed since the run was finished: {', '.join(torn)}")
     return dict(manifest["run"])
 
 
@@ -63,10 +63,10 @@ def _other_sources(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     """How data and models of two descriptions differ."""
     faults = []
     if now["data_fingerprint"] != before["data_fingerprint"]:
-        faults.append(f"data {now['data']}: not the rows that the run was made of")
+        faults.append(f"data {now['data']}: not the rows of the run")
     for name, digests in before["models"].items():
         if changed := _changed(digests, now["models"][name]):
-            faults.append(f"{name} {before['settings'][name]}: not the files that it was: {', '.join(changed)}")
+            faults.append(f"{name} {before['settings'][name]}: not the files of the run: {', '.join(changed)}")
     return faults
 
 
@@ -76,7 +76,7 @@ def _changed(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
 
 
 def compare(first: Path, second: Path) -> Reproduction:
-    """What differs between two finished runs: files of each step, what its manifest says, results but for times."""
+    """The differences between two finished runs: files and manifests of steps, and results except times."""
     differences = {}
     steps = [finished_steps(folder) for folder in (first, second)]
     for name in sorted({*steps[0], *steps[1]}):
@@ -92,7 +92,7 @@ def compare(first: Path, second: Path) -> Reproduction:
 
 
 def _unlike(one: Any, two: Any, place: str = "") -> list[str]:
-    """Paths of the values in which two JSON values differ, but for VOLATILE ones, and checksums of files."""
+    """Paths at which two JSON values differ, except VOLATILE keys and checksums of files."""
     if isinstance(one, Mapping) and isinstance(two, Mapping):
         keys = [key for key in {**one, **two} if key not in (*VOLATILE, "files")]
         return [path for key in keys for path in _unlike(one.get(key), two.get(key), f"{place}.{key}".lstrip("."))]
@@ -100,7 +100,7 @@ def _unlike(one: Any, two: Any, place: str = "") -> list[str]:
 
 
 def _other_environments(first: Path, second: Path) -> list[str]:
-    """Where versions or machines differ, on which bits may depend."""
+    """Differences between versions or machines, on which bits may depend."""
     one, two = ((read_manifest(folder) or {})["environment"] for folder in (first, second))
     flat = [environment | environment["versions"] for environment in (one, two)]
     names = [name for name in flat[0] if name not in ("versions", "command")]

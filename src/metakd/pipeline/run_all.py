@@ -1,4 +1,4 @@
-"""The whole story: weigh -> teach -> distill -> evaluate. Each step leaves a manifest, written last."""
+"""All steps: weigh -> teach -> distill -> evaluate. Each step writes its manifest last."""
 
 import shutil
 from typing import Any
@@ -18,7 +18,7 @@ from metakd.utils.locks import refuse_if_any_locked, refuse_unrelated, run_lock
 
 
 def clear(run: Run) -> None:
-    """Remove what runs have left in the folder, and nothing else. InputError where no run has been begun in it."""
+    """Remove what runs have left in the folder and nothing else; InputError if its files are not those of a run."""
     distributed.on_main(lambda: _clear(run))
 
 
@@ -38,9 +38,9 @@ def _clear(run: Run) -> None:
 
 
 def run_all(run: Run) -> dict[str, Any]:
-    """Every step, those that are done already left as they are; returns what results.json holds.
+    """Run every step that is not done; returns the content of results.json.
 
-    Raises InputError where the disk has no room for it, or another process is at work in the folder.
+    Raises InputError if the disk has no room for it, or if another process uses the folder.
     """
     check_scorable(run)
     with run_lock(run.folder):

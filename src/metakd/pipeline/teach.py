@@ -20,7 +20,7 @@ from metakd.utils.locks import run_lock
 
 
 def load_teacher(run: Run) -> MetaTeacher:
-    """The finished teacher, frozen, with its domain head; where several teach, all of them as one."""
+    """The finished teacher, frozen, with its domain head; several teachers as one ensemble."""
     members = []
     for teacher_run in run.teacher_runs:
         folder = teacher_run.folders.teacher

@@ -20,7 +20,7 @@ WAITING_FOR = "computes the teacher's outputs"
 
 
 def layers_to_keep(stages: Sequence[Stage]) -> TeacherLayers:
-    """The layers that `stages` match, if they go over the examples more than once; for one pass, live is cheaper."""
+    """The layers to cache: those that `stages` match in more than one epoch; for a single one, live is cheaper."""
     matching = [stage for stage in stages if stage.layers]
     if sum(stage.epochs for stage in matching) < 2:
         return NO_LAYERS
@@ -28,10 +28,10 @@ def layers_to_keep(stages: Sequence[Stage]) -> TeacherLayers:
 
 
 def open_teacher_cache(run: Run, methods: Sequence[str]) -> TeacherCache:
-    """The teacher's outputs for the training texts; a second process waits until they are there.
+    """The teacher's outputs for the training texts; a second process waits until they are complete.
 
-    They are of all texts and for all stages of the methods, whatever students are missing: which texts share a batch,
-    and whether a layer is kept, decides the last bits, and a student that is made again has to have those of the first.
+    They cover all texts and all stages of the methods, whichever students are missing: which texts share a batch, and
+    whether a layer is cached, decides the last bits, and a student that is trained again must get the same bits.
     """
     layers = layers_to_keep([stage for method in methods for stage in run.stages[method]])
     with waiting_lock(run.folders.cache_lock, WAITING_FOR):
@@ -41,7 +41,7 @@ def open_teacher_cache(run: Run, methods: Sequence[str]) -> TeacherCache:
 
 
 def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
-    """Run the teacher once, unless a whole cache of this teacher, these texts and these layers is there.
+    """Run the teacher once, unless a complete cache of this teacher, these texts and these layers exists.
 
     Returns the layers that the cache was made for.
     """
@@ -50,7 +50,7 @@ def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
     texts = run.settings.max_length, run.data.fingerprint
     digest = fingerprint("teacher_outputs", FORMAT, weights, texts, run.precision)
     cached = TeacherCache.find(folder, digest)
-    if cached is not None:  # what replaces it holds all that it held
+    if cached is not None:  # a new cache holds all that the old one held
         layers = layers.joined(cached.layers)
     examples = run.features.with_extra_texts(run.data.train)
     ids, features = [e.id for e in examples], run.features.encode(examples)
@@ -59,8 +59,8 @@ def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
     fitting = fits(sizes, budget)
     if layers:
         console.print(
-            f"teacher's layers: {sizes[fitting].sum() / 1e9:.2f} GB of disk for {fitting.sum()} of {len(examples)}"
-            f" examples (budget {budget / 1e9:.1f} GB)" + "; the teacher stays live for the rest" * (not fitting.all()),
+            f"teacher cache: {sizes[fitting].sum() / 1e9:.2f} GB of layers for {fitting.sum()} of {len(examples)} texts"
+            f" (budget {budget / 1e9:.1f} GB)" + "; the teacher runs in every epoch for the rest" * (not fitting.all()),
             highlight=False,
         )
     if cached is not None and cached.covers(ids, layers, fitting):
@@ -75,11 +75,11 @@ def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
 
 
 def drop_teacher_cache(run: Run) -> None:
-    """Remove the teacher's outputs, but for the manifest, which says how long they took and how large they were."""
+    """Remove the teacher's outputs except the manifest, which says how long they took and which layers they had."""
     distributed.barrier()
     if not run.folders.teacher_cache.exists() or not distributed.is_main():
         return
-    with waiting_lock(run.folders.cache_lock, WAITING_FOR):  # one that still reads has all files mapped
+    with waiting_lock(run.folders.cache_lock, WAITING_FOR):  # a process that still reads has all files mapped
         for path in run.folders.teacher_cache.glob("*"):
             if path.name != MANIFEST:
                 path.unlink()

@@ -30,9 +30,9 @@ def weigh(run: Run) -> Path:
 
 
 def check_weighable(run: Run) -> None:
-    """InputError where the settings want no weights."""
+    """Raise InputError if the settings turn weights off."""
     if run.settings.weights == "none":
-        raise InputError("weights = 'none': there is nothing to weigh; go on with `metakd teach`")
+        raise InputError("--weights = 'none': there is nothing to weigh; continue with `metakd teach`")
 
 
 def _weigh(run: Run) -> None:
@@ -45,7 +45,7 @@ def _weigh(run: Run) -> None:
             features, file = run.features.encode(data.train), partial / "embeddings"
             embeddings, labels = _embeddings(run, features, file), features.column("labels")
             places = {domain: place for place, domain in enumerate(data.domains)}
-            domains = torch.tensor([places[e.domain] for e in data.train])  # those new to a teacher too
+            domains = torch.tensor([places[e.domain] for e in data.train])  # also those unknown to a teacher
             known = prototypes(embeddings, labels, domains, len(data.labels), len(data.domains))
             scores = prototype_scores(known, embeddings, labels, domains, settings.alpha)
             weights = instance_weights(scores, normalize=settings.weights == "normalized")
@@ -59,9 +59,9 @@ def _weigh(run: Run) -> None:
 
 
 def _embeddings(run: Run, features: Encoded, file: Path) -> Tensor:
-    """E(x) of all texts (N, H), kept in `file`, so that they need no memory."""
+    """E(x) of all texts (N, H), mapped to `file`, so that they need no memory."""
     encoder = load_encoder(resolve(run.settings.base), run.data.labels).to(device())
     shape = len(features), encoder.config.hidden_size
-    reserve(file, 4 * shape[0] * shape[1])  # a map of a full disk would end the process without a message
+    reserve(file, 4 * shape[0] * shape[1])  # on a full disk, a mapped file would end the process without a message
     embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)
     return embed(encoder, features, run.features.collator, "weigh all domains", run.precision, embeddings)

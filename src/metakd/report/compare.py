@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from metakd.evaluation.statistics import compare, summary
-from metakd.evaluation.tables import as_markdown, escaped
+from metakd.evaluation.tables import BUSY_NOTE, as_markdown, escaped, milliseconds
 from metakd.experiments import tables
 from metakd.models.hub import public_name
 from metakd.report.facts import Findings
@@ -49,11 +49,15 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _costs(findings: Findings) -> dict[str, float]:
+def _costs(findings: Findings) -> dict[str, str]:
     """Of a student on average, and of the whole run."""
     student = findings.results["average"]["student"]
     minutes = sum(findings.results["seconds"].values()) / 60
-    return {"MB": student["bytes"] / 1e6, "ms": student["latency_ms"]["median"], "minutes": minutes}
+    return {
+        "MB": f"{student['bytes'] / 1e6:.1f}",
+        "ms": milliseconds(student["latency_ms"]),
+        "minutes": f"{minutes:.1f}",
+    }
 
 
 def _differing(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
@@ -67,7 +71,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     """Scores and tests, what a student costs, and the settings that differ."""
     costs = results["costs"]
     rows = [["", *map(escaped, costs)]]
-    rows += [[label, *(f"{values[cost]:.1f}" for values in costs.values())] for cost, label in COSTS.items()]
+    rows += [[label, *(values[cost] for values in costs.values())] for cost, label in COSTS.items()]
     rows += [[f"`{key}`", *(escaped(values[name]) for name in costs)] for key, values in results["settings"].items()]
     caption = "\nEach run has one seed. What they cost, and the settings that differ:\n\n"
-    return tables.markdown(results) + caption + as_markdown(rows)
+    note = f"\n{BUSY_NOTE}\n" if any("†" in values["ms"] for values in costs.values()) else ""
+    return tables.markdown(results) + caption + as_markdown(rows) + note

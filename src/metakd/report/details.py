@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metakd.evaluation.statistics import difference
+from metakd.evaluation.tables import milliseconds
 from metakd.report.facts import KINDS, SHOWN, Findings, calibration_error
 from metakd.report.lineage import score
 from metakd.report.summary import base_name, facts
@@ -17,7 +18,7 @@ def scores(findings: Findings, model: str, domain: str | None = None) -> dict[st
     scored = results["average"][model] if domain is None else results["domains"][domain][model]
     low, high = scored["accuracy_interval"]
     return {
-        "id": f"{model}:{domain}",
+        "id": model if domain is None else f"{model}:{domain}",
         "kind": model,
         "model": KINDS[model],
         "domain": domain,
@@ -27,7 +28,8 @@ def scores(findings: Findings, model: str, domain: str | None = None) -> dict[st
         "difference": _difference(findings, model, findings.domains if domain is None else [domain]),
         "macro_f1": 100 * scored["macro_f1"],
         "megabytes": scored["bytes"] / 1e6,
-        "milliseconds": scored["latency_ms"]["median"],
+        "latency": scored["latency_ms"],
+        "milliseconds": milliseconds(scored["latency_ms"]),
         "examples": len(findings.rows) if domain is None else scored["examples"],
     }
 
@@ -50,7 +52,8 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
     scored = findings.results["domains"][domain][model]
     tenths = findings.calibration(model, domain)
     lists = {"mistakes": findings.mistakes(model, domain), "disagreements": findings.disagreements(model, domain)}
-    latency = "{median:.1f} ms, 95 of 100 within {p95:.1f} ms".format(**scored["latency_ms"])
+    times = scored["latency_ms"]
+    latency = f"{milliseconds(times)} ms, 95 of 100 within {times['p95']:.1f} ms"
     return {
         "title": f"{KINDS[model]}, {domain}",
         "kind": model,
@@ -91,7 +94,7 @@ def _teacher(findings: Findings) -> dict[str, Any]:
     known = [
         ("Accuracy, average", score(average)),
         ("Size", _size(average)),
-        ("Learnt", f"in {settings['teacher_epochs']:g} passes at {settings['teacher_learning_rate']:g}"),
+        ("Trained", f"{settings['teacher_epochs']:g} epochs, learning rate {settings['teacher_learning_rate']:g}"),
         ("Domain loss", f"{settings['domain_loss']}, γ₁ = {settings['gamma1']:g}"),
         ("Instance weights", settings["weights"]),
     ]

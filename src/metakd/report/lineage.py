@@ -109,4 +109,4 @@ def widths(findings: Findings) -> str:
     ends = f"all {most}" if least == most else f"{least} the thinnest, {most} the thickest"
     drawn = most_drawn(len(findings.domains))
     left_out = f" The {drawn} thickest of {len(values)} are drawn." if len(values) > drawn else ""
-    return f"Orange lines join domains: {meaning}; {ends}.{left_out}"
+    return f"Gold lines join domains: {meaning}; {ends}.{left_out}"

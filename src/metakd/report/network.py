@@ -8,16 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDTH, HEIGHT = 560, 560  # pixels, until the page sets them
-EXTENT = {"x": (-1.2, 1.2), "y": (-1.2, 1.4)}  # of the coordinates at first; the zoom's buttons are below
+EXTENT = {"x": (-1.2, 1.2), "y": (-1.35, 1.5)}  # of the coordinates at first
 ROOM = 20  # pixels of width that a node needs, if the titles of students are to be read too
+SCALES = {"x": "across", "y": "down"}
 SHAPES = {"base": "square", "teacher": "diamond", "domain": "circle", "student": "triangle-up"}
 TOOLTIP_KEYS = {"domain": "rows", "base": "is", "teacher": "score", "student": "score"}
-BETWEEN = "datum.kind === 'between'"
+BETWEEN, DOMAIN = "datum.kind === 'between'", "datum.kind === 'domain'"
+BESIDE = 25  # pixels from the middle of a node to the nearest of its title
+# edges of a domain run outward, or to the inside: an angle between those
+ASIDE = "(atan2(datum.y * height, datum.x * width) + PI / 4)"
 
 
 def specification(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The whole picture, data included."""
     drag = {"trigger": "place", "modify": "dragged", "values": "{x: place.x, y: place.y}"}
+    measured, grounds, titles = _titles()
     ends = {"type": "lookup", "from": "nodes", "key": "id", "fields": ["source", "target"], "as": ["from", "to"]}
     return {
         "$schema": "https://vega.github.io/schema/vega/v6.json",
@@ -32,7 +37,7 @@ def specification(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[st
             {"name": "edges", "values": [edge for edge in edges if edge["drawn"]], "transform": [ends]},
         ],
         "scales": [_scale("across", "width", "x"), _scale("down", "height", "y")],
-        "marks": [_edges(), _nodes(), *_titles()],
+        "marks": [measured, _edges(), grounds, _nodes(), titles],
     }
 
 
@@ -84,11 +89,8 @@ def _constants(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: {"value": value} for name, value in values.items()}
 
 
-def _at(prefix: str = "", suffix: str = "", **offset: int) -> dict[str, Any]:
-    return {
-        f"x{suffix}": {"scale": "across", "field": f"{prefix}x"},
-        f"y{suffix}": {"scale": "down", "field": f"{prefix}y", **offset},
-    }
+def _at(prefix: str = "", suffix: str = "") -> dict[str, Any]:
+    return {f"{axis}{suffix}": {"scale": scale, "field": f"{prefix}{axis}"} for axis, scale in SCALES.items()}
 
 
 def _edges() -> dict[str, Any]:
@@ -123,13 +125,30 @@ def _nodes() -> dict[str, Any]:
 
 
 def _titles() -> list[dict[str, Any]]:
-    """Titles below nodes, each upon its own outline in the paper's colour, so that edges do not cross it out."""
+    """Titles beside nodes where fewest edges run, and behind each a ground in the paper's colour.
+
+    The first titles are invisible and measure the grounds, which lie above the edges.
+    """
+    above = f"({BESIDE} + 15 * (length(datum.label) - 1))"
+    hidden = f"=== 'student' && width * zoom < {ROOM} * length(data('nodes')) ? 0 : 1"
     text = {
-        **_at(offset=26),
-        **_constants({"align": "center", "limit": 120, "fontSize": 13, "lineHeight": 14}),
+        **_at(),
+        **_constants({"baseline": "middle", "limit": 140, "fontSize": 13, "lineHeight": 15}),
         "text": {"field": "label"},
-        "opacity": {"signal": f"datum.kind === 'student' && width * zoom < {ROOM} * length(data('nodes')) ? 0 : 1"},
+        "dx": {"signal": f"{DOMAIN} ? {BESIDE} * cos({ASIDE}) : 0"},
+        "dy": {"signal": f"{DOMAIN} ? {BESIDE} * sin({ASIDE}) : datum.y < 0 ? -{above} : {BESIDE}"},
+        "align": {"signal": f"!({DOMAIN}) || abs(cos({ASIDE})) < 0.4 ? 'center' : cos({ASIDE}) > 0 ? 'left' : 'right'"},
+        "opacity": {"signal": f"datum.kind {hidden}"},
     }
-    outline = _constants({"stroke": "var(--paper)", "strokeWidth": 4, "strokeJoin": "round"})
-    shared = {"type": "text", "interactive": False, "aria": False, "from": {"data": "nodes"}}
-    return [shared | {"encode": {"update": text | way}} for way in (outline, _constants({"fill": "var(--ink)"}))]
+    ground = {
+        **{f"{axis}{end}": {"field": f"bounds.{axis}{end or 1}"} for axis in "xy" for end in ("", 2)},
+        **_constants({"fill": "var(--paper)", "stroke": "var(--paper)", "strokeWidth": 4}),
+        "opacity": {"signal": f"datum.datum.kind {hidden}"},
+    }
+    shared = {"interactive": False, "aria": False}
+    titles = shared | {"type": "text", "from": {"data": "nodes"}}
+    return [
+        titles | {"name": "measured", "encode": {"update": text | _constants({"fill": "transparent"})}},
+        shared | {"type": "rect", "from": {"data": "measured"}, "encode": {"update": ground}},
+        titles | {"encode": {"update": text | _constants({"fill": "var(--ink)"})}},
+    ]

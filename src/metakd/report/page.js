@@ -1,5 +1,5 @@
 "use strict";
-// Draws the pictures and handles clicks. What comes from data is set as text, never as HTML. Colours are the style's
+// Draws the charts and handles clicks. What comes from data is set as text, never as HTML. Colours are the style's
 // own variables, so that what is drawn follows the reader's scheme, and the printer's.
 const known = JSON.parse(document.getElementById("known").textContent);
 const dialog = document.getElementById("details");
@@ -8,13 +8,16 @@ const drawing = { actions: false, renderer: "svg", ast: true, config: theme() };
 let network = null;
 
 function theme() {
-  const text = { labelColor: "var(--ink)", titleColor: "var(--ink)", labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal" };
+  const font = getComputedStyle(document.body).fontFamily, narrow = window.innerWidth < 600;
+  const text = { labelColor: "var(--muted)", titleColor: "var(--muted)", labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   const below = { orient: "bottom", columns: 3, layout: { bottom: { direction: "vertical", anchor: "start" } } };
   const colours = Array.from({ length: 8 }, (_, place) => `var(--colour-${place})`);
   return {
-    background: "transparent", view: { stroke: "var(--border)" }, font: "system-ui, sans-serif",
-    axis: { ...text, gridColor: "var(--border)", domainColor: "var(--border)", tickColor: "var(--border)" },
-    legend: { ...text, ...(window.innerWidth < 600 ? below : {}), symbolBaseFillColor: "var(--ink)" },
+    background: "transparent", mark: { color: "var(--accent)" }, view: { stroke: null }, font,
+    axis: { ...text, gridColor: "var(--border)", domain: false, ticks: false, labelPadding: 6, titlePadding: 10 },
+    axisX: { titleAnchor: "end" },
+    axisY: { titleAngle: 0, titleAlign: "left", titleAnchor: "end", titleX: 0, titleY: -10, titleBaseline: "bottom" },
+    legend: { ...text, labelColor: "var(--ink)", orient: "right", ...(narrow ? below : {}), symbolBaseFillColor: "var(--ink)" },
     range: { category: colours },
   };
 }
@@ -159,5 +162,14 @@ document.addEventListener("click", (event) => {
   else if (button.dataset.zoom) zoom(Number(button.dataset.zoom));
   else if (button.closest(".sortable thead")) sort(button.parentElement);
 });
+// Says of a table that it scrolls, where it does.
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const hint = target.previousElementSibling;
+    if (hint?.matches(".hint")) hint.hidden = target.scrollWidth <= target.clientWidth;
+  }
+});
+for (const wide of document.querySelectorAll(".wide")) widths.observe(wide);
+window.addEventListener("beforeprint", () => { document.querySelector(".all").open = true; });
 window.addEventListener("resize", () => network && fitToPlane().runAsync());
 draw();

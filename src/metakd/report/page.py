@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metakd.evaluation.tables import escaped, markdown_table
+from metakd.evaluation.tables import BUSY_NOTE, escaped, markdown_table
 from metakd.report import details
 from metakd.report.facts import KINDS, SHOWN, Findings
 from metakd.report.lineage import graph, widths
 from metakd.report.network import specification
-from metakd.report.summary import cautions, facts, points_label, sentences
+from metakd.report.summary import cautions, facts, figures, headline, points_label
 from metakd.runs.folders import REPORT_FILE
 from metakd.utils.artifacts import write_text
 from metakd.utils.errors import require
@@ -50,15 +50,15 @@ def render(findings: Findings, texts: bool) -> str:
     scripts = [bundle, (ASSETS / "page.js").read_text("utf-8")]
     page = environment.get_template("page.html.j2").render(
         title=findings.folder.resolve().name,
-        sentences=sentences(findings),
+        headline=headline(findings),
+        figures=figures(findings),
         cautions=cautions(findings),
         facts=facts(findings),
         findings=findings,
         nodes=nodes,
         edges=edges,
         widths=widths(findings),
-        scores=[details.scores(findings, *pair) for pair in findings.scored_models],
-        averages=[details.scores(findings, model) for model in findings.models] if len(findings.domains) > 1 else [],
+        **_tables(findings),
         pictures=drawn,
         doubts=2 * SHOWN,
         texts=texts,
@@ -79,11 +79,21 @@ def render(findings: Findings, texts: bool) -> str:
     return str(page)
 
 
+def _tables(findings: Findings) -> dict[str, Any]:
+    """What the tables of models hold: their rows, also by id, and what has to be said of latencies."""
+    scores = [details.scores(findings, *pair) for pair in findings.scored_models]
+    averages = [details.scores(findings, model) for model in findings.models] if len(findings.domains) > 1 else []
+    by_id = {row["id"]: row for row in [*averages, *scores]}
+    note = BUSY_NOTE if any(row["latency"].get("busy") for row in by_id.values()) else ""
+    return {"kinds": KINDS, "scores": scores, "averages": averages, "by_id": by_id, "busy_note": note}
+
+
 def markdown(findings: Findings) -> str:
     """Summary, scores and which differences are significant, for pull requests and model cards."""
     parts = [
         f"# {escaped(findings.folder.resolve().name)}",
-        escaped(" ".join(sentences(findings))),
+        escaped(headline(findings)),
+        "\n".join(escaped(f"- **{value}** {label}: {detail}") for value, label, detail in figures(findings)),
         markdown_table(findings.results).rstrip(),
         "\n".join(f"- students minus {KINDS[name]}: {points_label(gain)}" for name, gain in findings.against.items()),
         *cautions(findings),

@@ -7,11 +7,13 @@ from typing import Any
 import altair as alt
 import numpy as np
 
+from metakd.evaluation.tables import BUSY_NOTE
 from metakd.report.facts import KINDS, Findings
 
-HEIGHT = 300  # pixels of a picture
+HEIGHT = 290  # pixels of a picture
 STRIP = 44  # height of one histogram of several
-FEW_SHAPES, FEW_COLOURS, FEW_NAMES = 6, 8, 8  # that can be told apart; longer axes have upright names
+FEW_COLOURS, FEW_NAMES = 8, 8  # that can be told apart; longer axes have upright names
+SHAPES = ["diamond", "triangle-up", "square", "circle"]  # of the kinds of models
 LOG_TICKS = [x * 10**power for power in range(-3, 5) for x in (1, 2, 5)]
 COLOURS = {KINDS[kind]: f"var(--{kind.replace('_', '-')})" for kind in KINDS}
 Rows = Sequence[Mapping[str, Any]]
@@ -54,29 +56,35 @@ def _accuracy_against(findings: Findings, cost: str, unit: str) -> Picture:
     rows = []
     for domain, models in [*findings.results["domains"].items(), *averages]:
         for model in [model for model in findings.models if model in models]:
-            scored = models[model]
-            value = scored["latency_ms"]["median"] if cost == "latency" else scored["bytes"] / 1e6
-            accuracy = round(100 * scored["accuracy"], 1)
-            rows.append({"model": KINDS[model], "domain": domain, unit: float(f"{value:.3g}"), "accuracy": accuracy})
+            scored, is_latency = models[model], cost == "latency"
+            value = scored["latency_ms"]["median"] if is_latency else scored["bytes"] / 1e6
+            row = {"model": KINDS[model], "domain": domain, unit: float(f"{value:.3g}")}
+            note = {"note": BUSY_NOTE} if is_latency and scored["latency_ms"].get("busy") else {}
+            rows.append(row | {"accuracy": round(100 * scored["accuracy"], 1)} | note)
     means = len(findings.models) if averages else 0
     drawn = [row | {"mean": place >= len(rows) - means} for place, row in enumerate(rows)]
-    small, large = (alt.Chart().transform_filter(alt.datum.mean == mean) for mean in (False, True))
-    points = small.mark_point(filled=True, size=60, opacity=0.65)
-    if len(findings.domains) <= FEW_SHAPES:
-        points = points.encode(shape=alt.Shape("domain:N", title="domain"))
-    layers = alt.layer(points)
-    if means:
-        layers += large.mark_point(filled=True, size=220, shape="diamond", stroke="var(--ink)", strokeWidth=1.5)
-    ticks, kinds = alt.Axis(values=LOG_TICKS, format="~g"), alt.Scale(domain=[*COLOURS], range=[*COLOURS.values()])
-    chart = layers.encode(
-        x=alt.X(f"{unit}:Q", scale=alt.Scale(type="log", nice=False, padding=14), title=unit, axis=ticks),
-        y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, nice=False, padding=10), title="accuracy, percent"),
-        color=alt.Color("model:N", scale=kinds, title="model"),
+    ticks, kinds = alt.Axis(values=LOG_TICKS, format="~g"), [KINDS[kind] for kind in findings.models]
+    legend = alt.Legend(orient="top", offset=30, columns=alt.expr("width < 480 ? 2 : 4"))
+    base = alt.Chart().encode(
+        x=alt.X(
+            f"{unit}:Q", scale=alt.Scale(type="log", nice=False, padding=24), title=f"{unit}, log scale", axis=ticks
+        ),
+        y=alt.Y("accuracy:Q", scale=alt.Scale(zero=False, nice=False, padding=16), title="accuracy, percent"),
+    )
+    models = base.encode(
+        color=alt.Color("model:N", scale=alt.Scale(domain=kinds, range=[COLOURS[kind] for kind in kinds]), title=None),
+        shape=alt.Shape("model:N", scale=alt.Scale(domain=kinds, range=SHAPES), title=None, legend=legend),
         tooltip=["model:N", "domain:N", f"{unit}:Q", "accuracy:Q"],
     )
-    caption = f"Each model on each domain: up is better, left costs less ({unit}, on a logarithmic scale)."
-    caption += " Large diamonds are averages." if means else ""
-    return _picture(f"accuracy-{cost}", f"Accuracy against {cost}", caption, chart, rows, data=alt.Data(values=drawn))
+    small, large = (models.transform_filter(alt.datum.mean == mean) for mean in (False, True))
+    layers = alt.layer(small.mark_point(filled=True, size=60, opacity=0.7))
+    if means:
+        taught = "datum.mean && indexof(['meta-teacher', 'student'], datum.model) >= 0"
+        layers += base.transform_filter(taught).mark_line(color="var(--muted)", strokeDash=[4, 4], strokeWidth=1.5)
+        layers += large.mark_point(filled=True, size=280, opacity=1, stroke="var(--ink)", strokeWidth=1.5)
+    caption = "Each model on each domain; up is better, left costs less."
+    caption += " Large: averages; dashed: from teacher to students." if means else ""
+    return _picture(f"accuracy-{cost}", f"Accuracy against {cost}", caption, layers, rows, data=alt.Data(values=drawn))
 
 
 def _curves(findings: Findings) -> Picture:
@@ -98,7 +106,7 @@ def _curves(findings: Findings) -> Picture:
     loss = alt.Y("loss:Q", scale=alt.Scale(type="symlog"), title="mean loss")
     shown = {"color": "term:N", "tooltip": ["of:N", "term:N", "epoch:Q", "loss:Q"]}
     chart = alt.Chart().mark_line(point=True).transform_filter("datum.of === which").add_params(which)
-    chart = chart.encode(alt.X("epoch:Q", title="passes"), loss, **shown)
+    chart = chart.encode(alt.X("epoch:Q", title="epochs"), loss, **shown)
     caption = "Mean loss terms during training. Their units differ: compare how they fall, not their heights."
     return _picture("curves", "Training curves", caption, chart, rows)
 

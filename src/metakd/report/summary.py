@@ -1,62 +1,77 @@
-"""A run in two sentences, how far they hold, and the facts behind them."""
+"""A run in four figures and in sentences, how far they hold, and the facts behind them."""
 
-import re
 import shlex
 from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from metakd.config.settings import Settings, read_settings_file
 from metakd.evaluation.statistics import LEVEL, points
-from metakd.evaluation.tables import percent
+from metakd.evaluation.tables import milliseconds, percent
 from metakd.methods import BASELINE
 from metakd.models.hub import public_name
 from metakd.report.facts import Findings
 
 BASELINES = {BASELINE: "the same small model fine-tuned on labels alone", "tfidf": "TF-IDF with logistic regression"}
-ALIKE = 1.05  # ratios nearer to 1 are none
+ALIKE = 1.05  # ratios nearer to 1 count as none
+DEMO = Path(__file__).parents[1] / "demo_data"
 
 
-def sentences(findings: Findings) -> list[str]:
-    """What was compressed, how much smaller and faster, at what cost; how it compares with the best baseline."""
-    teacher, student = (findings.results["average"][name] for name in ("meta_teacher", "student"))
-    count, split = len(findings.domains), findings.results["split"]
-    smaller = _times(teacher["bytes"] / student["bytes"], "smaller", "larger", "as large")
-    faster = _times(teacher["latency_ms"]["median"] / student["latency_ms"]["median"], "faster", "slower", "as fast")
-    domains, scored = (f"{count} domains", f"{split} on average") if count > 1 else ("one domain", split)
-    students = f"{count} small models, one for each" if count > 1 else "one small model"
-    first = (
-        f"{base_name(findings)}, fine-tuned into one teacher of {domains} ({_size(teacher)}), became {students} "
-        f"({_size(student)}): {smaller} and {faster} for one text at a time, and right on "
-        f"{percent(student['accuracy'])} percent of {scored} where the teacher is right on "
-        f"{percent(teacher['accuracy'])} ({_difference_from_teacher(findings)})."
-    )
-    return [first, _against_baselines(findings)]
+def headline(findings: Findings) -> str:
+    """What became what."""
+    count, teacher = len(findings.domains), findings.results["average"]["meta_teacher"]
+    students = f"{count} small models, one for each domain" if count > 1 else "one small model"
+    return f"One teacher ({base_name(findings)}, {_parameters(teacher)}) became {students}."
 
 
-def _times(ratio: float, more: str, less: str, same: str) -> str:
+def figures(findings: Findings) -> list[tuple[str, str, str]]:
+    """The four large figures of a run: a value, what it counts, and where it comes from."""
+    teacher, student = both = [findings.results["average"][name] for name in ("meta_teacher", "student")]
+    kept = f"{percent(student['accuracy'] / (teacher['accuracy'] or 1.0))} %"
+    shares = " → ".join(percent(each["accuracy"]) for each in both)
+    gain = findings.against.get("meta_teacher")
+    loss = f"{points_label(gain)}, {_significance(gain)}" if gain else "too few examples to compare"
+    sizes = " → ".join(f"{each['bytes'] / 1e6:.1f}" for each in both)
+    latencies = " → ".join(milliseconds(each["latency_ms"]) for each in both)
+    faster = teacher["latency_ms"]["median"] / student["latency_ms"]["median"]
+    return [
+        (kept, "accuracy kept", f"{shares} percent right: {loss}."),
+        (*_times(teacher["bytes"] / student["bytes"], "smaller", "larger", "size"), f"{sizes} MB"),
+        (*_times(faster, "faster", "slower", "speed"), f"{latencies} ms for one text"),
+        _gain(findings),
+    ]
+
+
+def verdict(findings: Findings) -> str:
+    """The four figures in one line."""
+    *figures_, (gain, what, detail) = figures(findings)
+    return f"{', '.join(f'{value} {what}' for value, what, _ in figures_)}; {gain} {what}: {detail}"
+
+
+def _times(ratio: float, more: str, less: str, what: str) -> tuple[str, str]:
+    """A ratio as a figure above 1, and what it counts; in words where it is no more than ALIKE."""
     if 1 / ALIKE < ratio < ALIKE:
-        return same
-    return f"{ratio:.1f} times {more}" if ratio > 1 else f"{1 / ratio:.1f} times {less}"
+        return "Same", f"{what} as the teacher"
+    return (f"{ratio:.1f}", f"times {more}") if ratio > 1 else (f"{1 / ratio:.1f}", f"times {less}")
 
 
-def _difference_from_teacher(findings: Findings) -> str:
-    if not (gain := findings.against.get("meta_teacher")):
-        return "too few examples to compare"
-    return f"{points_label(gain)}; {'' if gain['significant'] else 'not '}statistically significant"
-
-
-def _against_baselines(findings: Findings) -> str:
-    trained = [name for name in BASELINES if name in findings.models]
+def _gain(findings: Findings) -> tuple[str, str, str]:
+    """Of the students over the most accurate baseline, where one was trained and enough was scored."""
+    average, trained = findings.results["average"], [name for name in BASELINES if name in findings.models]
     if not trained or not findings.against:
-        return "How the students compare with a baseline is not known: none was trained, or too little scored."
-    average = findings.results["average"]
+        return "–", "gain over a baseline", "Not known: no baseline was trained, or too little was scored."
     best = max(trained, key=lambda name: average[name]["accuracy"])
-    gain, baseline = findings.against[best], f"{BASELINES[best]} ({percent(average[best]['accuracy'])} percent)"
-    figures = f"{points_label(gain)}, {_p_value(gain['p_holm'])}"
-    if not gain["significant"]:
-        return f"Their difference from the best baseline, {baseline}, is not statistically significant: {figures}."
-    if gain["mean"] < 0:
-        return f"They are worse than the best baseline, {baseline}, so use that instead: {figures}."
-    return f"Their gain over the best baseline, {baseline}, is statistically significant: {figures}."
+    gain, baseline = findings.against[best], f"{BASELINES[best]}, {percent(average[best]['accuracy'])} percent right"
+    value, interval = _mean_and_interval(gain)
+    advice = "; use the baseline instead" if gain["significant"] and gain["mean"] < 0 else ""
+    p = f"p\u00a0=\u00a0{gain['p_holm']:.3f}" if gain["p_holm"] >= 0.001 else "p\u00a0<\u00a00.001"  # kept on one line
+    detail = f"95\u00a0% interval {interval}, {_significance(gain)} ({p}){advice}. Baseline: {baseline}."
+    return value, "points over the best baseline", detail
+
+
+def _significance(gain: Mapping[str, Any]) -> str:
+    return f"{'' if gain['significant'] else 'not '}statistically significant"
 
 
 def cautions(findings: Findings) -> list[str]:
@@ -80,27 +95,16 @@ def cautions(findings: Findings) -> list[str]:
 
 def points_label(gain: Mapping[str, Any]) -> str:
     """A difference in percentage points of accuracy, with its interval."""
-    mean, interval = points(gain).replace("-", "−").split(", ")
-    return f"{mean} percentage points, 95 % interval {interval}"
+    return "{} percentage points, 95\u00a0% interval {}".format(*_mean_and_interval(gain))
 
 
-def _p_value(p: float) -> str:
-    return f"p\u00a0=\u00a0{p:.3f}" if p >= 0.001 else "p\u00a0<\u00a00.001"  # kept on one line
+def _mean_and_interval(gain: Mapping[str, Any]) -> list[str]:
+    return points(gain).replace("-", "−").split(", ")
 
 
-def _size(average: Mapping[str, Any]) -> str:
+def _parameters(average: Mapping[str, Any]) -> str:
     count = average["parameters"]
-    parameters = f"{count / 1e6:.1f} million" if count >= 1e5 else f"{count:,}"
-    return f"{parameters} parameters, {average['bytes'] / 1e6:.1f} MB"
-
-
-def _public_command(command: str) -> str:
-    """Without the folders that lead to what it names."""
-    try:
-        parts = shlex.split(command)
-    except ValueError:  # quotes that do not end
-        parts = command.split()
-    return shlex.join(re.sub(r"^(--[\w-]+=)?[/~].*/", r"\1", part) for part in parts)
+    return f"{count / 1e6:.1f}\u00a0M parameters" if count >= 1e5 else f"{count:,} parameters"
 
 
 def base_name(findings: Findings) -> str:
@@ -108,8 +112,36 @@ def base_name(findings: Findings) -> str:
     return str(findings.run["settings"]["base"]).rstrip("/").rsplit("/", 1)[-1]
 
 
+def command(findings: Findings) -> str:
+    """What makes the run again, with each setting that differs from the default: the same after any resume.
+
+    No folder that leads to its files is named. The cache's budget is left out: it is what a machine's disk allowed.
+    """
+    settings, data = findings.run["settings"], findings.run["data"]
+    name = findings.folder.resolve().name
+    if data is None:
+        return f"metakd reproduce {name} --data the-same-rows  # they were tables in memory"
+    is_demo = Path(data).parts[-2:] == DEMO.parts[-2:]
+    start = ["demo"] if is_demo else ["run", "--data", public_name(data)]
+    defaults = Settings.build(read_settings_file(DEMO / "settings.yaml") if is_demo else {}).model_dump(mode="json")
+    defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")}
+    flags = [_flag(name, settings[name]) for name, usual in defaults.items() if settings.get(name, usual) != usual]
+    fixed = ["--output", name, "--seed", str(settings["seed"])]
+    return shlex.join(["metakd", *start, *fixed, *chain.from_iterable(flags)])
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    """A setting as it is typed."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, Mapping):
+        value = [f"{key}={item}" for key, item in value.items()]
+    return [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list) else public_name(str(value))]
+
+
 def facts(findings: Findings) -> dict[str, str]:
-    """Base, student, data, dates, seeds, versions, machine, and the command that repeats it."""
+    """Base, student, data, dates, seeds, versions, machine, and the command that makes it again."""
     run, results, teacher = findings.run, findings.results, findings.manifest("meta_teacher")
     settings, environment = run["settings"], results["environment"]
     counts = [
@@ -120,7 +152,7 @@ def facts(findings: Findings) -> dict[str, str]:
     minutes = sum(results["seconds"].values()) / 60
     return {
         "Base": public_name(settings["base"]),
-        "Student": f"{settings['student']}, taught by {settings['method']}",
+        "Student": f"{public_name(settings['student'])}, taught by {settings['method']}",
         "Data": f"{public_name(run['data'] or 'tables in memory')}: {', '.join(counts)}",
         "Licences": ", ".join(f"{of}: {licence or 'not stated'}" for of, licence in run["licences"].items()),
         "Domains": ", ".join(findings.domains),
@@ -131,5 +163,5 @@ def facts(findings: Findings) -> dict[str, str]:
         "Precision": settings["precision"],
         "Machine": f"{environment['processor']}, {environment['cores']} cores, {environment['system']}",
         "Versions": ", ".join([f"Python {environment['python']}", *versions]),
-        "Command": _public_command(teacher.get("environment", environment)["command"]),
+        "Command": command(findings),
     }

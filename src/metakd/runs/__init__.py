@@ -1,1 +1,1 @@
-"""A run: one folder with settings and data, where each result lies in it, and what each step depends on."""
+"""A run: the settings and data of one folder, where its results are, and what each step depends on."""

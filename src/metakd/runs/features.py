@@ -23,7 +23,7 @@ from metakd.utils.errors import InputError
 
 @dataclass(frozen=True)
 class Features:
-    """What the models of a run read of examples; `teacher_domains` are those that its teachers know."""
+    """The model inputs of a run; `teacher_domains` are the domains that its teachers know."""
 
     settings: Settings
     data: MultiDomainDataset
@@ -32,7 +32,7 @@ class Features:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """That of the base."""
+        """The tokenizer of the base."""
         return load_tokenizer(resolve(self.settings.base), self.settings.max_length)
 
     @property
@@ -41,7 +41,7 @@ class Features:
 
     @cached_property
     def extra_texts(self) -> dict[str, list[Example]]:
-        """Extra windows and crops of the training texts, by the ids of these."""
+        """Extra windows and crops of the training texts, by the texts' ids."""
         options = {name: getattr(self.settings, name) for name in ("windows", "crops", "seed")}
         return extra_texts(self.tokenizer, self.data.train, self.settings.max_length, **options)
 
@@ -50,9 +50,9 @@ class Features:
         return [*examples, *(text for e in examples for text in self.extra_texts.get(e.id, ()))]
 
     def encode(self, examples: Sequence[Example], tokenizer: Any = None) -> Encoded:
-        """Token ids, and labels and domains as their places in the sorted lists; −1 for a domain new to the teacher.
+        """Token ids, with labels and domains as indices into the sorted lists; −1 for a domain unknown to the teacher.
 
-        `tokenizer` is that of the base unless another is given.
+        `tokenizer` is by default that of the base.
         """
         places = {domain: place for place, domain in enumerate(self.teacher_domains)}
         return encode(tokenizer or self.tokenizer, examples, self.settings.max_length).with_columns(
@@ -61,7 +61,7 @@ class Features:
         )
 
     def instance_weights(self, examples: Sequence[Example]) -> list[float]:
-        """The result of `weigh` for each example, 1 without weights; InputError where it has not run."""
+        """The instance weight of each example by `weigh`, 1 without weights; InputError if `weigh` has not run."""
         if self.settings.weights == "none":
             return [1.0] * len(examples)
         if not is_done(self.folders.weights, self.folders.fingerprints.weigh):

@@ -1,4 +1,4 @@
-"""What each step of a run depends on, as a fingerprint: other settings, data or models give another one."""
+"""Fingerprints of what each step of a run depends on: settings, data and models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ STUDENT_OF_TEACHER_SETTINGS = (
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Of the steps of a run with these settings, data and precision."""
+    """Fingerprints of the steps of a run with these settings, data and precision."""
 
     settings: Settings
     data: MultiDomainDataset
     precision: Precision
-    other_teachers: tuple[str, ...] = ()  # those of the meta-teachers of other runs, if they teach here
+    other_teachers: tuple[str, ...] = ()  # of other runs' meta-teachers, if those teach here
 
     @cached_property
     def base(self) -> dict[str, str]:
@@ -45,7 +45,7 @@ class Fingerprints:
 
     @cached_property
     def student(self) -> dict[str, str]:
-        """Digests of the files of the checkpoint that students begin from, if they are not cut from another model."""
+        """Digests of the files of the checkpoint that students start from, if they are not cut from another model."""
         name = self.settings.student
         return {} if layers_to_cut(name) else digest_files(resolve(name), MODEL_FILES)
 
@@ -56,7 +56,7 @@ class Fingerprints:
 
     @cached_property
     def teach(self) -> str:
-        """Of the meta-teacher, or of the several that teach here."""
+        """Fingerprint of the meta-teacher, or of the several that teach here."""
         if len(self.other_teachers) > 1:
             return fingerprint("several", [*self.other_teachers])
         if self.other_teachers:
@@ -64,7 +64,7 @@ class Fingerprints:
         return fingerprint("teach", self.weigh, self._values(TEACH_SETTINGS))
 
     def distill(self, method: str, domain: str | None) -> str:
-        """Of the student of `domain`, or of the shared start of all (None)."""
+        """Fingerprint of the student of `domain`, or of the shared start (None)."""
         learns_from_teacher = has_teacher(METHODS[method])
         sources = [self.data.fingerprint, self.data.labels, self.base, self.student, self.precision]
         sources += [self.weigh] if "instance_weights" in METHODS[method].needs else []

@@ -1,4 +1,4 @@
-"""Where each result of a run lies: its folders, and the files in them that several steps know."""
+"""Where the results of a run are: its folders, and the files in them that several steps use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ SCORE_FILES = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE)  # w
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders of a run whose method is `method`; with `by_content` their names hold what their content depends on.
+    """The folders of a run whose method is `method`.
 
-    So runs can share what they have in common.
+    With `by_content`, their names contain a fingerprint, so that runs can share what they have in common.
     """
 
     root: Path
@@ -32,9 +32,9 @@ class Folders:
         return self._place("meta_teacher", self.fingerprints.teach)
 
     def student(self, method: str, domain: str | None) -> Path:
-        """The run's own method has its students in `students`, a baseline in a folder of its own name.
+        """The folder of a student: in `students` for the run's method, in a folder of its name for a baseline.
 
-        Without a domain: the shared start, the one student from which all of the method's students start.
+        Without a domain: that of the shared start, from which all of the method's students start.
         """
         if domain is None:
             name = "shared_student" if method == self.method else f"{method}_shared_student"
@@ -52,7 +52,7 @@ class Folders:
         return self.teacher_cache.with_suffix(".lock")
 
     def checkpoints(self, name: str, digest: str) -> Path:
-        """Checkpoints of a step that is under way; the digest keeps those of other settings apart."""
+        """Checkpoints of an unfinished step; the digest separates them from those of other settings."""
         return self.root / "checkpoints" / f"{name}-{digest[:12]}"
 
     def _place(self, name: str, digest: str) -> Path:

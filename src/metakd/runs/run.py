@@ -1,4 +1,4 @@
-"""A run: settings and data of one output folder, and what has been begun in it."""
+"""A run: the settings and data of one output folder, and which of its steps are done."""
 
 from __future__ import annotations
 
@@ -37,14 +37,17 @@ from metakd.utils.locks import refuse_unrelated
 class Run:
     """Settings and data of one output folder.
 
-    `fingerprints` say what each step depends on, `folders` where its result lies, `features` how models read the texts.
+    `fingerprints` say what each step depends on, `folders` where its result is, `features` how models read the texts.
     """
 
     folder: Path
     settings: Settings
     data: MultiDomainDataset
-    by_content: bool = False  # folders are named after what their content depends on, so that runs can share them
-    other_teachers: tuple[Run, ...] = ()  # runs whose meta-teachers teach here, if it is not this run's own
+    by_content: bool = False  # folder names contain fingerprints, so that runs can share folders
+    other_teachers: tuple[Run, ...] = ()  # runs whose meta-teachers teach here instead of this run's
+
+    def __repr__(self) -> str:
+        return f"<Run {self.folder}: {self.settings.method}, {self.settings.student}, {self.data!r}>"
 
     @classmethod
     def assemble(cls, folder: str | Path, settings: Settings, data: Any) -> Run:
@@ -56,7 +59,7 @@ class Run:
         problems: list[InputError] = []
         dataset: MultiDomainDataset | None = None
         if settings.method not in METHODS:
-            problems.append(InputError(f"method = {settings.method!r}: there are {', '.join(METHODS)}"))
+            problems.append(InputError(f"--method = {settings.method!r}: choose one of {', '.join(METHODS)}"))
         with collecting(problems):
             dataset = load_dataset(data, settings.seed, **settings.reading())
         with collecting(problems):
@@ -84,9 +87,9 @@ class Run:
 
     @cached_property
     def stages(self) -> dict[str, list[Stage]]:
-        """What each method does for domains of equal size; on models without weights it decides whether it can.
+        """Each method's stages for domains of equal size; InputError if a method does not fit the settings or models.
 
-        How many epochs a student really gets, its method says when it is built for that student's examples.
+        The models here have no weights. A student's real epochs follow when its method is built for its examples.
         """
         for method in self.methods:
             check_needs(method, METHODS[method])
@@ -111,7 +114,7 @@ class Run:
         return any(stage.shared for stage in self.stages[method])
 
     def lengthened(self, method: str, stages: Sequence[Stage]) -> list[Stage]:
-        """The method's stages, with as many updates as those have that learn from extra windows and crops too."""
+        """The method's stages, with as many updates as methods that also learn from extra windows and crops."""
         if "teacher" in METHODS[method].needs:
             return list(stages)
         examples, most = len(self.data.train), len(self.features.with_extra_texts(self.data.train))
@@ -129,19 +132,19 @@ class Run:
 
     @property
     def teacher_labels(self) -> list[str]:
-        """Classes of its meta-teacher: those of the data, or side by side those of each domain."""
+        """Classes of its meta-teacher: those of the data, or with --heads domain, those of each domain in turn."""
         one = self.settings.heads == "one"
         return self.data.labels if one else class_names(self.data.labels, self.data.domains)
 
     @property
     def methods(self) -> list[str]:
-        """The run's method, and the baseline's if it is wanted."""
+        """The run's method, and the baseline unless it is turned off."""
         return list(dict.fromkeys([self.settings.method, *([BASELINE] if self.settings.baseline else [])]))
 
     def begin(self) -> Run:
-        """Make the folder and write into it what this run is. InputError where finished steps are of another run."""
+        """Create the folder and write run.json into it; InputError if it has finished steps of another run."""
         if distributed.on_main(self._begin) != self.fingerprints.weigh:
-            raise InputError("this process has other data, another base or another precision than the main one")
+            raise InputError("data, base or precision differ from the main process; use the same in all processes")
         return self
 
     def _begin(self) -> str:
@@ -153,18 +156,18 @@ class Run:
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
         if changed:
-            notice(f"{self.folder} goes on with other settings than it was begun with: {changed}")
+            notice(f"{self.folder} continues with changed settings: {changed}")
         return self.fingerprints.weigh
 
     def check_folder(self) -> str:
-        """What is set otherwise than the folder was begun with; InputError where `begin` would raise it."""
+        """The settings that have changed since the folder was started; InputError if `begin` would raise it."""
         before = read_run(self.folder)["settings"] if (self.folder / RUN_FILE).is_file() else {}
         now = self.description()["settings"]
         changed = "; ".join(f"{n} = {now[n]}, was {value}" for n, value in before.items() if now.get(n, value) != value)
         try:
             self._refuse_other_steps()
         except InputError as error:
-            raise InputError(f"{error}. What was set otherwise: {changed}" if changed else str(error)) from None
+            raise InputError(f"{error}. Changed settings: {changed}" if changed else str(error)) from None
         return changed
 
     def _refuse_other_steps(self) -> None:
@@ -174,7 +177,7 @@ class Run:
             self.is_student_done(method, domain)
 
     def is_student_done(self, method: str, domain: str | None) -> bool:
-        """Whether the student of `domain`, or the shared start of all (None), is there."""
+        """Whether the student of `domain`, or the shared start (None), is finished."""
         return is_done(self.folders.student(method, domain), self.fingerprints.distill(method, domain))
 
     def description(self) -> dict[str, Any]:
@@ -190,21 +193,21 @@ class Run:
             "labels": self.data.labels,
             "domains": self.data.domains,
             "pairs": self.data.has_pairs,
-            # what the machine has decided stays so wherever and whenever the run goes on
+            # defaults that depend on the machine stay the same when the run continues, also elsewhere
             "settings": self.settings.model_dump(mode="json")
             | {"precision": self.precision, "cache_budget": self.cache_budget / 1e9},
         }
 
     @cached_property
     def precision(self) -> Precision:
-        """That of the settings, or what the device computes natively."""
+        """The precision of the settings, or the device's native one."""
         return native_precision() if self.settings.precision == "auto" else self.settings.precision
 
     @cached_property
     def cache_budget(self) -> float:
-        """Bytes of disk for the teacher's layers: as set, as begun, or a quarter of what is free.
+        """Bytes of disk for the teacher's layers: from the settings, from run.json, or a quarter of the free disk.
 
-        It decides for which texts the teacher stays live, and so the last bits of what students learn.
+        It decides for which texts the teacher runs in every epoch, and so the last bits of the students' weights.
         """
         gigabytes = self.settings.cache_budget
         if gigabytes is None and (self.folder / RUN_FILE).is_file():

@@ -1,7 +1,7 @@
-"""Checkpoints while training, from which it resumes to the same bits; a torn one is ignored.
+"""Checkpoints from which training resumes bit for bit; incomplete ones are ignored.
 
 Trainer's `enable_jit_checkpoint` falls short of this: it ignores SIGINT, waits three seconds after SIGTERM, and lets
-each of several processes stop at an update of its own.
+several processes stop at different updates.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ SUMS_FILE = "sums.json"  # of the loss terms since the last log
 
 
 class CheckpointCallback(TrainerCallback):
-    """Saves a checkpoint after an update when the last one is old enough, or when a signal asks training to stop."""
+    """Saves a checkpoint after an update if the last one is old enough, or if a signal asks training to stop."""
 
     def __init__(self, keep: bool) -> None:
         self.keep = keep
@@ -42,7 +42,7 @@ class CheckpointCallback(TrainerCallback):
         if stop:
             request_stop()
             control.should_training_stop = True
-            saving = ", once it is saved; a second signal does not wait" * self.keep
+            saving = " and saving it; a second signal stops at once" * self.keep
             console.print(f"stopping after this update{saving}")
         self.begun = now
 
@@ -52,13 +52,13 @@ class CheckpointCallback(TrainerCallback):
 
 
 def seal_checkpoint(folder: Path, sums: Mapping[str, float]) -> None:
-    """Add to Trainer's files the sums of the loss terms and, last of all, the manifest that makes it whole."""
+    """Add to Trainer's files the sums of the loss terms and, last of all, the manifest that marks it as complete."""
     write_json(folder / SUMS_FILE, dict(sums))
     write_manifest(folder, {"step": "checkpoint"})
 
 
 def last_whole_checkpoint(folder: Path) -> tuple[Path | None, dict[str, float]]:
-    """The newest checkpoint that was written to its end, or None, and the sums in it; torn ones are removed."""
+    """The newest complete checkpoint, or None, and its sums; incomplete ones are removed."""
     name = distributed.on_main(lambda: _last_whole(folder))
     if name is None:
         return None, {}
@@ -79,7 +79,7 @@ def _last_whole(folder: Path) -> str | None:
 def local_random_state(checkpoint: Path) -> Iterator[Path]:
     """A folder with this process's random state, under the name that Trainer looks for.
 
-    A process that saved none, as there were fewer of them, gets the main process's.
+    A process that saved none, because there were fewer then, gets the main process's.
     """
     name = "rng_state.pth" if distributed.world_size() == 1 else f"rng_state_{distributed.rank()}.pth"
     candidates = [checkpoint / file for file in (name, "rng_state.pth", "rng_state_0.pth")]
@@ -87,6 +87,6 @@ def local_random_state(checkpoint: Path) -> Iterator[Path]:
     if state.name == name:
         yield checkpoint
         return
-    with tempfile.TemporaryDirectory(dir=checkpoint) as folder:  # in the run's folder, as is all that is unpickled
+    with tempfile.TemporaryDirectory(dir=checkpoint) as folder:  # in the run's folder, like all that is unpickled
         shutil.copy(state, Path(folder) / name)
         yield Path(folder)

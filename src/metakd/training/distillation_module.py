@@ -1,4 +1,4 @@
-"""Student, method and teacher as one module that Trainer can train: its forward gives the loss terms."""
+"""Student, method and teacher as one module that Trainer can train: its forward returns the loss terms."""
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ CACHE_ROW = "cache_row"  # column of the features: the example's row in the teac
 class Distillation(nn.Module):
     """The student and the method's trainable modules, which are trained, and a teacher, which is not.
 
-    Teacher outputs are read from `cache` where they are there, and computed by `teacher` otherwise; both may be None.
+    Teacher outputs are read from `cache` if it has them, and computed by `teacher` otherwise; both may be None.
     """
 
     def __init__(
@@ -66,6 +66,6 @@ class Distillation(nn.Module):
         return self.teacher.outputs(batch, layers)
 
     def before_update(self, batch: Batch, held_out: Batch) -> Tensor:
-        """Let a meta-validated method update its teacher before the student learns from `batch`; the held-out loss."""
+        """Let the method update its teacher before the student learns from `batch`; returns the held-out loss."""
         assert isinstance(self.method, MetaValidatedMethod)
         return self.method.before_update(self.student, batch, held_out, self.stage)

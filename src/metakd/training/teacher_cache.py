@@ -1,4 +1,4 @@
-"""The teacher's outputs for every example: computed once, kept on disk, read by row while students learn."""
+"""The teacher's outputs for every example: computed once, cached on disk, read by row while students learn."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LIVE = -1  # the shard of an example whose layers did not fit
 
 
 class TeacherCache:
-    """Logits and h of every example; hidden states and attention factors of as many as fit, memory-mapped.
+    """Logits and h of every example; hidden states and attention factors of as many examples as fit. Memory-mapped.
 
     Shards have tokens one after the other, without padding: `hidden.3` (tokens, H), `attention.3` (tokens, A, 2d). The
-    index has for each example its vectors, and the shard, start and length of its tokens.
+    index has each example's vectors, and the shard, start and length of its tokens.
     """
 
     def __init__(self, folder: Path, layers: TeacherLayers) -> None:
@@ -41,7 +41,7 @@ class TeacherCache:
 
     @classmethod
     def find(cls, folder: Path, fingerprint: str) -> TeacherCache | None:
-        """The whole cache with this fingerprint, or None."""
+        """The complete cache with this fingerprint, or None."""
         manifest = read_manifest(folder)
         if manifest is None or manifest.get("fingerprint") != fingerprint or changed_files(folder, manifest):
             return None
@@ -105,7 +105,7 @@ def layer_bytes(lengths: Array, width: int, layers: TeacherLayers, precision: Pr
 
 
 def fits(sizes: Array, budget: float) -> Array:
-    """Which examples fit into the budget, the shortest first, so that most batches are whole: (N,) bool."""
+    """Which examples fit into the budget, the shortest first, so that most batches fit completely: (N,) bool."""
     order = sizes.argsort(kind="stable")
     fitting = np.zeros(len(sizes), dtype=bool)
     fitting[order[sizes[order].cumsum() <= budget]] = True
@@ -113,7 +113,7 @@ def fits(sizes: Array, budget: float) -> Array:
 
 
 class _Writer:
-    """Collects tokens into shards of some 64 MiB, which are written as soon as they are full."""
+    """Collects tokens into shards of about 64 MiB, which are written as soon as they are full."""
 
     def __init__(self, folder: Path, count: int, layers: TeacherLayers, dtype: torch.dtype) -> None:
         self.folder = folder

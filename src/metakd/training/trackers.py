@@ -18,11 +18,11 @@ PACKAGES = {"comet_ml": "comet-ml"}  # of trackers whose package has another nam
 
 
 def check_tracker(name: str) -> None:
-    """Raise InputError where the tracker is not installed."""
+    """Raise InputError if the tracker is not installed."""
     if name == "tensorboard":
         require("tensorboardX", "train")
     elif name != "none" and find_spec(name) is None:
-        raise InputError(f"track = {name!r}: not installed; pip install {PACKAGES.get(name, name)}, or --track none")
+        raise InputError(f"--track = {name!r}: not installed; pip install {PACKAGES.get(name, name)}, or --track none")
 
 
 def trackers(name: str, folder: Path) -> Sequence[TrainerCallback]:
@@ -38,7 +38,7 @@ def trackers(name: str, folder: Path) -> Sequence[TrainerCallback]:
 
 
 class _WriterGuard(TrainerCallback):
-    """Raises the error that ended the thread that writes TensorBoard's files; logging would wait for it forever."""
+    """Raises the error that ended TensorBoard's writer thread; logging would wait for that thread forever."""
 
     def __init__(self, writer: Any) -> None:
         self.files = writer.file_writer.event_writer

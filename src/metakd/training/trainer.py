@@ -1,4 +1,4 @@
-"""Training: a thin transformers.Trainer around a learner whose forward gives loss terms."""
+"""Training: a thin transformers.Trainer around a learner whose forward returns loss terms."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ class TrainingPlan:
 
 
 class Learner(Protocol):
-    """What can be trained: a module whose forward gives the loss terms of a batch."""
+    """What can be trained: a module whose forward returns the loss terms of a batch."""
 
     @property
     def backbone(self) -> PreTrainedModel:
@@ -61,10 +61,10 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `learner` on `features` and return the log.
 
-    Training resumes from the last whole checkpoint in `plan.folder`, to the same bits as if it had not stopped. With
-    `held_out` examples, a batch of them goes to the learner's `before_update` each time. Then there are no checkpoints,
-    as a second model learns too, and these examples count as if they were learnt from, so that there are as many
-    updates as without them.
+    Training resumes from the last complete checkpoint in `plan.folder`, bit for bit as if it had not stopped. With
+    `held_out` examples, the learner's `before_update` gets a batch of them before each update. Then there are no
+    checkpoints, because a second model is trained too. Held-out examples count as training examples, so that the number
+    of updates stays the same.
     """
     settings = plan.settings
     parts = [features] if held_out is None else [features, held_out]
@@ -108,13 +108,13 @@ class _Trainer(Trainer):
         self._sums: dict[str, float] = {}  # of the loss and its terms since the last log
 
     def resume_from(self, checkpoint: Path | None, sums: dict[str, float]) -> None:
-        """Train from a checkpoint and its sums on, or from the start without one."""
+        """Continue training from a checkpoint and its sums, or start without one."""
         self._sums = sums
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         loader = DataLoader(self.train_dataset, batch_sampler=self._batches, collate_fn=self.data_collator)
-        # one process, as LengthBatches has already given each of several its share
+        # one process, because LengthBatches has already shared each batch out between processes
         return prepare_data_loader(loader, self.args.device, num_processes=1, put_on_device=True)
 
     def compute_loss(self, model: nn.Module, inputs: Batch, *_: Any, **__: Any) -> Tensor:
@@ -125,12 +125,12 @@ class _Trainer(Trainer):
         share = mean_share(len(inputs["labels"]))
         loss = share * losses.reduce(terms)
         means = [term.values.detach().mean() for term in terms.values()]
-        values = torch.stack([*means, loss.detach()]).tolist()  # at once, as each transfer waits for the GPU
+        values = torch.stack([*means, loss.detach()]).tolist()  # in one transfer, because each waits for the GPU
         for name, value in zip([*terms, "sum"], values, strict=True):
             if not math.isfinite(value):
                 raise InputError(
                     f"{self._name}, update {self.state.global_step + 1}: the loss term {name!r} is not finite. Lower "
-                    "the learning rate of this step, or look for what is odd in the data"
+                    "the learning rate of this step, or check the data with `metakd inspect`"
                 )
         for name, value in zip(terms, values, strict=False):
             self._add(f"loss_{name}", share * value)
@@ -171,9 +171,13 @@ class _ProgressCallback(TrainerCallback):
 
     def __init__(self, progress: Callable[..., None]) -> None:
         self.progress = progress
+        self.loss: float | None = None  # as last logged
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress(completed=state.global_step, total=state.max_steps)
+        self.progress(completed=state.global_step, total=state.max_steps, loss=self.loss)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        self.loss = logs.get("loss", self.loss)
 
 
 def _arguments(plan: TrainingPlan, updates: int) -> TrainingArguments:
@@ -202,5 +206,5 @@ def _arguments(plan: TrainingPlan, updates: int) -> TrainingArguments:
         log_level_replica="error",
     )
     if arguments.device.type == "cuda":
-        arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value an example
+        arguments._n_gpu = 1  # nn.DataParallel cannot gather losses of one value per example
     return arguments

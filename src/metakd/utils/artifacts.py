@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, renamed, and their manifest last."""
+"""Files that are complete or absent: written under a temporary name, then renamed, with the manifest last."""
 
 import contextlib
 import errno
@@ -18,11 +18,11 @@ from metakd.utils.errors import InputError
 from metakd.utils.hardware import environment
 
 MANIFEST, RUN_FILE = "manifest.json", "run.json"
-RUN_FORMAT = 2  # of run.json; in earlier ones settings have other names
+RUN_FORMAT = 2  # of run.json; earlier formats name settings differently
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `path` so that it holds all of `text` or its content before, whenever the machine stops."""
+    """Write `text` to `path` atomically: if the machine stops, the file has all of it or its previous content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -34,7 +34,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Rename a finished file or folder durably: its content is on disk before the new name, and that afterwards."""
+    """Rename a finished file or folder durably: first its content reaches the disk, then the new name."""
     _sync(temporary)
     temporary.replace(path)
     _sync(path.parent)
@@ -46,10 +46,10 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def step_folder(folder: Path, step: str, fingerprint: str, facts: Mapping[str, Any]) -> Iterator[Path]:
-    """A temporary folder for a step's results, renamed to `folder` with a manifest when the step has succeeded.
+    """A temporary folder for a step's results; it gets a manifest and is renamed to `folder` when the step succeeds.
 
-    `facts` may be filled while the step runs; the manifest holds them as they are at its end. Of several processes,
-    only the main one makes the folder and may write.
+    `facts` may grow while the step runs; the manifest records their final state. If there are several processes,
+    only the main one creates the folder and may write.
     """
     temporary = folder.with_name(f".{folder.name}.partial")
     if not distributed.is_main():
@@ -71,7 +71,7 @@ def step_folder(folder: Path, step: str, fingerprint: str, facts: Mapping[str, A
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any], names: Sequence[str] = ()) -> None:
-    """Write a manifest with the checksums of the folder's files (or those of `names`), once they are on disk."""
+    """Flush the folder's files (or only `names`) to disk, then write a manifest with their checksums."""
     paths = [folder / name for name in names] or sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): path for path in paths if path.name != MANIFEST}
     for path in {*files.values(), *(path.parent for path in files.values())}:
@@ -80,7 +80,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any], names: Sequence[str] 
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
+    """Wait until a file, or a folder's entries, are on disk."""
     if path.is_dir() and os.name == "nt":  # Windows writes names at once, and cannot open folders
         return
     handle = os.open(path, os.O_RDONLY)
@@ -91,16 +91,16 @@ def _sync(path: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a finished step, or None where there is none (or it is torn)."""
+    """The manifest of a finished step, or None if it is missing or damaged."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # not every OSError: a disk that fails may hold it
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # not every OSError: a failing disk may hold it
         return None
     return manifest if isinstance(manifest, dict) else None
 
 
 def changed_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files of a finished step that are missing, or differ from its manifest."""
+    """Files of a finished step that are missing or differ from its manifest."""
     files = manifest.get("files")
     if not isinstance(files, Mapping):
         return [MANIFEST]
@@ -108,48 +108,48 @@ def changed_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def verified_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a step whose files match it; None where the step is unfinished, and a notice if files differ."""
+    """The manifest of a step whose files match it; None if the step is unfinished, with a notice if files differ."""
     manifest = read_manifest(folder)
     changed = changed_files(folder, manifest) if manifest else []
     if changed:
-        notice(f"{folder} counts as unfinished: not what its manifest says: {', '.join(changed)}")
+        notice(f"{folder} counts as unfinished, because files are missing or changed: {', '.join(changed)}")
     return None if changed else manifest
 
 
 def is_done(folder: Path, expected: str) -> bool:
-    """Whether a step's result is there and complete; InputError where it was made with other settings or data."""
+    """Whether a step's result exists and is complete; InputError if it was made with other settings or data."""
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("fingerprint") == expected:
         return verified_manifest(folder) is not None
     raise InputError(
-        f"{folder} was made with other settings, data or base, or in another precision. Choose another --output, or "
-        "delete that folder to have it made again"
+        f"{folder} was made with other settings, data, base or precision. Choose another --output, or delete the "
+        "folder to make it again"
     )
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """The description that `Run.begin` wrote into the folder; InputError where another version of metakd wrote it."""
+    """The description that `Run.begin` wrote into the folder; InputError if another version of metakd wrote it."""
     try:
         description = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(f"{folder}: no run here (no readable {RUN_FILE}); `metakd run` makes one") from None
+        raise InputError(f"{folder}: no run here (no readable {RUN_FILE}); start one with `metakd run`") from None
     if not isinstance(description, dict) or "settings" not in description:
-        raise InputError(f"{folder}/{RUN_FILE}: not the description of a run")
+        raise InputError(f"{folder}/{RUN_FILE}: does not describe a run; start again with `metakd run --overwrite`")
     if description.get("format") != RUN_FORMAT:
         raise InputError(
-            f"{folder}: made by another version of metakd, whose settings have other names; make it again with this "
-            "one in another --output, or in the same by `metakd run --overwrite`"
+            f"{folder}: made by another version of metakd, which names settings differently; choose another --output, "
+            "or replace the run with `metakd run --overwrite`"
         )
     return description
 
 
 def free_disk(folder: Path) -> int:
-    """Bytes free where `folder` is or would be made."""
+    """Free bytes on the disk of `folder`, which need not exist yet."""
     return shutil.disk_usage(nearest_existing(folder)).free
 
 
 def reserve(path: Path, size: int) -> None:
-    """Make a file whose `size` bytes are allocated on disk; OSError where there is no room for them."""
+    """Create a file with `size` bytes allocated on disk; OSError if there is no room for them."""
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
@@ -158,7 +158,7 @@ def reserve(path: Path, size: int) -> None:
 
 
 def nearest_existing(folder: Path) -> Path:
-    """The folder itself, or the closest one above it that is there."""
+    """The folder itself, or its closest parent that exists."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
@@ -168,7 +168,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def digest_files(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each file of the folder that one of the patterns matches, by name."""
+    """SHA-256, by name, of each file in the folder that matches one of the patterns."""
     paths = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     return {path.name: _digest(path) for path in paths}
 
@@ -180,6 +180,6 @@ def _digest(path: Path) -> str:
 
 @cache
 def _cached_digest(path: Path, _changed: int, _size: int) -> str:
-    """SHA-256 of a file, read once a process as long as its time and size stay."""
+    """SHA-256 of a file, computed once per process unless its modification time or size changes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

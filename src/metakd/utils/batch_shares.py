@@ -1,4 +1,4 @@
-"""How several processes learn from one batch as one process would: its parts, and sums over them."""
+"""Shares of a batch and sums over processes, so that several processes learn from it as one process would."""
 
 from typing import Any, TypeVar
 
@@ -11,24 +11,24 @@ T = TypeVar("T")
 
 
 def local_share(batch: list[T]) -> list[T]:
-    """This process's part of a batch. With fewer rows than processes each takes the whole: the mean is the same."""
+    """This process's share of a batch; all of it if there are fewer rows than processes, as the mean is the same."""
     return batch[rank() :: world_size()] if len(batch) >= world_size() else batch
 
 
 def mean_share(num_rows: int) -> float:
-    """The factor of the mean over this process's rows, for the mean over processes to be that over the whole batch."""
+    """The factor for this process's mean that makes the average over processes the mean over the whole batch."""
     return 1.0 if world_size() == 1 else num_rows * world_size() / int(sum_over_processes(torch.tensor(num_rows)))
 
 
 def true_of_any(*facts: bool) -> list[bool]:
-    """Whether each fact is true of any process: what all of them are to do at the same update."""
+    """Whether each fact is true in any process, so that all processes act at the same update."""
     return [count > 0 for count in sum_over_processes(torch.tensor(facts).int()).tolist()]
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum over all processes, through which each gets the gradients of all.
+    """The sum over all processes, which passes the gradients of all to each.
 
-    accelerate's `reduce` passes no gradients on, and PyTorch has deprecated its own all_reduce that does.
+    accelerate's `reduce` passes no gradients, and PyTorch has deprecated its own all_reduce that does.
     """
     return values if world_size() == 1 else _Sum.apply(values)
 

@@ -1,6 +1,6 @@
-"""Several processes that train one model together, as torchrun and accelerate launch start them; else there is one.
+"""Several processes that train one model together, started by torchrun or accelerate launch; otherwise one process.
 
-All take the same steps. What only one may do (write, score, print), the main process does while the others wait.
+All take the same steps. Work for one process (writing, scoring, printing) is done by the main one while others wait.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SET_BY_LAUNCHERS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-LONGEST_WAIT = timedelta(days=30)  # for what the main process does alone; gloo notices at once if it dies
-_main_is_alone = False  # whether the main process is at something in which the others take no part
+LONGEST_WAIT = timedelta(days=30)  # for work that only the main process does; gloo notices at once if it dies
+_main_is_alone = False  # whether the main process is doing work in which the others take no part
 
 
 def world_size() -> int:
@@ -33,7 +33,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Which of them this is; 0 is the main one."""
+    """This process's number; 0 is the main process."""
     return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
@@ -42,9 +42,9 @@ def is_main() -> bool:
 
 
 def on_main(action: Callable[[], T]) -> T:
-    """The result of `action` at the main process; the others wait for it and get a copy.
+    """The result of `action` in the main process; the others wait for it and get a copy.
 
-    Where it fails they end as well, without a message of their own.
+    If it fails, they exit too, without a message.
     """
     global _main_is_alone
     if world_size() == 1 or _main_is_alone:
@@ -63,7 +63,7 @@ def on_main(action: Callable[[], T]) -> T:
 
 
 def on_main_first(action: Callable[[], T]) -> T:
-    """The result of `action` at each process, at the main one first: what is wrong for all is printed once."""
+    """The result of `action` in each process, in the main one first, so that a common error is printed once."""
     results: list[T] = []
     on_main(lambda: results.append(action()))
     if not is_main():
@@ -73,23 +73,23 @@ def on_main_first(action: Callable[[], T]) -> T:
 
 
 def wait_for_main() -> None:
-    """Until the main process has come as far."""
+    """Wait until the main process has reached this point."""
     on_main(lambda: None)
 
 
 def barrier() -> None:
-    """Until every process has come as far."""
+    """Wait until every process has reached this point."""
     if world_size() > 1:
         import torch
 
         join()
-        with lost_processes_detected():  # by a CPU tensor, so by gloo, which notices at once that a process has ended
+        with lost_processes_detected():  # a CPU tensor uses gloo, which notices at once that a process has ended
             torch.distributed.all_reduce(torch.zeros(()))
 
 
 @contextlib.contextmanager
 def lost_processes_detected() -> Iterator[None]:
-    """Inside, the processes talk to each other; where one of them is gone, LostProcessError says what to do."""
+    """For communication between processes: if one of them is gone, LostProcessError says what to do."""
     try:
         yield
     except RuntimeError as error:
@@ -97,16 +97,16 @@ def lost_processes_detected() -> Iterator[None]:
 
         if world_size() > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
             raise LostProcessError(
-                f"another of the {world_size()} processes has ended, so process {rank()} ends too. What is whole is "
-                "kept: `metakd run --resume` goes on, and other commands do when they are repeated, with any number of "
-                "processes"
+                f"another of the {world_size()} processes has ended, so process {rank()} ends too. Finished work is "
+                "kept: continue with `metakd run --resume`, or repeat any other command. The number of processes may "
+                "change"
             ) from None
         raise
 
 
 @cache
 def join() -> PartialState:
-    """Meet the other processes, and silence all but the main one."""
+    """Connect to the other processes, and silence all except the main one."""
     from accelerate import PartialState
     from torch import cuda
 
@@ -120,7 +120,7 @@ def join() -> PartialState:
 
 
 def _leave(state: PartialState) -> None:
-    """Leave the others while the interpreter is whole: a gloo thread that frees a tensor later on aborts it."""
+    """Leave the process group while the interpreter is intact: a gloo thread that frees a tensor later aborts it."""
     join.cache_clear()
     state.destroy_process_group()
 
@@ -129,13 +129,13 @@ def _from_main() -> Any:
     """What the main process sends next."""
     if results := _broadcast([]):
         return results[0]
-    with contextlib.suppress(LostProcessError):  # once this one ends, a launcher does not let the main one speak
+    with contextlib.suppress(LostProcessError):  # else a launcher could end the main one before its message
         _broadcast([])
     sys.exit(1)
 
 
 def _broadcast(results: list[Any]) -> list[Any]:
-    """The main process's list, to all."""
+    """The main process's list, in every process."""
     from accelerate.utils import broadcast_object_list
 
     with lost_processes_detected():

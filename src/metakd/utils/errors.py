@@ -1,4 +1,4 @@
-"""The errors that users are meant to see: what is wrong, where, and how to mend it. Exhausted resources (memory, disk,
+"""The errors that users are meant to see: what is wrong, where, and how to fix it. Exhausted resources (memory, disk,
 file handles) are recognised in any library's error.
 """
 
@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -17,15 +18,15 @@ MOST_FAULTS = 10_000
 SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
 
 MEMORY = (
-    "memory ran out. A smaller --batch-size, --max-length or base needs less; so does --cache-budget 0 while students "
-    "learn, and the limit itself may be higher (ulimit -v, or that of the job)"
+    "out of memory. Use a smaller --batch-size, --max-length or --base, or --cache-budget 0 while students are "
+    "trained; or raise the limit (ulimit -v, or that of the job)"
 )
-DISK = "the disk is full. Free some, or give --cache-budget fewer gigabytes"
+DISK = "the disk is full. Free some space, or lower --cache-budget"
 EXHAUSTED = {
     errno.ENOSPC: DISK,
-    errno.EDQUOT: "the disk quota is used up. Free some, or give --cache-budget fewer gigabytes",
-    errno.EFBIG: "a file would be larger than is allowed here (ulimit -f, or the file system's limit)",
-    errno.EMFILE: "too many files are open. Allow more: ulimit -n 4096",
+    errno.EDQUOT: "the disk quota is used up. Free some space, or lower --cache-budget",
+    errno.EFBIG: "a file would exceed the size limit (ulimit -f, or that of the file system)",
+    errno.EMFILE: "too many files are open. Raise the limit: ulimit -n 4096",
     errno.ENFILE: "too many files are open on this machine. Wait for other programs to end",
     errno.ENOMEM: MEMORY,
 }
@@ -33,12 +34,37 @@ OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memo
 TORN_WRITE = re.compile(r"PytorchStreamWriter failed|unexpected pos|file write failed|inline_container")
 
 
+# code in backticks and commands stay as they are
+FLAG = re.compile(r"`[^`]*`|\b(?:metakd|pip|python) [^;,()\n]*|--(no-)?([a-z][a-z0-9-]*(?:\.[a-z0-9]+)*)")
+_with_flags = ContextVar("with_flags", default=False)
+
+
+@contextlib.contextmanager
+def messages_with_flags() -> Iterator[None]:
+    """Inside, messages name flags, as on a command line; elsewhere they name Python arguments."""
+    token = _with_flags.set(True)
+    try:
+        yield
+    finally:
+        _with_flags.reset(token)
+
+
+def addressed(message: str) -> str:
+    """The message with flags as its reader writes them: in Python, `--drop-leaks` becomes `drop_leaks`."""
+    if _with_flags.get():
+        return message
+    return FLAG.sub(lambda m: m[2].replace("-", "_") + ("=False" if m[1] else "") if m[2] else m[0], message)
+
+
 class InputError(Exception):
     """The user's input cannot be used. The command line prints the message and exits with code 2."""
 
+    def __str__(self) -> str:
+        return addressed(super().__str__())
+
     @classmethod
     def collect(cls, what: str, faults: list[str]) -> InputError:
-        """One error for all `faults` (at most 20 are written out, the rest is counted)."""
+        """One error for all `faults` (at most 20 are listed, the rest are counted)."""
         shown = [f"  - {fault}" for fault in faults[:SHOWN_FAULTS]]
         if len(faults) > SHOWN_FAULTS:
             shown.append(f"  ... and {len(faults) - SHOWN_FAULTS} more")
@@ -52,7 +78,7 @@ def raise_faults(what: str, faults: list[str]) -> None:
 
 
 class Faults(list[str]):
-    """Faults in `what`; the MOST_FAULTSth raises them all, so that no file can fill the memory."""
+    """Faults in `what`; once there are MOST_FAULTS, they are raised, so that no file can fill the memory."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
@@ -61,7 +87,7 @@ class Faults(list[str]):
     def append(self, fault: str) -> None:
         super().append(fault)
         if len(self) >= MOST_FAULTS:
-            raise InputError.collect(f"{self.what}, read until there were {MOST_FAULTS:,} faults", self)
+            raise InputError.collect(f"{self.what}, not read beyond the first {MOST_FAULTS:,} faults", self)
 
 
 @contextlib.contextmanager
@@ -75,9 +101,9 @@ def collecting(problems: list[InputError]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_input_error(what: str, kinds: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
-    """Turn what a library raises over an untrusted file into an InputError: `what`, and the reason in brackets.
+    """Turn a library's error about an untrusted file into an InputError: `what`, with the reason in brackets.
 
-    An exhausted resource is no fault of the file, so that error is raised as it is.
+    An exhausted resource is not the file's fault, so that error is raised unchanged.
     """
     try:
         yield
@@ -95,7 +121,7 @@ def error_summary(error: BaseException) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value of the user's, short and on one line."""
+    """A value from the user's input, short and on one line."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
@@ -104,7 +130,7 @@ def shown(value: Any) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few of the user's names, short and on one line."""
+    """The first few names from the user's input, short and on one line."""
     texts = [n if n.isprintable() and len(n) <= SHOWN_CHARACTERS else shown(n) for n in names[:SHOWN_NAMES]]
     return ", ".join(texts) + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
 
@@ -125,7 +151,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 class CheckError(Exception):
-    """A result failed a check, for instance a reloaded student that predicts otherwise. Exit code 1."""
+    """A result failed a check, for instance a reloaded student that predicts differently. Exit code 1."""
 
 
 class LostProcessError(Exception):
@@ -134,18 +160,18 @@ class LostProcessError(Exception):
 
 @contextlib.contextmanager
 def with_resume_hint(command: str) -> Iterator[None]:
-    """Add a note with the command that resumes the work to whatever ends it, except bad input."""
+    """Add a note with the command that resumes the work to any error except bad input."""
     try:
         yield
     except InputError:
         raise
     except BaseException as error:
-        error.add_note(f"What is finished is kept. Go on by: {command}")
+        error.add_note(f"Finished work is kept. Continue with: {command}")
         raise
 
 
 def exhausted_resource(error: BaseException) -> str | None:
-    """A message about the resource whose exhaustion raised `error`; None for every other error."""
+    """A message about the resource whose exhaustion raised `error`; None for any other error."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
@@ -165,9 +191,9 @@ def _exhaustion(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(text)):
         return MEMORY
     torn = isinstance(error, RuntimeError) and TORN_WRITE.search(text)
-    return f"a file could not be written to its end: {DISK}" if torn else None
+    return f"a file could not be written completely: {DISK}" if torn else None
 
 
 def _errno_in(text: str) -> int | None:
-    """The system's error number whose digits, as Rust writes them, or words stand in `text`."""
+    """The system's error number whose digits (as Rust writes them) or message are in `text`."""
     return next((n for n in EXHAUSTED if f"(os error {n})" in text or os.strerror(n) in text), None)

@@ -1,5 +1,5 @@
 """The machine: its processor, cores, memory and GPU, the precision it computes in, and its allocator. With versions,
-commit and command it is the environment that it takes to repeat a result.
+commit and command, this is the environment that is needed to repeat a result.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16"]
-# That results depend on:
+# Results depend on these:
 PACKAGES = ("metakd", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "onnxruntime")
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # options of glibc's mallopt
 _KEEP_ALL = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
-_AS_USUAL = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65536}  # to what glibc's own grow
+_AS_USUAL = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65536}  # what glibc's own grow to
 
 
 def processor_name() -> str:
@@ -48,7 +48,7 @@ def memory_bytes() -> int | None:
 
 
 def machine() -> dict[str, Any]:
-    """What figures and bits depend on; with torch's threads and GPU where torch is loaded."""
+    """What timings and exact results depend on; with torch's threads and GPU if torch is loaded."""
     memory, torch = memory_bytes(), sys.modules.get("torch")
     return {
         "processor": processor_name(),
@@ -60,7 +60,7 @@ def machine() -> dict[str, Any]:
 
 
 def processor_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself (x86: AVX512-BF16 or AMX; Arm: BF16)."""
+    """Whether the processor multiplies bfloat16 natively (x86: AVX512-BF16 or AMX; Arm: BF16)."""
     processor = _processor()
     return "bf16" in processor.get("flags", processor.get("Features", ""))
 
@@ -73,7 +73,7 @@ def device() -> Any:
 
 
 def native_precision() -> Precision:
-    """bfloat16 where the device computes in it natively, else float32."""
+    """bfloat16 if the device computes in it natively, else float32."""
     import torch
 
     if device().type == "cuda":
@@ -130,7 +130,7 @@ def environment() -> dict[str, Any]:
 
 
 def installed(packages: Iterable[str]) -> dict[str, str]:
-    """The versions of those of the packages that are installed."""
+    """The versions of those `packages` that are installed."""
     versions = {}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -139,7 +139,7 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
 
 
 def _command() -> str:
-    """The command line, as it is typed in a shell."""
+    """The command line, as typed in a shell."""
     script = Path(sys.argv[0])
     program = ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
     return shlex.join([*program, *sys.argv[1:]])
@@ -147,7 +147,7 @@ def _command() -> str:
 
 @cache
 def _commit() -> str | None:
-    """The commit of the clone that this package runs from, if it runs from one; '-dirty' where that was changed."""
+    """The commit of the clone that this package runs from, if any, with '-dirty' if files were changed."""
     git = ["git", "-C", str(Path(__file__).parent)]
     is_tracked = ["ls-files", "--error-unmatch", Path(__file__).name]  # a virtual environment in a repository is not
     try:

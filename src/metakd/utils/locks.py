@@ -1,4 +1,4 @@
-"""Locks on folders that two processes at once would spoil: the second is refused, or waits."""
+"""Locks on folders that only one process may use at a time: a second one is refused, or waits."""
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator
@@ -17,7 +17,7 @@ CHECK_SECONDS = 2.0  # to wait for other processes that only check the lock, whi
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run; InputError where another process does. A process that holds it may enter again."""
+    """Lock the folder of a run; InputError if another process has. A process that has the lock may enter again."""
     locks: list[BaseFileLock] = []
     distributed.on_main(lambda: locks.append(_acquired(folder)))
     try:
@@ -28,38 +28,38 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def refuse_if_locked(folder: Path) -> None:
-    """InputError where another process holds the folder of a run. Several may check at once; no folder is made."""
+    """InputError if another process has locked the folder of a run. Several may check at once; no folder is made."""
     if distributed.is_main() and (folder / LOCK_FILE).exists():
         _acquired(folder, wait=CHECK_SECONDS).release()
 
 
 def refuse_if_any_locked(paths: Iterable[Path]) -> None:
-    """InputError where another process holds one of these lock files; a file that is missing is no lock."""
+    """InputError if another process holds one of these lock files; a missing file is not a lock."""
     for path in filter(Path.exists, paths):
         try:
             with FileLock(path, timeout=0):
                 pass
         except Timeout:
-            raise InputError(f"{path}: another process is at work there; wait until it has ended") from None
+            raise InputError(f"{path}: another process holds this lock; wait until it ends") from None
 
 
 def refuse_unrelated(folder: Path, signs: Collection[str] = (RUN_FILE,), what: str = "run") -> None:
-    """InputError where `folder` has files but none of the `signs` of a `what`, which may be resumed or removed."""
+    """InputError if `folder` has files but none of the `signs` of a `what`, which may be resumed or removed."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     files = {name for name in names if not name.startswith(".")} - {LOCK_FILE}
     if (files and not names & {*signs}) or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"{folder} is there already, and no {what} is in it; choose another --output")
+        raise InputError(f"{folder} already exists and has no {what} in it; choose another --output")
 
 
 def _acquired(folder: Path, wait: float = 0) -> BaseFileLock:
-    """The acquired lock on a run's folder. The system frees it when its process ends, however it ends."""
+    """The acquired lock on a run's folder. The system frees it when its process ends for any reason."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_FILE, is_singleton=True)
         lock.acquire(timeout=wait)
     except Timeout:
         raise InputError(
-            f"{folder}: another process is at work in this folder; wait until it has ended, or choose another --output"
+            f"{folder}: another process is using this folder; wait until it ends, or choose another --output"
         ) from None
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
@@ -68,7 +68,7 @@ def _acquired(folder: Path, wait: float = 0) -> BaseFileLock:
 
 @contextlib.contextmanager
 def waiting_lock(path: Path, work: str) -> Iterator[None]:
-    """Hold the lock for all processes of this command; while another command holds it, print a notice once and wait.
+    """Hold the lock for all processes of this command; if another command holds it, print one notice and wait.
 
     `work` completes the notice "another process ...".
     """

@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal ended the command. No Exception, so that nothing takes it for a fault that can be mended."""
+    """A signal ended the command. Not an Exception, so that nothing handles it as an ordinary error."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -17,7 +17,7 @@ class Stopped(BaseException):
 
 
 class _State:
-    """The signal that this process has received, and whether the work under way shuts down gracefully."""
+    """The signal that this process has received, and whether its current work shuts down gracefully."""
 
     requested: int | None = None
     graceful = False
@@ -25,7 +25,7 @@ class _State:
 
 @contextlib.contextmanager
 def signals_handled() -> Iterator[None]:
-    """Raise Stopped for the signals inside; one that the caller ignores stays ignored, as nohup wants it."""
+    """Raise Stopped for signals inside; a signal that the caller ignores stays ignored, as nohup needs it."""
     handlers = {n: handler for n in SIGNALS if (handler := signal.getsignal(n)) is not signal.SIG_IGN}
     for number in handlers:
         signal.signal(number, _handle)
@@ -39,8 +39,8 @@ def signals_handled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def graceful_shutdown() -> Iterator[None]:
-    """Inside, the first signal only sets `stop_requested`, and Stopped is raised at the end; a second one is not
-    waited for."""
+    """Inside, the first signal only sets `stop_requested`, and Stopped is raised at the end; a second signal raises
+    it at once."""
     _State.graceful = True
     try:
         yield
@@ -51,12 +51,12 @@ def graceful_shutdown() -> Iterator[None]:
 
 
 def stop_requested() -> bool:
-    """Whether a signal has come that the work under way has yet to act on."""
+    """Whether a signal has arrived that the current work has not acted on yet."""
     return _State.requested is not None
 
 
 def request_stop() -> None:
-    """Act as if SIGTERM had come, since another of several processes has received a signal."""
+    """Act as if SIGTERM had arrived, because another of several processes has received a signal."""
     _State.requested = _State.requested or signal.SIGTERM
 
 
