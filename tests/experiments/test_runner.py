@@ -160,7 +160,7 @@ def test_what_cannot_be_compared_is_refused_in_one_message(quick: Settings, tmp_
     data = load_dataset(tmp_path)
     with pytest.raises(InputError) as caught:
         experiment("main", data, quick, tmp_path / "out", seeds=[1, 1], reference="best")
-    for part in ("seeds: name at least one", "reference = 'best'", "two rows of dev a domain", "kitchen"):
+    for part in ("seeds: name at least one", "reference = 'best'", "two rows of dev per domain", "kitchen"):
         assert part in str(caught.value)
     assert not (tmp_path / "out").exists()
 

@@ -162,7 +162,7 @@ def test_batches_hold_every_domain_where_the_method_needs_it(base: Path, tmp_pat
 @pytest.mark.parametrize(
     ("settings", "same_tokens", "reason"),
     [
-        ({"shared_epochs": 0}, True, "--shared-epochs 1 or more"),
+        ({"shared_epochs": 0}, True, "shared_epochs = 0: .*choose 1 or more"),
         ({"terms": "prediction,feature", "stages": "joint"}, True, "embedding, hidden or attention"),
         ({}, False, "the teacher's tokenizer"),
     ],

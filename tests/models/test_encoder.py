@@ -163,7 +163,7 @@ def test_bin_weights_with_code_in_them_do_not_run(base: Path, tmp_path: Path) ->
 def test_a_length_beyond_the_positions_is_refused(checkpoint: Checkpoint, kind: str, most: int) -> None:
     config = loading.load_config(checkpoint(kind))
     loading.check_length(config, most)
-    with pytest.raises(InputError, match=f"positions for {most}"):
+    with pytest.raises(InputError, match=f"reads at most {most} tokens"):
         loading.check_length(config, most + 1)
 
 

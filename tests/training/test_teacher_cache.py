@@ -135,8 +135,8 @@ def test_the_cache_changes_no_student(toy_run: NewRun, tmp_path: Path, capsys: p
         messages[name] = " ".join(capsys.readouterr().err.split())
         assert [path.name for path in run.folders.teacher_cache.iterdir()] == ["manifest.json"]
     count = len(begun.data.train)
-    assert f"for {count} of {count} examples" in messages["kept"]
-    assert f"for 0 of {count} examples" in messages["live"]
+    assert f"for {count} of {count} texts" in messages["kept"]
+    assert f"for 0 of {count} texts" in messages["live"]
     for name in ("live", "half"):
         assert_same(weights[name], weights["kept"])
 

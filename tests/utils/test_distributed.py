@@ -251,7 +251,7 @@ def test_a_process_leaves_the_others_before_its_interpreter_ends() -> None:
 @pytest.mark.usefixtures("second_of_two")
 def test_what_cannot_be_shared_is_refused() -> None:
     for changes, method in (({}, "metadistil"), ({"domain_loss": "permuted"}, "meta_kd")):
-        with pytest.raises(InputError, match="not for 2 processes"):
+        with pytest.raises(InputError, match="not possible with 2 processes"):
             check_shareable(method, METHODS[method], Settings(**changes))
     check_shareable("hrkd", METHODS["hrkd"], Settings())
 
