@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metakd import load_dataset
-from metakd.cli.steps import DEMO_DATA
+from metakd.config.settings import DEMO_DATA
 from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import environment
 

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 
 from conftest import Checkpoint, Command, passed, read_json, read_rows, refused, reopen, toy_examples, write_rows
 from metakd import Classifier, InputError
-from metakd.cli.steps import DEMO_DATA
+from metakd.config.settings import DEMO_DATA
 from metakd.data.dataset import load_dataset
 from metakd.data.schema import Example
 from metakd.export import exporter, onnx_format

@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 
 from conftest import Command, passed, read_json, read_rows, refused, write_rows
-from metakd.config.settings import Settings, read_settings_file
+from metakd.config.settings import DEMO_DATA, Settings, read_settings_file
 from metakd.evaluation.predictions import transfer_sample_size
 from metakd.evaluation.tables import BUSY_NOTE, markdown_table, rich_table, rows
 from metakd.report import details, lineage, summary
 from metakd.report.compare import compare_runs
 from metakd.report.facts import KINDS, Findings, calibration_error
 from metakd.report.page import markdown
-from metakd.report.summary import BASELINES, DEMO, cautions, facts, figures, headline
+from metakd.report.summary import BASELINES, cautions, facts, figures, headline
 from metakd.utils.artifacts import write_json
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import environment
@@ -120,7 +120,7 @@ def test_the_command_makes_the_run_again(data: str, settings: dict[str, Any], co
     """What differs from the defaults, or for the demo from its file of settings, whatever the last command was."""
     chosen = {"seed": 3, "base": "/models/small", "terms": ["hidden", "prediction"], "cache_budget": 7.5, **settings}
     chosen |= {"columns": {"text": "a b", "label": "stars"}, "precision": "float32", "layer_map": "2,4,6"}
-    in_demo = read_settings_file(DEMO / "settings.yaml") if "demo" in data else {}
+    in_demo = read_settings_file(DEMO_DATA / "settings.yaml") if "demo" in data else {}
     saved = Settings.build(in_demo).model_dump(mode="json") | chosen
     made = summary.command(Findings(Path("runs/toy"), {"data": data, "settings": saved}, {}, {}, []))
     assert made.startswith(f"metakd {command} --columns ")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metakd.cli.options import DATA_HELP
-from metakd.config.settings import Settings, read_settings_file
+from metakd.config.settings import Settings, flag, read_settings_file
 from metakd.utils import distributed
 from metakd.utils.console import console, notice
 from metakd.utils.errors import InputError, printable, require
@@ -96,8 +96,7 @@ def read_data(
     settings = Settings.build(in_file | options)
     flags, keys = ([k for k, v in decided.items() if values.get(k, v) != v] for values in (options, in_file))
     if flags:
-        shown = ", ".join(f"--{name.replace('_', '-')}" for name in flags)
-        raise InputError(f"{shown}: {command} sets this itself; leave it out")
+        raise InputError(f"{', '.join(map(flag, flags))}: {command} sets this itself; leave it out")
     if keys:
         notice(f"--config: {', '.join(keys)} not used, because {command} sets this itself")
     dataset = load_dataset(data, settings.seed, **settings.reading())

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from metakd.config.settings import GROUPS, Settings
+from metakd.config.settings import GROUPS, Settings, flag
 
 DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
 WIDEST_CHOICES = 24  # characters in which help lists choices beside their flag
@@ -32,9 +32,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     del parameters["options"]
     for group, name in ((group, name) for group, names in GROUPS.items() for name in names):
         field = Settings.model_fields[name]
-        flag, switch = name.replace("_", "-"), field.annotation is bool
+        switch = field.annotation is bool
         option = typer.Option(
-            f"--{flag}/--no-{flag}" if switch else f"--{flag}",
+            f"{flag(name)}/{flag(f'no-{name}')}" if switch else flag(name),
             help=_help(field),
             metavar="" if switch else _metavar(field.annotation),
             rich_help_panel=group,

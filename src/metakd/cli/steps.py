@@ -13,16 +13,13 @@ import typer
 from metakd.cli.assembly import assemble_run, check_writable, load_library, locked
 from metakd.cli.options import Columns, Config, Data, Encoding, Output, Overwrite, Resume, reading, with_settings
 from metakd.cli.report import report_of
+from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
 from metakd.utils import distributed
 from metakd.utils.console import stdout
 from metakd.utils.errors import CheckError, InputError, with_resume_hint
 
 if TYPE_CHECKING:
     from metakd.runs.run import Run
-
-
-DEMO_DATA = Path(__file__).parents[1] / "demo_data"
-DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
 
 app = typer.Typer()
 

@@ -17,6 +17,8 @@ from metakd.data.schema import FIELDS
 from metakd.utils.errors import InputError, listed, require, shown
 from metakd.utils.validation import damage
 
+DEMO_DATA = Path(__file__).parents[1] / "demo_data"
+DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
 LONGEST_FILE = 100_000  # characters of a settings file
 EPOCHS: dict[str, Any] = {"ge": 0, "le": 10_000}
 
@@ -38,6 +40,11 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Optimisation": ("batch_size", "warmup", "weight_decay", "dropout", "attention_dropout"),
     "Cost and scores": ("precision", "cache_budget", "keep_cache", "track", "bootstrap"),
 }
+
+
+def flag(name: str) -> str:
+    """The flag of a setting."""
+    return f"--{name.replace('_', '-')}"
 
 
 def setting(default: Any, text: str, paper: str = "", **bounds: Any) -> Any:
@@ -177,11 +184,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        faults = [
-            f"--{k.replace('_', '-')}: {fault}"
-            for k, value in self
-            if isinstance(value, str) and (fault := damage(value))
-        ]
+        faults = [f"{flag(k)}: {fault}" for k, value in self if isinstance(value, str) and (fault := damage(value))]
         faults += [
             f"--columns: write FIELD=COLUMN (fields: {', '.join(FIELDS)}), not {listed([name])}={listed([column])}"
             for name, column in self.columns.items()
@@ -231,7 +234,7 @@ def _explain(fault: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
         return f"{listed([name])}: no such setting" + (f"; did you mean {near[0]!r}?" if near else "")
     message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"--{name.replace('_', '-')} = {shown(fault['input'])}: {message}" if name else message
+    return f"{flag(name)} = {shown(fault['input'])}: {message}" if name else message
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from metakd.config.settings import Settings, read_settings_file
+from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, Settings, flag, read_settings_file
 from metakd.evaluation.statistics import LEVEL, points
 from metakd.evaluation.tables import milliseconds, percent
 from metakd.methods import BASELINE
@@ -15,7 +15,6 @@ from metakd.report.facts import Findings
 
 BASELINES = {BASELINE: "the same small model fine-tuned on labels alone", "tfidf": "TF-IDF with logistic regression"}
 ALIKE = 1.05  # ratios nearer to 1 count as none
-DEMO = Path(__file__).parents[1] / "demo_data"
 
 
 def headline(findings: Findings) -> str:
@@ -121,9 +120,9 @@ def command(findings: Findings) -> str:
     name = findings.folder.resolve().name
     if data is None:
         return f"metakd reproduce {name} --data the-same-rows  # they were tables in memory"
-    is_demo = Path(data).parts[-2:] == DEMO.parts[-2:]
+    is_demo = Path(data).parts[-2:] == DEMO_DATA.parts[-2:]
     start = ["demo"] if is_demo else ["run", "--data", public_name(data)]
-    defaults = Settings.build(read_settings_file(DEMO / "settings.yaml") if is_demo else {}).model_dump(mode="json")
+    defaults = Settings.build(read_settings_file(DEMO_SETTINGS) if is_demo else {}).model_dump(mode="json")
     defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")}
     flags = [_flag(name, settings[name]) for name, usual in defaults.items() if settings.get(name, usual) != usual]
     fixed = ["--output", name, "--seed", str(settings["seed"])]
@@ -132,12 +131,11 @@ def command(findings: Findings) -> str:
 
 def _flag(name: str, value: Any) -> list[str]:
     """A setting as it is typed."""
-    flag = name.replace("_", "-")
     if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
+        return [flag(name if value else f"no-{name}")]
     if isinstance(value, Mapping):
         value = [f"{key}={item}" for key, item in value.items()]
-    return [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list) else public_name(str(value))]
+    return [flag(name), ",".join(map(str, value)) if isinstance(value, list) else public_name(str(value))]
 
 
 def facts(findings: Findings) -> dict[str, str]:
