@@ -153,7 +153,7 @@ def _rows_of(name: str, fleet: dict[str, Path], data: MultiDomainDataset, place:
             if folder not in made:
                 target = place / f"{name}-{form}-{domain}"
                 texts = of_domain(data.train, domain) if compact else None
-                model, dev = TorchModel.load(folder), data.splits["dev"]
+                model, dev = TorchModel.load(folder, "cpu"), data.splits["dev"]
                 write_model(model, target, dev, LENGTH, int8=int8, domain_examples=texts)
                 made[folder] = OnnxModel.load(target, torch.get_num_threads())
         rows.append(_row(name, form, {d: made[folder] for d, folder in fleet.items()}, data))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from metakd.evaluation.statistics import Values, as_dict, estimate, points
+from metakd.evaluation.statistics import Values, estimate, points
 from metakd.evaluation.tables import as_markdown
 from metakd.experiments.results_store import ResultsStore
 from metakd.utils.artifacts import write_json
@@ -49,7 +49,7 @@ def correct_of(file: str, variant: str, split: str) -> Values:
 
 def described(values: Values) -> dict[str, Any]:
     by_seed = np.mean([correct.mean(1) for correct in values.values()], axis=0)
-    return as_dict(estimate(values)) | {"by_seed": by_seed.tolist()}
+    return estimate(values).as_dict() | {"by_seed": by_seed.tolist()}
 
 
 def shown(splits: Mapping[str, Any]) -> str:

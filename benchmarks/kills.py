@@ -59,7 +59,7 @@ PHASES = (*reversed(PATTERNS),)
 TINY = [
     *("--allow-weak-teacher", "--student", "layers=2", "--max-length", "16", "--batch-size", "32"),
     *("--teacher-epochs", "2", "--shared-epochs", "1", "--predict-epochs", "1"),
-    *("--dropout", "0.1", "--cache-budget", "0.1", "--track", "none", "--precision", "float32", "--bootstrap", "100"),
+    *("--dropout", "0.1", "--cache-budget", "0.1", "--track", "none", "--precision", "float32"),
 ]
 
 

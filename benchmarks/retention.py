@@ -90,7 +90,7 @@ def minus(ours: Mapping[int, Mapping[str, str]], theirs: Mapping[int, Mapping[st
     estimate = difference(values(ours, folds), values(theirs, folds))
     by_fold = np.subtract(means(ours, folds), means(theirs, folds))
     over = [*map(float, over_folds(by_fold))] if len(folds) > 1 else None
-    return {"folds": folds, "mean": estimate.mean, "interval": [estimate.low, estimate.high], "over_folds": over}
+    return {"folds": folds, "mean": estimate.mean, "interval": estimate.interval, "over_folds": over}
 
 
 def measured(right: Right) -> dict[str, Any]:
@@ -155,9 +155,8 @@ def main() -> None:
             if not trial.keys <= set(store.rows):
                 for row in trial.rows(set(store.rows), trial.caches):
                     store.add(row)
-        keys = set[str]().union(*(trial.keys for of_fold in by_fold.values() for trial in of_fold))
-        store = ResultsStore(options.rows)  # with what another process has added
-        right[kind] = right_of(store.rows[key] for key in keys & set(store.rows))
+        rows = ResultsStore(options.rows).rows.values()  # with what another process has added
+        right[kind] = right_of(r for r in rows if r["variant"] == "meta teacher" or r["settings"]["expertise"] == kind)
     results = {kind: measured(of_kind) for kind, of_kind in right.items() if whole_variants(of_kind)}
     both = [name for name in VARIANTS if all(name in of_kind for of_kind in right.values())]
     results["none minus soft"] = {name: minus(right["none"][name], right["soft"][name]) for name in both}

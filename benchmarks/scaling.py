@@ -114,7 +114,7 @@ def measure(domains: int, largest: int, width: int, layers: int) -> dict[str, An
         data.mkdir()
         result["rows"], result["parameters"] = make_rows(data, domains, largest), make_encoder(base, width, layers)
         once = {"teacher_epochs": 1, "shared_epochs": 0, "predict_epochs": 1, "baseline": False, "track": "none"}
-        small = {"base": str(base), "student": "layers=1", "max_length": 16, "batch_size": 64, "bootstrap": 100}
+        small = {"base": str(base), "student": "layers=1", "max_length": 16, "batch_size": 64}
         free = {"allow_weak_teacher": True, "precision": "float32"}
         settings = Settings.build(once | small | free)
         run = timed("read", lambda: Run.assemble(folder, settings, str(data)).begin())

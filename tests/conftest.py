@@ -152,12 +152,12 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 FAST = [
     *("--allow-weak-teacher", "--teacher-epochs", "8", "--shared-epochs", "4"),
     *("--match-epochs", "2", "--predict-epochs", "4", "--stages", "two", "--windows", "0"),
-    *("--batch-size", "8", "--max-length", "16", "--student", "layers=2", "--bootstrap", "100"),
+    *("--batch-size", "8", "--max-length", "16", "--student", "layers=2"),
     *("--teacher-learning-rate", "5e-3", "--predict-learning-rate", "5e-3"),
     *("--match-learning-rate", "5e-3", "--shared-learning-rate", "5e-3"),
 ]
 TINY = {"precision": "float32", "allow_weak_teacher": True, "stages": "two", "windows": 0, "student": "layers=2"}
-TINY |= {"batch_size": 16, "max_length": 16, "bootstrap": 100}
+TINY |= {"batch_size": 16, "max_length": 16}
 TINY |= {"teacher_epochs": 1, "shared_epochs": 1, "predict_epochs": 1}
 
 

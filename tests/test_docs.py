@@ -217,7 +217,7 @@ def test_two_tuned_variants_are_compared_on_the_split_that_was_chosen_by_as_well
         rights[variant] = {domain: np.array([[*map(int, seed[domain])] for seed in seeds]) for domain in seeds[0]}
     gain = difference(rights["meta_kd"], rights["mix_kd"])
     text = "on dev by {:.1f}** ({:+.1f} to {:+.1f})"
-    assert text.format(100 * gain.mean, 100 * gain.low, 100 * gain.high) in " ".join(EVIDENCE.split())
+    assert text.format(100 * gain.mean, *(100 * end for end in gain.interval)) in " ".join(EVIDENCE.split())
 
 
 def test_what_students_keep_is_as_it_was_measured() -> None:

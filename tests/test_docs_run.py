@@ -25,7 +25,7 @@ NO_CODE = {"{toctree}", "{image}", "{eval-rst}"}
 BLOCK = re.compile(r"^```(shell|python)\n(.*?)^```", re.M | re.S)
 NOT_OURS = ("make", "pip", "source", "hf", "torchrun", "accelerate")
 CODE_RUN_ELSEWHERE = ("methods.md",)  # its Python is run by test_docs.py, in its place
-QUICK = {"max_length": 16, "student": "layers=2", "teacher_epochs": 1, "shared_epochs": 1, "bootstrap": 100}
+QUICK = {"max_length": 16, "student": "layers=2", "teacher_epochs": 1, "shared_epochs": 1}
 QUICK |= {"allow_weak_teacher": True}
 
 

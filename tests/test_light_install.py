@@ -1,4 +1,4 @@
-"""An exported student in an environment that holds what `pip install metakd` declares and nothing else."""
+"""An exported student in an environment that holds what `pip install .` installs and nothing else."""
 
 from __future__ import annotations
 
@@ -69,4 +69,4 @@ def test_what_needs_torch_names_the_command_that_installs_it(light: Path, finish
     data = ("--data", source, "--output", "o")
     alone = predict, ("inspect", source), ("methods",)
     for command in (("run", *data), ("run", "--dry-run", *data), ("weigh", *data), *alone):
-        assert "pip install 'metakd[train]'" in refused(run(light, "-m", "metakd", *command, cwd=tmp_path))
+        assert "pip install '.[train]'" in refused(run(light, "-m", "metakd", *command, cwd=tmp_path))

@@ -39,52 +39,82 @@ LossTerms = dict[str, Term]
 
 
 def reduce(terms: LossTerms) -> Tensor:
-    """mean_i Σ_k c_k · w_k,i · L_k,i over the terms k -> scalar. Losses are weighted and averaged nowhere else."""
+    """mean_i Σ_k c_k · w_k,i · L_k,i over the terms k. Losses are weighted and averaged nowhere else.
+
+    Args:
+        terms: Terms of the same B examples, by name.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: There is no term.
+    """
     if not terms:
         raise ValueError("there is no loss term to reduce")
     parts = [t.coefficient * (t.values if t.weights is None else t.weights * t.values) for t in terms.values()]
     return torch.stack(parts).sum(0).mean()
 
 
-def cross_entropy(
-    logits: Tensor,  # (B, M)
-    labels: Tensor,  # (B,) int
-) -> Tensor:  # (B,)
-    """CE(y, p) = −log p[y] with p = softmax(logits), in nats."""
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """CE(y, p) = −log p[y] with p = softmax(logits), in nats.
+
+    Args:
+        logits: (B, M).
+        labels: (B,) int, the true classes.
+
+    Returns:
+        (B,).
+    """
     return F.cross_entropy(logits.float(), labels, reduction="none")
 
 
-# --- The meta-teacher's domain loss L_dom [3.2]: four kinds; `logits` are the domain classifier's ---------------
+# --- The meta-teacher's domain loss L_dom [3.2]: four kinds -----------------------------------------------------
 
 
-def false_domain_loss(
-    logits: Tensor,  # (B, K)
-    domains: Tensor,  # (B,) int
-) -> Tensor:  # (B,)
+def false_domain_loss(logits: Tensor, domains: Tensor) -> Tensor:
     """The paper's L_dom = −1/(K − 1) · Σ_{k ≠ z} log p[k] with p = softmax(logits): the mean over the wrong domains.
 
     Smallest where the true domain z has no probability.
+
+    Args:
+        logits: (B, K), of the domain classifier.
+        domains: (B,) int, the true domains.
+
+    Returns:
+        (B,), in nats.
     """
     log_p = F.log_softmax(logits.float(), dim=-1)
     true = log_p.gather(1, domains[:, None]).squeeze(1)
     return -(log_p.sum(-1) - true) / (logits.shape[1] - 1)
 
 
-def permuted_domain_loss(
-    logits: Tensor,  # (B, K)
-    domains: Tensor,  # (B,) int
-    generator: torch.Generator | None = None,
-) -> Tensor:  # (B,)
+def permuted_domain_loss(logits: Tensor, domains: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """The released code's L_dom = CE(z_π, p), with the domains of the batch shuffled by a permutation π.
 
     Smallest on average where the classifier cannot tell the domains apart.
+
+    Args:
+        logits: (B, K), of the domain classifier.
+        domains: (B,) int, the true domains.
+        generator: The source of π; by default torch's global one.
+
+    Returns:
+        (B,), in nats.
     """
     order = torch.randperm(len(domains), generator=generator).to(domains.device)
     return cross_entropy(logits, domains[order])
 
 
 def uniform_domain_loss(logits: Tensor) -> Tensor:
-    """L_dom = −1/K · Σ_k log p[k]: cross-entropy to the uniform distribution; (B, K) -> (B,). At least log K."""
+    """L_dom = −1/K · Σ_k log p[k]: cross-entropy to the uniform distribution. At least log K.
+
+    Args:
+        logits: (B, K), of the domain classifier.
+
+    Returns:
+        (B,), in nats.
+    """
     return -F.log_softmax(logits.float(), dim=-1).mean(-1)
 
 
@@ -101,42 +131,62 @@ class _ReverseGradient(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor) -> Tensor:
-    """x itself, with gradients of the opposite sign: layers before it are trained to increase the loss. Any shape."""
+    """x itself, with gradients of the opposite sign: layers before it are trained to increase the loss.
+
+    Args:
+        x: Any shape.
+
+    Returns:
+        The same shape.
+    """
     return _ReverseGradient.apply(x)
 
 
 # --- Distillation [3.3]: student and teacher outputs; hidden states are first projected to one width -------------
 
 
-def hidden_state_loss(
-    student: Tensor,  # (B, L, H)
-    teacher: Tensor,  # (B, L, H)
-    mask: Tensor,  # (B, L), 1 for a real token, 0 for padding
-) -> Tensor:  # (B,)
-    """L_hid = MSE(H_student, H_teacher) of one mapped layer, mean over real tokens and width; of embeddings: L_emb."""
+def hidden_state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """L_hid = MSE(H_student, H_teacher) of one mapped layer, mean over real tokens and width; of embeddings: L_emb.
+
+    Args:
+        student: (B, L, H).
+        teacher: (B, L, H).
+        mask: (B, L), 1 for a real token, 0 for padding.
+
+    Returns:
+        (B,).
+    """
     return _masked_mean_squared_error(student, teacher, mask[:, :, None])
 
 
-def attention_score_loss(
-    student: Tensor,  # (B, A, L, L)
-    teacher: Tensor,  # (B, A, L, L)
-    mask: Tensor,  # (B, L)
-) -> Tensor:  # (B,)
+def attention_score_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """L_att = MSE(S_student, S_teacher) of one mapped layer, of the scores S = q·k/√d before mask and softmax.
 
     The mean is over heads and pairs of real tokens.
+
+    Args:
+        student: (B, A, L, L).
+        teacher: (B, A, L, L).
+        mask: (B, L), 1 for a real token, 0 for padding.
+
+    Returns:
+        (B,).
     """
     return _masked_mean_squared_error(student, teacher, _pairs(mask)[:, None])
 
 
-def relation_loss(
-    student: Tensor,  # (B, L, H_student)
-    teacher: Tensor,  # (B, L, H_teacher)
-    mask: Tensor,  # (B, L)
-) -> Tensor:  # (B,)
+def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """L_att = MSE(cos_student, cos_teacher) of the cosine similarities between tokens, where scores cannot be compared.
 
     Needs neither equal numbers of heads nor equal widths (after Tung and Mori, "Similarity-Preserving KD", ICCV 2019).
+
+    Args:
+        student: (B, L, H_student).
+        teacher: (B, L, H_teacher).
+        mask: (B, L), 1 for a real token, 0 for padding.
+
+    Returns:
+        (B,).
     """
     with torch.autocast(student.device.type, enabled=False):  # bfloat16 cannot tell cosines near 1 apart
         similarity = [F.normalize(x.float(), dim=-1) for x in (student, teacher)]
@@ -144,26 +194,43 @@ def relation_loss(
         return _masked_mean_squared_error(ours, theirs, _pairs(mask))
 
 
-def prediction_loss(
-    student: Tensor,  # (B, M) logits
-    teacher: Tensor,  # (B, M) logits
-    temperature: float = 1.0,
-) -> Tensor:  # (B,)
-    """L_pred = −T² · Σ_m softmax(teacher / T)[m] · log softmax(student / T)[m] (Hinton et al., 2015)."""
+def prediction_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """L_pred = −T² · Σ_m softmax(teacher / T)[m] · log softmax(student / T)[m] (Hinton et al., 2015).
+
+    Args:
+        student: (B, M) logits.
+        teacher: (B, M) logits.
+        temperature: T, above 0.
+
+    Returns:
+        (B,), in nats.
+    """
     target = F.softmax(teacher.float() / temperature, dim=-1)
     return -(target * F.log_softmax(student.float() / temperature, dim=-1)).sum(-1) * temperature**2
 
 
-def transferable_knowledge_loss(
-    student: Tensor,  # (B, H): h of the student, tanh included
-    teacher: Tensor,  # (B, H): h of the teacher, tanh included
-) -> Tensor:  # (B,)
-    """L_tkd = MSE(h_student, h_teacher) of the transferable representations, mean over the width."""
+def transferable_knowledge_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """L_tkd = MSE(h_student, h_teacher) of the transferable representations, mean over the width.
+
+    Args:
+        student: (B, H), h of the student, tanh included.
+        teacher: (B, H), h of the teacher, tanh included.
+
+    Returns:
+        (B,).
+    """
     return F.mse_loss(student.float(), teacher.float(), reduction="none").mean(-1)
 
 
 def sum_layers(losses: Sequence[Tensor]) -> Tensor:
-    """Σ over mapped layers of (B,) losses."""
+    """Σ over mapped layers of their losses.
+
+    Args:
+        losses: (B,) for each layer; at least one.
+
+    Returns:
+        (B,).
+    """
     return torch.stack(list(losses)).sum(0)
 
 

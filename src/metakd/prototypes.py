@@ -28,14 +28,19 @@ class Prototypes:
     counts: Tensor  # (K, M) int
 
 
-def prototypes(
-    embeddings: Tensor,  # (N, H), E(x) by the pretrained encoder
-    labels: Tensor,  # (N,) int
-    domains: Tensor,  # (N,) int
-    num_labels: int,
-    num_domains: int,
-) -> Prototypes:
-    """p_k^m = mean of E(x_i) over the examples of domain k with class m [3.1]."""
+def prototypes(embeddings: Tensor, labels: Tensor, domains: Tensor, num_labels: int, num_domains: int) -> Prototypes:
+    """p_k^m = mean of E(x_i) over the examples of domain k with class m [3.1].
+
+    Args:
+        embeddings: (N, H), E(x) by the pretrained encoder.
+        labels: (N,) int.
+        domains: (N,) int.
+        num_labels: The number of classes, M.
+        num_domains: The number of domains, K.
+
+    Returns:
+        The prototypes, with the number of examples of each.
+    """
     groups = domains * num_labels + labels
     counts = torch.bincount(groups, minlength=num_domains * num_labels)
     sums = torch.zeros(num_domains * num_labels, embeddings.shape[1], dtype=embeddings.dtype)
@@ -46,17 +51,23 @@ def prototypes(
 
 
 def prototype_scores(
-    known: Prototypes,
-    embeddings: Tensor,  # (N, H): the same examples that `known` was made of
-    labels: Tensor,  # (N,) int
-    domains: Tensor,  # (N,) int
-    alpha: float = 0.5,
-) -> Tensor:  # (N,)
+    known: Prototypes, embeddings: Tensor, labels: Tensor, domains: Tensor, alpha: float = 0.5
+) -> Tensor:
     """t_i = α · cos(p_k^m, E_i) + (1 − α)/(K − 1) · Σ_{k' ≠ k} cos(p_k'^m, E_i), with m = y_i [3.1].
 
     The home prototype p_k^m is the mean of the other examples, without the example itself. The foreign mean runs over
     the domains that have the class. If only one of the two sides has a prototype, the score is that side, unscaled; if
     neither has, the score is the mean over all other examples (1 if there are none).
+
+    Args:
+        known: The prototypes of these examples.
+        embeddings: (N, H).
+        labels: (N,) int.
+        domains: (N,) int.
+        alpha: α, the share of the example's own domain, from 0 to 1.
+
+    Returns:
+        (N,), from −1 to 1.
     """
     chunks = zip(embeddings.split(CHUNK), labels.split(CHUNK), domains.split(CHUNK), strict=True)
     parts = [_scores(known, *chunk, alpha) for chunk in chunks]
@@ -89,7 +100,12 @@ def _scores(
 def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
     """t as used in losses: max(t, 0), as a negative weight would maximise the loss; by default divided by its mean.
 
-    scores: (N,) prototype scores -> (N,) weights.
+    Args:
+        scores: (N,), prototype scores.
+        normalize: Divide by the mean, so that weights are 1 on average.
+
+    Returns:
+        (N,).
     """
     weights = scores.clamp(min=0)
     if not normalize:
@@ -98,16 +114,19 @@ def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
     return weights / mean if mean > 0 else torch.ones_like(weights)
 
 
-def expertise_weights(
-    instance: Tensor,  # (B,) t
-    teacher_logits: Tensor,  # (B, M)
-    labels: Tensor,  # (B,) int
-    hard: bool = False,
-) -> Tensor:  # (B,)
+def expertise_weights(instance: Tensor, teacher_logits: Tensor, labels: Tensor, hard: bool = False) -> Tensor:
     """λ_i = (1 + t_i) / (exp((ŷ_i − y_i)²) + 1) [3.3]: how much the teacher counts for this example.
 
-    ŷ_i is the teacher's probability of the true class, so that (ŷ − y)² = (1 − p_y)²; with `hard`, it is 1
-    where the teacher's first choice is the true class and 0 elsewhere.
+    ŷ_i is the teacher's probability of the true class, so that (ŷ − y)² = (1 − p_y)².
+
+    Args:
+        instance: (B,), t.
+        teacher_logits: (B, M).
+        labels: (B,) int, the true classes.
+        hard: Let ŷ be 1 where the teacher's first choice is the true class, and 0 elsewhere.
+
+    Returns:
+        (B,).
     """
     if hard:
         predicted = (teacher_logits.argmax(-1) == labels).float()
@@ -119,12 +138,7 @@ def expertise_weights(
 # --- Not in the paper -------------------------------------------------------------------------------------------
 
 
-def transfer_weights(
-    representations: Tensor,  # (N, H), h of every example
-    labels: Tensor,  # (N,) int
-    domains: Tensor,  # (N,) int
-    home: int,  # the domain that the examples of the others are weighted for
-) -> Tensor:  # (N,)
+def transfer_weights(representations: Tensor, labels: Tensor, domains: Tensor, home: int) -> Tensor:
     """How well each example transfers to domain `home`: 1 for its own examples, w in [0, 1] for those of others.
 
     With c_i = h_i − (mean of its domain's prototypes) and p^m the mean of c over the home examples of class m = y_i::
@@ -134,6 +148,15 @@ def transfer_weights(
     so that 1 means as similar to the home class as its members are to each other; w is 0 where home has no such class.
     Only differences within a domain are compared, because h carries the domain embedding e_z. An untrained h is a
     random projection of E(x), which nearly keeps angles.
+
+    Args:
+        representations: (N, H), h of every example.
+        labels: (N,) int.
+        domains: (N,) int.
+        home: The domain that the examples of the others are weighted for.
+
+    Returns:
+        (N,), from 0 to 1.
     """
     known = prototypes(representations, labels, domains, int(labels.max()) + 1, int(domains.max()) + 1)
     centres = known.vectors.sum(1) / (known.counts > 0).sum(1, keepdim=True).clamp(min=1)
@@ -150,13 +173,27 @@ def transfer_weights(
 
 
 def domain_similarity(known: Prototypes) -> Tensor:
-    """Mean of cos(p_k^m, p_k'^m) over the classes m that domains k and k' both have: (K, K)."""
+    """Mean of cos(p_k^m, p_k'^m) over the classes m that domains k and k' both have.
+
+    Args:
+        known: The prototypes of all domains.
+
+    Returns:
+        (K, K), from −1 to 1; 0 for domains that share no class.
+    """
     unit, there = F.normalize(known.vectors, dim=-1), (known.counts > 0).float()
     cosines = torch.einsum("kmh,jmh->kj", unit, unit)  # vectors of absent classes are 0
     return cosines / (there @ there.T).clamp(min=1)
 
 
 def effective_share(weights: Tensor) -> float:
-    """(Σ w)² / (N Σ w²) of (N,) weights: 1 if all examples weigh the same, 1/N if only one has a weight."""
+    """(Σ w)² / (N Σ w²): 1 if all examples weigh the same, 1/N if only one has a weight.
+
+    Args:
+        weights: (N,), not negative.
+
+    Returns:
+        A share from 0 to 1; 1 if all weights are 0.
+    """
     w = weights.double()
     return float(w.sum().square() / (len(w) * w.square().sum())) if w.any() else 1.0

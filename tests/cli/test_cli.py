@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,26 @@ def test_help_shows_every_step_and_every_setting(metakd: Command, monkeypatch: p
     types = {"alpha": "float", "cache-budget": "float", "seed": "int", "heads": "one|domain", "base": "text"}
     assert {name: shown[name] for name in types} == types
     assert re.findall(r"─ ([A-Z][\w ]+) ─", out) == ["Options", *GROUPS]
+
+
+def test_missing_files_are_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    """In a process of their own, as this one has torch."""
+    script = """
+import sys
+from metakd.cli.main import main
+for command in sys.argv[1:]:
+    sys.argv = ["metakd", *command.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2, command
+    assert "torch" not in sys.modules, command
+"""
+    new = "--data none.csv --output o"
+    commands = [*(f"{name} {new}" for name in ("run", "weigh", "teach", "distill", "fit", "experiment main"))]
+    commands += ["distill --output o", "evaluate none", "report none", "compare none no", "reproduce none"]
+    commands += ["export none --output o", "predict . --input none.csv --output p", f"run {new} --alpha 2"]
+    subprocess.run([sys.executable, "-c", script, *commands], cwd=tmp_path, check=True)
 
 
 def test_version(metakd: Command) -> None:
@@ -135,8 +157,8 @@ def test_a_run_goes_on_only_with_resume(
 ) -> None:
     assert "--resume" in refused(metakd("run", "--data", toy_data, "--output", finished_run))
     assert "students" in passed(metakd("run", "--resume", "--output", finished_run))[0]
-    passed(metakd("run", "--resume", "--output", run_copy, "--bootstrap", "300"))
-    assert "continues with changed settings: bootstrap = 300, was" in caplog.text
+    passed(metakd("run", "--resume", "--output", run_copy, "--track", "none"))
+    assert "continues with changed settings: track = none, was" in caplog.text
     for name, value in (("seed", "5"), ("gamma2", "9"), ("method", "fine_tuned")):
         text = refused(metakd("run", "--resume", "--output", finished_run, f"--{name}", value))
         assert "made with other settings" in text
@@ -176,6 +198,6 @@ def test_a_spreadsheets_export_becomes_students_in_one_command(metakd: Command, 
     (tmp_path / "export.csv").write_bytes("\r\n".join(rows).encode("cp1252"))
     reading = ("--columns", "text=Bewertung,label=Urteil,domain=Sparte", "--encoding", "cp1252")
     models = ("--base", base, "--student", "layers=2", "--max-length", "16", "--output", tmp_path / "o")
-    quick = ("--teacher-epochs", "1", "--allow-weak-teacher", "--no-baseline", "--bootstrap", "100")
+    quick = ("--teacher-epochs", "1", "--allow-weak-teacher", "--no-baseline")
     assert "Bücher" in passed(metakd("run", "--data", tmp_path / "export.csv", *reading, *models, *quick))[0]
     assert {p.name for p in (tmp_path / "o" / "students").iterdir()} == {"B%C3%BCcher", "K%C3%BCche"}

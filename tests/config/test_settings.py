@@ -46,5 +46,5 @@ def test_every_setting_has_help_and_a_group() -> None:
 
 
 def test_a_missing_extra_names_the_command_that_installs_it() -> None:
-    with pytest.raises(InputError, match=r"pip install 'metakd\[train\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[train\]'"):
         require("no_such_module", "train")

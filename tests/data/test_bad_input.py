@@ -193,7 +193,7 @@ COMMANDS: list[tuple[str, str]] = [
     (RUN.replace("run", "distill", 1) + " --domain garden", "no such domain; there are books, kitchen"),
     ("reproduce {run} --output in", "in already exists and has no run in it"),
     (EXPERIMENT + " --output in", "in already exists and has no experiment in it"),
-    (EXPERIMENT + " --output e --baseline --bootstrap 500", "--baseline, --bootstrap: an experiment sets this"),
+    (EXPERIMENT + " --output e --baseline --keep-cache", "--baseline, --keep-cache: an experiment sets this"),
     (FIT + " --layer-map 1,2", "--layer-map: fit sets this itself"),
     (FIT + " --method hrkd --shared-epochs 0", "--method = 'hrkd' cannot be used"),
     ("evaluate in", "no run here"),
@@ -302,7 +302,7 @@ def test_overwriting_removes_the_run_and_nothing_else(shell: Shell, run_format: 
     if run_format is None:
         for command in ("evaluate o", "weigh --output o", f"{RUN} --resume", RUN.replace("run ", "weigh ", 1)):
             assert_refused(shell, command, "o: made by another version of metakd, which names settings differently")
-    fast = "--allow-weak-teacher --teacher-epochs 1 --no-baseline --alpha 0.9 --bootstrap 100"
+    fast = "--allow-weak-teacher --teacher-epochs 1 --no-baseline --alpha 0.9"
     assert_refused(shell, f"{RUN} {fast}", "--overwrite")
     assert shell(f"{RUN} {fast} --overwrite --dry-run")[0] == 0
     code, text = shell(f"{RUN} {fast} --overwrite")

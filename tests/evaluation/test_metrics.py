@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from conftest import toy_examples
 from metakd.data.schema import Example
 from metakd.evaluation.costs import latency
 from metakd.evaluation.linear_models import TfidfBaseline, domain_probe
-from metakd.evaluation.metrics import Predictions, accuracy, accuracy_of_kept, macro_f1, score
+from metakd.evaluation.metrics import Predictions, accuracy, accuracy_of_kept, macro_f1, macro_f1_interval, score
+from metakd.evaluation.statistics import Z, accuracy_interval, wilson
 
 
 def predictions(truth: list[int], predicted: list[int]) -> Predictions:
@@ -33,24 +35,60 @@ def test_scores_and_their_plain_mean_over_domains_by_hand() -> None:
     b: 0 of 1, and neither class has any F1. The means over the domains are 3/8 and 11/30, and none by examples.
     """
     domains = {"a": predictions([0, 0, 1, 1], [0, 1, 1, 1]), "b": predictions([0], [1])}
-    scores = score(domains, {"a", "b"}, 2, 100, 0)
+    scores = score(domains, {"a", "b"}, 2)
     assert (scores["domains"]["a"]["accuracy"], scores["domains"]["a"]["macro_f1"]) == pytest.approx((3 / 4, 11 / 15))
     assert (scores["average"]["accuracy"], scores["average"]["macro_f1"]) == pytest.approx((3 / 8, 11 / 30))
     assert scores["domains"]["b"]["examples"] == 1
-    assert scores == score(domains, {"a", "b"}, 2, 100, 0)
-    assert scores["average"] != score(domains, {"a", "b"}, 2, 100, 1)["average"]
 
 
-def test_intervals_hold_the_score_and_shrink_with_examples() -> None:
-    """90 % right: the interval of 1,000 examples is near 0.9 ± 1.96·√(0.09/1000) = 0.0186."""
+def test_intervals_by_hand() -> None:
+    """36 of 40 right: Wilson's centre (0.9 + 1.96²/80)/(1 + 1.96²/40) = 0.8649, and 0.0955 to either side.
 
-    def interval(right: int, wrong: int) -> tuple[float, float]:
-        domains = {"a": predictions([0] * (right + wrong), [0] * right + [1] * wrong)}
-        return score(domains, {"a"}, 2, 2000, 0)["domains"]["a"]["accuracy_interval"]
+    With 18 of 20 of both classes right, macro-F1 is as uncertain as that share. Where all 50 are right, the interval
+    begins at 50/(50 + 1.96²), also if they have one class only.
+    """
+    assert wilson(0.98, 50) == pytest.approx([0.8950, 0.9990], abs=1e-4)  # 1 - 0.0513/50, of a Poisson distribution
+    even = score({"a": predictions([0] * 20 + [1] * 20, [0] * 18 + [1] * 20 + [0] * 2)}, {"a"}, 2)["average"]
+    assert even["accuracy_interval"] == pytest.approx([0.7695, 0.9604], abs=1e-4)
+    assert even["macro_f1_interval"] == pytest.approx(even["accuracy_interval"], abs=0.001)
+    for truth in ([0] * 50, [0, 1] * 25):
+        perfect = score({"a": predictions(truth, truth)}, {"a"}, 2)["average"]
+        assert perfect["accuracy_interval"] == pytest.approx([50 / (50 + Z**2), 1])
+        assert perfect["macro_f1_interval"] == pytest.approx(perfect["accuracy_interval"], abs=0.002)
 
-    low, high = interval(900, 100)
-    assert (low, high) == pytest.approx((0.8814, 0.9186), abs=0.003)
-    assert np.ptp(interval(18, 2)) > 3 * (high - low)
+
+def test_intervals_of_accuracy_cover_what_they_promise() -> None:
+    """Of the exact binomial distribution: on average 94 to 96 %, nowhere under 93 %."""
+    coverage = []
+    for count in (50, 100, 200, 500, 1000, 2000):
+        low, high = zip(*(accuracy_interval([right / count], [count]) for right in range(count + 1)), strict=True)
+        for p in (0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99):
+            hits = (np.array(low) <= p) & (p <= np.array(high))
+            coverage.append(binom.pmf(range(count + 1), count, p)[hits].sum())
+    assert 0.94 < np.mean(coverage) < 0.96
+    assert min(coverage) > 0.93
+
+
+@pytest.mark.parametrize("domains", [2, 4, 10])
+@pytest.mark.parametrize("accuracies", [(0.6, 0.99), (0.9, 0.9), (0.99, 0.99)])
+def test_intervals_of_averages_cover_what_they_promise(domains: int, accuracies: tuple[float, float]) -> None:
+    """Of 1,000 draws, with domains as unlike in size and accuracy as they may be: at least 93 %."""
+    draw, hits = np.random.default_rng(0), 0
+    counts = np.where(np.arange(domains) % 2, 50, 2000)
+    p = np.where(np.arange(domains) % 2, *accuracies)
+    for right in draw.binomial(counts, p, (1000, domains)):
+        low, high = accuracy_interval(right / counts, counts)
+        hits += low <= p.mean() <= high
+    assert hits / 1000 >= 0.93
+
+
+def test_intervals_of_macro_f1_cover_what_they_promise() -> None:
+    """Three unequal classes, right with 0.9, 300 rows: 95 % of 1,000 draws, give or take their chance."""
+    truth = np.diag([0.5, 0.3, 0.2]) @ np.array([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]])
+    drawn = np.random.default_rng(0).multinomial(300, truth.ravel(), 1000).reshape(1000, 3, 3)
+    intervals = np.array([macro_f1_interval([matrix]) for matrix in drawn])
+    hits = (intervals[:, 0] <= macro_f1(truth)) & (macro_f1(truth) <= intervals[:, 1])
+    assert 0.93 <= hits.mean() <= 0.97
 
 
 def test_accuracy_of_kept_rows_by_hand() -> None:

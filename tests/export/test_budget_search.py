@@ -64,7 +64,7 @@ def fit(metakd: Command, toy_data: Path, base: Path, tmp_path: Path) -> Command:
 
 def test_a_budget_becomes_models_and_the_same_again_costs_nothing(fit: Command, tmp_path: Path) -> None:
     folder, pairs = tmp_path / "fit", zip(FAST[1::2], FAST[2::2], strict=True)
-    decided = ("--student", "--bootstrap", "--max-length")
+    decided = ("--student", "--max-length")
     fast = [FAST[0], *(word for pair in pairs if pair[0] not in decided for word in pair)]
     budget = ("--p95-ms", "500", "--max-mb", "50", "--min-accuracy", "0.7", "--most", "1")
     out, err = passed(fit(*fast, *budget))

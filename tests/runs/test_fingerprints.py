@@ -42,7 +42,7 @@ def fingerprints(base: Path, toy_data: Path, tmp_path: Path) -> Fingerprints:
         ({"layer_map": "1,4"}, BY_TEACHER | BY_LABELS),
         ({"seed": 1}, BY_TEACHER | BY_LABELS | {"teach"}),
         ({"max_length": 12}, BY_TEACHER | BY_LABELS | {"weigh", "teach"}),
-        ({"bootstrap": 100, "keep_cache": True, "track": "none"}, set()),
+        ({"keep_cache": True, "track": "none"}, set()),
     ],
 )
 def test_settings_move_what_reads_them(fingerprints: Fingerprints, change: dict[str, Any], moved: set[str]) -> None:

@@ -34,7 +34,7 @@ from metakd.utils.errors import InputError
 TOLERANCE, TOLERANCE_OF_GRAPHS = 1e-5, 1e-4
 SECONDS = 600  # that anything may take on a busy machine before it counts as hanging
 SETTINGS = [
-    *("--batch-size", "8", "--max-length", "16", "--bootstrap", "100", "--precision", "float32", "--no-baseline"),
+    *("--batch-size", "8", "--max-length", "16", "--precision", "float32", "--no-baseline"),
     *("--teacher-epochs", "2", "--shared-epochs", "2", "--match-epochs", "1", "--allow-weak-teacher", "--keep-cache"),
     *("--stages", "two", "--windows", "0"),
     *("--teacher-learning-rate", "1e-3", "--shared-learning-rate", "1e-3", "--track", "none"),

@@ -28,7 +28,7 @@ Refused = Callable[..., str]
 DISK_IS_FULL = "the disk is full. Free some"
 QUICK = [
     *("--allow-weak-teacher", "--student", "layers=2", "--max-length", "16", "--batch-size", "32", "--track", "none"),
-    *("--teacher-epochs", "1", "--no-baseline", "--bootstrap", "100", "--cache-budget", "0.1"),
+    *("--teacher-epochs", "1", "--no-baseline", "--cache-budget", "0.1"),
 ]
 
 

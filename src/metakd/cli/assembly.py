@@ -1,5 +1,5 @@
-"""What commands do before their work: load the library, check the flags, and read the data or assemble the run from
-flags, a settings file and the run's folder.
+"""What commands do before their work: check the flags, load the library, and read the data or assemble the run from
+flags, a settings file and the run's folder. Faults that need no torch are reported before its import, which takes long.
 """
 
 from __future__ import annotations
@@ -7,11 +7,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metakd.cli.options import DATA_HELP
 from metakd.config.settings import Settings, flag, read_settings_file
+from metakd.data.sources import is_hub_id, open_source
 from metakd.utils import distributed
+from metakd.utils.artifacts import RUN_FILE, read_run
 from metakd.utils.console import console, notice
 from metakd.utils.errors import InputError, printable, require
 
@@ -20,57 +22,67 @@ if TYPE_CHECKING:
     from metakd.runs.run import Run
 
 
-def assemble_run(
+class Request(NamedTuple):
+    """The run that a command line asks for."""
+
+    output: Path
+    settings: Settings
+    data: str
+    overwrite: bool
+
+
+def read_request(
     output: Path,
     data: str | None,
     config: Path | None,
     options: dict[str, Any],
-    check: Callable[[Run], Any] = lambda run: None,
     resume: bool = True,
     overwrite: bool = False,
-) -> Run:
-    """The run that the command line describes. `check` may refuse it before the folder is touched."""
-    if resume and overwrite:
-        raise InputError("--resume continues the run in the folder, --overwrite replaces it: choose one of them")
-    load_library()
-    from metakd.utils.artifacts import RUN_FILE
+) -> Request:
+    """The request with the settings of, in order of precedence, flags, config file, run folder (unless overwritten) and
+    defaults. Loads the library once nothing in it was refused."""
 
-    def assemble() -> Run:
+    def read() -> Request:
+        if resume and overwrite:
+            raise InputError("--resume continues the run in the folder, --overwrite replaces it: choose one of them")
         if (output / RUN_FILE).exists() and not resume and not overwrite:
             raise InputError(f"{output} already exists: continue it with --resume, or replace it with --overwrite")
-        assembled = _assemble(output, data, config, options, overwrite)
-        if not overwrite:
+        begun = read_run(output) if (output / RUN_FILE).is_file() and not overwrite else {}
+        if not (place := data or begun.get("data")):
+            raise InputError(
+                f"{output} was started with tables in memory: continue from Python, or pass the same rows with --data"
+                if begun
+                else f"--data is missing, and {output} has no run to continue. {DATA_HELP}"
+            )
+        settings = Settings.build(begun.get("settings", {}) | _in_file(config) | options)
+        _refuse_unreadable(place, settings)
+        return Request(output, settings, place, overwrite)
+
+    request = distributed.on_main_first(read)
+    load_library()
+    return request
+
+
+def assemble_run(request: Request, check: Callable[[Run], Any] = lambda run: None) -> Run:
+    """The run of a request. `check` may refuse it before the folder is touched."""
+    from metakd.inspection.inspector import inspect_dataset
+    from metakd.inspection.tables import short_form
+    from metakd.runs.run import Run
+    from metakd.utils.locks import refuse_if_locked
+
+    def assemble() -> Run:
+        refuse_if_locked(request.output)
+        assembled = Run.assemble(request.output, request.settings, request.data)
+        sizes, *findings = short_form(inspect_dataset(assembled.data))
+        console.print(printable(sizes), highlight=False, soft_wrap=True)
+        for message in [*assembled.data.notices, *findings]:
+            notice(message)
+        if not request.overwrite:
             assembled.check_folder()
         check(assembled)
         return assembled
 
     return distributed.on_main_first(assemble)
-
-
-def _assemble(output: Path, data: str | None, config: Path | None, options: dict[str, Any], overwrite: bool) -> Run:
-    """The run with the settings of, in order of precedence, flags, config file, run folder (unless overwritten) and
-    defaults."""
-    from metakd.inspection.inspector import inspect_dataset
-    from metakd.inspection.tables import short_form
-    from metakd.runs.run import Run
-    from metakd.utils.artifacts import RUN_FILE, read_run
-    from metakd.utils.locks import refuse_if_locked
-
-    refuse_if_locked(output)
-    begun = read_run(output) if (output / RUN_FILE).is_file() and not overwrite else {}
-    if not (data := data or begun.get("data")):
-        raise InputError(
-            f"{output} was started with tables in memory: continue from Python, or pass the same rows with --data"
-            if begun
-            else f"--data is missing, and {output} has no run to continue. {DATA_HELP}"
-        )
-    settings = Settings.build(begun.get("settings", {}) | _in_file(config) | options)
-    assembled = Run.assemble(output, settings, data)
-    sizes, *findings = short_form(inspect_dataset(assembled.data))
-    console.print(printable(sizes), highlight=False, soft_wrap=True)
-    for message in [*assembled.data.notices, *findings]:
-        notice(message)
-    return assembled
 
 
 @contextlib.contextmanager
@@ -83,9 +95,9 @@ def locked(assembled: Run) -> Iterator[Run]:
 
 
 def read_data(
-    data: str, config: Path | None, options: dict[str, Any], command: str, decided: Mapping[str, Any]
+    data: str, config: Path | None, options: dict[str, Any], command: str, decided: Callable[[], Mapping[str, Any]]
 ) -> tuple[Settings, MultiDomainDataset]:
-    """Settings and data of a `command` that starts several runs.
+    """Settings and data of a `command` that starts several runs; loads the library.
 
     InputError for flags that the command sets itself (`decided`), unless they have the same value (None never has); a
     notice for such keys of the file.
@@ -94,7 +106,10 @@ def read_data(
 
     in_file = _in_file(config)
     settings = Settings.build(in_file | options)
-    flags, keys = ([k for k, v in decided.items() if values.get(k, v) != v] for values in (options, in_file))
+    _refuse_unreadable(data, settings)
+    load_library()
+    fixed = decided()
+    flags, keys = ([k for k, v in fixed.items() if values.get(k, v) != v] for values in (options, in_file))
     if flags:
         raise InputError(f"{', '.join(map(flag, flags))}: {command} sets this itself; leave it out")
     if keys:
@@ -103,6 +118,12 @@ def read_data(
     for message in dataset.notices:
         notice(message)
     return settings, dataset
+
+
+def _refuse_unreadable(data: str, settings: Settings) -> None:
+    """InputError for a path that cannot be opened; a dataset on the hub is opened later, without progress bars."""
+    if not is_hub_id(data):
+        open_source(data, settings.encoding, settings.data_config)
 
 
 def _in_file(config: Path | None) -> dict[str, Any]:
@@ -115,8 +136,13 @@ def check_writable(output: Path) -> None:
         raise InputError(f"--output {output}: must be a file in an existing folder")
 
 
-def load_library() -> None:
-    """Import the libraries for training, without their progress bars; InputError says which command installs them."""
+def load_library(*runs: Path) -> None:
+    """Import the libraries for training, without their progress bars; InputError says which command installs them.
+
+    Folders that have no run are refused before.
+    """
+    for folder in runs:
+        read_run(folder)
     for module in ("torch", "transformers", "accelerate", "sklearn"):
         require(module, "train")
     from huggingface_hub.utils import logging as hub_logging

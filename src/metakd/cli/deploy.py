@@ -1,5 +1,6 @@
 """The commands that deploy students: predict, export, fit."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,9 +34,11 @@ def predict(
         model = model.with_name(folder_name(model.name))
     if not model.is_dir():
         raise InputError(f"{model}: no such folder; students are in RUN/students/DOMAIN")
+    from metakd.data.examples import open_file
     from metakd.inference.classifier import Classifier, label_file
 
     how = reading(columns, encoding)
+    open_file(input, encoding)
     if not (model / "model.onnx").is_file():
         load_library()
     count = label_file(Classifier.load(model), input, output, **how)
@@ -56,8 +59,9 @@ def export(
     push_to_hub: Annotated[str, typer.Option(help="Upload them, private, as NAME-DOMAIN: 'me/reviews'.")] = "",
 ) -> None:
     """Export students to ONNX: to run without torch, checked against PyTorch, scored and timed."""
-    load_library()
+    load_library(folder)
     from metakd.data.dataset import folder_name
+    from metakd.evaluation.tables import BUSY_NOTE
     from metakd.export.exporter import export as export_run
     from metakd.export.model_cards import check_login, push
     from metakd.runs.run import Run
@@ -71,11 +75,15 @@ def export(
     exported = export_run(run, output, int8=int8, compact=vocabulary == "domain", max_drop=max_drop, force=force)
     numbers = [Column(name, justify="right") for name in ("accuracy", "before", "MB", "before", "ms", "before")]
     title = f"ONNX in {'int8' if int8 else 'float32'} beside PyTorch"
-    table = Table("domain", *numbers, title=title, caption="one text at a time")
+    dagger, note = ("†", f" {BUSY_NOTE}") if exported[0].busy else ("", "")
+    caption = f"ms: median for one text, measured with the student of {exported[0].domain}.{note}"
+    table = Table("domain", *numbers, title=title, caption=caption)
     for student in exported:
-        units = zip(((100, 1), (1e-6, 1), (1, 2)), student.after, student.before, strict=True)
-        values = [f"{factor * value:.{digits}f}" for (factor, digits), *pair in units for value in pair]
-        table.add_row(student.domain, *values)
+        figures = [
+            (f"{100 * model.accuracy:.1f}", f"{model.bytes / 1e6:.1f}", f"{model.milliseconds:.2f}{dagger}")
+            for model in (student.after, student.before)
+        ]
+        table.add_row(student.domain, *chain.from_iterable(zip(*figures, strict=True)))
     stdout.print(table)
     stdout.print(f"exported: {output}", soft_wrap=True)
     if push_to_hub:
@@ -100,23 +108,32 @@ def fit(
     """Find the best small model for each domain that a budget allows, measured on this machine."""
     if "student" in options:
         raise InputError("--student: fit tries students of several sizes; add a checkpoint with --also")
-    load_library()
-    from metakd.export.budget_search import FIXED_SETTINGS, PICTURE_FILE
+    settings, dataset = read_data(data, config, options, "fit", _decided)
+    from metakd.evaluation.tables import BUSY_NOTE
+    from metakd.export.budget_search import PICTURE_FILE
     from metakd.export.budget_search import fit as fit_models
     from metakd.export.candidates import Budget
     from metakd.report.page import write_tradeoff
 
-    settings, dataset = read_data(data, config, options, "fit", FIXED_SETTINGS | {"student": None, "bootstrap": None})
     result = fit_models(dataset, settings, output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most)
     numbers = [Column(name, justify="right") for name in ("dev", "test", "p95 ms", "MB")]
     title = f"Best models within the budget, of {len(result['tried'])} candidates"
-    table = Table("domain", "model", *numbers, title=title)
+    caption = BUSY_NOTE if any(form["busy"] for form in result["delivered"].values()) else None
+    table = Table("domain", "model", *numbers, title=title, caption=caption)
     for domain, form in result["delivered"].items():
         scores = [f"{100 * form[name]:.1f}" if name in form else "" for name in ("accuracy", "test_accuracy")]
-        table.add_row(domain, form["name"], *scores, f"{form['p95']:.2f}", f"{form['bytes'] / 1e6:.1f}")
+        p95 = f"{form['p95']:.2f}{'†' * form['busy']}"
+        table.add_row(domain, form["name"], *scores, p95, f"{form['bytes'] / 1e6:.1f}")
     stdout.print(table)
     stdout.print(f"models: {output}/DOMAIN, what was tried: {output / 'fit.json'}", soft_wrap=True)
     try:
         write_tradeoff(result, output / PICTURE_FILE)
     except InputError as error:
         notice(f"no {PICTURE_FILE}: {error}")
+
+
+def _decided() -> dict[str, Any]:
+    """Settings that `fit` sets itself; None if its candidates differ in one."""
+    from metakd.export.budget_search import FIXED_SETTINGS
+
+    return FIXED_SETTINGS | {"student": None}

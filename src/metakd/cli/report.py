@@ -1,5 +1,6 @@
 """The commands that show the results of finished runs, and that compare methods on the user's data."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +26,7 @@ def report(
     ] = "html",
 ) -> None:
     """Write one page with the results of a run: scores, plots, costs, mistakes and data health."""
-    load_library()
+    load_library(folder)
     from metakd.report.facts import Findings
     from metakd.report.page import markdown, write_report
 
@@ -39,8 +40,8 @@ def report(
 
 @app.command()
 def compare(folders: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="DIR...")]) -> None:
-    """Compare students of several runs, with paired tests against those of the first."""
-    load_library()
+    """Compare students of several runs with those of the first, paired by example."""
+    load_library(*folders)
     from metakd.report.compare import compare_runs, markdown
 
     stdout.print(markdown(compare_runs(folders)), markup=False, highlight=False, soft_wrap=True)
@@ -70,12 +71,11 @@ def experiment(
     if "seed" in options:
         raise InputError("--seed: an experiment has several seeds; write --seeds 0,1,2")
     numbers, shares = _numbers(seeds, ",", "--seeds", "0,1,2"), _shares(cut)
-    load_library()
+    settings, dataset = read_data(data, config, options, "an experiment", partial(_decided, name))
     from metakd.experiments.runner import experiment as run_experiment
     from metakd.experiments.runner import report_name
     from metakd.experiments.tables import markdown
 
-    settings, dataset = read_data(data, config, options, "an experiment", _decided(name))
     if shares:
         dataset = dataset.resplit(*shares[1:])
         notice(dataset.notices[-1])
@@ -93,7 +93,7 @@ def _decided(name: str) -> dict[str, Any]:
     from metakd.experiments.variants import TUNING_GRID
 
     differing = {"size": ["student"], "tune": [*TUNING_GRID[0]]}.get(name, [])
-    return FIXED_SETTINGS | dict.fromkeys(["seed", "method", "bootstrap", *differing])
+    return FIXED_SETTINGS | dict.fromkeys(["seed", "method", *differing])
 
 
 def _shares(cut: str) -> list[int]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metakd.cli.assembly import assemble_run, check_writable, load_library, locked
+from metakd.cli.assembly import assemble_run, check_writable, load_library, locked, read_request
 from metakd.cli.options import Columns, Config, Data, Encoding, Output, Overwrite, Resume, reading, with_settings
 from metakd.cli.report import report_of
 from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
+from metakd.data.examples import open_file
 from metakd.utils import distributed
+from metakd.utils.artifacts import read_run
 from metakd.utils.console import stdout
 from metakd.utils.errors import CheckError, InputError, with_resume_hint
 
@@ -36,7 +38,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", metavar="", help="Only print plan, sizes and time.")] = False,
 ) -> None:
     """Run all steps: weigh, teach, distill, evaluate."""
-    load_library()
+    request = read_request(output, data, config, options, resume, overwrite)
     from metakd.evaluation.tables import rich_table
     from metakd.pipeline.evaluate import check_scorable
     from metakd.pipeline.plan import check_disk, print_plan
@@ -45,7 +47,7 @@ def run(
     from metakd.report.summary import verdict
     from metakd.utils.locks import run_lock
 
-    assembled = assemble_run(output, data, config, options, check_scorable, resume, overwrite)
+    assembled = assemble_run(request, check_scorable)
     if dry_run:
         planned = replace(assembled, folder=output / "new") if overwrite else assembled  # where no step is done
         distributed.on_main(lambda: print_plan(planned))
@@ -79,10 +81,10 @@ def demo(
 @with_settings
 def weigh(options: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """First step: how much each training example transfers (prototype scores and instance weights)."""
-    load_library()
+    request = read_request(output, data, config, options)
     from metakd.pipeline.weigh import check_weighable, weigh
 
-    with locked(assemble_run(output, data, config, options, check_weighable)) as begun:
+    with locked(assemble_run(request, check_weighable)) as begun:
         stdout.print(f"instance weights: {weigh(begun)}")
 
 
@@ -90,10 +92,10 @@ def weigh(options: dict[str, Any], output: Output, data: Data = None, config: Co
 @with_settings
 def teach(options: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """Second step: the meta-teacher, fine-tuned on all domains."""
-    load_library()
+    request = read_request(output, data, config, options)
     from metakd.pipeline.teach import teach
 
-    with locked(assemble_run(output, data, config, options, lambda run: run.features.instance_weights(()))) as begun:
+    with locked(assemble_run(request, lambda run: run.features.instance_weights(()))) as begun:
         stdout.print(f"meta-teacher: {teach(begun)}")
 
 
@@ -114,14 +116,14 @@ def distill(
         if has_teacher(METHODS[assembled.settings.method]):
             check_teacher(assembled)
 
-    load_library()
+    request = read_request(output, data, config, options)
     from metakd.methods import METHODS
     from metakd.methods.base import has_teacher
     from metakd.pipeline.checks import check_teacher
     from metakd.pipeline.distill import distill_all
     from metakd.utils.locks import refuse_if_locked
 
-    assembled = assemble_run(output, data, config, options, check)
+    assembled = assemble_run(request, check)
     distributed.on_main(lambda: refuse_if_locked(output))
     chosen = domain or assembled.data.domains
     folders = distill_all(assembled.begin(), chosen, [assembled.settings.method])
@@ -142,18 +144,20 @@ def evaluate(
         raise InputError("--data and --output go together: the file to score on, and the file for its scores")
     if data is None and (columns or encoding != "utf-8"):
         raise InputError("--columns and --encoding describe the file of --data; add --data, or leave them out")
-    load_library()
+    if output is not None:
+        check_writable(output)
+    if data is not None:
+        open_file(data, encoding)
+    elif read_run(folder)["data"] is None:
+        raise InputError(f"{folder} was started with tables in memory: evaluate it from Python, or use --data")
+    load_library(folder)
     from metakd.evaluation.tables import rich_table
     from metakd.pipeline.evaluate import evaluate, evaluate_file
-    from metakd.utils.artifacts import read_run
 
     if data is not None and output is not None:
-        check_writable(output)
         results = evaluate_file(folder, data, output, **reading(columns, encoding))
     else:
-        if read_run(folder)["data"] is None:
-            raise InputError(f"{folder} was started with tables in memory: evaluate it from Python, or use --data")
-        with locked(assemble_run(folder, None, None, {})) as begun:
+        with locked(assemble_run(read_request(folder, None, None, {}))) as begun:
             results = evaluate(begun)
     stdout.print(rich_table(results, stdout.width))
     stdout.print(f"scores: {output or folder / 'results.json'}")
@@ -168,7 +172,7 @@ def reproduce(
     data: Annotated[str | None, typer.Option(help="The run's data, if it has moved.")] = None,
 ) -> None:
     """Repeat a run from its manifest, and check that the results are the same, bit for bit."""
-    load_library()
+    load_library(folder)
     from metakd.pipeline.reproduce import reproduce as repeat
 
     place = output or folder.resolve().parent / f"{folder.resolve().name}-reproduced"

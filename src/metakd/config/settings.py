@@ -38,7 +38,7 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
         *("terms", "gamma2", "temperature", "expertise", "attention", "layer_map"),
     ),
     "Optimisation": ("batch_size", "warmup", "weight_decay", "dropout", "attention_dropout"),
-    "Cost and scores": ("precision", "cache_budget", "keep_cache", "track", "bootstrap"),
+    "Cost": ("precision", "cache_budget", "keep_cache", "track"),
 }
 
 
@@ -163,14 +163,12 @@ class Settings(BaseModel):
     )
     keep_cache: bool = setting(False, "Keep the teacher cache after the run.")
 
-    # Scores
-    bootstrap: int = setting(1000, "Resamples for each 95 % interval.", ge=100, le=1_000_000)
-
     @model_validator(mode="before")
     @classmethod
     def _parse(cls, values: Any) -> Any:
         """Convert lists as flags write them, and YAML's `false` and [2, 4, 6], to the types of the fields."""
         values = dict(values)
+        values.pop("bootstrap", None)  # of older runs; intervals need no resamples now
         if isinstance(values.get("terms"), str):
             values["terms"] = tuple(term.strip() for term in values["terms"].split(",") if term.strip())
         if isinstance(values.get("columns"), str):
@@ -221,7 +219,15 @@ class Settings(BaseModel):
 
     @classmethod
     def build(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:
-        """Settings from `values`; raises one InputError that names every fault and the nearest valid key."""
+        """Settings with these values, and defaults for the rest.
+
+        Args:
+            values: Values by name, typed or as flags write them.
+            source: What the message calls them.
+
+        Raises:
+            InputError: Names every fault, and the nearest valid name.
+        """
         try:
             return cls(**values)
         except ValidationError as error:

@@ -120,11 +120,19 @@ def load_dataset(
     data_config: str | None = None,
     drop_leaks: bool = False,
 ) -> MultiDomainDataset:
-    """Read `data`: train, dev and test (dev or test may be missing), or one table to split into them.
+    """The checked examples of `data`: train, dev and test (dev or test may be missing), or one table split into them.
 
-    `data` is anything that `sources.open_source` opens. `columns` maps a field to its column if the names differ, as
-    in {"text": "review"}. `drop_leaks` drops rows whose text is also in a later split. Raises one InputError that
-    lists every fault with file, row and field.
+    Args:
+        data: The path of a file or folder, a hub dataset's id, a pandas DataFrame, a `datasets` object, or a dict of
+            such tables by split.
+        seed: Draws the split of one table.
+        columns: The column of each field with another name, as in {"text": "review"}.
+        encoding: Encoding of text files.
+        data_config: Configuration of a hub dataset that has several.
+        drop_leaks: Drop rows whose text is also in a later split.
+
+    Raises:
+        InputError: The data cannot be used; lists every fault with file, row and field.
     """
     source = open_source(data, encoding, data_config)
     faults: list[str] = []

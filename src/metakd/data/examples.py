@@ -55,7 +55,7 @@ def with_ids(table: Table, faults: list[str], *, columns: Mapping[str, str] | No
 def stream(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> Iterator[Example]:
     """The valid rows of a table without labels, one at a time; a row without an id gets one from its text.
 
-    Earlier rows are not remembered, so several rows may have the same id.
+    Earlier rows are not kept, so several rows may have the same id.
     """
     for _, example in read_table(table, faults, labelled=False, columns=columns):
         yield example if example.id else replace(example, id=_content_id(example))

@@ -39,10 +39,6 @@ def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
 
     Faults of single rows are appended to `faults`, and reading continues; InputError if it cannot.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file or folder'}")
-    if not path.name.lower().endswith(SUFFIXES):
-        raise InputError(f"{path}: unsupported file type; expected one of {', '.join(SUFFIXES)}")
     compressed = path.suffix.lower() == ".gz"
     name = path.name.lower().removesuffix(".gz")
     torn = as_input_error(f"{path}: cannot be read completely", (OSError, EOFError, zlib.error))

@@ -46,16 +46,26 @@ def open_source(data: Any, encoding: str = "utf-8", config: str | None = None) -
         path = Path(data)
         if path.is_dir():
             return Source(str(path), _folder(path, encoding), os.path.realpath(path))
-        if path.exists() or not HUB_ID.fullmatch(str(data)) or path.name.endswith(SUFFIXES):
-            return Source(str(path), {"": _file(path, encoding)}, os.path.realpath(path))
-        return Source(str(data), _splits(str(data), hub_tables(str(data), config)), str(data))
+        if is_hub_id(data):
+            return Source(str(data), _splits(str(data), hub_tables(str(data), config)), str(data))
+        return Source(str(path), {"": _file(path, encoding)}, os.path.realpath(path))
     if isinstance(data, Mapping):
         tables = {str(name): _object(str(name), table, encoding) for name, table in data.items()}
         return Source("data", _splits("data", tables))
     return Source("data", {"": _object("data", data, encoding)})
 
 
+def is_hub_id(data: str | Path) -> bool:
+    """Whether this names a dataset on the hub; any path that exists, or that ends like a data file, does not."""
+    path = Path(data)
+    return HUB_ID.fullmatch(str(data)) is not None and not path.exists() and not path.name.endswith(SUFFIXES)
+
+
 def _file(path: Path, encoding: str) -> Table:
+    if not path.is_file():
+        raise InputError(f"{path}: {'not a regular file' if path.exists() else 'no such file or folder'}")
+    if not path.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{path}: unsupported file type; expected one of {', '.join(SUFFIXES)}")
     return Table(path.name, partial(read_rows, path, encoding))
 
 

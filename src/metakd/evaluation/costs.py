@@ -1,30 +1,39 @@
 """The costs of a model: parameters, bytes, milliseconds for one text at a time."""
 
 import contextlib
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from metakd.data.schema import Example
-from metakd.inference.classifier import Classifier, Model
+from metakd.evaluation.metrics import Floats
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.console import notice
 
 SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 LATENCY_TEXTS = 100
 LATENCY_WARMUP = 10
+ALIKE = 1.05  # ratios nearer to 1 count as none
 BUSY = 100  # preemptions per second (and in all) above which the machine counts as busy
 
+Predict = Callable[[list[Example]], Any]
 
-def costs_of(path: Path, model: TorchModel, examples: Sequence[Example]) -> dict[str, Any]:
-    """Parameters, bytes and latency of the model that was loaded from `path`."""
+
+def costs_of(path: Path, model: TorchModel) -> dict[str, Any]:
+    """Parameters and bytes of the model that was loaded from `path`, and its architecture, which sets its latency."""
+    network, parameters = model.network, model.network.num_parameters()
+    shape = f"{network.config.num_hidden_layers} layers of width {network.config.hidden_size}"
     return {
-        "parameters": model.network.num_parameters(),
+        "parameters": parameters,
         "bytes": shipped_bytes(path),
-        "latency_ms": measure_latency(model, examples),
+        "architecture": f"{type(network).__name__}, {shape}, {parameters} parameters",
     }
 
 
@@ -34,29 +43,65 @@ def shipped_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in files if file.name != "domain_head.safetensors")
 
 
-def measure_latency(model: Model, examples: Sequence[Example]) -> dict[str, Any]:
-    """The latency of one text at a time, tokenising included."""
-    return latency(Classifier(model).predict_examples, examples)
+# --- Latency
 
 
-def latency(predict: Callable[[list[Example]], Any], examples: Sequence[Example]) -> dict[str, Any]:
-    """Milliseconds that `predict` takes for one text: median and 95th percentile over 100 texts.
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one text at a time, tokenising included."""
 
-    With `busy`, and a notice, if other processes used the cores meanwhile, because the times are then too long.
+    milliseconds: Floats  # (LATENCY_TEXTS,)
+    busy: bool  # whether other processes used the cores meanwhile, so that the times are too long
+
+    def summary(self) -> dict[str, Any]:
+        """Median and 95th percentile; `busy` only if it is true."""
+        median, p95 = np.percentile(self.milliseconds, [50, 95])
+        return {"median": round(float(median), 3), "p95": round(float(p95), 3)} | ({"busy": True} if self.busy else {})
+
+    def times(self, other: "Latency") -> tuple[float, float]:
+        """The 95 % interval of the median, over texts, of this latency divided by the other's; of order statistics."""
+        ratios = self.milliseconds / other.milliseconds
+        low, high = stats.quantile_test(ratios, p=0.5).confidence_interval(0.95)
+        return float(low), float(high)
+
+
+def measure_latencies(contenders: Mapping[Any, Predict], examples: Sequence[Example], seed: int) -> dict[Any, Latency]:
+    """The latency of each contender, on the same sample of the examples' texts, with a notice if the machine is busy.
+
+    They are timed alternately, so that whatever slows the machine down slows all of them down. Each reads another text
+    right before the one that is timed, and so finds its weights in the processor's caches and its threads awake.
     """
-    times, begun, before = list[float](), time.perf_counter(), _preemptions()
-    for i in range(LATENCY_WARMUP + LATENCY_TEXTS):
-        started = time.perf_counter()
-        predict([examples[i % len(examples)]])
-        times.append(1000 * (time.perf_counter() - started))
+    texts, milliseconds = latency_sample(examples, seed), {name: list[float]() for name in contenders}
+    for predict in contenders.values():
+        for i in range(LATENCY_WARMUP):
+            predict([texts[i % len(texts)]])
+    begun, before = time.perf_counter(), _preemptions()
+    for i in range(LATENCY_TEXTS):
+        for name in [*contenders][:: 1 if i % 2 else -1]:
+            contenders[name]([texts[(i - 1) % len(texts)]])
+            started = time.perf_counter()
+            contenders[name]([texts[i % len(texts)]])
+            milliseconds[name].append(1000 * (time.perf_counter() - started))
     busy = _preemptions() - before > BUSY * max(1, time.perf_counter() - begun)
     if busy:
         notice(
             "other processes used the cores while latency was measured, so the latencies are too high; "
             "measure again when the machine is idle"
         )
-    median, p95 = np.percentile(times[LATENCY_WARMUP:], [50, 95])
-    return {"median": round(float(median), 3), "p95": round(float(p95), 3)} | ({"busy": True} if busy else {})
+    return {name: Latency(np.array(times), busy) for name, times in milliseconds.items()}
+
+
+def latency_sample(examples: Sequence[Example], seed: int) -> list[Example]:
+    """Texts of all lengths in random order: one drawn from each of LATENCY_TEXTS strata, or all if there are fewer.
+
+    The texts do not depend on the order of the examples.
+    """
+    ordered = sorted(examples, key=lambda e: (len(e.text) + len(e.text_pair or ""), e.text, e.text_pair or ""))
+    draw, count = random.Random(seed), min(LATENCY_TEXTS, len(ordered))
+    ends = [i * len(ordered) // count for i in range(count + 1)]
+    sample = [ordered[draw.randrange(*stratum)] for stratum in pairwise(ends)]
+    draw.shuffle(sample)
+    return sample
 
 
 def _preemptions() -> int:

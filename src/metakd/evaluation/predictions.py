@@ -4,9 +4,9 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,17 +14,17 @@ from sklearn.metrics import accuracy_score
 
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
-from metakd.evaluation.costs import costs_of, latency
-from metakd.evaluation.linear_models import TfidfBaseline
+from metakd.evaluation.costs import Predict, costs_of, measure_latencies
+from metakd.evaluation.linear_models import MOST_ROWS, OWN_DOMAIN, TfidfBaseline, choose, draw_evenly
 from metakd.evaluation.metrics import Ints, Predictions
-from metakd.inference.classifier import Model
+from metakd.inference.classifier import Classifier, Model
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, select_head
 from metakd.utils.artifacts import write_text
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import InputError
 
-# A TF-IDF baseline is also scored on examples of the other domains: limits for each domain, and for all pairs
+# TF-IDF on one domain's text is also scored on examples of the other domains: limits for each domain, and for all pairs
 LARGEST_TRANSFER_SAMPLE, SMALLEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS = 200, 30, 10_000
 LONGEST_TEXT = 500  # characters of a text that are kept beside its predictions
 
@@ -54,36 +54,72 @@ def predict_by_models(
         for name, fleet in fleets.items():
             load = lru_cache(maxsize=1)(TorchModel.load)
             for domain, path in fleet.items():
-                model, domain_examples = load(path), rows.get(domain, [])
-                predictions = predictions_of(domain_examples, labels, model)
-                all_predictions[name][domain] = replace(predictions, costs=costs_of(path, model, domain_examples))
+                predictions = predictions_of(rows.get(domain, []), labels, load(path))
+                all_predictions[name][domain] = replace(predictions, costs=costs_of(path, load(path)))
                 progress(advance=1)
     return all_predictions
 
 
-def predict_by_tfidf(
-    train: Sequence[Example], labels: list[str], examples: Sequence[Example], seed: int
-) -> tuple[ByDomain, dict[str, dict[str, float]]]:
-    """Predictions for each domain by TF-IDF on that domain's training examples, and the transfer between domains.
+class Tfidf(NamedTuple):
+    """What TF-IDF with logistic regression makes of the scored examples."""
 
-    Transfer is the accuracy of each domain's TF-IDF (outer key) on up to `transfer_sample_size` examples of each
-    domain, drawn by `seed`.
+    predictions: ByDomain
+    transfer: dict[str, dict[str, float]]  # accuracy of TF-IDF on the text of one domain (outer key), on another
+    timed: dict[str, Predict]  # one of each architecture
+
+
+def predict_by_tfidf(train: Sequence[Example], labels: list[str], examples: Sequence[Example], seed: int) -> Tfidf:
+    """Predictions for each domain by TF-IDF on its training text or on all domains', as cross-validation prefers.
+
+    Transfer is the accuracy on up to `transfer_sample_size` examples of each domain, drawn by `seed`.
     """
-    predictions, transfer = ByDomain(), dict[str, dict[str, float]]()
-    training, scored = by_domain(train), dict(sorted(by_domain(examples).items()))
+    results, scored = Tfidf({}, {}, {}), dict(sorted(by_domain(examples).items()))
     size, draw = transfer_sample_size(len(scored)), random.Random(seed)
     samples = {d: rows if len(rows) <= size else draw.sample(rows, size) for d, rows in scored.items() if size}
+    choices, training = choose(train, seed), by_domain(train)
+    fit_pooled = cache(partial(TfidfBaseline, draw_evenly(train, MOST_ROWS, seed)))
     for domain, rows in scored.items():
-        baseline = TfidfBaseline(training.get(domain, []))
+        choice = choices[domain]
+        alone = TfidfBaseline(draw_evenly(training[domain], MOST_ROWS, seed), choice.own_c)
+        baseline = alone if choice.trained_on == OWN_DOMAIN else fit_pooled(choice.pooled_c)
         predicted = np.array([labels.index(label) for label in baseline.predict(rows)])
-        costs = baseline.size() | {"latency_ms": latency(baseline.predict, rows)}
-        predictions[domain] = Predictions(_truth(rows, labels), predicted, baseline.confidence(rows), costs)
+        architecture = f"TF-IDF, trained on {choice.trained_on}"
+        costs = baseline.size | {"architecture": architecture, "trained_on": choice.trained_on, "C": choice.c}
+        confidence = baseline.confidence(rows)
+        results.predictions[domain] = Predictions(_truth(rows, labels), predicted, confidence, costs)
+        results.timed.setdefault(architecture, baseline.predict)
         if samples:
-            transfer[domain] = {
-                other: round(accuracy_score([e.label for e in sample], baseline.predict(sample)), 4)
+            results.transfer[domain] = {
+                other: round(accuracy_score([e.label for e in sample], alone.predict(sample)), 4)
                 for other, sample in samples.items()
             }
-    return predictions, transfer
+    return results
+
+
+def with_latencies(
+    all_predictions: Mapping[str, ByDomain],
+    fleets: Mapping[str, Mapping[str, Path]],
+    examples: Sequence[Example],
+    seed: int,
+    others: Mapping[str, Predict] | None = None,
+) -> dict[str, ByDomain]:
+    """The predictions, with the latency of one model of each architecture among their costs.
+
+    These models and the `others` (by architecture) are timed alternately, on the CPU.
+    """
+    folders = dict[str, Path]()
+    for name, fleet in fleets.items():
+        for domain, folder in fleet.items():
+            folders.setdefault(all_predictions[name][domain].costs["architecture"], folder)
+    timed = {key: Classifier(TorchModel.load(folder, "cpu")).predict_examples for key, folder in folders.items()}
+    latencies = measure_latencies({**timed, **(others or {})}, examples, seed)
+    return {
+        name: {
+            domain: replace(p, costs=p.costs | {"latency_ms": latencies[p.costs["architecture"]].summary()})
+            for domain, p in predictions.items()
+        }
+        for name, predictions in all_predictions.items()
+    }
 
 
 def transfer_sample_size(domains: int) -> int:

@@ -68,11 +68,11 @@ def caption(results: Mapping[str, Any]) -> str:
     counts = ", ".join(
         f"{domain} {next(iter(models.values()))['examples']}" for domain, models in results["domains"].items() if models
     )
-    text = f"Scored on {results['split']} ({counts} examples); intervals are bootstrap percentiles."
+    text = f"Scored on {results['split']} ({counts} examples); intervals are Wilson's."
     without = {name: average.get("accuracy_without_leaks") for name, average in results["average"].items()}
     scores = ", ".join(f"{name} {percent(value)}" for name, value in without.items() if value is not None)
     if scores:
-        text += f" {results['leaked_rows']} of them stand in train as well; averages without those: {scores}."
+        text += f" {results['leaked_rows']} of them are also in train; averages without them: {scores}."
     if any(average["latency_ms"].get("busy") for average in results["average"].values()):
         text += f" {BUSY_NOTE}"
     return text

@@ -13,7 +13,7 @@ import numpy as np
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, folder_name
-from metakd.evaluation.statistics import Values, as_dict, compare, difference, summary
+from metakd.evaluation.statistics import Values, compare, difference, summary
 from metakd.experiments.results_store import ResultsStore
 from metakd.experiments.tables import markdown
 from metakd.experiments.trial import Trial
@@ -228,7 +228,7 @@ def _compared(
         students = {name: summary(values) for name, values in right.items()}
         return {"students": students, "best": _best(variants, students)}
     teachers = {variant.name: teacher_right[variant.teacher] for variant in variants if variant.teacher}
-    lost = {name: as_dict(difference(right[name], teacher)) for name, teacher in teachers.items()}
+    lost = {name: difference(right[name], teacher).as_dict() for name, teacher in teachers.items()}
     return {"minus_teacher": lost, **compare(reference, right)}
 
 

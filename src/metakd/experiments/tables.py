@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from metakd.evaluation.statistics import points
+from metakd.evaluation.statistics import are_tested, points
 from metakd.evaluation.tables import as_markdown, escaped, percent
 
 
@@ -12,12 +12,13 @@ def markdown(results: Mapping[str, Any]) -> str:
     if "best" in results:
         return _choice(results)
     domains, against = list(results["examples"]), results["against"]
-    tests = [f"{escaped(results['reference'])} minus it", "p (Holm)"]
+    tests = [f"{escaped(results['reference'])} minus it", "p (Holm)"][: 2 if are_tested(against) else 1]
     rows = [["", *map(escaped, domains), "average", "95 % interval", "± seeds", *tests]]
     for name, model in {**results["teachers"], **results["students"]}.items():
-        tests = ["", ""]
+        tests = [""] * len(tests)
         if other := against.get(name):
-            tests = [points(other), f"{other['p_holm']:.3f}" if other["p_holm"] >= 0.001 else "< 0.001"]
+            p = other.get("p_holm", 1)
+            tests = [points(other), f"{p:.3f}" if p >= 0.001 else "< 0.001"][: len(tests)]
         scores = [percent(accuracy) for accuracy in (*(model["domains"][d] for d in domains), model["mean"])]
         deviation = percent(model["deviation"]) if model["deviation"] else ""  # 0 of one seed
         rows.append([escaped(name), *scores, "-".join(map(percent, model["interval"])), deviation, *tests])

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ from typing import Any
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, folder_name
 from metakd.data.splits import of_domain
-from metakd.evaluation.costs import measure_latency
-from metakd.export.candidates import Budget, Candidate, load_truncating, measure_candidates
+from metakd.export.candidates import MEASURING, Budget, Candidate, load_truncating, measure_candidates
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
@@ -39,10 +38,10 @@ FIXED_SETTINGS: dict[str, Any] = {"layer_map": "auto", "baseline": False, "keep_
 
 @dataclass(frozen=True)
 class Form:
-    """A candidate trained and exported for one domain, and measured on the domain's dev examples."""
+    """A candidate trained and exported for one domain, and scored on the domain's dev examples."""
 
     domain: str
-    candidate: Candidate  # with the costs of this very model
+    candidate: Candidate  # with the bytes of this very model; training does not change its latency
     accuracy: float
     folder: Path
     run: Run
@@ -160,34 +159,33 @@ def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
         weigh(run)
     teach(run)
     trained = zip(run.data.domains, distill_all(run, run.data.domains, [run.settings.method]), strict=True)
-    exports = dict.fromkeys((c.int8, c.compact) for c in candidates)
     forms = list[Form]()
-    for (domain, student), (int8, compact) in product(trained, exports):
-        lengths = [c.max_length for c in candidates if (c.int8, c.compact) == (int8, compact)]
-        folder = _export(run, domain, student, int8, compact, lengths)
-        for costs in (read_manifest(folder) or {})["measured"]:
-            score = costs.pop("accuracy")
-            candidate = Candidate(run.settings.student, int8, compact, **costs, bytes=folder_bytes(folder / "model"))
-            forms.append(Form(domain, candidate, score, folder / "model", run))
+    for (domain, student), candidate in product(trained, candidates):
+        lengths = [c.max_length for c in candidates if (c.int8, c.compact) == (candidate.int8, candidate.compact)]
+        folder = _export(run, domain, student, candidate, lengths)
+        scores = (read_manifest(folder) or {})["accuracy"]
+        exported = replace(candidate, bytes=folder_bytes(folder / "model"))
+        forms.append(Form(domain, exported, scores[str(candidate.max_length)], folder / "model", run))
     return forms
 
 
-def _export(run: Run, domain: str, student: Path, int8: bool, compact: bool, lengths: Sequence[int]) -> Path:
-    """A folder with the exported model, whose manifest has its accuracy on dev and its latency at each length."""
-    trained = run.fingerprints.distill(run.settings.method, domain)
-    digest = fingerprint("form", trained, int8, compact, ROWS, lengths, (environment()["processor"], usable_cores()))
+def _export(run: Run, domain: str, student: Path, candidate: Candidate, lengths: Sequence[int]) -> Path:
+    """A folder with the model exported as the candidate, whose manifest has its accuracy on dev at each length."""
+    trained, machine = (
+        run.fingerprints.distill(run.settings.method, domain),
+        (environment()["processor"], usable_cores()),
+    )
+    int8, compact = candidate.int8, candidate.compact
+    digest = fingerprint("form", MEASURING, trained, int8, compact, ROWS, lengths, machine)
     folder, facts = run.folder / "forms" / digest[:16], dict[str, Any]()
     if not is_done(folder, digest):
         dev = of_domain(run.data.splits["dev"], domain)
         texts = of_domain(run.data.train, domain) if compact else None
         with step_folder(folder, "form", digest, facts) as partial:
             path, max_length = partial / "model", run.settings.max_length
-            write_model(TorchModel.load(student), path, dev, max_length, int8=int8, domain_examples=texts)
-            facts["measured"] = list[dict[str, float]]()
-            for length in lengths:
-                model = load_truncating(path, length)
-                scores = measure_latency(model, dev) | {"accuracy": accuracy(model, dev, run.data.labels)}
-                facts["measured"].append(scores | {"max_length": length})
+            write_model(TorchModel.load(student, "cpu"), path, dev, max_length, int8=int8, domain_examples=texts)
+            models = {length: load_truncating(path, length) for length in lengths}
+            facts["accuracy"] = {str(n): accuracy(model, dev, run.data.labels) for n, model in models.items()}
     return folder
 
 

@@ -1,7 +1,6 @@
 """A budget, the candidates that may meet it, and what each costs on this machine before anything is trained."""
 
 import json
-import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,9 +8,10 @@ from pathlib import Path
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
-from metakd.evaluation.costs import LATENCY_TEXTS, LATENCY_WARMUP, measure_latency
+from metakd.evaluation.costs import measure_latencies
 from metakd.export.exporter import folder_bytes
 from metakd.export.onnx_format import quantize, write_model
+from metakd.inference.classifier import Classifier
 from metakd.inference.onnx_backend import MODEL_FILE, OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.embeddings import ROWS, compact_bytes
@@ -24,6 +24,7 @@ from metakd.utils.console import console
 from metakd.utils.hardware import environment, usable_cores
 
 MOST_LAYERS = 6  # of the students that are tried
+MEASURING = 2  # the way that candidates are measured: a change measures them again
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def measure_candidates(
     measured = list[list[Candidate]]()
     for number, student in enumerate(students, 1):
         files = digest_files(resolve(settings.base if layers_to_cut(student) else student), MODEL_FILES)
-        digest = fingerprint("candidates", student, files, settings.max_length, data.fingerprint, ROWS, machine)
+        measuring = MEASURING, settings.max_length, data.fingerprint, ROWS, machine
+        digest = fingerprint("candidates", student, files, *measuring)
         path = work / f"measured-{digest[:16]}.json"
         if not path.is_file():
             console.print(f"measuring {student} ({number} of {len(students)})")
@@ -86,26 +88,28 @@ def measure_candidates(
 
 
 def _measure(data: MultiDomainDataset, settings: Settings, work: Path, student: str) -> list[Candidate]:
-    """Export the untrained student with a whole table, and measure it in every form; a compact table costs no time."""
-    dev = data.splits["dev"]
-    examples = random.Random(0).sample(dev, min(len(dev), LATENCY_WARMUP + LATENCY_TEXTS))  # of all domains
-    model = _untrained(settings, student, data.labels)
+    """The untrained student in every form, with a whole table and timed alternately; a compact table costs no time."""
+    dev, model = data.splits["dev"], _untrained(settings, student, data.labels)
     rows, width = model.network.get_input_embeddings().weight.shape
-    folder, candidates = work / ".measured.partial", list[Candidate]()
-    shutil.rmtree(folder, ignore_errors=True)
-    write_model(model, folder, examples, settings.max_length)
-    for int8, item in ((False, 4), (True, 1)):
-        if int8:
-            quantize(folder / MODEL_FILE)
-        size = folder_bytes(folder)
+    partial = work / ".measured.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    folders = {int8: partial / ("int8" if int8 else "float32") for int8 in (False, True)}
+    write_model(model, folders[False], dev, settings.max_length)
+    shutil.copytree(folders[False], folders[True])
+    quantize(folders[True] / MODEL_FILE)
+    forms = [(int8, length) for int8 in folders for length in (settings.max_length, settings.max_length // 2)]
+    contenders = {
+        (int8, length): Classifier(load_truncating(folders[int8], length)).predict_examples for int8, length in forms
+    }
+    candidates = list[Candidate]()
+    for (int8, length), latency in measure_latencies(contenders, dev, seed=0).items():
+        size, item = folder_bytes(folders[int8]), 1 if int8 else 4
         saved = rows * width * item - compact_bytes(rows, width, item) if rows > ROWS else 0
-        for max_length in (settings.max_length, settings.max_length // 2):
-            latency = measure_latency(load_truncating(folder, max_length), examples)
-            candidates += [
-                Candidate(student, int8, compact, max_length, **latency, bytes=float(size - saved * compact))
-                for compact in ((False, True) if saved else (False,))
-            ]
-    shutil.rmtree(folder)
+        candidates += [
+            Candidate(student, int8, compact, length, **latency.summary(), bytes=float(size - saved * compact))
+            for compact in ((False, True) if saved else (False,))
+        ]
+    shutil.rmtree(partial)
     return candidates
 
 

@@ -10,11 +10,11 @@ import torch
 
 from metakd.data.schema import Example
 from metakd.data.splits import of_domain
-from metakd.evaluation.costs import measure_latency, shipped_bytes
+from metakd.evaluation.costs import ALIKE, Latency, measure_latencies, shipped_bytes
 from metakd.evaluation.predictions import correct_predictions
 from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
-from metakd.inference.classifier import Model
+from metakd.inference.classifier import Classifier, Model
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import check_scorable
@@ -27,13 +27,14 @@ ELSEWHERE = 400  # texts of other domains that a student with a compact table is
 
 
 class Exported(NamedTuple):
-    """One student in PyTorch and in ONNX Runtime."""
+    """One student in PyTorch and in ONNX Runtime; one of the students was timed, as all have one architecture."""
 
     domain: str
     examples: int
     before: Measured
     after: Measured
     elsewhere: tuple[float, float] | None = None  # accuracy on other domains' text before and after, if compact
+    busy: bool = False  # whether other work lengthened the times
 
 
 def export(
@@ -61,34 +62,52 @@ def export(
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
     with step_folder(output, "export", "", facts) as partial:
         folders = {domain: partial / run.folders.student(method, domain).name for domain in run.data.domains}
-        exported = [_export(run, split, domain, folder, int8, compact) for domain, folder in folders.items()]
+        for domain, folder in folders.items():
+            _write(run, split, domain, folder, int8, compact)
+        latencies = _time(run, split, *next(iter(folders.items())))
+        exported = [_score(run, split, domain, folder, compact, *latencies) for domain, folder in folders.items()]
         students = [e._asdict() | {"before": e.before._asdict(), "after": e.after._asdict()} for e in exported]
         facts |= {"split": split, "students": students}
-        refuse_losses(exported, max_drop, force)
+        refuse_losses(exported, *latencies, max_drop, force)
         form = f"{run.settings.student}, {'int8' if int8 else 'float32'}, {run.settings.max_length} tokens"
         for e in exported:
             write_card(folders[e.domain], facts["run"], e.domain, form, e.after, split, e.examples, _notes(e))
     return exported
 
 
-def _export(run: Run, split: str, domain: str, folder: Path, int8: bool, compact: bool) -> Exported:
-    """Write one student into `folder`, and measure it there and in PyTorch."""
-    trained, labels = run.folders.student(run.settings.method, domain), run.data.labels
-    examples = of_domain(run.data.splits[split], domain)
-    before = TorchModel.load(trained)
+def _trained(run: Run, domain: str) -> Path:
+    return run.folders.student(run.settings.method, domain)
+
+
+def _write(run: Run, split: str, domain: str, folder: Path, int8: bool, compact: bool) -> None:
+    """Write one student into `folder`."""
+    model, examples = TorchModel.load(_trained(run, domain), "cpu"), of_domain(run.data.splits[split], domain)
     domain_examples = of_domain(run.data.train, domain) if compact else None
-    max_length = run.settings.max_length
-    write_model(TorchModel.load(trained), folder, examples, max_length, int8=int8, domain_examples=domain_examples)
-    after = OnnxModel.load(folder, torch.get_num_threads())
+    write_model(model, folder, examples, run.settings.max_length, int8=int8, domain_examples=domain_examples)
 
-    def measured(model: Model, size: int) -> Measured:
-        return Measured(accuracy(model, examples, labels), size, measure_latency(model, examples)["median"])
 
-    in_pytorch, in_onnx = measured(before, shipped_bytes(trained)), measured(after, folder_bytes(folder))
+def _time(run: Run, split: str, domain: str, folder: Path) -> tuple[Latency, Latency]:
+    """The latency of one student in PyTorch and of its export in `folder`, timed alternately."""
+    before = Classifier(TorchModel.load(_trained(run, domain), "cpu"))
+    after = Classifier(OnnxModel.load(folder, torch.get_num_threads()))
+    contenders = {"before": before.predict_examples, "after": after.predict_examples}
+    latencies = measure_latencies(contenders, run.data.splits[split], run.settings.seed)
+    return latencies["before"], latencies["after"]
+
+
+def _score(run: Run, split: str, domain: str, folder: Path, compact: bool, before: Latency, after: Latency) -> Exported:
+    """The scores of one student in PyTorch and of its export in `folder`, beside their latencies."""
+    labels, examples = run.data.labels, of_domain(run.data.splits[split], domain)
+    models: list[Model] = [TorchModel.load(_trained(run, domain)), OnnxModel.load(folder, torch.get_num_threads())]
+    sizes, times = (shipped_bytes(_trained(run, domain)), folder_bytes(folder)), (before, after)
+    in_pytorch, in_onnx = (
+        Measured(accuracy(model, examples, labels), size, latency.summary()["median"])
+        for model, size, latency in zip(models, sizes, times, strict=True)
+    )
     others = [e for e in run.data.splits[split] if e.domain != domain] if compact else []
     sample = random.Random(0).sample(others, min(len(others), ELSEWHERE))
-    elsewhere = (accuracy(before, sample, labels), accuracy(after, sample, labels)) if sample else None
-    return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere)
+    elsewhere = (accuracy(models[0], sample, labels), accuracy(models[1], sample, labels)) if sample else None
+    return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy)
 
 
 def _notes(exported: Exported) -> list[str]:
@@ -111,14 +130,16 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def refuse_losses(exported: Sequence[Exported], max_drop: float, force: bool) -> None:
-    """Raise InputError if students lose more than `max_drop` on average or are slower; with `force` a notice."""
+def refuse_losses(exported: Sequence[Exported], before: Latency, after: Latency, max_drop: float, force: bool) -> None:
+    """Raise InputError if students lose more than `max_drop` on average or are slower; with `force` a notice.
+
+    Slower: the whole interval of the median of `after` divided by `before` is above ALIKE.
+    """
+    faults, (low, high) = list[str](), after.times(before)
+    if low > ALIKE:
+        times = "{:.2f} ms per text, but {:.2f} in PyTorch".format(*(e.summary()["median"] for e in (after, before)))
+        faults.append(f"{times}: {low:.2f} to {high:.2f} times as slow, with 95 % confidence")
     drops = {e.domain: e.before.accuracy - e.after.accuracy for e in exported}
-    faults = [
-        f"{e.domain}: {e.after.milliseconds:.2f} ms per text, but {e.before.milliseconds:.2f} in PyTorch"
-        for e in exported
-        if e.after.milliseconds > e.before.milliseconds
-    ]
     if (average := float(np.mean([*drops.values()]))) > max_drop:
         each = ", ".join(f"{domain} {100 * drop:.1f}" for domain, drop in drops.items())
         allowed = f"--max-drop allows {100 * max_drop:.2f}"

@@ -22,6 +22,8 @@ Probabilities = NDArray[np.float32]  # (N, M), columns in the order of `labels`
 
 
 class Prediction(NamedTuple):
+    """The likeliest label of a text, and its probability from 0 to 1."""
+
     label: str
     probability: float
 
@@ -44,9 +46,13 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Load what `metakd export` or `metakd distill` wrote, or any Hugging Face sequence classifier.
+        """The student or teacher in a folder, as trained or exported, or any Hugging Face sequence classifier.
 
-        An exported folder needs no torch. Raises InputError, also if a file differs from its manifest.
+        Args:
+            folder: The model's folder, or a model id. An exported folder needs no torch.
+
+        Raises:
+            InputError: It is no classifier, a file differs from its manifest, or it needs torch, which is missing.
         """
         _refuse_changed(Path(folder))
         if (Path(folder) / "model.onnx").is_file():
@@ -63,15 +69,28 @@ class Classifier:
 
     @property
     def labels(self) -> list[str]:
+        """The names of its classes."""
         return self.model.labels
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
-        """The likeliest label of each text (or pair of texts) and its probability, in order."""
+        """The likeliest label of each text (or pair of texts) and its probability, in order.
+
+        Args:
+            texts: Strings, or pairs of them. Texts are truncated to the length that the model was trained with.
+
+        Raises:
+            InputError: `texts` is a string, or holds something else.
+        """
         if isinstance(texts, str):
             raise InputError("predict takes a list of texts; for one text, call predict([text])")
         return self.predict_examples([_as_example(text) for text in texts])
 
     def predict_examples(self, examples: Sequence[Example]) -> list[Prediction]:
+        """The same for examples.
+
+        Args:
+            examples: Rows of a dataset; their labels and domains are not read.
+        """
         labels, probabilities = self.labels, self.model.probabilities(examples)
         best = probabilities.argmax(-1) if len(probabilities) else []
         return [Prediction(labels[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
@@ -12,6 +13,7 @@ from metakd.data.schema import Example
 from metakd.data.tokenization import Collator, encode
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer, usable_length
+from metakd.utils import hardware
 
 
 class TorchModel:
@@ -23,11 +25,14 @@ class TorchModel:
         self.collator = Collator(tokenizer.pad_token_id)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """The model in `folder`. Raises InputError if it is not a text classifier."""
+    def load(cls, folder: Path, device: torch.device | str | None = None) -> Self:
+        """The model in `folder`, on `device`: by default a GPU if there is one.
+
+        Raises InputError if it is not a text classifier.
+        """
         network, tokenizer = load_classifier(folder), load_tokenizer(folder)
         tokenizer.model_max_length = min(tokenizer.model_max_length, usable_length(network.config))
-        return cls(network, tokenizer)
+        return cls(network.to(device or hardware.device()), tokenizer)
 
     @property
     def labels(self) -> list[str]:

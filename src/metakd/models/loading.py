@@ -21,6 +21,7 @@ from metakd.models.attention import set_attention
 from metakd.models.linear import use_quick_linear
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, as_input_error, listed, raise_faults
+from metakd.utils.hardware import limit_threads
 from metakd.utils.validation import check_numbers, check_weights, read_config
 
 COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions begin after the padding token's id
@@ -52,6 +53,7 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     If the checkpoint has no class head of that size, the head is new, unless `whole`. Raises InputError with the
     names of any other missing weights.
     """
+    limit_threads()  # here, because every model is loaded here before it computes
     if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
         notice(f"{folder.name} has old .bin weights; they are read with weights_only, so no code in them runs")
     check_weights(folder, blank_encoder(folder, labels).num_parameters())

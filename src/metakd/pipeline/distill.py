@@ -76,12 +76,37 @@ def student_jobs(run: Run, method: str, domains: Iterable[str | None]) -> list[S
 
 
 def distill(run: Run, domain: str, method: str | None = None) -> Path:
-    """One student for `domain`, taught by the method (by default the run's) on the domain's training examples."""
+    """The folder of one student, taught by a method on the domain's training examples.
+
+    Args:
+        run: The run, begun and with a finished teacher; a finished student stays as it is.
+        domain: The student's domain.
+        method: One of `run.methods`; by default the run's method.
+
+    Returns:
+        A Hugging Face folder.
+
+    Raises:
+        InputError: The run does not have the method, its teacher is missing or near chance, or a loss is not finite.
+        CheckError: The reloaded student predicts differently.
+    """
     return distill_all(run, [domain], [method or run.settings.method])[0]
 
 
 def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> list[Path]:
-    """A student for each method and domain, all from the same cached teacher; finished ones stay as they are."""
+    """The folders of a student for each method and domain, all from the same cached teacher.
+
+    Args:
+        run: The run, begun and with a finished teacher; finished students stay as they are.
+        domains: Domains of the run's data.
+        methods: Some of `run.methods`.
+
+    Returns:
+        Hugging Face folders, those of the first method before those of the next.
+
+    Raises:
+        InputError, CheckError: As `distill`.
+    """
     if unknown := [method for method in methods if method not in run.stages]:
         raise InputError(f"--method = {unknown[0]!r}: this run has {', '.join(run.stages)}")
     jobs: list[StudentJob] = []

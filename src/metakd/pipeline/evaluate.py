@@ -14,7 +14,13 @@ from metakd.data.examples import read_examples
 from metakd.data.schema import Example
 from metakd.data.splits import leaks, of_domain
 from metakd.evaluation.metrics import Predictions, accuracy_of_kept, score
-from metakd.evaluation.predictions import predict_by_models, predict_by_tfidf, transfer_sample_size, write_predictions
+from metakd.evaluation.predictions import (
+    predict_by_models,
+    predict_by_tfidf,
+    transfer_sample_size,
+    with_latencies,
+    write_predictions,
+)
 from metakd.evaluation.tables import markdown_table
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
@@ -53,13 +59,14 @@ def _evaluate(run: Run) -> dict[str, Any]:
     _refuse_missing(run, fleets)
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
     all_predictions = predict_by_models(fleets, run.data.labels, examples)
-    tfidf, transfer = predict_by_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
-    all_predictions["tfidf"] = tfidf
+    tfidf = predict_by_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
+    all_predictions["tfidf"] = tfidf.predictions
+    all_predictions = with_latencies(all_predictions, fleets, examples, run.settings.seed, tfidf.timed)
     scores = score_models(all_predictions, description, examples, leaked)
     (run.folder / MANIFEST).unlink(missing_ok=True)
     write_predictions(run.folder / PREDICTIONS_FILE, all_predictions, examples, run.data.labels)
     results = _results(scores, split, description) | {"leaked_rows": len(leaked)}
-    results |= {"transfer": transfer, "transfer_examples": transfer_sample_size(len(run.data.domains))}
+    results |= {"transfer": tfidf.transfer, "transfer_examples": transfer_sample_size(len(run.data.domains))}
     manifests = finished_steps(run.folder)
     seconds = {name: manifest["seconds"] for name, manifest in manifests.items()}
     results["seconds"] = seconds | {"evaluate": round(time.perf_counter() - started, 1)}
@@ -111,6 +118,7 @@ def evaluate_file(
     fleets = _fleets(folder, description, sorted({e.domain for e in examples}))
     leaked = {e.id for e in leaks({"train": _training_rows(description), "test": examples}).get("test", [])}
     all_predictions = predict_by_models(fleets, description["labels"], examples)
+    all_predictions = with_latencies(all_predictions, fleets, examples, description["settings"]["seed"])
     scores = score_models(all_predictions, description, examples, leaked)
     results = _results(scores, str(data), description) | {"leaked_rows": len(leaked)}
     write_json(output, results)
@@ -168,12 +176,12 @@ def score_models(
 
     `leaked` are ids of examples that are also in the training data; the average is also computed without them.
     """
-    labels, settings = description["labels"], description["settings"]
+    labels = description["labels"]
     averaged = set(all_predictions.get("student", {})) or set(all_predictions["meta_teacher"])
     models = {}
     for name, predictions in all_predictions.items():
         if averaged <= set(predictions):
-            scores = score(predictions, averaged, len(labels), settings["bootstrap"], settings["seed"])
+            scores = score(predictions, averaged, len(labels))
             _add_costs(scores, {domain: p.costs for domain, p in predictions.items()})
             if leaked:
                 kept = {d: np.array([e.id not in leaked for e in of_domain(examples, d)]) for d in averaged}

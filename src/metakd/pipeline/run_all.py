@@ -18,7 +18,14 @@ from metakd.utils.locks import refuse_if_any_locked, refuse_unrelated, run_lock
 
 
 def clear(run: Run) -> None:
-    """Remove what runs have left in the folder and nothing else; InputError if its files are not those of a run."""
+    """Remove what runs have left in the folder and nothing else.
+
+    Args:
+        run: The run that will be made in the folder.
+
+    Raises:
+        InputError: The folder's files are not those of a run, or another process uses it.
+    """
     distributed.on_main(lambda: _clear(run))
 
 
@@ -38,9 +45,18 @@ def _clear(run: Run) -> None:
 
 
 def run_all(run: Run) -> dict[str, Any]:
-    """Run every step that is not done; returns the content of results.json.
+    """The scores of a run, after every step that was not done.
 
-    Raises InputError if the disk has no room for it, or if another process uses the folder.
+    Args:
+        run: The run, begun.
+
+    Returns:
+        The content of results.json, as from `evaluate`.
+
+    Raises:
+        InputError: A domain cannot be scored, the disk has no room, another process uses the folder, or the teacher is
+            near chance.
+        CheckError: A reloaded model predicts differently.
     """
     check_scorable(run)
     with run_lock(run.folder):

@@ -35,7 +35,18 @@ def _meta_teacher(run: Run, encoder: PreTrainedModel) -> MetaTeacher:
 
 
 def teach(run: Run) -> Path:
-    """The meta-teacher: the base, fine-tuned on all domains by L_T [Meta-KD, 3.2]."""
+    """The folder of the meta-teacher: the base, fine-tuned on all domains by L_T [Meta-KD, 3.2].
+
+    Args:
+        run: The run, begun and weighed; a finished step stays as it is.
+
+    Returns:
+        A Hugging Face folder.
+
+    Raises:
+        InputError: There are no instance weights, a loss is not finite, or another process uses the folder.
+        CheckError: The reloaded teacher predicts differently.
+    """
     checkpoints = run.folders.checkpoints("meta_teacher", run.fingerprints.teach)
     with run_lock(run.folder):
         if not distributed.on_main(lambda: is_done(run.folders.teacher, run.fingerprints.teach)):

@@ -24,7 +24,17 @@ from metakd.utils.locks import run_lock
 
 
 def weigh(run: Run) -> Path:
-    """The folder with the instance weight t of each training example, by the pretrained encoder [Meta-KD, 3.1]."""
+    """The folder with the instance weight t of each training example, by the pretrained encoder [Meta-KD, 3.1].
+
+    Args:
+        run: The run, begun; a finished step stays as it is.
+
+    Returns:
+        The folder, with `weights.jsonl` and `prototypes.safetensors`.
+
+    Raises:
+        InputError: The settings turn weights off, or another process uses the folder.
+    """
     distributed.on_main(lambda: _weigh(run))
     return run.folders.weights
 

@@ -40,7 +40,7 @@ def _difference(findings: Findings, model: str, domains: Sequence[str]) -> dict[
     if model == "meta_teacher" or not set(domains) <= set(rights):
         return None
     gain = difference({domain: rights[domain] for domain in domains}, findings.rights["meta_teacher"])
-    return {"mean": 100 * gain.mean, "low": 100 * gain.low, "high": 100 * gain.high}
+    return {"mean": 100 * gain.mean, "low": 100 * gain.interval[0], "high": 100 * gain.interval[1]}
 
 
 def models(findings: Findings) -> dict[str, dict[str, Any]]:

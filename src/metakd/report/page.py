@@ -89,7 +89,7 @@ def _tables(findings: Findings) -> dict[str, Any]:
 
 
 def markdown(findings: Findings) -> str:
-    """Summary, scores and which differences are significant, for pull requests and model cards."""
+    """Summary, scores and differences, for pull requests and model cards."""
     parts = [
         f"# {escaped(findings.folder.resolve().name)}",
         escaped(headline(findings)),

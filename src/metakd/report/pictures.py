@@ -134,7 +134,7 @@ def _histograms(findings: Findings) -> Picture:
             tooltip=["weight:N", "from:Q", "to:Q", "examples:Q"],
         )
     )
-    names = alt.Chart().mark_text(align="left", baseline="top", dx=4, dy=2, color="var(--ink)")
+    names = alt.Chart().mark_text(align="left", baseline="top", dx=4, dy=2, fontSize=12, color="var(--ink)")
     names = names.encode(x=alt.value(0), y=alt.Y("min(strip):Q", scale=down, axis=None), text="weight:N")
     caption = (
         "How far examples count: t says what transfers between domains, λ how far a student follows the teacher. Bars "

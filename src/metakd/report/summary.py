@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, Settings, flag, read_settings_file
-from metakd.evaluation.statistics import LEVEL, points
+from metakd.evaluation.statistics import FEWEST_SEEDS, points
 from metakd.evaluation.tables import milliseconds, percent
 from metakd.methods import BASELINE
 from metakd.models.hub import public_name
@@ -30,7 +30,7 @@ def figures(findings: Findings) -> list[tuple[str, str, str]]:
     kept = f"{percent(student['accuracy'] / (teacher['accuracy'] or 1.0))} %"
     shares = " → ".join(percent(each["accuracy"]) for each in both)
     gain = findings.against.get("meta_teacher")
-    loss = f"{points_label(gain)}, {_significance(gain)}" if gain else "too few examples to compare"
+    loss = points_label(gain) if gain else "too few examples to compare"
     sizes = " → ".join(f"{each['bytes'] / 1e6:.1f}" for each in both)
     latencies = " → ".join(milliseconds(each["latency_ms"]) for each in both)
     faster = teacher["latency_ms"]["median"] / student["latency_ms"]["median"]
@@ -63,30 +63,25 @@ def _gain(findings: Findings) -> tuple[str, str, str]:
     best = max(trained, key=lambda name: average[name]["accuracy"])
     gain, baseline = findings.against[best], f"{BASELINES[best]}, {percent(average[best]['accuracy'])} percent right"
     value, interval = _mean_and_interval(gain)
-    advice = "; use the baseline instead" if gain["significant"] and gain["mean"] < 0 else ""
-    p = f"p\u00a0=\u00a0{gain['p_holm']:.3f}" if gain["p_holm"] >= 0.001 else "p\u00a0<\u00a00.001"  # kept on one line
-    detail = f"95\u00a0% interval {interval}, {_significance(gain)} ({p}){advice}. Baseline: {baseline}."
+    advice = "; use the baseline, unless other seeds disagree" if gain["interval"][1] < 0 else ""
+    detail = f"95\u00a0% interval {interval}{advice}. Baseline: {baseline}."
     return value, "points over the best baseline", detail
-
-
-def _significance(gain: Mapping[str, Any]) -> str:
-    return f"{'' if gain['significant'] else 'not '}statistically significant"
 
 
 def cautions(findings: Findings) -> list[str]:
     """What should be known before the sentences are passed on."""
     results, notes = findings.results, []
-    if others := len(findings.against):
+    if findings.against:
         notes.append(
-            f"Significant means p below {1 - LEVEL:.2f}, paired over the {len(findings.rows):,} scored examples and "
-            f"adjusted for {others} comparison{'s' if others > 1 else ''} (Holm). It holds for other examples of these "
-            f"domains and seed {findings.run['settings']['seed']} alone; `metakd experiment` compares several seeds."
+            f"Intervals of differences are paired over the {len(findings.rows):,} scored examples. They cover other "
+            f"examples of these domains, but seed {findings.run['settings']['seed']} alone: whether a difference is "
+            f"significant takes {FEWEST_SEEDS} seeds (`metakd experiment`)."
         )
     if results["split"] == "dev":
-        notes.append("There is no test split, so all scores are on dev: choose nothing by them that you then report.")
+        notes.append("There is no test split, so all scores are on dev: if you choose by them, do not report them.")
     if (without := results["average"]["student"].get("accuracy_without_leaks")) is not None:
         notes.append(
-            f"{results['leaked_rows']:,} scored examples stand in train as well; without them students are right on "
+            f"Scored examples that are also in train: {results['leaked_rows']:,}; without them students are right on "
             f"{percent(without)} percent."
         )
     return notes

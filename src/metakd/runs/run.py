@@ -51,9 +51,15 @@ class Run:
 
     @classmethod
     def assemble(cls, folder: str | Path, settings: Settings, data: Any) -> Run:
-        """Read the data and find the models, writing nothing. Raises InputError for what cannot be used.
+        """A run whose data is read and whose models are there; nothing is written before `begin`.
 
-        `data` is a path, a hub dataset's id, or tables in memory (see `load_dataset`); `folder` is empty or has a run.
+        Args:
+            folder: The output folder: missing, empty, or with a run.
+            settings: Its settings.
+            data: A path, a hub dataset's id, or tables in memory (see `load_dataset`).
+
+        Raises:
+            InputError: Data, models, settings or folder cannot be used.
         """
         refuse_unrelated(Path(folder))
         problems: list[InputError] = []
@@ -74,15 +80,18 @@ class Run:
 
     @cached_property
     def fingerprints(self) -> Fingerprints:
+        """What each step depends on."""
         teachers = tuple(run.fingerprints.teach for run in self.other_teachers)
         return Fingerprints(self.settings, self.data, self.precision, teachers)
 
     @cached_property
     def folders(self) -> Folders:
+        """Where each step's result is."""
         return Folders(self.folder, self.fingerprints, self.settings.method, self.by_content)
 
     @cached_property
     def features(self) -> Features:
+        """How its models read the texts."""
         return Features(self.settings, self.data, self.folders, self.teacher_domains)
 
     @cached_property
@@ -110,11 +119,16 @@ class Run:
         return {method: self.lengthened(method, of_method) for method, of_method in stages.items()}
 
     def has_shared_start(self, method: str) -> bool:
-        """Whether the method's students all start from one."""
+        """Whether the students of `method`, one of `methods`, all start from one."""
         return any(stage.shared for stage in self.stages[method])
 
     def lengthened(self, method: str, stages: Sequence[Stage]) -> list[Stage]:
-        """The method's stages, with as many updates as methods that also learn from extra windows and crops."""
+        """The stages with as many updates as methods have that also learn from extra windows and crops.
+
+        Args:
+            method: One of `methods`.
+            stages: Its stages, for the texts alone.
+        """
         if "teacher" in METHODS[method].needs:
             return list(stages)
         examples, most = len(self.data.train), len(self.features.with_extra_texts(self.data.train))
@@ -142,7 +156,11 @@ class Run:
         return list(dict.fromkeys([self.settings.method, *([BASELINE] if self.settings.baseline else [])]))
 
     def begin(self) -> Run:
-        """Create the folder and write run.json into it; InputError if it has finished steps of another run."""
+        """This run, once its folder and the run.json in it are written.
+
+        Raises:
+            InputError: The folder cannot be written, or has finished steps that other settings or data made.
+        """
         if distributed.on_main(self._begin) != self.fingerprints.weigh:
             raise InputError("data, base or precision differ from the main process; use the same in all processes")
         return self
@@ -160,7 +178,11 @@ class Run:
         return self.fingerprints.weigh
 
     def check_folder(self) -> str:
-        """The settings that have changed since the folder was started; InputError if `begin` would raise it."""
+        """The settings that have changed since the folder was started, in words.
+
+        Raises:
+            InputError: The folder has finished steps that other settings or data made.
+        """
         before = read_run(self.folder)["settings"] if (self.folder / RUN_FILE).is_file() else {}
         now = self.description()["settings"]
         changed = "; ".join(f"{n} = {now[n]}, was {value}" for n, value in before.items() if now.get(n, value) != value)
@@ -177,7 +199,15 @@ class Run:
             self.is_student_done(method, domain)
 
     def is_student_done(self, method: str, domain: str | None) -> bool:
-        """Whether the student of `domain`, or the shared start (None), is finished."""
+        """Whether a student is finished.
+
+        Args:
+            method: One of `methods`.
+            domain: The student's domain, or None for the shared start.
+
+        Raises:
+            InputError: Other settings or data made it.
+        """
         return is_done(self.folders.student(method, domain), self.fingerprints.distill(method, domain))
 
     def description(self) -> dict[str, Any]:

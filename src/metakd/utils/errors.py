@@ -64,7 +64,12 @@ class InputError(Exception):
 
     @classmethod
     def collect(cls, what: str, faults: list[str]) -> InputError:
-        """One error for all `faults` (at most 20 are listed, the rest are counted)."""
+        """One error for all faults.
+
+        Args:
+            what: What has the faults.
+            faults: One message each; the first 20 are listed, the rest are counted.
+        """
         shown = [f"  - {fault}" for fault in faults[:SHOWN_FAULTS]]
         if len(faults) > SHOWN_FAULTS:
             shown.append(f"  ... and {len(faults) - SHOWN_FAULTS} more")
@@ -140,6 +145,11 @@ def printable(message: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in message)
 
 
+def install_command(extra: str) -> str:
+    """The command that installs an extra, in a clone of the repository, as the README describes."""
+    return f"pip install '.[{extra}]'"
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import `module`, or say which command installs it."""
     try:
@@ -147,7 +157,8 @@ def require(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        raise InputError(f"This needs {error.name!r}. Install it: pip install 'metakd[{extra}]'") from None
+        remedy = f"Install it, in a clone of metakd: {install_command(extra)}"
+        raise InputError(f"This needs {error.name!r}. {remedy}") from None
 
 
 class CheckError(Exception):

@@ -4,6 +4,7 @@ commit and command, this is the environment that is needed to repeat a result.
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import shlex
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ Precision = Literal["float32", "bfloat16"]
 # Results depend on these:
 PACKAGES = ("metakd", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "onnxruntime")
 
+_CONTROL_GROUPS, _MEMBERSHIPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # options of glibc's mallopt
 _KEEP_ALL = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_MAX: 0}
 _AS_USUAL = {_TRIM_THRESHOLD: 64 * 2**20, _MMAP_THRESHOLD: 32 * 2**20, _MMAP_MAX: 65536}  # what glibc's own grow to
@@ -35,8 +38,38 @@ def processor_vendor() -> str:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may run on, at most those that its container's quota pays for, rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *map(math.ceil, _quotas())])
+
+
+def _quotas() -> Iterator[float]:
+    """Processor quotas, in cores, of this process's control groups and of those above them, where they have any."""
+    with contextlib.suppress(OSError, ValueError):  # names of groups may be no text
+        for membership in _MEMBERSHIPS.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = membership.split(":", 2)  # 0::/a/b, or in version 1: 4:cpu,cpuacct:/a/b
+            if not controllers or "cpu" in controllers.split(","):
+                roots, parts = _CONTROL_GROUPS.glob("cpu*") if controllers else [_CONTROL_GROUPS], path.split("/")[1:]
+                for root, depth in product(roots, range(len(parts) + 1)):
+                    yield from _quota(root.joinpath(*parts[:depth]))
+
+
+def _quota(group: Path) -> Iterator[float]:
+    """The group's quota by version 2 or 1 of control groups; none where it is 'max', -1, or cannot be read."""
+    for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = map(int, " ".join((group / file).read_text(encoding="utf-8") for file in files).split())
+            if quota > 0:
+                yield quota / period
+
+
+def limit_threads() -> None:
+    """Keep torch, which knows no quotas, to `usable_cores`, unless the environment sets the number of its threads."""
+    import torch
+
+    chosen = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"} & os.environ.keys()
+    if not chosen and usable_cores() < torch.get_num_threads():
+        torch.set_num_threads(usable_cores())
 
 
 def memory_bytes() -> int | None:
