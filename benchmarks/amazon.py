@@ -2,21 +2,28 @@
 
     python benchmarks/amazon.py --data DIR [--seeds 0 1 2] [--config benchmarks/authors.yaml] [--work runs/amazon]
         [--before FILE]
+    python benchmarks/amazon.py --data DIR --tfidf
 
 DIR holds train.jsonl(.gz) and dev.jsonl(.gz), and no test, so that scores are on dev.
 Settings are the defaults, but for those of --config. Finished steps of an earlier call in --work are kept, so that a
 stopped benchmark goes on. Adds its seeds to benchmarks/results/amazon.json (amazon-authors.json for authors.yaml) and
-prints the table of all that are there. --before names an earlier result, with which each seed is compared.
+prints the table of all that are there. --before names an earlier result, with which each seed is compared. --tfidf
+computes the TF-IDF rows of the seeds that are there again, which takes no models, but for their latencies.
 """
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from metakd import Run, Settings, run_all
 from metakd.config.settings import read_settings_file
+from metakd.data.dataset import MultiDomainDataset, load_dataset
+from metakd.data.splits import leaks
+from metakd.evaluation.predictions import predict_by_tfidf
+from metakd.pipeline.evaluate import score_models
 from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import environment
 
@@ -60,6 +67,21 @@ def since(before: dict[str, Any], results: dict[str, dict[str, Any]]) -> dict[st
     }
 
 
+def tfidf_again(result: dict[str, Any], data: MultiDomainDataset) -> None:
+    """Put today's TF-IDF baseline into the result of a seed."""
+    rows = data.splits[result["split"]]
+    predictions = predict_by_tfidf(data.train, data.labels, rows, result["run"]["settings"]["seed"]).predictions
+    timed = {
+        domain: replace(p, costs=p.costs | {"latency_ms": result["domains"][domain]["tfidf"]["latency_ms"]})
+        for domain, p in predictions.items()
+    }
+    leaked = {example.id for example in leaks(data.splits).get(result["split"], [])}
+    (scores,) = score_models({"meta_teacher": timed}, result["run"], rows, leaked).values()
+    result["average"]["tfidf"] = scores["average"]
+    for domain, scored in scores["domains"].items():
+        result["domains"][domain]["tfidf"] = scored
+
+
 def table(summary: dict[str, dict[str, Any]]) -> str:
     domains = list(next(iter(summary.values()))["domains"])
     rows = [["model", *domains, "average", "± seeds", "parameters", "MB", "ms"]]
@@ -86,11 +108,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/amazon"))
     parser.add_argument("--config", type=Path)
     parser.add_argument("--before", type=Path)
+    parser.add_argument("--tfidf", action="store_true")
     options = parser.parse_args()
     values = read_settings_file(options.config) if options.config else {}
     result = RESULTS / (f"amazon-{options.config.stem}.json" if options.config else "amazon.json")
     results = json.loads(result.read_text(encoding="utf-8"))["seeds"] if result.is_file() else {}
-    for seed in options.seeds:
+    if options.tfidf:
+        for result_of_seed in results.values():
+            tfidf_again(result_of_seed, load_dataset(str(options.data)))
+    for seed in options.seeds if not options.tfidf else []:
         settings = Settings.build(values | {"seed": seed})
         results[str(seed)] = run_all(Run.assemble(options.work / f"seed{seed}", settings, options.data).begin())
         results[str(seed)]["run"].pop("data")
@@ -99,6 +125,9 @@ def main() -> None:
     results = dict(sorted(results.items()))
     summary = over_seeds(results)
     outcome: dict[str, Any] = {"summary": summary, "seeds": results, "environment": environment()}
+    if options.tfidf:
+        outcome = json.loads(result.read_text(encoding="utf-8")) | {"summary": summary, "seeds": results}
+        outcome["tfidf_environment"] = environment()
     if options.before:
         before = json.loads(options.before.read_text(encoding="utf-8"))
         outcome["before"] = {"commit": before["environment"]["commit"], "differences": since(before, results)}

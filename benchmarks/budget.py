@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import subprocess
 import sys
 import tempfile
@@ -36,10 +35,10 @@ from metakd import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
 from metakd.data.schema import Example
 from metakd.data.splits import of_domain
-from metakd.evaluation.costs import LATENCY_TEXTS, LATENCY_WARMUP, measure_latency, shipped_bytes
+from metakd.evaluation.costs import measure_latencies, shipped_bytes
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.onnx_format import write_model
-from metakd.inference.classifier import Model
+from metakd.inference.classifier import Classifier, Model
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.distill import distill_all
@@ -98,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         rows = [row for kind, fleet in fleets.items() for row in _rows_of(kind, fleet, data, Path(name))]
         models = [row.pop("model") for row in rows]
-        for row, milliseconds in zip(rows, _in_turn(models, _sample(data.splits["dev"]), options.rounds), strict=True):
+        for row, milliseconds in zip(rows, _in_turn(models, data.splits["dev"], options.rounds), strict=True):
             row["ms"] = milliseconds
         rate = _rate(models[-1].path.parent, data, options.texts, Path(name))
     results = {
@@ -113,11 +112,6 @@ def main() -> None:
     }
     write_json(RESULT, results)
     print(table(results), results["predict"], sep="\n\n")
-
-
-def _sample(examples: list[Example]) -> list[Example]:
-    """As many as latencies are of, of all domains."""
-    return random.Random(0).sample(examples, LATENCY_WARMUP + LATENCY_TEXTS)
 
 
 def _cut(data: str) -> MultiDomainDataset:
@@ -194,13 +188,10 @@ def _accepted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _in_turn(models: list[Model], examples: Any, rounds: int) -> list[float]:
-    """The median of one text, of each model."""
-    medians: list[list[float]] = [[] for _ in models]
-    for place in range(rounds):
-        order = range(len(models)) if place % 2 else reversed(range(len(models)))
-        for i in order:
-            medians[i].append(measure_latency(models[i], examples)["median"])
-    return [round(float(np.median(of_model)), 3) for of_model in medians]
+    """The median milliseconds of one text, of each model."""
+    contenders = {str(i): Classifier(model).predict_examples for i, model in enumerate(models)}
+    timed = [measure_latencies(contenders, examples, seed=0) for _ in range(rounds)]
+    return [round(float(np.median([latencies[name].milliseconds for latencies in timed])), 3) for name in contenders]
 
 
 def _rate(folder: Path, data: MultiDomainDataset, count: int, place: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ PATTERNS = {  # of the files that a phase begins with; the last phase first
     "baseline": rf"(^|/)\.?{BASELINE}",
     "students": "^students",
     "shared start": "shared_student",
-    "remember": "teacher_cache.partial",
+    "write the teacher cache": "teacher_cache.partial",
     "save the teacher": "^.meta_teacher.partial/",
     "teach": "meta_teacher",
     "weigh": "",

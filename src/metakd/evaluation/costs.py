@@ -21,6 +21,7 @@ SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 LATENCY_TEXTS = 100
 LATENCY_WARMUP = 10
 ALIKE = 1.05  # ratios nearer to 1 count as none
+LONGEST_REST = 0.1  # seconds
 BUSY = 100  # preemptions per second (and in all) above which the machine counts as busy
 
 Predict = Callable[[list[Example]], Any]
@@ -68,27 +69,40 @@ class Latency:
 def measure_latencies(contenders: Mapping[Any, Predict], examples: Sequence[Example], seed: int) -> dict[Any, Latency]:
     """The latency of each contender, on the same sample of the examples' texts, with a notice if the machine is busy.
 
-    They are timed alternately, so that whatever slows the machine down slows all of them down. Each reads another text
-    right before the one that is timed, and so finds its weights in the processor's caches and its threads awake.
+    They are timed alternately, so that whatever slows the machine down slows all of them down. None is slowed down by
+    the one before: that one's threads have come to rest, and each reads another text first, which is not timed, and
+    so finds its weights in the processor's caches.
     """
     texts, milliseconds = latency_sample(examples, seed), {name: list[float]() for name in contenders}
     for predict in contenders.values():
         for i in range(LATENCY_WARMUP):
             predict([texts[i % len(texts)]])
-    begun, before = time.perf_counter(), _preemptions()
+    preempted, seconds = 0, 0.0
     for i in range(LATENCY_TEXTS):
         for name in [*contenders][:: 1 if i % 2 else -1]:
+            if len(contenders) > 1:
+                _rest()
             contenders[name]([texts[(i - 1) % len(texts)]])
-            started = time.perf_counter()
+            before, started = _preemptions(), time.perf_counter()
             contenders[name]([texts[i % len(texts)]])
-            milliseconds[name].append(1000 * (time.perf_counter() - started))
-    busy = _preemptions() - before > BUSY * max(1, time.perf_counter() - begun)
-    if busy:
+            seconds += (taken := time.perf_counter() - started)
+            preempted += _preemptions() - before
+            milliseconds[name].append(1000 * taken)
+    if busy := preempted > BUSY * max(1, seconds):
         notice(
             "other processes used the cores while latency was measured, so the latencies are too high; "
             "measure again when the machine is idle"
         )
     return {name: Latency(np.array(times), busy) for name, times in milliseconds.items()}
+
+
+def _rest() -> None:
+    """Wait until no thread of this process works: those of ONNX Runtime spin for up to 50 ms after a call."""
+    begun, working = time.perf_counter(), True
+    while working and time.perf_counter() - begun < LONGEST_REST:
+        before = time.process_time()
+        time.sleep(0.001)
+        working = time.process_time() - before > 0.0005
 
 
 def latency_sample(examples: Sequence[Example], seed: int) -> list[Example]:

@@ -23,7 +23,7 @@ from metakd.evaluation.metrics import Floats, Ints
 C_TRIED, FOLDS = (1, 3, 10, 30, 100), 5
 TUNING_ROWS, LEAST_TUNING_ROWS = 5_000, 50  # to choose by: of all domains together, but so many of each
 MOST_ROWS = 50_000  # to train on; more, drawn by seed, take minutes and gigabytes
-OWN_DOMAIN, ALL_DOMAINS = "own domain", "all domains"
+ONE_DOMAIN, ALL_DOMAINS = "own domain", "all domains"
 
 
 class TfidfBaseline:
@@ -71,13 +71,13 @@ def _texts(examples: Sequence[Example]) -> list[str]:
 class Choice(NamedTuple):
     """What cross-validation has chosen for a domain's TF-IDF."""
 
-    trained_on: str  # OWN_DOMAIN or ALL_DOMAINS
-    own_c: int  # the best value of C for the domain's text
+    trained_on: str  # ONE_DOMAIN or ALL_DOMAINS
+    domain_c: int  # the best value of C for the domain's text
     pooled_c: int  # and for all domains'
 
     @property
     def c(self) -> int:
-        return self.own_c if self.trained_on == OWN_DOMAIN else self.pooled_c
+        return self.domain_c if self.trained_on == ONE_DOMAIN else self.pooled_c
 
 
 def choose(train: Sequence[Example], seed: int) -> dict[str, Choice]:
@@ -98,7 +98,7 @@ def choose(train: Sequence[Example], seed: int) -> dict[str, Choice]:
         alone = right_when_left_out(counts[place], labels[place], folds[place]) if several else pooled
         accuracies = alone.mean(1)
         is_pooled = several and pooled[best, place].mean() >= accuracies.max()
-        trained_on = ALL_DOMAINS if is_pooled else OWN_DOMAIN
+        trained_on = ALL_DOMAINS if is_pooled else ONE_DOMAIN
         choices[domain] = Choice(trained_on, C_TRIED[int(accuracies.argmax())], C_TRIED[best])
     return choices
 

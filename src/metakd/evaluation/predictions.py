@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
 from metakd.evaluation.costs import Predict, costs_of, measure_latencies
-from metakd.evaluation.linear_models import MOST_ROWS, OWN_DOMAIN, TfidfBaseline, choose, draw_evenly
+from metakd.evaluation.linear_models import MOST_ROWS, ONE_DOMAIN, TfidfBaseline, choose, draw_evenly
 from metakd.evaluation.metrics import Ints, Predictions
 from metakd.inference.classifier import Classifier, Model
 from metakd.inference.torch_backend import TorchModel
@@ -80,8 +80,8 @@ def predict_by_tfidf(train: Sequence[Example], labels: list[str], examples: Sequ
     fit_pooled = cache(partial(TfidfBaseline, draw_evenly(train, MOST_ROWS, seed)))
     for domain, rows in scored.items():
         choice = choices[domain]
-        alone = TfidfBaseline(draw_evenly(training[domain], MOST_ROWS, seed), choice.own_c)
-        baseline = alone if choice.trained_on == OWN_DOMAIN else fit_pooled(choice.pooled_c)
+        alone = TfidfBaseline(draw_evenly(training[domain], MOST_ROWS, seed), choice.domain_c)
+        baseline = alone if choice.trained_on == ONE_DOMAIN else fit_pooled(choice.pooled_c)
         predicted = np.array([labels.index(label) for label in baseline.predict(rows)])
         architecture = f"TF-IDF, trained on {choice.trained_on}"
         costs = baseline.size | {"architecture": architecture, "trained_on": choice.trained_on, "C": choice.c}

@@ -88,28 +88,25 @@ def measure_candidates(
 
 
 def _measure(data: MultiDomainDataset, settings: Settings, work: Path, student: str) -> list[Candidate]:
-    """The untrained student in every form, with a whole table and timed alternately; a compact table costs no time."""
+    """Export the untrained student with a whole table, and measure it in every form; a compact table costs no time."""
     dev, model = data.splits["dev"], _untrained(settings, student, data.labels)
     rows, width = model.network.get_input_embeddings().weight.shape
-    partial = work / ".measured.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    folders = {int8: partial / ("int8" if int8 else "float32") for int8 in (False, True)}
-    write_model(model, folders[False], dev, settings.max_length)
-    shutil.copytree(folders[False], folders[True])
-    quantize(folders[True] / MODEL_FILE)
-    forms = [(int8, length) for int8 in folders for length in (settings.max_length, settings.max_length // 2)]
-    contenders = {
-        (int8, length): Classifier(load_truncating(folders[int8], length)).predict_examples for int8, length in forms
-    }
-    candidates = list[Candidate]()
-    for (int8, length), latency in measure_latencies(contenders, dev, seed=0).items():
-        size, item = folder_bytes(folders[int8]), 1 if int8 else 4
+    folder, candidates = work / ".measured.partial", list[Candidate]()
+    shutil.rmtree(folder, ignore_errors=True)
+    write_model(model, folder, dev, settings.max_length)
+    for int8, item in ((False, 4), (True, 1)):
+        if int8:
+            quantize(folder / MODEL_FILE)
+        size = folder_bytes(folder)
         saved = rows * width * item - compact_bytes(rows, width, item) if rows > ROWS else 0
-        candidates += [
-            Candidate(student, int8, compact, length, **latency.summary(), bytes=float(size - saved * compact))
-            for compact in ((False, True) if saved else (False,))
-        ]
-    shutil.rmtree(partial)
+        for max_length in (settings.max_length, settings.max_length // 2):
+            form = Classifier(load_truncating(folder, max_length)).predict_examples
+            latency = measure_latencies({"form": form}, dev, seed=0)["form"].summary()
+            candidates += [
+                Candidate(student, int8, compact, max_length, **latency, bytes=float(size - saved * compact))
+                for compact in ((False, True) if saved else (False,))
+            ]
+    shutil.rmtree(folder)
     return candidates
 
 

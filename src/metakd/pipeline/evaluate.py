@@ -46,6 +46,15 @@ def evaluate(run: Run) -> dict[str, Any]:
     """The scores of teacher, students and baselines on test (or dev), written into the run's folder.
 
     The manifest of the whole run is written last.
+
+    Args:
+        run: The run, with all its students.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        InputError: A domain cannot be scored, a model is missing, or another process uses the folder.
     """
     with run_lock(run.folder):
         return distributed.on_main(lambda: _evaluate(run))
@@ -111,6 +120,19 @@ def evaluate_file(
 
     Domains that are new to the run are scored by the teacher only, and left out of all averages unless the file has no
     others. Averages are also computed without the rows whose text is in the run's training data.
+
+    Args:
+        folder: The run's folder.
+        data: The labelled file.
+        output: The JSON file to write.
+        columns: The column of each field with another name.
+        encoding: Encoding of the file.
+
+    Returns:
+        What is written to output.
+
+    Raises:
+        InputError: The run has no teacher, or the file cannot be read or has other labels.
     """
     description = read_run(folder)
     examples = read_examples(data, columns=columns, encoding=encoding)

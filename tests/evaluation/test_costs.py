@@ -1,0 +1,114 @@
+"""Latency: which texts are timed, in which order, and what counts as slower."""
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import read_json, reopen, toy_examples
+from metakd.data.schema import Example
+from metakd.evaluation import costs
+from metakd.evaluation.costs import LATENCY_TEXTS, LATENCY_WARMUP, Latency, latency_sample, measure_latencies
+from metakd.inference.torch_backend import TorchModel
+from metakd.pipeline.evaluate import evaluate
+
+
+def of_lengths(lengths: list[int]) -> list[Example]:
+    return [Example(str(i), "x" * length, None, "", "") for i, length in enumerate(lengths)]
+
+
+def reads_length(examples: list[Example]) -> None:
+    """Takes a tenth of a millisecond for each character."""
+    time.sleep(len(examples[0].text) / 1e4)
+
+
+def test_the_order_of_the_rows_does_not_matter() -> None:
+    """Ascending, descending and shuffled: the same texts in the same order; another seed draws others."""
+    lengths = random.Random(0).choices(range(1, 2000), k=750)
+    samples = [
+        [e.text for e in latency_sample(of_lengths(order), 0)]
+        for order in (lengths, sorted(lengths), sorted(lengths, reverse=True))
+    ]
+    assert samples[0] == samples[1] == samples[2]
+    assert samples[0] != [e.text for e in latency_sample(of_lengths(lengths), 1)]
+    assert [*map(len, samples[0])] != sorted(map(len, samples[0]))
+
+
+def test_the_sample_is_as_long_as_the_texts_are() -> None:
+    """Of the lengths 1 to 1000 each stratum of ten gives one, so that no quantile is off by more than ten."""
+    sample = sorted(len(e.text) for e in latency_sample(of_lengths([*range(1, 1001)]), 0))
+    assert len(sample) == LATENCY_TEXTS
+    assert all(10 * i < length <= 10 * i + 10 for i, length in enumerate(sample))
+    few = of_lengths([3, 1, 2])
+    assert sorted(e.id for e in latency_sample(few, 0)) == ["0", "1", "2"]
+
+
+def test_latency_does_not_depend_on_how_a_file_is_sorted() -> None:
+    """A function that takes longer for longer texts: 0.1 to 5 ms, in the median 2.5."""
+    medians = [
+        measure_latencies({"it": reads_length}, of_lengths(order), 0)["it"].summary()["median"]
+        for order in ([*range(1, 501, 1)], [*range(500, 0, -1)])
+    ]
+    assert medians[0] == pytest.approx(medians[1], rel=0.2)
+    assert medians[0] > 20
+
+
+def test_contenders_take_turns() -> None:
+    """After its warm-up each reads every text once untimed and once timed, in the one order and in the other."""
+    calls = list[str]()
+    contenders = {name: lambda _, name=name: calls.append(name) for name in "abc"}
+    latencies = measure_latencies(contenders, toy_examples(3, 0, "t"), 0)
+    assert calls[: 3 * LATENCY_WARMUP] == [*("a" * 10 + "b" * 10 + "c" * 10)]
+    assert calls[3 * LATENCY_WARMUP :] == [*("ccbbaa" + "aabbcc")] * (LATENCY_TEXTS // 2)
+    assert all(latency.milliseconds.shape == (LATENCY_TEXTS,) for latency in latencies.values())
+
+
+@pytest.mark.parametrize("preempted", [0, 0.9, 1000])
+def test_latency_and_whether_other_work_lengthened_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, preempted: float
+) -> None:
+    """In milliseconds, with a notice if other work took the cores: more than once in each call."""
+    counts = iter(np.arange(5, 1e6, preempted)) if preempted else iter([5.0] * 1000)
+    monkeypatch.setattr(costs, "_preemptions", lambda: next(counts))
+    latency = measure_latencies({"it": lambda _: time.sleep(0.002)}, toy_examples(3, 0, "t"), 0)["it"]
+    summary = latency.summary()
+    assert 2 <= summary["median"] <= summary["p95"] < 100
+    assert ("latencies are too high" in caplog.text) is (preempted > 1)
+    assert summary.get("busy", False) is latency.busy is (preempted > 1)
+
+
+def test_the_interval_of_a_ratio_by_hand() -> None:
+    """Order statistics 40 and 61 of 100 ratios hold the median with 95 %: here 1.40 and 1.61."""
+    ones, more = np.ones(100), 1 + np.arange(1, 101) / 100
+    assert Latency(more, False).times(Latency(ones, False)) == pytest.approx((1.40, 1.61), abs=0.011)
+
+
+def test_one_model_of_each_architecture_is_timed(
+    finished_run: Path, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a teacher, two students and two baselines of their shape two are timed, with TF-IDF, all in one loop."""
+    timed, loaded = list[dict[str, Any]](), list[Path]()
+    measure, load = costs.measure_latencies, TorchModel.load.__func__  # type: ignore[attr-defined]
+
+    def measured(contenders: Any, *arguments: Any) -> Any:
+        timed.append(contenders)
+        return measure(contenders, *arguments)
+
+    def loads(cls: Any, folder: Path, device: Any = None) -> Any:
+        if device == "cpu":
+            loaded.append(folder)
+        return load(cls, folder, device)
+
+    monkeypatch.setattr("metakd.evaluation.predictions.measure_latencies", measured)
+    monkeypatch.setattr(TorchModel, "load", classmethod(loads))
+    results = evaluate(reopen(run_copy))
+    assert [folder.name for folder in loaded] == ["meta_teacher", "books"]
+    (contenders,) = timed
+    kinds = {results["domains"][domain]["tfidf"]["trained_on"] for domain in ("books", "kitchen")}
+    assert len(contenders) == 2 + len(kinds)
+    for scores in results["domains"].values():
+        assert scores["student"]["latency_ms"] == scores["fine_tuned_shared"]["latency_ms"]
+    assert read_json(run_copy / "results.json")["domains"] == results["domains"]
