@@ -21,8 +21,8 @@ def of_lengths(lengths: list[int]) -> list[Example]:
 
 
 def reads_length(examples: list[Example]) -> None:
-    """Takes a tenth of a millisecond for each character."""
-    time.sleep(len(examples[0].text) / 1e4)
+    """Takes a hundredth of a millisecond for each character."""
+    time.sleep(len(examples[0].text) / 1e5)
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
@@ -47,13 +47,13 @@ def test_the_sample_is_as_long_as_the_texts_are() -> None:
 
 
 def test_latency_does_not_depend_on_how_a_file_is_sorted() -> None:
-    """A function that takes longer for longer texts: 0.1 to 5 ms, in the median 2.5."""
+    """A function that takes longer for longer texts: up to 5 ms, in the median 2.5."""
     medians = [
         measure_latencies({"it": reads_length}, of_lengths(order), 0)["it"].summary()["median"]
         for order in ([*range(1, 501, 1)], [*range(500, 0, -1)])
     ]
     assert medians[0] == pytest.approx(medians[1], rel=0.2)
-    assert medians[0] > 20
+    assert medians[0] > 2
 
 
 def test_contenders_take_turns() -> None:
