@@ -193,7 +193,7 @@ COMMANDS: list[tuple[str, str]] = [
     (RUN.replace("run", "distill", 1) + " --domain garden", "no such domain; there are books, kitchen"),
     ("reproduce {run} --output in", "in already exists and has no run in it"),
     (EXPERIMENT + " --output in", "in already exists and has no experiment in it"),
-    (EXPERIMENT + " --output e --baseline --keep-cache", "--baseline, --keep-cache: an experiment sets this"),
+    (EXPERIMENT + " --output e --baseline --track tensorboard", "--baseline, --track: an experiment sets this"),
     (FIT + " --layer-map 1,2", "--layer-map: fit sets this itself"),
     (FIT + " --method hrkd --shared-epochs 0", "--method = 'hrkd' cannot be used"),
     ("evaluate in", "no run here"),

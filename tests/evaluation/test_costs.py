@@ -2,6 +2,7 @@
 
 import random
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ def test_latency_and_whether_other_work_lengthened_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, preempted: float
 ) -> None:
     """In milliseconds, with a notice if other work took the cores: more than once in each call."""
-    counts = iter(np.arange(5, 1e6, preempted)) if preempted else iter([5.0] * 1000)
-    monkeypatch.setattr(costs, "_preemptions", lambda: next(counts))
+    calls = count()
+    monkeypatch.setattr(costs, "_preemptions", lambda: preempted * next(calls))
     latency = measure_latencies({"it": lambda _: time.sleep(0.002)}, toy_examples(3, 0, "t"), 0)["it"]
     summary = latency.summary()
     assert 2 <= summary["median"] <= summary["p95"] < 100

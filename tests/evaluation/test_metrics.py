@@ -1,6 +1,4 @@
-"""Scores by hand and beside scikit-learn, intervals at their limits, latency, the TF-IDF baseline."""
-
-import time
+"""Scores by hand and beside scikit-learn, intervals at their limits."""
 
 import numpy as np
 import pytest
@@ -9,10 +7,6 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from conftest import toy_examples
-from metakd.data.schema import Example
-from metakd.evaluation.costs import latency
-from metakd.evaluation.linear_models import TfidfBaseline, domain_probe
 from metakd.evaluation.metrics import Predictions, accuracy, accuracy_of_kept, macro_f1, macro_f1_interval, score
 from metakd.evaluation.statistics import Z, accuracy_interval, wilson
 
@@ -98,34 +92,3 @@ def test_accuracy_of_kept_rows_by_hand() -> None:
     kept = {"books": np.array([True, False, True]), "films": np.array([False]), "kitchen": np.array([True])}
     assert accuracy_of_kept(domains, kept) == 0.75
     assert accuracy_of_kept(domains, {d: np.zeros_like(rows) for d, rows in kept.items()}) is None
-
-
-@pytest.mark.parametrize("preempted", [0, 90, 1_000_000])
-def test_latency(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, preempted: int) -> None:
-    """In milliseconds, with a warning if other work took the cores."""
-    counts = iter([5, 5 + preempted])
-    monkeypatch.setattr("metakd.evaluation.costs._preemptions", lambda: next(counts))
-    times = latency(lambda _: time.sleep(0.002), toy_examples(3, 0, "t"))
-    assert 2 <= times["median"] <= times["p95"] < 100
-    assert ("latencies are too high" in caplog.text) is (preempted > 100)
-    assert times.get("busy", False) is (preempted > 100)
-
-
-def test_the_probe_finds_a_domain_that_is_there_and_none_that_is_not() -> None:
-    """Two clouds far apart are separated; one cloud under two names is not."""
-    rng = np.random.default_rng(0)
-    domains = np.arange(200) % 2
-    cloud = rng.normal(size=(200, 3))
-    assert domain_probe(cloud + 9 * domains[:, None], domains) == 1
-    assert domain_probe(cloud, domains) == pytest.approx(0.5, abs=0.2)
-    assert domain_probe(cloud, np.zeros(200, dtype=int)) is None
-
-
-def test_tfidf_learns_words_and_pairs_and_survives_one_class_and_odd_characters() -> None:
-    baseline, test = TfidfBaseline(toy_examples(80, 0, "train")), toy_examples(40, 1, "test")
-    assert sum(label == e.label for label, e in zip(baseline.predict(test), test, strict=True)) >= 36
-    assert baseline.size()["parameters"] > 0
-    lone = TfidfBaseline([Example("1", "!", None, "a", "x"), Example("2", "好", None, "a", "x")])
-    assert lone.predict(test[:2]) == ["a", "a"]
-    pairs = [Example(str(i), "same", ("yes", "no")[i % 2], ("a", "b")[i % 2], "x") for i in range(20)]
-    assert TfidfBaseline(pairs).predict(pairs[:2]) == ["a", "b"]
