@@ -12,6 +12,7 @@ import pytest
 from conftest import FAST, Checkpoint, Command, as_row, passed, read_json, refused, reopen, toy_examples, write_rows
 from metakd import Classifier, Settings
 from metakd.data.dataset import folder_name, load_dataset
+from metakd.evaluation.costs import measure_latencies
 from metakd.export import budget_search, candidates
 from metakd.export.candidates import Budget, Candidate, measure_candidates
 
@@ -77,6 +78,8 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(fit: Command, 
     assert {row["student"] for row in results["candidates"]} == {f"layers={n}" for n in range(1, 5)}
     assert {row["student"] for row in results["tried"]} == {"layers=4"}
     assert set(results["delivered"]) == {"books", "kitchen"}
+    forms = [{key: row[key] for key in ("student", "int8", "max_length", "p95")} for row in results["candidates"]]
+    assert all(any(form.items() <= row.items() for form in forms) for row in results["tried"])  # not timed again
     assert results["delivered"]["books"]["test_accuracy"] > 0.7
     assert (folder / "fit.html").stat().st_size > 100_000
 
@@ -108,6 +111,26 @@ def test_what_a_stopped_fit_has_measured_is_not_measured_again(fit: Command, mon
     assert seen == ["layers=4", "layers=3", "layers=2"]
     assert "no candidate meets the budget" in refused(fit("--max-mb", "0.0001"))
     assert seen[3:] == ["layers=2", "layers=1"]
+
+
+def test_another_way_of_measuring_measures_again(
+    toy_data: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One student in four forms, each on texts of all of dev; the same again only if the way of measuring changes."""
+    sampled, data, measure = list[Any](), load_dataset(toy_data), measure_latencies
+    settings = Settings(base=str(checkpoint(num_hidden_layers=1)), max_length=16)
+
+    def measured(contenders: Any, examples: Any, seed: int) -> Any:
+        sampled.append(examples)
+        return measure(contenders, examples, seed)
+
+    monkeypatch.setattr(candidates, "measure_latencies", measured)
+    for _ in range(2):
+        measure_candidates(data, settings, tmp_path, [])
+        assert sampled == 4 * [data.splits["dev"]]
+    monkeypatch.setattr(candidates, "MEASURING", candidates.MEASURING + 1)
+    measure_candidates(data, settings, tmp_path, [])
+    assert len(sampled) == 8
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import os
 import random
 import shutil
+import time
 from collections import Counter
-from itertools import chain, islice, pairwise
+from itertools import chain, count, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from metakd import Classifier, InputError
 from metakd.config.settings import DEMO_DATA
 from metakd.data.dataset import load_dataset
 from metakd.data.schema import Example
+from metakd.evaluation.costs import Latency, Predict, measure_latencies
 from metakd.export import exporter, onnx_format
 from metakd.export.exporter import Exported
 from metakd.export.model_cards import Measured
@@ -95,18 +97,55 @@ def test_an_encoder_that_onnx_cannot_hold_is_refused_by_name(base: Path, tmp_pat
 
 
 def test_what_loses_too_much_or_is_slower_is_refused_with_the_reasons(caplog: pytest.LogCaptureFixture) -> None:
-    """Accuracy falls by 2 and by 0 points: 1 on average; the second takes 3 ms instead of 2."""
+    """Accuracy falls by 2 and by 0 points: 1 on average; each text takes 3 ms instead of 2."""
     students = [
-        Exported("books", 100, Measured(0.90, 10, 2.0), Measured(0.88, 5, 1.0)),
+        Exported("books", 100, Measured(0.90, 10, 2.0), Measured(0.88, 5, 3.0)),
         Exported("kitchen", 100, Measured(0.90, 10, 2.0), Measured(0.90, 5, 3.0)),
     ]
+    fast, slow = (Latency(np.full(100, milliseconds), False) for milliseconds in (2.0, 3.0))
     with pytest.raises(InputError) as caught:
-        exporter.refuse_losses(students, max_drop=0.005, force=False)
+        exporter.refuse_losses(students, fast, slow, max_drop=0.005, force=False)
     assert "by 1.00 percentage points on average (books 2.0, kitchen 0.0); max_drop allows 0.50" in str(caught.value)
-    assert "kitchen: 3.00 ms per text, but 2.00 in PyTorch" in str(caught.value)
-    exporter.refuse_losses(students, max_drop=0.005, force=True)
+    assert "3.00 ms per text, but 2.00 in PyTorch: 1.50 to 1.50 times as slow" in str(caught.value)
+    exporter.refuse_losses(students, fast, slow, max_drop=0.005, force=True)
     assert "falls by 1.00 percentage points" in caplog.text
-    exporter.refuse_losses(students[:1], max_drop=0.021, force=False)
+    exporter.refuse_losses(students[:1], slow, fast, max_drop=0.021, force=False)
+
+
+def test_a_model_is_not_slower_than_itself_but_than_itself_asleep(finished_run: Path) -> None:
+    """The same student twice, in turns; then one of the two sleeps for a millisecond."""
+    run, student = reopen(finished_run), Classifier.load(finished_run / "students" / "books").predict_examples
+    exported = [Exported("books", 12, Measured(0.9, 10, 2.0), Measured(0.9, 10, 2.0))]
+
+    def asleep(examples: list[Example]) -> Any:
+        time.sleep(0.001)
+        return student(examples)
+
+    def refuse(after: Predict) -> None:
+        latencies = measure_latencies({"before": student, "after": after}, run.data.splits["test"], 0)
+        exporter.refuse_losses(exported, latencies["before"], latencies["after"], max_drop=0.0, force=False)
+
+    for _ in range(3):
+        refuse(student)
+    with pytest.raises(InputError, match=r"ms per text, but .* in PyTorch: .* times as slow"):
+        refuse(asleep)
+
+
+def test_one_student_is_timed_for_all(exported: Path) -> None:
+    students = read_json(exported / "manifest.json")["students"]
+    assert len({(student["before"]["milliseconds"], student["after"]["milliseconds"]) for student in students}) == 1
+    assert students[0]["after"]["milliseconds"] > 0
+
+
+def test_a_dagger_warns_of_times_that_are_too_long(
+    finished_run: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where preemptions are many while latency is measured."""
+    calls = count()
+    monkeypatch.setattr("metakd.evaluation.costs._preemptions", lambda: 1000 * next(calls))
+    out, _ = passed(metakd("export", finished_run, "--output", tmp_path / "busy", "--force"))
+    assert out.count("†") == 2 * 2 + 1  # before and after, of two students; and the note
+    assert "Too high: other processes used the cores" in " ".join(out.split())
 
 
 def test_int8_is_refused_whole_or_written_whole(finished_run: Path, metakd: Command, tmp_path: Path) -> None:

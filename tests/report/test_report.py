@@ -238,11 +238,11 @@ def test_every_kind_of_model_has_a_colour() -> None:
 
 
 def test_transfer_is_what_tfidf_of_one_domain_gets_right_of_another(findings: Findings) -> None:
-    """12 test examples of each domain, so all are classified; the diagonal is its score on itself."""
+    """12 test examples of each domain, so all are classified; the diagonal is its score if it read no other."""
     for domain, shares in findings.results["transfer"].items():
         assert set(shares) == {"books", "kitchen"}
-        accuracy = findings.results["domains"][domain]["tfidf"]["accuracy"]
-        assert shares[domain] == pytest.approx(accuracy, abs=1e-4)
+        scores = findings.results["domains"][domain]["tfidf"]
+        assert scores["trained_on"] == "all domains" or shares[domain] == pytest.approx(scores["accuracy"], abs=1e-4)
     assert transfer_sample_size(20) == 0  # 10,000 / 380 < 30
 
 

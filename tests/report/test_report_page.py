@@ -170,7 +170,7 @@ def test_each_node_opens_what_is_known_of_it(report: Path, opened: Opened) -> No
     assert "Licences" in texts["bert0"]
     assert "Domain can be told" in texts["meta-teacher"]
     assert "Rows by label" in texts["domain books"]
-    assert "its TF-IDF baseline on books, %" in texts["domain books"]
+    assert "TF-IDF of its text on books, %" in texts["domain books"]
     assert "Most confident mistakes" in texts["student, kitchen"]
     page.locator("#network .choose", has_text="meta-teacher").press("Enter")
     page.locator("#details-body .open").first.press("Enter")

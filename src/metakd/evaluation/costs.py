@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from metakd.utils.console import notice
 
 SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 LATENCY_TEXTS = 100
-LATENCY_WARMUP = 10
+LATENCY_WARMUP, TURN = 10, 5
 ALIKE = 1.05  # ratios nearer to 1 count as none
 LONGEST_REST = 0.1  # seconds
 BUSY = 100  # preemptions per second (and in all) above which the machine counts as busy
@@ -69,25 +69,28 @@ class Latency:
 def measure_latencies(contenders: Mapping[Any, Predict], examples: Sequence[Example], seed: int) -> dict[Any, Latency]:
     """The latency of each contender, on the same sample of the examples' texts, with a notice if the machine is busy.
 
-    They are timed alternately, so that whatever slows the machine down slows all of them down. None is slowed down by
-    the one before: that one's threads have come to rest, and each reads another text first, which is not timed, and
-    so finds its weights in the processor's caches.
+    They are timed alternately, TURN texts each, so that whatever slows the machine down slows all of them down. None is
+    slowed down by the one before: that one's threads have come to rest, and each reads another text first, which is not
+    timed, and so finds its weights in the processor's caches.
     """
-    texts, milliseconds = latency_sample(examples, seed), {name: list[float]() for name in contenders}
+    texts = list(islice(cycle(latency_sample(examples, seed)), LATENCY_TEXTS))
+    milliseconds = {name: list[float]() for name in contenders}
     for predict in contenders.values():
-        for i in range(LATENCY_WARMUP):
-            predict([texts[i % len(texts)]])
+        for text in texts[:LATENCY_WARMUP]:
+            predict([text])
     preempted, seconds = 0, 0.0
-    for i in range(LATENCY_TEXTS):
-        for name in [*contenders][:: 1 if i % 2 else -1]:
+    for turn in range(LATENCY_TEXTS // TURN):
+        for name in [*contenders][:: 1 if turn % 2 else -1]:
             if len(contenders) > 1:
                 _rest()
-            contenders[name]([texts[(i - 1) % len(texts)]])
-            before, started = _preemptions(), time.perf_counter()
-            contenders[name]([texts[i % len(texts)]])
-            seconds += (taken := time.perf_counter() - started)
+            contenders[name]([texts[turn * TURN - 1]])
+            before = _preemptions()
+            for text in texts[turn * TURN : (turn + 1) * TURN]:
+                started = time.perf_counter()
+                contenders[name]([text])
+                milliseconds[name].append(1000 * (time.perf_counter() - started))
+                seconds += milliseconds[name][-1] / 1000
             preempted += _preemptions() - before
-            milliseconds[name].append(1000 * taken)
     if busy := preempted > BUSY * max(1, seconds):
         notice(
             "other processes used the cores while latency was measured, so the latencies are too high; "

@@ -54,10 +54,13 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
     lists = {"mistakes": findings.mistakes(model, domain), "disagreements": findings.disagreements(model, domain)}
     times = scored["latency_ms"]
     latency = f"{milliseconds(times)} ms, 95 of 100 within {times['p95']:.1f} ms"
+    facts = [("Accuracy", score(scored)), ("Size", _size(scored)), ("One text", latency)]
+    if "trained_on" in scored:
+        facts.append(("Trained on", f"{scored['trained_on']}, C = {scored['C']}"))
     return {
         "title": f"{KINDS[model]}, {domain}",
         "kind": model,
-        "facts": [("Accuracy", score(scored)), ("Size", _size(scored)), ("One text", latency)],
+        "facts": facts,
         "confusion": findings.confusion(model, domain),
         "calibration": tenths,
         "calibration_error": calibration_error(tenths),
@@ -130,8 +133,8 @@ def _neighbours(findings: Findings, domain: str) -> list[dict[str, Any]]:
         cosines = dict(zip(findings.domains, similarity[findings.domains.index(domain)], strict=False))
         columns["prototypes, cosine"] = [f"{cosines[other]:.2f}" for other in others]
     if transfer:
-        columns[f"its TF-IDF baseline on {domain}, %"] = [f"{100 * transfer[other][domain]:.1f}" for other in others]
-        columns[f"TF-IDF baseline of {domain} on it, %"] = [f"{100 * transfer[domain][other]:.1f}" for other in others]
+        columns[f"TF-IDF of its text on {domain}, %"] = [f"{100 * transfer[other][domain]:.1f}" for other in others]
+        columns[f"TF-IDF of {domain}'s text on it, %"] = [f"{100 * transfer[domain][other]:.1f}" for other in others]
     return _table("Other domains", [*columns], [*zip(*columns.values(), strict=True)] if len(columns) > 1 else [])
 
 

@@ -101,7 +101,7 @@ def widths(findings: Findings) -> str:
     if not values:
         return "No lines join domains: there is one alone, or nothing was measured between them."
     if findings.results.get("transfer"):
-        meaning = "how good a TF-IDF baseline trained on the one is on the other, as a share of that one's own baseline"
+        meaning = "how good TF-IDF of the one's text is on the other, as a share of TF-IDF of that one's text"
         least, most = (f"{100 * value:.0f} percent" for value in (min(values), max(values)))
     else:
         meaning = "how alike their prototypes are, class by class (cosine)"
