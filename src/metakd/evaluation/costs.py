@@ -20,7 +20,6 @@ from metakd.utils.console import notice
 SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 LATENCY_TEXTS = 100
 LATENCY_WARMUP, TURN = 10, 5
-ALIKE = 1.05  # ratios nearer to 1 count as none
 LONGEST_REST = 0.1  # seconds
 BUSY = 100  # preemptions per second (and in all) above which the machine counts as busy
 

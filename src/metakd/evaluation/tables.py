@@ -7,6 +7,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.table import Column, Table
 
+ALIKE = 1.05  # ratios nearer to 1 count as none
 BUSY_NOTE = "† Too high: other processes used the cores while this latency was measured."
 
 

@@ -10,8 +10,9 @@ import torch
 
 from metakd.data.schema import Example
 from metakd.data.splits import of_domain
-from metakd.evaluation.costs import ALIKE, Latency, measure_latencies, shipped_bytes
+from metakd.evaluation.costs import Latency, measure_latencies, shipped_bytes
 from metakd.evaluation.predictions import correct_predictions
+from metakd.evaluation.tables import ALIKE
 from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
 from metakd.inference.classifier import Classifier, Model
