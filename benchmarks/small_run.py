@@ -1,7 +1,7 @@
 """How long a small run takes, beside an earlier commit: alternating, so that what slows the machine slows both.
 
-    git worktree add /tmp/earlier 5cc6cd2
-    python benchmarks/small_run.py --before /tmp/earlier [--times 3]
+    git worktree add ../earlier 5cc6cd2
+    python benchmarks/small_run.py --before ../earlier [--times 3]
 
 The run has 240 training, 80 dev and 80 test reviews of the demo, drawn by seed 0 with as many of each domain, and the
 default settings; with --allow-weak-teacher, because so few reviews teach little. Both commits use this Python with its
