@@ -114,9 +114,10 @@ def main() -> None:
     result = RESULTS / (f"amazon-{options.config.stem}.json" if options.config else "amazon.json")
     results = json.loads(result.read_text(encoding="utf-8"))["seeds"] if result.is_file() else {}
     if options.tfidf:
+        data, options.seeds = load_dataset(str(options.data)), []
         for result_of_seed in results.values():
-            tfidf_again(result_of_seed, load_dataset(str(options.data)))
-    for seed in options.seeds if not options.tfidf else []:
+            tfidf_again(result_of_seed, data)
+    for seed in options.seeds:
         settings = Settings.build(values | {"seed": seed})
         results[str(seed)] = run_all(Run.assemble(options.work / f"seed{seed}", settings, options.data).begin())
         results[str(seed)]["run"].pop("data")

@@ -6,6 +6,7 @@ Writes benchmarks/results/demo.json and prints the table that the tutorial shows
 is there again, but for its latency.
 """
 
+import argparse
 import json
 import resource
 import subprocess
@@ -26,7 +27,9 @@ RESULT = Path(__file__).parent / "results" / "demo.json"
 
 
 def main() -> None:
-    if "--tfidf" in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tfidf", action="store_true")
+    if parser.parse_args().tfidf:
         results = json.loads(RESULT.read_text(encoding="utf-8"))
         tfidf_again(results, load_dataset(DEMO_DATA))
         write_json(RESULT, results | {"tfidf_environment": environment()})

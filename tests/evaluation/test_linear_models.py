@@ -15,7 +15,7 @@ from metakd.evaluation.linear_models import (
     FOLDS,
     ONE_DOMAIN,
     TfidfBaseline,
-    choose,
+    choose_tfidf,
     domain_probe,
     draw_evenly,
     right_when_left_out,
@@ -39,7 +39,7 @@ def reviews(domain: str, count: int, *, flipped: bool = False, words: int = 40) 
 def test_domains_that_agree_are_read_together() -> None:
     """Twelve texts show few of the eighty words of praise and blame; a thousand of the other domain show all."""
     train = reviews("small", 12) + reviews("large", 1000)
-    chosen = choose(train, 0)
+    chosen = choose_tfidf(train, 0)
     assert chosen["small"].trained_on == ALL_DOMAINS
     test = reviews("small", 200)
     costs = predict_by_tfidf(train, LABELS, test, 0).predictions["small"].costs
@@ -49,7 +49,7 @@ def test_domains_that_agree_are_read_together() -> None:
 def test_a_domain_that_contradicts_the_others_is_read_alone() -> None:
     """Its praise is their blame: of 300 texts all are right alone, and nearly none beside 1,000 of the others."""
     train = reviews("mirror", 300, flipped=True, words=5) + reviews("large", 1000, words=5)
-    assert choose(train, 0)["mirror"].trained_on == ONE_DOMAIN
+    assert choose_tfidf(train, 0)["mirror"].trained_on == ONE_DOMAIN
     results = predict_by_tfidf(train, LABELS, reviews("mirror", 100, flipped=True, words=5), 0)
     right = results.predictions["mirror"].truth == results.predictions["mirror"].predicted
     assert right.mean() == 1

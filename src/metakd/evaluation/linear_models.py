@@ -80,7 +80,7 @@ class Choice(NamedTuple):
         return self.domain_c if self.trained_on == ONE_DOMAIN else self.pooled_c
 
 
-def choose(train: Sequence[Example], seed: int) -> dict[str, Choice]:
+def choose_tfidf(train: Sequence[Example], seed: int) -> dict[str, Choice]:
     """For each domain, whether its text or all domains' gives the better TF-IDF, and the best C for each.
 
     By accuracy on rows that were left out, in FOLDS folds of the training rows, of a draw if there are many.

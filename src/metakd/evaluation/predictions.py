@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
 from metakd.evaluation.costs import Predict, costs_of, measure_latencies
-from metakd.evaluation.linear_models import MOST_ROWS, ONE_DOMAIN, TfidfBaseline, choose, draw_evenly
+from metakd.evaluation.linear_models import MOST_ROWS, ONE_DOMAIN, TfidfBaseline, choose_tfidf, draw_evenly
 from metakd.evaluation.metrics import Ints, Predictions
 from metakd.inference.classifier import Classifier, Model
 from metakd.inference.torch_backend import TorchModel
@@ -76,7 +76,7 @@ def predict_by_tfidf(train: Sequence[Example], labels: list[str], examples: Sequ
     results, scored = Tfidf({}, {}, {}), dict(sorted(by_domain(examples).items()))
     size, draw = transfer_sample_size(len(scored)), random.Random(seed)
     samples = {d: rows if len(rows) <= size else draw.sample(rows, size) for d, rows in scored.items() if size}
-    choices, training = choose(train, seed), by_domain(train)
+    choices, training = choose_tfidf(train, seed), by_domain(train)
     fit_pooled = cache(partial(TfidfBaseline, draw_evenly(train, MOST_ROWS, seed)))
     for domain, rows in scored.items():
         choice = choices[domain]

@@ -18,7 +18,7 @@ from scipy import optimize, special, stats
 Values = Mapping[str, NDArray[Any]]  # domain -> (S, N_k): rights (0 or 1), or differences of two models' rights
 Floats = NDArray[np.float64]
 LEVEL = 0.95
-FEW = 3.5  # right or wrong ones
+FEW = 3.5  # right or wrong examples: three, whatever rounding makes of them
 FEWEST_SEEDS = 3  # of a verdict: how much seeds differ cannot be known from fewer
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 CHANCES, CHANCE_WEIGHTS = (np.polynomial.legendre.leggauss(64) + np.array([[1], [0]])) / 2  # from 0 to 1
@@ -72,9 +72,9 @@ class Uncertainty:
     def p(self, distance: float) -> float:
         """The p value of a mean that is `distance` away from 0, two-sided.
 
-        Student's t over examples, averaged over what the seeds' variance may be, given its estimate: the distribution
-        of Behrens and Fisher. Satterthwaite's approximation has far too many degrees of freedom in the tail where few
-        seeds differ much.
+        Student's t over examples, averaged over what the seeds' variance may be, given its estimate: with many examples
+        the distribution of Behrens and Fisher. Satterthwaite's approximation has far too many degrees of freedom in the
+        tail where few seeds differ much.
         """
         variances = self.examples + self.seeds * _possible_variances(self.seeds_freedom)
         ps = 2 * special.stdtr(self.examples_freedom, -abs(distance) / np.sqrt(variances))
