@@ -48,6 +48,8 @@ SHAPES: dict[str, dict[str, int]] = {
     "electra": COMMON | {"embedding_size": 8},
     "distilbert": {"dim": 16, "n_layers": 4, "n_heads": 2, "hidden_dim": 32},
     "mpnet": COMMON,
+    "data2vec-text": COMMON,
+    "xlm-roberta-xl": COMMON,
     "deberta-v2": COMMON,
     "albert": COMMON | {"embedding_size": 8},
 }

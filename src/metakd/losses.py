@@ -159,20 +159,25 @@ def hidden_state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return _masked_mean_squared_error(student, teacher, mask[:, :, None])
 
 
-def attention_score_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+def attention_score_loss(student: Tensor, teacher: Tensor, mask: Tensor, window: int | None = None) -> Tensor:
     """L_att = MSE(S_student, S_teacher) of one mapped layer, of the scores S = q·k/√d before mask and softmax.
 
-    The mean is over heads and pairs of real tokens.
+    The mean is over heads and pairs of real tokens that both models attend to.
 
     Args:
         student: (B, A, L, L).
         teacher: (B, A, L, L).
         mask: (B, L), 1 for a real token, 0 for padding.
+        window: The largest distance of two tokens that a local layer attends to; None for all.
 
     Returns:
         (B,).
     """
-    return _masked_mean_squared_error(student, teacher, _pairs(mask)[:, None])
+    pairs = _pairs(mask)
+    if window is not None:
+        places = torch.arange(mask.shape[1], device=mask.device)
+        pairs = pairs * ((places[:, None] - places).abs() <= window)
+    return _masked_mean_squared_error(student, teacher, pairs[:, None])
 
 
 def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

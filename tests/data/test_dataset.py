@@ -1,5 +1,6 @@
 """Files in, checked domains out; every fault with its row and field."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from conftest import write_rows
 from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
 from metakd.data.schema import SPLITS, Example
-from metakd.data.splits import cut_into_splits, leaks
+from metakd.data.splits import cut_into_splits, leaks, sample_by_domain
 from metakd.utils.errors import InputError
 
 GOOD: list[dict[str, Any]] = [
@@ -83,6 +84,16 @@ def test_cutting_loses_and_doubles_nothing(kinds: list[tuple[str, str]], seed: i
     assert sorted(e.id for name in SPLITS for e in splits[name]) == sorted(e.id for e in rows)
     assert splits == cut_into_splits(rows, seed)
     assert {(e.domain, e.label) for e in splits["train"]} == {(e.domain, e.label) for e in rows}
+
+
+def test_a_sample_has_rows_of_every_domain_however_few() -> None:
+    """Of 300 rows in a, 40 in b and 1 in c, at most 60: 20 of a and of b, and the one of c."""
+    rows = [Example(str(i), f"text {i}", None, "x", "a" if i < 300 else "b" if i < 340 else "c") for i in range(341)]
+    sample = sample_by_domain(rows, 60, seed=0)
+    assert Counter(e.domain for e in sample) == {"a": 20, "b": 20, "c": 1}
+    assert sample == sample_by_domain(rows, 60, seed=0) != sample_by_domain(rows, 60, seed=1)
+    assert Counter(e.domain for e in sample_by_domain(rows, 3, seed=0)) == {"a": 2, "b": 2, "c": 1}
+    assert sorted(sample_by_domain(rows, 1_000, 0), key=rows.index) == rows
 
 
 def test_rows_put_together_by_hand_need_unique_ids(toy_data: Path) -> None:

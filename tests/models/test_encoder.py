@@ -143,14 +143,6 @@ def test_a_base_may_have_another_class_head_and_a_classifier_may_not_lack_one(ba
         loading.load_classifier(tmp_path)
 
 
-@pytest.mark.parametrize(("kind", "most"), [("bert", 40), ("roberta", 38)])
-def test_a_length_beyond_the_positions_is_refused(checkpoint: Checkpoint, kind: str, most: int) -> None:
-    config = loading.load_config(checkpoint(kind))
-    loading.check_length(config, most)
-    with pytest.raises(InputError, match=f"reads at most {most} tokens"):
-        loading.check_length(config, most + 1)
-
-
 def test_tokenizers_are_compared_by_what_they_do(checkpoint: Checkpoint) -> None:
     ours = loading.load_tokenizer(checkpoint("bert"), 16)
     assert loading.same_tokenizer(ours, loading.load_tokenizer(checkpoint("electra"), 30))

@@ -35,7 +35,7 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Students": (
         *("student_init", "shared_epochs", "shared_learning_rate", "stages", "match_epochs", "match_learning_rate"),
         *("predict_epochs", "predict_learning_rate", "baseline_learning_rate"),
-        *("terms", "gamma2", "temperature", "expertise", "attention", "layer_map"),
+        *("terms", "gamma2", "temperature", "expertise", "attention", "layer_map", "start_layers"),
     ),
     "Optimisation": ("batch_size", "warmup", "weight_decay", "dropout", "attention_dropout"),
     "Cost": ("precision", "cache_budget", "keep_cache", "track"),
@@ -138,7 +138,14 @@ class Settings(BaseModel):
         "Match attention scores, or relations between tokens; 'auto': scores if both models have them.",
         "scores",
     )
-    layer_map: str = setting("auto", "Teacher layer for each student layer: 'auto', or a list like '2,4,6'.", "auto")
+    layer_map: str = setting(
+        "auto", "Teacher layer that each student layer imitates: 'auto', or a list like '2,4,6'.", "auto"
+    )
+    start_layers: str = setting(
+        "auto",
+        "Layers that a 'layers=N' student starts from: 'auto' (those of --layer-map), or a list like '1,2,3'.",
+        "own checkpoint",
+    )
 
     # Optimisation
     batch_size: int = setting(32, "Texts in a batch.", "32", ge=1, le=100_000)
@@ -176,8 +183,9 @@ class Settings(BaseModel):
             values["columns"] = {field.strip(): column.strip() for field, column in pairs}
         if values.get("domain_loss") is False:
             values["domain_loss"] = "false"
-        if isinstance(values.get("layer_map"), list):
-            values["layer_map"] = ",".join(map(str, values["layer_map"]))
+        for name in ("layer_map", "start_layers"):
+            if isinstance(values.get(name), list):
+                values[name] = ",".join(map(str, values[name]))
         return values
 
     @model_validator(mode="after")

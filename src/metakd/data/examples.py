@@ -90,6 +90,20 @@ def read_table(
         faults.append(f"{table.name}: no rows")
 
 
+def check_pairs(examples: Sequence[Example], pairs: bool | None) -> None:
+    """Raise InputError if a model of pairs of texts is to read single ones, or the other way round; None: unknown."""
+    wrong = [e for e in examples if pairs is not None and (e.text_pair is not None) != pairs]
+    if not wrong:
+        return
+    rows = f"{len(wrong):,} of {len(examples):,} rows, for example {shown(wrong[0].text)},"
+    if pairs:
+        raise InputError(
+            f"this model reads pairs of texts, but {rows} have no text_pair; add it, or name its column with --columns "
+            "text_pair=..."
+        )
+    raise InputError(f"this model reads single texts, but {rows} have a text_pair; leave it out")
+
+
 def _absence(field: str, column: str, others: Sequence[str]) -> str:
     lowered = {name.casefold(): name for name in others}
     near = difflib.get_close_matches(column.casefold(), lowered, n=1)

@@ -29,6 +29,14 @@ def by_domain(examples: Iterable[Example]) -> dict[str, list[Example]]:
     return dict(domains)
 
 
+def sample_by_domain(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
+    """About `most` examples, by seed: as many of each domain, or all that it has; at least two, in any case."""
+    domains = by_domain(examples)
+    each = max(2, most // max(1, len(domains)))
+    draw = random.Random(seed)
+    return [e for rows in domains.values() for e in (rows if len(rows) <= each else draw.sample(rows, each))]
+
+
 def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test: int = 10) -> dict[str, list[Example]]:
     """`dev` and `test` percent of the texts of each domain and label, by seed; the rest goes to train.
 

@@ -18,7 +18,7 @@ from metakd.experiments.results_store import ResultsStore
 from metakd.experiments.tables import markdown
 from metakd.experiments.trial import Trial
 from metakd.experiments.variants import EXPERIMENTS, Variant, with_tuned_settings
-from metakd.models.student import check_models
+from metakd.models.model_checks import check_models
 from metakd.utils.artifacts import RUN_FILE, fingerprint, write_json, write_text
 from metakd.utils.console import console, notice
 from metakd.utils.errors import InputError, raise_faults
@@ -168,7 +168,7 @@ def _check_methods(name: str, trials: Sequence[Trial]) -> None:
     for trial in trials:
         for run, _ in trial.parts:
             try:
-                check_models(run.settings)
+                check_models(run.settings, run.data.has_pairs)
                 _ = run.stages
             except InputError as error:
                 faults[f"{trial.variant.name}: {error}; or leave that variant out with --only"] = None

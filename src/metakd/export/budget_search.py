@@ -19,7 +19,7 @@ from metakd.inference.onnx_backend import DESCRIPTION_FILE, OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.methods import METHODS
 from metakd.models.embeddings import ROWS
-from metakd.models.student import check_models
+from metakd.models.model_checks import check_models
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.plan import minutes
 from metakd.pipeline.teach import teach
@@ -33,7 +33,13 @@ from metakd.utils.locks import waiting_lock
 
 DELIVER = "deliver"  # the step in a delivered model's manifest
 FIT_FILE, PICTURE_FILE, WORK_FOLDER = "fit.json", "fit.html", "fit.work"  # a domain's folder has no dot in its name
-FIXED_SETTINGS: dict[str, Any] = {"layer_map": "auto", "baseline": False, "keep_cache": True, "track": "none"}
+FIXED_SETTINGS: dict[str, Any] = {
+    "layer_map": "auto",
+    "start_layers": "auto",
+    "baseline": False,
+    "keep_cache": True,
+    "track": "none",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def _check(data: MultiDomainDataset, settings: Settings, output: Path, also: Seq
         problems.append(InputError(f"--method = {settings.method!r}: choose one of {', '.join(METHODS)}"))
     for student in ("layers=1", *also):
         with collecting(problems):
-            check_models(settings.model_copy(update={"student": student, "layer_map": "auto"}))
+            check_models(settings.model_copy(update=FIXED_SETTINGS | {"student": student}), data.has_pairs)
             if settings.method in METHODS:
                 _ = _run_of(data, settings, output / WORK_FOLDER, student).stages
     for path in (output / folder_name(domain) for domain in data.domains):

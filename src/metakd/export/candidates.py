@@ -17,7 +17,7 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.models.embeddings import ROWS, compact_bytes
 from metakd.models.hub import resolve
 from metakd.models.loading import load_config, load_encoder, load_tokenizer
-from metakd.models.student import cut_student, layers_to_cut, map_layers
+from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.runs.fingerprints import MODEL_FILES
 from metakd.utils.artifacts import digest_files, fingerprint, write_json
 from metakd.utils.console import console
@@ -115,7 +115,7 @@ def _untrained(settings: Settings, student: str, labels: list[str]) -> TorchMode
     folder = resolve(settings.base if layers else student)
     encoder = load_encoder(folder, labels)
     if layers:
-        encoder = cut_student(encoder, map_layers(layers, encoder.config.num_hidden_layers))
+        encoder = cut_student(encoder, start_layers(encoder, layers))
     return TorchModel(encoder, load_tokenizer(folder, settings.max_length))
 
 

@@ -34,6 +34,10 @@ class Model(Protocol):
     @property
     def labels(self) -> list[str]: ...
 
+    @property
+    def pairs(self) -> bool | None:
+        """Whether it reads pairs of texts; None if that is unknown."""
+
     def probabilities(self, examples: Sequence[Example]) -> Probabilities:
         """Of each example's classes; texts are truncated to the length that the model was trained with."""
 
@@ -79,7 +83,8 @@ class Classifier:
             texts: Strings, or pairs of them. Texts are truncated to the length that the model was trained with.
 
         Raises:
-            InputError: `texts` is a string, or holds something else.
+            InputError: `texts` is a string or holds something else, or are single texts for a model that reads pairs,
+                or the other way round.
         """
         if isinstance(texts, str):
             raise InputError("predict takes a list of texts; for one text, call predict([text])")

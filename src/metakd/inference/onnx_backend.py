@@ -14,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
@@ -29,7 +30,8 @@ SLOWER = ["SkipLayerNormFusion"]  # adding and normalising in one node takes lon
 class OnnxModel:
     """An ONNX model on all cores: a few texts share them in each matrix product, many texts run one batch per core.
 
-    `description` has the labels, the maximum input length in tokens, and the id of the padding token.
+    `description` has the labels, the maximum input length in tokens, whether it reads pairs of texts, and the id of the
+    padding token.
     """
 
     def __init__(self, path: Path, tokenizer: Tokenizer, description: dict[str, Any], threads: int) -> None:
@@ -42,6 +44,7 @@ class OnnxModel:
         wrong = isinstance(classes, int) and classes != len(self.labels)
         if wrong or not all(isinstance(label, str) for label in self.labels):
             raise InputError(f"{DESCRIPTION_FILE}, labels: expected {classes} names")
+        self.pairs: bool | None = description.get("pairs")
         self.pad_id = int(description["pad_token_id"])
         self.inputs = [entry.name for entry in self.session.get_inputs()]
 
@@ -60,6 +63,7 @@ class OnnxModel:
 
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """(N, M), columns in the order of `labels`."""
+        check_pairs(examples, self.pairs)
         texts = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
         return self.of_tokens(first_tokens(self.tokenizer, texts))
 

@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.tokenization import Collator, encode
 from metakd.models.forward_passes import predict
-from metakd.models.loading import load_classifier, load_tokenizer, usable_length
+from metakd.models.loading import load_classifier, load_tokenizer
+from metakd.models.model_checks import readable_length
 from metakd.utils import hardware
 
 
@@ -31,14 +33,22 @@ class TorchModel:
         Raises InputError if it is not a text classifier.
         """
         network, tokenizer = load_classifier(folder), load_tokenizer(folder)
-        tokenizer.model_max_length = min(tokenizer.model_max_length, usable_length(network.config))
+        if positions := getattr(network.config, "max_position_embeddings", None):
+            most = min(tokenizer.model_max_length, positions)
+            tokenizer.model_max_length = readable_length(network.eval(), tokenizer, most)
         return cls(network.to(device or hardware.device()), tokenizer)
 
     @property
     def labels(self) -> list[str]:
         return [self.network.config.id2label[i] for i in range(self.network.config.num_labels)]
 
+    @property
+    def pairs(self) -> bool | None:
+        """Whether it reads pairs of texts; None if its folder does not say so."""
+        return getattr(self.network.config, "text_pairs", None)
+
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """(N, M), columns in the order of `labels`."""
+        check_pairs(examples, self.pairs)
         features = encode(self.tokenizer, examples, self.tokenizer.model_max_length)
         return predict(self.network, features, self.collator).numpy()

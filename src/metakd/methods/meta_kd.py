@@ -1,8 +1,9 @@
 """Meta-distillation [Meta-KD, 3.3]: a student imitates the meta-teacher, most where the teacher is an expert."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from metakd.config.settings import Settings
 from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
 from metakd.methods.base import Need, Setup, Stage
-from metakd.models.attention import has_raw_scores, raw_scores
+from metakd.models.attention import has_raw_scores, local_windows, raw_scores
 from metakd.models.encoder import EncoderOutputs
 from metakd.models.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, TransferableRepresentation
 from metakd.models.student import map_layers
@@ -34,6 +35,7 @@ class MetaKD:
     settings: Settings
     terms: tuple[str, ...]
     layers: list[int]  # the teacher layer that each student layer imitates
+    windows: list[int | None]  # for each student layer: how far apart tokens are whose scores both models use
     raw_scores: bool  # whether L_att matches raw scores, or the tokens' relations
     transferable: TransferableRepresentation  # computes the student's h
     projections: dict[str, nn.Module]  # from the student's width to the teacher's, for "layers" and "feature"
@@ -53,7 +55,8 @@ class MetaKD:
         for name, projected in {"layers": ("embedding", "hidden"), "feature": ("feature",)}.items():
             if widths[0] != widths[1] and {*projected} & {*terms}:
                 projections[name] = nn.Linear(*widths)
-        return cls(settings, terms, layers, _use_raw_scores(setup, setup.teacher), transferable, projections)
+        windows, use_scores = _windows(student, teacher, layers), _use_raw_scores(setup, setup.teacher)
+        return cls(settings, terms, layers, windows, use_scores, transferable, projections)
 
     def stages(self) -> list[Stage]:
         """A shared start, then for each domain "match" and "predict", or "joint" with all terms at once."""
@@ -98,7 +101,7 @@ class MetaKD:
         """The unweighted term, (B,), of each mapped layer; a single one for embeddings, prediction and feature."""
         mask = batch["attention_mask"]
         states = zip(student.hidden_states[1:], self.layers, strict=True)
-        scores = zip(student.attentions, self.layers, strict=True)
+        scores = zip(student.attentions, self.layers, self.windows, strict=True)
         match name:
             case "embedding":
                 embedded = self._project("layers", student.hidden_states[0])
@@ -110,8 +113,8 @@ class MetaKD:
                 ]
             case "attention" if self.raw_scores:
                 return [
-                    losses.attention_score_loss(ours, raw_scores(teacher.attention_factors[layer]), mask)
-                    for ours, layer in scores
+                    losses.attention_score_loss(ours, raw_scores(teacher.attention_factors[layer]), mask, window)
+                    for ours, layer, window in scores
                 ]
             case "attention":
                 return [losses.relation_loss(ours, teacher.hidden_states[layer], mask) for ours, layer in states]
@@ -123,6 +126,13 @@ class MetaKD:
 
     def _project(self, name: str, states: Tensor) -> Tensor:
         return self.projections[name](states) if name in self.projections else states
+
+
+def _windows(student: Any, teacher: Any, layers: Sequence[int]) -> list[int | None]:
+    """By student layer, the smaller window of its and its teacher layer's; None if both attend to all tokens."""
+    ours, theirs = local_windows(student), local_windows(teacher)
+    pairs = ([ours[place], theirs[layer - 1]] for place, layer in enumerate(layers))
+    return [min((window for window in pair if window is not None), default=None) for pair in pairs]
 
 
 def _usable_terms(setup: Setup, teacher: MetaTeacher) -> tuple[str, ...]:

@@ -120,6 +120,12 @@ def has_raw_scores(model: PreTrainedModel) -> bool:
     )
 
 
+def local_windows(config: Any) -> list[int | None]:
+    """For each layer the distance up to which its tokens attend to each other; None: to all, as in most encoders."""
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    return [config.sliding_window if kind == "sliding_attention" else None for kind in kinds]
+
+
 def set_attention(model: PreTrainedModel, record: Record = "nothing") -> None:
     """Make `model` use our attention if it can, and return what `record` names as its `attentions`."""
     if has_raw_scores(model):

@@ -30,13 +30,17 @@ def mean_over_real_tokens(
     return (last_hidden_state * kept).sum(1) / kept.sum(1).clamp(min=1)
 
 
+def model_inputs(batch: Batch, prefix: str = "") -> dict[str, Tensor]:
+    """What a model reads of a batch: its keys that begin with `prefix`, without it."""
+    return {name: batch[prefix + name] for name in MODEL_INPUTS if prefix + name in batch}
+
+
 def forward(model: Callable[..., Any], batch: Batch, *, attentions: bool = False, prefix: str = "") -> EncoderOutputs:
     """Run `model` on the batch's keys that begin with `prefix`; `attentions` needs `attention.set_attention` first.
 
     `model` is a sequence classifier, or a function that calls one with other weights.
     """
-    inputs = {name: batch[prefix + name] for name in MODEL_INPUTS if prefix + name in batch}
-    outputs = model(**inputs, output_hidden_states=True, output_attentions=attentions)
+    outputs = model(**model_inputs(batch, prefix), output_hidden_states=True, output_attentions=attentions)
     return EncoderOutputs(
         logits=outputs.logits,
         hidden_states=outputs.hidden_states,

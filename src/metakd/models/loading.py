@@ -1,7 +1,6 @@
 """A checkpoint's folder -> configuration, sequence classifier and tokenizer, checked."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,26 @@ from transformers import (
 from metakd.models.attention import set_attention
 from metakd.models.linear import use_quick_linear
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError, as_input_error, listed, raise_faults
+from metakd.utils.errors import InputError, as_input_error, listed, raise_faults, shown
 from metakd.utils.hardware import limit_threads
 from metakd.utils.validation import check_numbers, check_weights, read_config
 
-COUNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions begin after the padding token's id
+UNHEEDED: dict[str, Any] = {  # entries of a configuration that would change what a model is, or what it returns
+    "output_hidden_states": False,
+    "output_attentions": False,
+    "return_dict": True,
+    "torchscript": False,
+    "use_cache": False,
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "problem_type": "single_label_classification",
+}
 
 
 def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
     """The checkpoint's configuration, with these class names; old ones without `model_type` are read as BERT.
 
-    Its choice of attention is ignored, because it may name code on the hub.
+    Its choice of attention is ignored, because it may name code on the hub, and so is what UNHEEDED names.
     """
     kind = AutoConfig if "model_type" in read_config(folder) else BertConfig
     options: dict[str, Any] = {"attn_implementation": None, "experts_implementation": None}
@@ -38,7 +46,12 @@ def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
         options |= label_maps(labels)
     with as_input_error(f"{folder}: its configuration cannot be used"):
         config = kind.from_pretrained(folder, trust_remote_code=False, **options)
+    if config.is_encoder_decoder:
+        raise InputError(f"{folder}: a {config.model_type} has an encoder and a decoder; choose an encoder, like BERT")
     check_numbers(folder, lambda name: getattr(config, name, None))
+    for name, value in UNHEEDED.items():
+        if getattr(config, name, None) not in (None, value):
+            setattr(config, name, value)
     return config
 
 
@@ -68,20 +81,48 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
             ignore_mismatched_sizes=not whole,
             output_loading_info=True,
         )
+    if model.config.pad_token_id is None:  # without it, some models read one text at a time
+        model.config.pad_token_id = load_tokenizer(folder).pad_token_id
     encoder = f"{model.base_model_prefix}."
-    absent = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
-    absent = [name for name in absent if whole or (name.startswith(encoder) and ".pooler." not in name)]
+    new = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
+    absent = [name for name in new if whole or (name.startswith(encoder) and ".pooler." not in name)]
     raise_faults(f"{folder}: missing weights of its architecture, {model.config.model_type}", sorted(absent))
+    if all(name.startswith(encoder) for name in new):
+        _match_head(model, folder, labels)
     set_attention(model)
     use_quick_linear(model)
     return model
 
 
-def blank_encoder(folder: Path, labels: Sequence[str], num_layers: int | None = None) -> PreTrainedModel:
-    """The checkpoint's architecture without weights, with `num_layers` layers if given: to plan with, not to run."""
+def _head(model: PreTrainedModel) -> nn.Linear | None:
+    """The linear layer, after the encoder, with a row for each class."""
+    outside = [m for name, m in model.named_modules() if not name.startswith(model.base_model_prefix)]
+    rows = [m for m in outside if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+    return rows[-1] if rows else None
+
+
+def _match_head(model: PreTrainedModel, folder: Path, labels: Sequence[str]) -> None:
+    """Give each label the row of the checkpoint's class head that has its name; without such rows, the head is new."""
+    head = _head(model)
+    if head is None:
+        return
+    places = {name: place for place, name in load_config(folder).id2label.items()}
+    with torch.no_grad():
+        if places.keys() == {*labels} and {*places.values()} == {*range(len(labels))}:
+            rows = [places[label] for label in labels]
+            for weights in (head.weight, head.bias):
+                if weights is not None:
+                    weights.copy_(weights[rows])
+            return
+        notice(f"{folder.name}: its classes are {listed([*places])}, not those of the data, so its class head is new")
+        nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", 0.02))
+        if head.bias is not None:
+            nn.init.zeros_(head.bias)
+
+
+def blank_encoder(folder: Path, labels: Sequence[str]) -> PreTrainedModel:
+    """The checkpoint's architecture without weights: to plan with, not to run."""
     config = load_config(folder, labels)
-    if num_layers is not None:
-        config.num_hidden_layers = num_layers
     with as_input_error(f"{folder}: not an encoder that can classify text"), torch.device("meta"):
         return AutoModelForSequenceClassification.from_config(config)
 
@@ -91,6 +132,8 @@ def load_classifier(folder: Path) -> PreTrainedModel:
     config = load_config(folder)
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
         raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
+    if (kind := read_config(folder).get("problem_type")) not in (None, "single_label_classification"):
+        raise InputError(f"{folder}: a model of the kind {shown(kind)}; metakd reads classifiers of one label a text")
     if sorted(config.id2label) != [*range(config.num_labels)]:
         names = listed([*map(str, config.id2label)])
         raise InputError(f"{folder}: id2label in its config.json has the classes {names}; they must be 0, 1 and so on")
@@ -111,24 +154,14 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
         raise InputError(f"{folder}: its tokenizer has no padding token; choose an encoder like BERT")
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
         raise InputError(f"{folder}: its tokenizer is empty; its files (tokenizer.json or vocab.txt) are missing")
+    if tokenizer.truncation_side != "right":
+        notice(f"{folder.name}: its tokenizer keeps the end of long texts; here, models read their beginning")
+    tokenizer.truncation_side = tokenizer.padding_side = "right"  # as exports, windows and batches have it
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     if max_length is not None:
         tokenizer.model_max_length = max_length
     return tokenizer
-
-
-def usable_length(config: Any) -> int:
-    """The tokens that the encoder has positions for, special ones included (RoBERTa and its variants reserve two)."""
-    positions = getattr(config, "max_position_embeddings", None)
-    reserved = 2 if config.model_type in COUNT_FROM_PADDING else 0
-    return sys.maxsize if positions is None else positions - reserved
-
-
-def check_length(config: Any, max_length: int) -> None:
-    """Raise InputError if the encoder has fewer positions than `max_length`."""
-    if max_length > (most := usable_length(config)):
-        raise InputError(f"--max-length = {max_length}: this encoder reads at most {most} tokens")
 
 
 def set_dropout(model: PreTrainedModel, hidden: float, attention: float) -> None:

@@ -1,6 +1,5 @@
 """Checks of trained models: the saved model predicts the same, and the teacher is better than chance."""
 
-import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from metakd.data.schema import Example
+from metakd.data.splits import sample_by_domain
 from metakd.data.tokenization import Collator
 from metakd.evaluation.linear_models import domain_probe
 from metakd.models.forward_passes import embed, predict
@@ -85,9 +85,7 @@ def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:
 
 def probe(run: Run, teacher: MetaTeacher, examples: list[Example]) -> dict[str, float | None]:
     """Accuracy of a domain classifier on E(x) and on h, which the kinds of L_dom should change."""
-    if len(examples) > PROBED:
-        examples = random.Random(run.settings.seed).sample(examples, PROBED)
-    features = run.features.encode(examples)
+    features = run.features.encode(sample_by_domain(examples, PROBED, run.settings.seed))
     pooled = torch.zeros(len(features), teacher.encoder.config.hidden_size)
     embed(teacher.encoder, features, run.features.collator, "probe the domain", run.precision, pooled)
     domains = features.column("domains")

@@ -1,6 +1,5 @@
 """What a run's data is about, and how its models represent it: terms, similar domains, maps."""
 
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 
 from metakd.data.schema import Example
-from metakd.data.splits import by_domain
+from metakd.data.splits import by_domain, sample_by_domain
 from metakd.data.tokenization import encode
 from metakd.inference.torch_backend import TorchModel
 from metakd.inspection.inspector import inspect_dataset
@@ -32,9 +31,9 @@ MAPPED = 1_000  # most scored examples in a map
 
 def describe(run: Run, scored: Sequence[Example], students: Mapping[str, Path]) -> dict[str, Any]:
     """The content of corpus.json; `students` are their folders by domain."""
-    draw = random.Random(run.settings.seed)
-    train = run.data.train if len(run.data.train) <= SAMPLE else draw.sample(run.data.train, SAMPLE)
-    shown = scored if len(scored) <= MAPPED else draw.sample(list(scored), MAPPED)
+    train, shown = (
+        sample_by_domain(rows, most, run.settings.seed) for rows, most in ((run.data.train, SAMPLE), (scored, MAPPED))
+    )
     report = inspect_dataset(run.data)
     return {
         "rows": report["counts"],

@@ -20,7 +20,7 @@ from metakd.models.attention import set_attention
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, load_tokenizer, same_tokenizer, set_dropout
 from metakd.models.meta_teacher import NO_LAYERS
-from metakd.models.student import cut_student, layers_to_cut, map_layers
+from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.pipeline.checks import check_reloaded, check_teacher, spread
 from metakd.pipeline.teach import load_teacher
 from metakd.pipeline.teacher_outputs import drop_teacher_cache, open_teacher_cache
@@ -229,8 +229,9 @@ def _set_up(run: Run, job: StudentJob, start: Path | None) -> tuple[Setup, Any]:
     else:
         from_teacher = settings.student_init == "teacher"
         source = teacher.encoder if teacher and from_teacher else load_encoder(resolve(settings.base), labels)
-        layers = map_layers(num_layers, source.config.num_hidden_layers, settings.layer_map)
+        layers = start_layers(source, num_layers, settings.start_layers, settings.layer_map)
         student, tokenizer = cut_student(source, layers, labels), run.features.tokenizer
+    student.config.text_pairs = run.data.has_pairs
     set_dropout(student, settings.dropout, settings.attention_dropout)
     is_cut, num_domains = num_layers is not None, len(run.teacher_domains)
     same_tokens = is_cut or same_tokenizer(tokenizer, run.features.tokenizer)

@@ -15,8 +15,8 @@ from metakd.methods import METHODS
 from metakd.methods.base import Stage
 from metakd.models.encoder import forward
 from metakd.models.hub import resolve
-from metakd.models.loading import blank_encoder, load_config, load_encoder, set_dropout
-from metakd.models.student import cut_student, layers_to_cut, map_layers
+from metakd.models.loading import load_config, load_encoder, set_dropout
+from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.pipeline.teacher_outputs import layers_to_keep
 from metakd.runs.run import Run
 from metakd.training.teacher_cache import fits, layer_bytes
@@ -70,7 +70,7 @@ def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
     base, layers = load_encoder(resolve(run.settings.base), labels), layers_to_cut(spec)
     if layers is None:
         return base, load_encoder(resolve(spec), labels)
-    return base, cut_student(base, map_layers(layers, base.config.num_hidden_layers, run.settings.layer_map))
+    return base, cut_student(base, start_layers(base, layers, run.settings.start_layers, run.settings.layer_map))
 
 
 def _computing_parameters(model: PreTrainedModel) -> int:
@@ -80,9 +80,7 @@ def _computing_parameters(model: PreTrainedModel) -> int:
 
 def needed_disk(run: Run, kept: float) -> Disk:
     """The disk that is needed, with `kept` bytes of the teacher's layers while students learn."""
-    settings, data, num_layers = run.settings, run.data, layers_to_cut(run.settings.student)
-    base = blank_encoder(resolve(settings.base), data.labels)
-    student_model = blank_encoder(resolve(settings.base if num_layers else settings.student), data.labels, num_layers)
+    data, (base, student_model) = run.data, run.blank_models
     teacher, student = (4 * model.num_parameters() for model in (base, student_model))
     no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
     missing = sum(not run.is_student_done(m, d) for m in run.methods for d in data.domains)

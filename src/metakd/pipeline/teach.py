@@ -66,6 +66,7 @@ def _teach(run: Run, checkpoints: Path) -> None:
     with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as partial:
         set_seed(settings.seed)
         encoder = load_encoder(resolve(settings.base), run.teacher_labels)
+        encoder.config.text_pairs = data.has_pairs
         set_dropout(encoder, settings.dropout, settings.attention_dropout)
         teacher = _meta_teacher(run, encoder)
         facts["log"] = fit(teacher, features, run.features.collator, plan)

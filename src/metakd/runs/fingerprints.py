@@ -19,7 +19,7 @@ OPTIMISATION = ("seed", "batch_size", "warmup", "weight_decay", "dropout", "atte
 WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
 TEACH_SETTINGS = ("domain_loss", "gamma1", "heads", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
 STUDENT_SETTINGS = (
-    *("base", "student", "max_length", "windows", "crops", "layer_map", "stages"),
+    *("base", "student", "max_length", "windows", "crops", "layer_map", "start_layers", "stages"),
     *("shared_epochs", "match_epochs", "predict_epochs", "predict_learning_rate", *OPTIMISATION),
 )
 LABEL_SETTINGS = (*STUDENT_SETTINGS, "baseline_learning_rate")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
@@ -20,7 +21,8 @@ from metakd.methods.base import Setup, Stage, check_needs, check_shareable
 from metakd.models.hub import licence, resolve
 from metakd.models.loading import blank_encoder, load_tokenizer, same_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, class_names
-from metakd.models.student import check_models, layers_to_cut
+from metakd.models.model_checks import check_models
+from metakd.models.student import blank_student, layers_to_cut, start_layers
 from metakd.runs.features import Features
 from metakd.runs.fingerprints import Fingerprints
 from metakd.runs.folders import Folders
@@ -69,7 +71,7 @@ class Run:
         with collecting(problems):
             dataset = load_dataset(data, settings.seed, **settings.reading())
         with collecting(problems):
-            check_models(settings)
+            check_models(settings, pairs=dataset is not None and dataset.has_pairs)
         with collecting(problems):
             check_tracker(settings.track)
         if problems or dataset is None:
@@ -105,18 +107,27 @@ class Run:
             check_shareable(method, METHODS[method], self.settings)
             if "held_out_split" in METHODS[method].needs:
                 hold_out(self.data.train, self.settings.seed)
-        settings, labels, num_domains = self.settings, self.data.labels, len(self.teacher_domains)
+        settings, num_domains = self.settings, len(self.teacher_domains)
         num_layers = layers_to_cut(settings.student)
-        folder = resolve(settings.base if num_layers else settings.student)
-        same_tokens = bool(num_layers) or same_tokenizer(load_tokenizer(folder), self.features.tokenizer)
-        teacher = blank_encoder(resolve(settings.base), labels)
-        student = blank_encoder(folder, labels, num_layers)
+        same_tokens = bool(num_layers) or same_tokenizer(
+            load_tokenizer(resolve(settings.student)), self.features.tokenizer
+        )
+        teacher, student = self.blank_models
         with torch.device("meta"):
             head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
             rows = math.ceil(len(self.data.train) / len(self.data.domains)), len(self.data.train)
             setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, *rows)
             stages = {method: METHODS[method].build(setup).stages() for method in self.methods}
         return {method: self.lengthened(method, of_method) for method, of_method in stages.items()}
+
+    @cached_property
+    def blank_models(self) -> tuple[PreTrainedModel, PreTrainedModel]:
+        """The base and a student, without weights."""
+        settings, labels = self.settings, self.data.labels
+        base, num_layers = blank_encoder(resolve(settings.base), labels), layers_to_cut(settings.student)
+        if num_layers is None:
+            return base, blank_encoder(resolve(settings.student), labels)
+        return base, blank_student(base, start_layers(base, num_layers, settings.start_layers, settings.layer_map))
 
     def has_shared_start(self, method: str) -> bool:
         """Whether the students of `method`, one of `methods`, all start from one."""

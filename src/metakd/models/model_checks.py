@@ -1,0 +1,237 @@
+"""The check of base and student before anything is trained: what would fail later, or go wrong in silence, is refused.
+
+Both read a text of the full length in the run's precision, a pair if the data has pairs, and a short text alone and
+beside a longer one; a cut student's layers compute what they did in the base.
+"""
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from metakd.config.settings import Settings
+from metakd.data.schema import Example
+from metakd.data.tokenization import Batch, Collator, encode
+from metakd.models.attention import has_raw_scores, set_attention
+from metakd.models.embeddings import only_rows_in_use
+from metakd.models.encoder import forward, model_inputs
+from metakd.models.hub import resolve
+from metakd.models.loading import load_config, load_encoder, load_tokenizer
+from metakd.models.student import cut_student, layer_stacks, layers_to_cut, map_layers, start_layers
+from metakd.utils.errors import InputError, as_input_error, exhausted_resource, listed
+from metakd.utils.hardware import Precision, autocast, native_precision
+
+SAME_LAYER = 1e-6  # how far a layer's output may be from the base's own, of its largest value
+SAME_TEXT = 1e-3  # the same for a text beside a longer one, which other kernels may compute
+SHORT = 8  # tokens of a short text
+TRIED = 500  # tokens that are tried as words of a text
+
+
+def check_models(settings: Settings, pairs: bool = False) -> None:
+    """Check that the base and the student of these settings can be trained and cut.
+
+    Args:
+        settings: The run's settings.
+        pairs: Whether the data has pairs of texts.
+
+    Raises:
+        InputError: With the reason, for models that do not exist, are too short or too shallow, do not fit the layer
+            map, or would fail or predict wrongly later.
+    """
+    precision = native_precision() if settings.precision == "auto" else settings.precision
+    layers = settings.layer_map, settings.start_layers
+    _check(settings.base, settings.student, settings.max_length, precision, pairs, *layers)
+
+
+@cache  # an experiment has hundreds of runs with the same models
+def _check(
+    base: str, student: str, max_length: int, precision: Precision, pairs: bool, layer_map: str, start: str
+) -> None:
+    options = max_length, precision, pairs
+    whole, count = _checked("--base", base, *options), layers_to_cut(student)
+    depth = whole.config.num_hidden_layers
+    if count is None:
+        map_layers(_checked("--student", student, *options).config.num_hidden_layers, depth, layer_map)
+        if start != "auto":
+            raise InputError("--start-layers: only for --student layers=N; this student has layers already")
+        return
+    if not 1 <= count <= depth:
+        raise InputError(f"--student = {student!r}: the base has {depth} layers; choose 1 to {depth}")
+    map_layers(count, depth, layer_map)
+    layers = start_layers(whole, count, start, layer_map)
+    with as_input_error(f"--student = {student!r}: no student can be cut from a {whole.config.model_type}"):
+        check_cut(whole, cut_student(whole, layers).eval(), layers, _batch(load_tokenizer(resolve(base)), max_length))
+
+
+def _checked(flag: str, name: str, max_length: int, precision: Precision, pairs: bool) -> PreTrainedModel:
+    """The model of a folder or id, in eval mode; InputError if it cannot be trained on such texts."""
+    folder = resolve(name)
+    labels = [*load_config(folder).id2label.values()]  # the data's are not known yet
+    model, tokenizer = load_encoder(folder, labels).eval(), load_tokenizer(folder)
+    check_tokens(folder, model, tokenizer)
+    if (most := readable_length(model, tokenizer, max_length)) < max_length:
+        raise InputError(f"--max-length = {max_length}: this encoder reads at most {most} tokens: {name}")
+    kind = model.config.model_type
+    with as_input_error(f"{flag} = {name!r}: a {kind} cannot be used"):
+        check_outputs(model, _batch(tokenizer, max_length), precision)
+        if pairs:
+            check_outputs(model, _batch(tokenizer, max_length, pairs=True), precision)
+        check_padding(model, tokenizer, max_length)
+        check_gradients(model, _batch(tokenizer, min(SHORT, max_length)), precision)
+    return model
+
+
+def check_tokens(folder: Path, model: PreTrainedModel, tokenizer: Any) -> None:
+    """Raise InputError if the tokenizer knows tokens that the model has no embedding for."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if beyond := [token for token, row in tokenizer.get_vocab().items() if row >= rows]:
+        raise InputError(
+            f"{folder}: its tokenizer knows {listed(sorted(beyond))}, but the model has embeddings for {rows:,} tokens "
+            "alone; call model.resize_token_embeddings(len(tokenizer)) in transformers and save both, or remove the "
+            "tokens from its tokenizer files"
+        )
+
+
+def readable_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
+    """The largest number of tokens up to `wanted` that the model has positions for, by forward passes; at least 0."""
+
+    def reads(length: int) -> bool:
+        try:
+            with torch.no_grad():
+                model(**model_inputs(_batch(tokenizer, length)))
+        except (IndexError, RuntimeError, ValueError) as error:
+            if exhausted_resource(error):
+                raise
+            return False
+        return True
+
+    least = tokenizer.num_special_tokens_to_add() + 1
+    if reads(wanted) or not reads(least):  # a model that reads nothing has another fault, which is said elsewhere
+        return wanted
+    most = wanted
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if reads(middle) else (least, middle)
+    return least
+
+
+def check_outputs(model: PreTrainedModel, batch: Batch, precision: Precision) -> None:
+    """Raise ValueError unless the model returns finite logits, and hidden states and scores of every layer."""
+    (num_texts, length), layers = batch["input_ids"].shape, model.config.num_hidden_layers
+    recorded = has_raw_scores(model)
+    set_attention(model, "scores")
+    with torch.no_grad(), autocast(precision):
+        outputs = forward(model, batch, attentions=recorded)
+    set_attention(model)
+    shapes = {tuple(states.shape) for states in outputs.hidden_states}
+    if len(outputs.hidden_states) != layers + 1 or shapes != {(num_texts, length, model.config.hidden_size)}:
+        raise ValueError(f"it returns {len(outputs.hidden_states)} hidden states of {shapes} for its {layers} layers")
+    heads = model.config.num_attention_heads
+    shapes = {tuple(scores.shape) for scores in outputs.attentions}
+    if recorded and (len(outputs.attentions) != layers or shapes != {(num_texts, heads, length, length)}):
+        raise ValueError(f"it returns {len(outputs.attentions)} attention scores of {shapes} for its {layers} layers")
+    if not outputs.logits.isfinite().all():
+        raise ValueError(f"its logits are not finite in {precision}; try --precision float32")
+
+
+def check_padding(model: PreTrainedModel, tokenizer: Any, max_length: int) -> None:
+    """Raise ValueError if a text's outputs depend on the padding that a longer text beside it brings."""
+    features = encode(tokenizer, [_example(tokenizer, SHORT // 2), _example(tokenizer, max_length)], max_length)
+    collator, length = Collator(tokenizer.pad_token_id), features.lengths[0]
+    with torch.no_grad():
+        pair = [forward(model, collator([features[row] for row in rows])) for rows in ([0], [0, 1])]
+    alone, together = (torch.cat([o.logits[0], o.pooled[0], o.hidden_states[-1][0, :length].flatten()]) for o in pair)
+    if not _same(together, alone, SAME_TEXT):
+        raise ValueError("its answer to a text depends on the longer texts beside it, as it does not leave out padding")
+
+
+def check_gradients(model: PreTrainedModel, batch: Batch, precision: Precision) -> None:
+    """Raise ValueError unless a loss has finite gradients."""
+    with only_rows_in_use(model, batch["input_ids"].unique().tolist()):
+        with autocast(precision):
+            outputs = forward(model, batch)
+        (outputs.logits.float().square().sum() + outputs.pooled.float().square().sum()).backward()
+        gradient = model.get_input_embeddings().weight.grad
+    model.zero_grad()
+    if gradient is None or not gradient.isfinite().all():
+        raise ValueError(f"its embeddings have no finite gradient in {precision}; try --precision float32")
+
+
+def check_cut(source: PreTrainedModel, student: PreTrainedModel, layers: list[int], batch: Batch) -> None:
+    """Raise ValueError unless each of the student's layers computes what it did in the source.
+
+    A layer of the source reads what the student's reads, but with everything else, such as masks and positions, as
+    the source passes it.
+    """
+    set_attention(source)
+    set_attention(student)
+    for stack in layer_stacks(source):
+        theirs, ours = (model.get_submodule(stack) for model in (source, student))
+        with _recorded(theirs) as whole, _recorded(ours) as cut, torch.no_grad():
+            for model in (source, student):
+                model(**model_inputs(batch))
+        for place, layer in enumerate(layers):
+            (states, *_), _, output = cut[place]
+            (_, *rest), options, _ = whole[layer - 1]
+            with torch.no_grad():
+                expected = _first(theirs[layer - 1](states, *rest, **options))
+            if not _same(output, expected, SAME_LAYER):
+                difference = (output - expected).abs().max().item()
+                raise ValueError(f"layer {layer} computes otherwise at place {place + 1}, by up to {difference:.2g}")
+
+
+@contextlib.contextmanager
+def _recorded(stack: nn.ModuleList) -> Iterator[list[Any]]:
+    """The last call of each layer while the context lasts: its arguments, the hidden states first, and its output."""
+    calls: list[Any] = [None] * len(stack)
+
+    def record(place: int, forward: Callable[..., Any], *positional: Any, **options: Any) -> Any:
+        arguments, named = copy.deepcopy((positional, options))  # a layer may change them, caches for instance
+        output = forward(*positional, **options)
+        calls[place] = arguments or (named.pop("hidden_states"),), named, _first(output).clone()
+        return output
+
+    for place, layer in enumerate(stack):
+        layer.forward = partial(record, place, layer.forward)  # hooks are not called where a model calls `forward`
+    try:
+        yield calls
+    finally:
+        for layer in stack:
+            del layer.forward
+
+
+def _example(tokenizer: Any, length: int, pairs: bool = False) -> Example:
+    """A text (or a pair of it) of at least `length` tokens, none of them unknown."""
+    known = sorted({*tokenizer.get_vocab().values()} - {*tokenizer.all_special_ids})
+    known = known[:: math.ceil(len(known) / TRIED)]
+    words = [word.strip() for word in tokenizer.batch_decode([[token] for token in known])]
+    tokens = tokenizer(words, add_special_tokens=False)["input_ids"]
+    usual = [word for word, token, ids in zip(words, known, tokens, strict=True) if ids == [token]]
+    text = " ".join(islice(cycle(usual or ["a"]), length))
+    return Example("", text, text if pairs else None, "", "")
+
+
+def _batch(tokenizer: Any, length: int, pairs: bool = False) -> Batch:
+    """Two texts (or pairs) of `length` tokens."""
+    features = encode(tokenizer, [_example(tokenizer, length, pairs)] * 2, length)
+    return Collator(tokenizer.pad_token_id)([*features])
+
+
+def _first(output: Any) -> Tensor:
+    """The hidden states that a layer returns, alone or first of several values."""
+    if isinstance(output, Tensor):
+        return output
+    return cast(Tensor, next(iter(output.values() if isinstance(output, dict) else output)))
+
+
+def _same(value: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether they differ by at most `tolerance` of the largest expected value."""
+    return bool(((value - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1)).item())

@@ -1,0 +1,112 @@
+"""Families of models: each can be cut, trained and saved as it is, or is refused before anything is trained.
+
+Tiny models with random weights; `make test` tries one family of each kind, `make test-all` the whole table.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from conftest import WORDS, save_tokenizer
+from metakd.config.settings import Settings
+from metakd.models import model_checks
+from metakd.models.loading import load_encoder
+from metakd.models.student import cut_student, start_layers
+from metakd.utils.errors import InputError
+
+SHAPE = {"hidden_size": 16, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 32}
+DECODER = {"num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+LOCAL = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"] * 2, "sliding_window": 4}
+XLM = {"emb_dim": 16, "n_layers": 6, "n_heads": 2, "n_words": len(WORDS), "pad_index": 0}
+USED: dict[str, dict[str, Any]] = {  # families that can be cut, with what their tiny models need
+    "bert": {},
+    "roberta": {},
+    "xlm-roberta": {},
+    "camembert": {},
+    "distilbert": {"dim": 16, "n_layers": 6, "n_heads": 2, "hidden_dim": 32},
+    "electra": {"embedding_size": 8},
+    "albert": {"embedding_size": 8},
+    "ernie": {},
+    "data2vec-text": {},
+    "xlm-roberta-xl": {},
+    "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16},
+    "mpnet": {},
+    "squeezebert": {"embedding_size": 16, **{f"{k}_groups": 1 for k in ("q", "k", "v", "post_attention")}},
+    "big_bird": {"attention_type": "original_full"},
+    "deberta-v2": {},
+    "rembert": {"input_embedding_size": 16, "output_embedding_size": 16},
+    "roformer": {"embedding_size": 16},
+    "megatron-bert": {},
+    "eurobert": {"num_key_value_heads": 1},
+    "nomic_bert": {},
+    "jina_embeddings_v3": {},
+    "modernbert": {"local_attention": 8, "global_attn_every_n_layers": 3, "cls_token_id": 2, "sep_token_id": 3},
+    "longformer": {"attention_window": [4, 8, 4, 8, 4, 8], "sep_token_id": 3},
+    "deberta": {},
+    "flaubert": XLM,
+    "xlm": XLM,
+    "llama": DECODER,
+    "mistral": DECODER,
+    "phi3": DECODER,
+    "gemma": DECODER,
+    "gemma2": DECODER | LOCAL,
+    "gemma3_text": DECODER | LOCAL,
+    "qwen2": DECODER | LOCAL | {"vocab_size": 40, "use_sliding_window": True},
+    "qwen3": DECODER | LOCAL | {"vocab_size": 40, "use_sliding_window": True},
+    "smollm3": DECODER | {"no_rope_layers": [1, 0, 1, 1, 0, 1]},
+    "modernbert-decoder": DECODER | {"local_attention": 8, "global_attn_every_n_layers": 3, "cls_token_id": 2},
+    "opt": {"ffn_dim": 32, "word_embed_proj_dim": 16},
+    "gpt_neox": {},
+    "gpt2": {"n_embd": 16, "n_layer": 6, "n_head": 2, "n_positions": 40},
+}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # those that cannot be used, and why
+    "fnet": ({}, "does not leave out padding"),
+    "t5": ({"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}, "an encoder and a decoder"),
+    "bart": ({"d_model": 16, "encoder_layers": 2, "decoder_layers": 2}, "an encoder and a decoder"),
+}
+QUICK = ("bert", "albert", "roberta", "deberta", "modernbert", "flaubert", "gemma3_text", "fnet", "t5")
+
+
+def table(families: dict[str, Any]) -> list[Any]:
+    return [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow_all) for kind in families]
+
+
+def save_family(folder: Path, kind: str, options: dict[str, Any]) -> Path:
+    torch.manual_seed(0)
+    places = {"vocab_size": len(WORDS), "max_position_embeddings": 40, "type_vocab_size": 2, "pad_token_id": 0}
+    config = AutoConfig.for_model(kind, **(SHAPE | places | {"initializer_range": 0.3} | options))
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    save_tokenizer(folder)
+    if kind == "gpt2":  # it has no table for token types, and neither has its tokenizer
+        file = folder / "tokenizer_config.json"
+        names = {"model_input_names": ["input_ids", "attention_mask"]}
+        file.write_text(json.dumps(json.loads(file.read_text()) | names))
+    return folder
+
+
+def settings_of(folder: Path, **more: Any) -> Settings:
+    common = {"base": str(folder), "student": "layers=2", "max_length": 16, "precision": "float32"}
+    return Settings.model_validate(common | more)
+
+
+@pytest.mark.parametrize("kind", table(USED))
+def test_a_cut_computes_what_its_layers_did_in_the_base_and_reloads(kind: str, tmp_path: Path) -> None:
+    folder = save_family(tmp_path / "base", kind, USED[kind])
+    model_checks.check_models(settings_of(folder), pairs=True)
+    base = load_encoder(folder, ["a", "b"]).eval()
+    student = cut_student(base, start_layers(base, 3)).eval()
+    student.save_pretrained(tmp_path / "student")
+    inputs = {"input_ids": torch.tensor([[2, 6, 7, 9, 11, 3]])}
+    again = load_encoder(tmp_path / "student", ["a", "b"], whole=True).eval()
+    torch.testing.assert_close(again(**inputs).logits, student(**inputs).logits)
+
+
+@pytest.mark.parametrize("kind", table(REFUSED))
+def test_what_cannot_be_used_is_refused_before_anything_is_trained(kind: str, tmp_path: Path) -> None:
+    options, reason = REFUSED[kind]
+    with pytest.raises(InputError, match=reason):
+        model_checks.check_models(settings_of(save_family(tmp_path, kind, options)))
