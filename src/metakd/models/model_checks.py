@@ -78,7 +78,7 @@ def _checked(flag: str, name: str, max_length: int, precision: Precision, pairs:
     model, tokenizer = load_encoder(folder, labels).eval(), load_tokenizer(folder)
     check_tokens(folder, model, tokenizer)
     if (most := readable_length(model, tokenizer, max_length)) < max_length:
-        raise InputError(f"--max-length = {max_length}: this encoder reads at most {most} tokens: {name}")
+        raise InputError(f"--max-length = {max_length}: this encoder reads at most {most} tokens ({name})")
     kind = model.config.model_type
     with as_input_error(f"{flag} = {name!r}: a {kind} cannot be used"):
         check_outputs(model, _batch(tokenizer, max_length), precision)
