@@ -1,7 +1,9 @@
 """Tokens once, batches by length, padding to the batch."""
 
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -118,6 +120,20 @@ def test_epochs_differ_and_batches_are_of_like_length(groups: list[int] | None) 
     assert list(sampler) != first
     spans = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in first]
     assert sum(spans) / len(spans) < 20
+
+
+def test_batches_of_a_seed_and_an_epoch_stay_the_same() -> None:
+    """A stopped run continues with the batches that it began with, also after an update of metakd."""
+    lengths, groups = [7, 3, 9, 1, 4, 8, 2, 6, 5, 3], [0, 1, 0, 2, 0, 1, 0, 0, 1, 0]
+    assert [*LengthBatches(lengths, 4, 0, epoch=1)] == [[3, 6, 1, 9], [4, 8, 7, 0], [5, 2]]
+    assert [*LengthBatches(lengths, 4, 0, groups, epoch=1)] == [[6, 9, 1, 3], [4, 7, 8], [0, 2, 5]]
+
+
+def test_two_hundred_domains_take_no_longer_than_one() -> None:
+    """Looking for the texts of each domain among all took 7 seconds."""
+    started = time.process_time()
+    assert len([*LengthBatches(np.full(100_000, 5), 32, 0, np.arange(100_000) % 200)]) == 3125
+    assert time.process_time() - started < 2
 
 
 def test_ordered_batches_go_from_short_to_long(base: Path) -> None:
