@@ -13,7 +13,7 @@ from conftest import toy_examples
 from metakd.data import tokenization
 from metakd.data.samplers import LengthBatches, ordered_batches
 from metakd.data.schema import Example
-from metakd.data.tokenization import Collator, encode
+from metakd.data.tokenization import Collator, TokenStore, encode
 from metakd.models.loading import load_tokenizer
 from metakd.utils.errors import InputError
 
@@ -60,6 +60,21 @@ def test_texts_come_out_the_same_in_chunks(base: Path, monkeypatch: pytest.Monke
     assert parts[3]["labels"] == 1
     assert parts.column("instance_weights").dtype == torch.float32
     assert parts.token_ids.tolist() == sorted({i for row in whole for i in row["input_ids"].tolist()})
+
+
+def test_a_store_gives_the_tokens_that_encode_gives(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any order, in parts, with repeats; what was read before is not tokenised again."""
+    monkeypatch.setattr(tokenization, "CHUNK", 3)
+    tokenizer, examples = load_tokenizer(base, 16), toy_examples(20, 0, "t")
+    store = TokenStore(tokenizer, 16)
+    for part in (examples[5:9], examples[::-1], [examples[3], examples[3]], []):
+        kept, fresh = store.encode(part), encode(tokenizer, part, 16)
+        assert kept.lengths.tolist() == fresh.lengths.tolist()
+        assert kept.token_ids.tolist() == fresh.token_ids.tolist()
+        for one, other in zip(kept, fresh, strict=True):
+            assert {name: ids.tolist() for name, ids in one.items()} == {n: ids.tolist() for n, ids in other.items()}
+    monkeypatch.setattr(type(tokenizer), "__call__", None)
+    assert len(store.encode(examples)) == 20
 
 
 def test_no_texts_are_no_features(base: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from metakd.data.schema import Example
-from metakd.data.tokenization import Collator, encode
+from metakd.data.tokenization import Collator, TokenStore, encode
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer, usable_length
 from metakd.utils import hardware
@@ -23,6 +23,7 @@ class TorchModel:
         self.network = network.eval()
         self.tokenizer = tokenizer
         self.collator = Collator(tokenizer.pad_token_id)
+        self.store: TokenStore | None = None  # keeps the tokens of texts that other models read too
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str | None = None) -> Self:
@@ -40,5 +41,6 @@ class TorchModel:
 
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """(N, M), columns in the order of `labels`."""
-        features = encode(self.tokenizer, examples, self.tokenizer.model_max_length)
+        store, length = self.store, self.tokenizer.model_max_length
+        features = store.encode(examples) if store else encode(self.tokenizer, examples, length)
         return predict(self.network, features, self.collator).numpy()
