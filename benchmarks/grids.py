@@ -37,6 +37,7 @@ from filelock import FileLock
 
 from metakd import Settings, teach, weigh
 from metakd.config.settings import read_settings_file
+from metakd.data import tokenization
 from metakd.data.dataset import MultiDomainDataset, folder_name, load_dataset
 from metakd.data.schema import Example
 from metakd.data.tokenization import Encoded, encode
@@ -47,7 +48,6 @@ from metakd.experiments.variants import EXPERIMENTS, with_tuned_settings
 from metakd.inference import torch_backend
 from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
-from metakd.runs import features
 from metakd.runs.run import Run
 from metakd.utils.errors import InputError
 
@@ -114,7 +114,7 @@ def begin_process(parsed: argparse.Namespace) -> None:
     log = os.open(options.work / f"{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    for module in (features, torch_backend):  # on a GPU, tokenizing took a good part of each job
+    for module in (tokenization, torch_backend):  # on a GPU, tokenizing took a good part of each job
         vars(module)["encode"] = encode_once
 
 

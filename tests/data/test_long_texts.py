@@ -15,6 +15,7 @@ from conftest import TINY, WORDS, as_row, read_json, taught, toy_examples, write
 from metakd.config.settings import Settings
 from metakd.data.long_texts import extra_texts
 from metakd.data.schema import Example
+from metakd.data.tokenization import encode
 from metakd.methods import BASELINE
 from metakd.models.loading import load_tokenizer
 from metakd.pipeline.distill import StudentJob, distill_all, student_jobs
@@ -36,7 +37,8 @@ def examples_of(*counts: int) -> list[Example]:
 
 
 def extra_of(tokenizer: Any, examples: list[Example], max_length: int, **options: int) -> dict[str, list[Example]]:
-    return extra_texts(tokenizer, examples, max_length, **{"windows": 0, "crops": 0, "seed": 0} | options)
+    lengths = encode(tokenizer, examples, max_length).lengths
+    return extra_texts(tokenizer, examples, lengths, max_length, **{"windows": 0, "crops": 0, "seed": 0} | options)
 
 
 def test_windows_go_on_where_reading_ended(base: Path) -> None:

@@ -1,7 +1,9 @@
 """Tokens once, batches by length, padding to the batch."""
 
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,7 @@ from conftest import toy_examples
 from metakd.data import tokenization
 from metakd.data.samplers import LengthBatches, ordered_batches
 from metakd.data.schema import Example
-from metakd.data.tokenization import Collator, encode
+from metakd.data.tokenization import Collator, TokenStore, encode
 from metakd.models.loading import load_tokenizer
 from metakd.utils.errors import InputError
 
@@ -58,6 +60,21 @@ def test_texts_come_out_the_same_in_chunks(base: Path, monkeypatch: pytest.Monke
     assert parts[3]["labels"] == 1
     assert parts.column("instance_weights").dtype == torch.float32
     assert parts.token_ids.tolist() == sorted({i for row in whole for i in row["input_ids"].tolist()})
+
+
+def test_a_store_gives_the_tokens_that_encode_gives(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any order, in parts, with repeats; what was read before is not tokenised again."""
+    monkeypatch.setattr(tokenization, "CHUNK", 3)
+    tokenizer, examples = load_tokenizer(base, 16), toy_examples(20, 0, "t")
+    store = TokenStore(tokenizer, 16)
+    for part in (examples[5:9], examples[::-1], [examples[3], examples[3]], []):
+        kept, fresh = store.encode(part), encode(tokenizer, part, 16)
+        assert kept.lengths.tolist() == fresh.lengths.tolist()
+        assert kept.token_ids.tolist() == fresh.token_ids.tolist()
+        for one, other in zip(kept, fresh, strict=True):
+            assert {name: ids.tolist() for name, ids in one.items()} == {n: ids.tolist() for n, ids in other.items()}
+    monkeypatch.setattr(type(tokenizer), "__call__", None)
+    assert len(store.encode(examples)) == 20
 
 
 def test_no_texts_are_no_features(base: Path) -> None:
@@ -118,6 +135,20 @@ def test_epochs_differ_and_batches_are_of_like_length(groups: list[int] | None) 
     assert list(sampler) != first
     spans = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in first]
     assert sum(spans) / len(spans) < 20
+
+
+def test_batches_of_a_seed_and_an_epoch_stay_the_same() -> None:
+    """A stopped run continues with the batches that it began with, also after an update of metakd."""
+    lengths, groups = [7, 3, 9, 1, 4, 8, 2, 6, 5, 3], [0, 1, 0, 2, 0, 1, 0, 0, 1, 0]
+    assert [*LengthBatches(lengths, 4, 0, epoch=1)] == [[3, 6, 1, 9], [4, 8, 7, 0], [5, 2]]
+    assert [*LengthBatches(lengths, 4, 0, groups, epoch=1)] == [[6, 9, 1, 3], [4, 7, 8], [0, 2, 5]]
+
+
+def test_two_hundred_domains_take_no_longer_than_one() -> None:
+    """Looking for the texts of each domain among all took 7 seconds."""
+    started = time.process_time()
+    assert len([*LengthBatches(np.full(100_000, 5), 32, 0, np.arange(100_000) % 200)]) == 3125
+    assert time.process_time() - started < 2
 
 
 def test_ordered_batches_go_from_short_to_long(base: Path) -> None:

@@ -54,6 +54,16 @@ class MultiDomainDataset:
     def scored_split(self) -> str | None:
         return scored_split(self.splits)
 
+    @cached_property
+    def label_ids(self) -> dict[str, int]:
+        """The integer id of each label."""
+        return {label: number for number, label in enumerate(self.labels)}
+
+    @cached_property
+    def domain_ids(self) -> dict[str, int]:
+        """The integer id of each domain."""
+        return {domain: number for number, domain in enumerate(self.domains)}
+
     @property
     def has_pairs(self) -> bool:
         return any(example.text_pair is not None for example in self.train)

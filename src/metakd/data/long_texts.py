@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from metakd.data.schema import Example
-from metakd.data.tokenization import CHUNK
+from metakd.data.tokenization import CHUNK, Array
 from metakd.utils.console import notice
 
 SHORTEST = 8  # no window or crop is shorter than a full window's tokens / SHORTEST
@@ -15,20 +15,27 @@ Offsets = Sequence[tuple[int, int]]  # for each token of a text, its first chara
 
 
 def extra_texts(
-    tokenizer: Any, examples: Sequence[Example], max_length: int, *, windows: int, crops: int, seed: int
+    tokenizer: Any,
+    examples: Sequence[Example],
+    lengths: Array,
+    max_length: int,
+    *,
+    windows: int,
+    crops: int,
+    seed: int,
 ) -> dict[str, list[Example]]:
     """Extra examples by the id of a text: its windows and crops, with new ids and the text's label and domain.
 
     Up to `windows` windows of what follows the first `max_length` tokens, and `crops` parts of random length from
     anywhere in the text. Pairs and texts that are too short have none; a notice says if that leaves no crops at all.
+    `lengths` (N,) are the tokens that are read of each text; without crops, only texts of `max_length` are cut up.
     """
-    if not (windows or crops):
-        return {}
     step = max_length - tokenizer.num_special_tokens_to_add()
     shortest = max(1, step // SHORTEST)
     known = {e.id for e in examples}
     extra: dict[str, list[Example]] = {}
-    single = [e for e in examples if e.text_pair is None]
+    texts = zip(examples, lengths.tolist(), strict=True)
+    single = [e for e, length in texts if e.text_pair is None and (crops or length == max_length)]
     options = {"add_special_tokens": False, "truncation": False, "return_attention_mask": False, "verbose": False}
     for start in range(0, len(single), CHUNK):
         chunk = single[start : start + CHUNK]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from typing import Self
 
 import numpy as np
@@ -48,39 +48,31 @@ class LengthBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        batches = self._mixed(order) if self.groups is None else self._proportional(order, self.groups)
+        order = torch.randperm(len(self.lengths), generator=generator).numpy()
+        batches = self._mixed(order) if self.groups is None else self._proportional(order, np.asarray(self.groups))
         for index in torch.randperm(len(batches), generator=generator).tolist():
-            yield local_share(batches[index])
+            yield local_share(batches[index].tolist())
 
-    def _mixed(self, order: list[int]) -> list[list[int]]:
+    def _mixed(self, order: Array) -> list[Array]:
         """Batches that ignore groups: pools of `order`, each sorted by length and cut."""
-        pool = self.batch_size * POOL
-        batches = []
-        for start in range(0, len(order), pool):
-            part = sorted(order[start : start + pool], key=lambda i: self.lengths[i])
-            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
-        return batches
+        pools = np.arange(len(order)) // (self.batch_size * POOL)
+        rows = order[np.lexsort((np.asarray(self.lengths)[order], pools))]
+        return [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
 
-    def _proportional(self, order: list[int], groups: Sequence[int] | Array) -> list[list[int]]:
+    def _proportional(self, order: Array, groups: Array) -> list[Array]:
         """Batches with each group spread evenly; its remainder starts where that of the previous group ended.
 
         So two batches differ by at most one text, in each group and in total.
         """
-        batches: list[list[int]] = [[] for _ in range(len(self))]
-        begin = 0
-        for group in np.unique(groups):
-            rows = [i for i in order if groups[i] == group]
-            each, remainder = divmod(len(rows), len(batches))
-            sizes = [each + ((j - begin) % len(batches) < remainder) for j in range(len(batches))]
+        order = order[groups[order].argsort(kind="stable")]
+        numbers, parts, begin = np.arange(len(self)), list[Array](), 0
+        for size in np.unique(groups, return_counts=True)[1].tolist():
+            each, remainder = divmod(size, len(self))
+            parts.append(numbers.repeat(each + ((numbers - begin) % len(self) < remainder)))
             begin += remainder
-            drawn = iter(rows)
-            for start in range(0, len(batches), POOL):
-                pool = sizes[start : start + POOL]
-                part = iter(sorted(islice(drawn, sum(pool)), key=lambda i: self.lengths[i]))
-                for batch, size in zip(batches[start:], pool, strict=False):
-                    batch += islice(part, size)
-        return batches
+        batches = np.concatenate(parts)  # that of each row, in the order of `order`
+        rows = order[np.lexsort((np.asarray(self.lengths)[order], batches // POOL, groups[order]))]
+        return np.split(rows[batches.argsort(kind="stable")], np.bincount(batches).cumsum()[:-1])
 
 
 def endless_batches(features: Encoded, collator: Collator, batch_size: int, seed: int) -> Iterator[Batch]:

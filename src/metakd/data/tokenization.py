@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -21,42 +22,57 @@ Batch = dict[str, Tensor]
 Array = NDArray[Any]
 
 TEACHER_TOKENS = "teacher_"  # prefix of the same texts in tokens of a teacher with another tokenizer
+TOKENIZER_FILES = ("tokenizer*.json", "vocab.*")  # two tokenizers with the same files give the same tokens
 CHUNK = 4096  # texts tokenised at a time
 
 
-class Ragged(NamedTuple):
-    """Rows of different lengths in one flat array: row i is values[offsets[i] : offsets[i + 1]]."""
+class Tokens(NamedTuple):
+    """The tokens of texts, side by side in an array for each chunk of texts: six bytes per token."""
 
-    values: Array  # (all tokens,)
-    offsets: Array  # (N + 1,) int
+    values: Mapping[str, Sequence[Array]]  # token ids and what belongs to each token, chunk by chunk
+    places: Array  # (N, 3) int: the chunk of each text, where it starts there, and its length
 
-    def __getitem__(self, row: Any) -> Any:
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
+    def of_text(self, row: int) -> TextFeatures:
+        chunk, start, length = self.places[row].tolist()
+        return {name: chunks[chunk][start : start + length] for name, chunks in self.values.items()}
+
+    def joined(self, other: Tokens) -> Tokens:
+        """These texts and then the others', without copying a token."""
+        chunks = len(self.values["input_ids"])
+        values = {name: [*self.values.get(name, ()), *added] for name, added in other.values.items()}
+        return Tokens(values, np.concatenate([self.places, other.places + np.array([chunks, 0, 0])]))
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded(Dataset[TextFeatures]):
-    """Texts as token ids, with one value per text in each column: six bytes per token."""
+    """Texts as token ids, with one value per text in each column."""
 
-    tokens: Mapping[str, Ragged]
+    tokens: Tokens
     columns: Mapping[str, Array]
+    teacher_tokens: Tokens | None = None  # the same texts in tokens of a teacher with another tokenizer
 
     @property
     def lengths(self) -> Array:
         """Tokens of each text, special ones included: (N,)."""
-        return np.diff(self.tokens["input_ids"].offsets)
+        return self.tokens.places[:, 2]
 
     @property
     def token_ids(self) -> Array:
         """The token ids that occur, sorted."""
-        return np.unique(self.tokens["input_ids"].values)
+        chunks = self.tokens.values["input_ids"]
+        occurs = np.zeros(max((chunk.max() for chunk in chunks), default=0) + 1, bool)
+        for text in map(self.tokens.of_text, range(len(self))):
+            occurs[text["input_ids"]] = True
+        return occurs.nonzero()[0]
 
     def __len__(self) -> int:
-        return len(self.tokens["input_ids"].offsets) - 1
+        return len(self.tokens.places)
 
     def __getitem__(self, row: int) -> TextFeatures:
-        tokens = {name: ragged[row] for name, ragged in self.tokens.items()}
-        return tokens | {name: values[row] for name, values in self.columns.items()}
+        features = self.tokens.of_text(row) | {name: values[row] for name, values in self.columns.items()}
+        if self.teacher_tokens is not None:
+            features |= {TEACHER_TOKENS + name: ids for name, ids in self.teacher_tokens.of_text(row).items()}
+        return features
 
     def __iter__(self) -> Iterator[TextFeatures]:
         return map(self.__getitem__, range(len(self)))
@@ -69,12 +85,11 @@ class Encoded(Dataset[TextFeatures]):
         """The same texts with one value per example (N,) under each name; real numbers become float32."""
         arrays = {name: np.asarray(values) for name, values in columns.items()}
         arrays |= {name: a.astype(np.float32) for name, a in arrays.items() if a.dtype.kind == "f"}
-        return Encoded(self.tokens, {**self.columns, **arrays})
+        return replace(self, columns={**self.columns, **arrays})
 
     def with_teacher_tokens(self, teacher: Encoded) -> Encoded:
         """The same texts in the teacher's tokens beside the student's."""
-        named = {TEACHER_TOKENS + name: ragged for name, ragged in teacher.tokens.items()}
-        return Encoded({**self.tokens, **named}, self.columns)
+        return replace(self, teacher_tokens=teacher.tokens)
 
 
 def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Encoded:
@@ -83,9 +98,9 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Enco
     if len(paired) > 1:
         ids = [e.id for e in examples if e.text_pair is None]
         raise InputError(f"text_pair is missing on {len(ids)} rows ({', '.join(ids[:3])}, ...) but not on others")
-    parts: dict[str, list[Array]] = {"input_ids": [np.zeros(0, np.int32)]}
-    lengths = [np.zeros(1, np.int64)]
-    for start in range(0, len(examples), CHUNK):
+    values: dict[str, list[Array]] = {"input_ids": []}
+    places = [np.zeros((0, 3), int)]
+    for number, start in enumerate(range(0, len(examples), CHUNK)):
         chunk = examples[start : start + CHUNK]
         encoded = tokenizer(
             [e.text for e in chunk],
@@ -95,15 +110,32 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Enco
             return_special_tokens_mask=True,
             return_attention_mask=False,
         )
-        lengths.append(np.array([len(ids) for ids in encoded["input_ids"]]))
+        lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+        places.append(np.stack([np.full_like(lengths, number), lengths.cumsum() - lengths, lengths], axis=1))
         for name, rows in encoded.items():
             kind = np.int32 if name == "input_ids" else np.uint8
-            parts.setdefault(name, []).append(np.fromiter(chain.from_iterable(rows), kind))
-    offsets = np.concatenate(lengths).cumsum()
-    tokens = {name: Ragged(np.concatenate(values), offsets) for name, values in parts.items()}
+            values.setdefault(name, []).append(np.fromiter(chain.from_iterable(rows), kind))
     if examples:
-        tokens["real_mask"] = Ragged(1 - tokens.pop("special_tokens_mask").values, offsets)
-    return Encoded(tokens, {})
+        values["real_mask"] = [1 - mask for mask in values.pop("special_tokens_mask")]
+    return Encoded(Tokens(values, np.concatenate(places)), {})
+
+
+class TokenStore:
+    """Texts in the tokens of one tokenizer: each is tokenised when it is first read, and then kept."""
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self._encode = partial(encode, tokenizer, max_length=max_length)
+        self._tokens = self._encode([]).tokens
+        self._rows: dict[str | tuple[str, str], int] = {}
+
+    def encode(self, examples: Sequence[Example]) -> Encoded:
+        """What the function `encode` returns for these examples; only texts that are new are tokenised."""
+        texts = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
+        if new := {text: e for text, e in zip(texts, examples, strict=True) if text not in self._rows}:
+            self._tokens = self._tokens.joined(self._encode([*new.values()]).tokens)
+            self._rows |= zip(new, range(len(self._rows), len(self._rows) + len(new)), strict=True)
+        return Encoded(self._tokens._replace(places=self._tokens.places[[self._rows[text] for text in texts]]), {})
 
 
 class Collator:

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -14,13 +14,14 @@ from sklearn.metrics import accuracy_score
 
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
+from metakd.data.tokenization import TOKENIZER_FILES, TokenStore
 from metakd.evaluation.costs import Predict, costs_of, measure_latencies
 from metakd.evaluation.linear_models import MOST_ROWS, ONE_DOMAIN, TfidfBaseline, choose_tfidf, draw_evenly
 from metakd.evaluation.metrics import Ints, Predictions
 from metakd.inference.classifier import Classifier, Model
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, select_head
-from metakd.utils.artifacts import write_text
+from metakd.utils.artifacts import digest_files, write_text
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import InputError
 
@@ -48,14 +49,21 @@ def write_predictions(
 def predict_by_models(
     fleets: Mapping[str, Mapping[str, Path]], labels: list[str], examples: Sequence[Example]
 ) -> dict[str, ByDomain]:
-    """Predictions by fleet: each model of a fleet (domain -> folder) classifies its domain's examples."""
+    """Predictions by fleet: each model of a fleet (domain -> folder) classifies its domain's examples.
+
+    Texts are tokenised once for all models whose tokenizers have the same files.
+    """
     all_predictions, rows = {name: ByDomain() for name in fleets}, by_domain(examples)
+    stores, load = dict[tuple[Any, ...], TokenStore](), lru_cache(maxsize=1)(TorchModel.load)
     with progress_bar("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
         for name, fleet in fleets.items():
-            load = lru_cache(maxsize=1)(TorchModel.load)
             for domain, path in fleet.items():
-                predictions = predictions_of(rows.get(domain, []), labels, load(path))
-                all_predictions[name][domain] = replace(predictions, costs=costs_of(path, load(path)))
+                model = load(path)
+                tokenizer, files = model.tokenizer, digest_files(path, TOKENIZER_FILES)
+                key = type(tokenizer), tokenizer.model_max_length, *files.values()
+                model.store = stores.setdefault(key, TokenStore(tokenizer, tokenizer.model_max_length))
+                predictions = predictions_of(rows.get(domain, []), labels, model)
+                all_predictions[name][domain] = replace(predictions, costs=costs_of(path, model))
                 progress(advance=1)
     return all_predictions
 
@@ -82,7 +90,7 @@ def predict_by_tfidf(train: Sequence[Example], labels: list[str], examples: Sequ
         choice = choices[domain]
         alone = TfidfBaseline(draw_evenly(training[domain], MOST_ROWS, seed), choice.domain_c)
         baseline = alone if choice.trained_on == ONE_DOMAIN else fit_pooled(choice.pooled_c)
-        predicted = np.array([labels.index(label) for label in baseline.predict(rows)])
+        predicted = _ids(baseline.predict(rows), labels)
         architecture = f"TF-IDF, trained on {choice.trained_on}"
         costs = baseline.size | {"architecture": architecture, "trained_on": choice.trained_on, "C": choice.c}
         confidence = baseline.confidence(rows)
@@ -137,8 +145,8 @@ def correct_predictions(examples: Sequence[Example], labels: list[str], model: M
 
 def predictions_of(examples: Sequence[Example], labels: list[str], model: Model) -> Predictions:
     """The predictions for examples whose classes are `labels`, each by its domain's class head if there is one."""
-    heads = _heads(model.labels, labels)
-    domains = torch.tensor([heads.index(e.domain) if e.domain in heads else UNKNOWN_DOMAIN for e in examples])
+    heads = {domain: number for number, domain in enumerate(_heads(model.labels, labels))}
+    domains = torch.tensor([heads.get(e.domain, UNKNOWN_DOMAIN) for e in examples])
     # The logits up to a constant, so that the mean of several heads is the one that students were distilled from.
     logits = torch.from_numpy(model.probabilities(examples)).clamp(min=1e-30).log()
     confidence, predicted = select_head(logits, domains, len(heads)).softmax(-1).max(-1)
@@ -156,4 +164,9 @@ def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
 
 
 def _truth(examples: Sequence[Example], labels: list[str]) -> Ints:
-    return np.array([labels.index(e.label) for e in examples])
+    return _ids([e.label for e in examples], labels)
+
+
+def _ids(names: Iterable[str], labels: list[str]) -> Ints:
+    numbers = {label: number for number, label in enumerate(labels)}
+    return np.array([numbers[name] for name in names])

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
-from metakd.data.tokenization import Collator, encode
+from metakd.data.tokenization import Collator, TokenStore, encode
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.model_checks import readable_length
@@ -25,6 +25,7 @@ class TorchModel:
         self.network = network.eval()
         self.tokenizer = tokenizer
         self.collator = Collator(tokenizer.pad_token_id)
+        self.store: TokenStore | None = None  # keeps the tokens of texts that other models read too
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str | None = None) -> Self:
@@ -50,5 +51,6 @@ class TorchModel:
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
         """(N, M), columns in the order of `labels`."""
         check_pairs(examples, self.pairs)
-        features = encode(self.tokenizer, examples, self.tokenizer.model_max_length)
+        store, length = self.store, self.tokenizer.model_max_length
+        features = store.encode(examples) if store else encode(self.tokenizer, examples, length)
         return predict(self.network, features, self.collator).numpy()

@@ -1,5 +1,6 @@
 """Checks of trained models: the saved model predicts the same, and the teacher is better than chance."""
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 
 from metakd.data.schema import Example
 from metakd.data.splits import sample_by_domain
-from metakd.data.tokenization import Collator
+from metakd.data.tokenization import Collator, encode
 from metakd.evaluation.linear_models import domain_probe
 from metakd.models.forward_passes import embed, predict
 from metakd.models.loading import load_classifier, load_tokenizer
@@ -26,20 +27,22 @@ TEACHER_MARGIN = 0.05  # how far a teacher's accuracy must be above the share of
 NEARLY_ALL = 0.995  # effective share above which weights have almost no effect
 PROBED = 5_000  # most examples of the domain probe, whose time grows with rows times domains
 BINS = 20  # of the histogram of weights
+RELOADED = 64  # most examples that a saved model predicts once more
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
 
 
 def check_reloaded(
     run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, examples: list[Example], split: str
 ) -> dict[str, Any]:
-    """The model's scores on examples of this split; CheckError if the saved model predicts otherwise."""
+    """The model's scores on examples of this split; CheckError if the saved model predicts a sample otherwise."""
     reloaded, collator = load_classifier(folder).to(device()), Collator(tokenizer.pad_token_id)
-    again = predict(reloaded, run.features.encode(examples, load_tokenizer(folder)), collator)
-    features = run.features.encode(examples, tokenizer)
-    probabilities = predict(model, features, collator)
-    difference = (probabilities - again).abs().max().item()
+    sample = examples[:: math.ceil(len(examples) / RELOADED)]
+    again = predict(reloaded, encode(load_tokenizer(folder), sample, run.settings.max_length), collator)
+    difference = (predict(model, run.features.encode(sample, tokenizer), collator) - again).abs().max().item()
     if not difference <= SAME_PROBABILITY:
         raise CheckError(f"{folder}: probabilities of the reloaded model differ by {difference:.2g}")
+    features = run.features.encode(examples, tokenizer)
+    probabilities = predict(model, features, collator)
     heads = probabilities.shape[1] // len(run.data.labels)
     by_class = select_head(probabilities, features.column("domains"), heads)
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]

@@ -60,7 +60,7 @@ def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -
     """
     domain_examples = by_domain(examples)
     ordered = [e for domain in students for e in domain_examples.get(domain, [])]
-    domains = torch.tensor([run.data.domains.index(e.domain) for e in ordered])
+    domains = torch.tensor([run.data.domain_ids[e.domain] for e in ordered])
     teacher = load_teacher(run).transferable.cpu()
     by_students = [_embeddings(run, students[d], domain_examples[d]) for d in students if d in domain_examples]
     embedded = {"meta_teacher": _embeddings(run, run.folders.teacher, ordered), "student": torch.cat(by_students)}

@@ -18,7 +18,7 @@ from metakd.methods import METHODS
 from metakd.methods.base import Setup, has_teacher
 from metakd.models.attention import set_attention
 from metakd.models.hub import resolve
-from metakd.models.loading import load_encoder, load_tokenizer, same_tokenizer, set_dropout
+from metakd.models.loading import load_encoder, same_tokenizer, set_dropout
 from metakd.models.meta_teacher import NO_LAYERS
 from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.pipeline.checks import check_reloaded, check_teacher, spread
@@ -162,7 +162,7 @@ def _train(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
     set_seed(run.settings.seed)
     shared = job.domain is not None and run.has_shared_start(job.method)
     start = run.folders.student(job.method, None) if shared else None
-    setup, tokenizer = _set_up(run, job, start)
+    setup, tokenizer = _set_up(run, job, start), run.features.student_tokenizer
     with step_folder(job.folder, "distill", job.fingerprint, facts) as partial:
         method, student, teacher = METHODS[job.method].build(setup), setup.student, setup.teacher
         stages = [s for s in run.lengthened(job.method, method.stages()) if s.shared == (job.domain is None)]
@@ -209,8 +209,8 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
         instance, hard = features.column("instance_weights"), run.settings.expertise == "hard"
         facts["expertise"] = spread(expertise_weights(instance, teacher.logits, labels, hard), "expertise weights")
     if "foreign_text" in needs and job.domain is not None:
-        domains = torch.tensor([run.data.domains.index(e.domain) for e in job.examples])  # unknown to a teacher, too
-        home = run.data.domains.index(job.domain)
+        domains = torch.tensor([run.data.domain_ids[e.domain] for e in job.examples])  # unknown to a teacher, too
+        home = run.data.domain_ids[job.domain]
         weights = transfer_weights(teacher.representation, labels, domains, home)
         others = weights[domains != home]
         facts["transfer"] = spread(others, "transfer weights of other domains' text") if len(others) else {}
@@ -218,22 +218,21 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
     return features
 
 
-def _set_up(run: Run, job: StudentJob, start: Path | None) -> tuple[Setup, Any]:
-    """Teacher and student as the method needs them, and the student's tokenizer; it starts from `start`, if any."""
+def _set_up(run: Run, job: StudentJob, start: Path | None) -> Setup:
+    """Teacher and student as the method needs them; the student starts from `start`, if any."""
     settings, labels = run.settings, run.data.labels
     teacher = load_teacher(run) if has_teacher(METHODS[job.method]) else None
     num_layers = layers_to_cut(settings.student)
     if start is not None or num_layers is None:
-        folder = start or resolve(settings.student)
-        student, tokenizer = load_encoder(folder, labels), load_tokenizer(folder, settings.max_length)
+        student = load_encoder(start or resolve(settings.student), labels)
     else:
         from_teacher = settings.student_init == "teacher"
         source = teacher.encoder if teacher and from_teacher else load_encoder(resolve(settings.base), labels)
         layers = start_layers(source, num_layers, settings.start_layers, settings.layer_map)
-        student, tokenizer = cut_student(source, layers, labels), run.features.tokenizer
+        student = cut_student(source, layers, labels)
     student.config.text_pairs = run.data.has_pairs
     set_dropout(student, settings.dropout, settings.attention_dropout)
     is_cut, num_domains = num_layers is not None, len(run.teacher_domains)
-    same_tokens = is_cut or same_tokenizer(tokenizer, run.features.tokenizer)
+    same_tokens = is_cut or same_tokenizer(run.features.student_tokenizer, run.features.tokenizer)
     rows = len(job.examples) + len(job.held_out), len(run.data.train)
-    return Setup(settings, student, is_cut, teacher, same_tokens, num_domains, *rows, run.precision), tokenizer
+    return Setup(settings, student, is_cut, teacher, same_tokens, num_domains, *rows, run.precision)

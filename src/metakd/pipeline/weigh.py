@@ -54,8 +54,7 @@ def _weigh(run: Run) -> None:
         with step_folder(run.folders.weights, "weigh", run.fingerprints.weigh, facts) as partial:
             features, file = run.features.encode(data.train), partial / "embeddings"
             embeddings, labels = _embeddings(run, features, file), features.column("labels")
-            places = {domain: place for place, domain in enumerate(data.domains)}
-            domains = torch.tensor([places[e.domain] for e in data.train])  # also those unknown to a teacher
+            domains = torch.tensor([data.domain_ids[e.domain] for e in data.train])  # also those unknown to a teacher
             known = prototypes(embeddings, labels, domains, len(data.labels), len(data.domains))
             scores = prototype_scores(known, embeddings, labels, domains, settings.alpha)
             weights = instance_weights(scores, normalize=settings.weights == "normalized")

@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -12,13 +14,25 @@ from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.long_texts import extra_texts
 from metakd.data.schema import Example
-from metakd.data.tokenization import Collator, Encoded, encode
+from metakd.data.tokenization import TOKENIZER_FILES, Collator, Encoded, TokenStore
 from metakd.models.hub import resolve
 from metakd.models.loading import load_tokenizer
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN
+from metakd.models.student import layers_to_cut
 from metakd.runs.folders import WEIGHTS_FILE, Folders
-from metakd.utils.artifacts import is_done
+from metakd.utils.artifacts import digest_files, is_done
 from metakd.utils.errors import InputError
+
+_STORES = WeakValueDictionary[tuple[Any, ...], TokenStore]()
+
+
+def _token_store(folder: Path, max_length: int) -> TokenStore:
+    """The texts in the tokens of the tokenizer in `folder`; open runs share it."""
+    key = folder, max_length, *digest_files(folder, TOKENIZER_FILES).items()
+    store = _STORES.get(key)
+    if store is None:
+        store = _STORES[key] = TokenStore(load_tokenizer(folder, max_length), max_length)
+    return store
 
 
 @dataclass(frozen=True)
@@ -31,9 +45,23 @@ class Features:
     teacher_domains: list[str]
 
     @cached_property
+    def _store(self) -> TokenStore:
+        return _token_store(resolve(self.settings.base), self.settings.max_length)
+
+    @cached_property
+    def _student_store(self) -> TokenStore:
+        is_cut = layers_to_cut(self.settings.student) is not None
+        return self._store if is_cut else _token_store(resolve(self.settings.student), self.settings.max_length)
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer of the base."""
-        return load_tokenizer(resolve(self.settings.base), self.settings.max_length)
+        return self._store.tokenizer
+
+    @property
+    def student_tokenizer(self) -> Any:
+        """The tokenizer of the students: that of the base, unless they are a checkpoint with another."""
+        return self._student_store.tokenizer
 
     @property
     def collator(self) -> Collator:
@@ -42,8 +70,13 @@ class Features:
     @cached_property
     def extra_texts(self) -> dict[str, list[Example]]:
         """Extra windows and crops of the training texts, by the texts' ids."""
-        options = {name: getattr(self.settings, name) for name in ("windows", "crops", "seed")}
-        return extra_texts(self.tokenizer, self.data.train, self.settings.max_length, **options)
+        settings, train = self.settings, self.data.train
+        if not (settings.windows or settings.crops):
+            return {}
+        options = {name: getattr(settings, name) for name in ("windows", "crops", "seed")}
+        # not `self.tokenizer`: models are saved with it, and so with the truncation of its last call
+        tokenizer = load_tokenizer(resolve(settings.base), settings.max_length)
+        return extra_texts(tokenizer, train, self.encode(train).lengths, settings.max_length, **options)
 
     def with_extra_texts(self, examples: Sequence[Example]) -> list[Example]:
         """The training `examples` with their extra windows and crops: what students of a cached teacher learn from."""
@@ -52,11 +85,13 @@ class Features:
     def encode(self, examples: Sequence[Example], tokenizer: Any = None) -> Encoded:
         """Token ids, with labels and domains as indices into the sorted lists; −1 for a domain unknown to the teacher.
 
-        `tokenizer` is by default that of the base.
+        `tokenizer` is that of the base (the default) or of the students; each text is tokenised once for each.
         """
+        stores = {store.tokenizer: store for store in (self._store, self._student_store)}
         places = {domain: place for place, domain in enumerate(self.teacher_domains)}
-        return encode(tokenizer or self.tokenizer, examples, self.settings.max_length).with_columns(
-            labels=np.array([self.data.labels.index(e.label) for e in examples]),
+        encoded = stores[self.tokenizer if tokenizer is None else tokenizer].encode(examples)
+        return encoded.with_columns(
+            labels=np.array([self.data.label_ids[e.label] for e in examples]),
             domains=np.array([places.get(e.domain, UNKNOWN_DOMAIN) for e in examples]),
         )
 
