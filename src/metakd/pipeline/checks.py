@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from metakd.data.dataset import MultiDomainDataset
 from metakd.data.schema import Example
 from metakd.data.tokenization import Collator
 from metakd.evaluation.linear_models import domain_probe
@@ -29,6 +31,17 @@ BINS = 20  # of the histogram of weights
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
 
 
+def checked_rows(data: MultiDomainDataset, domain: str | None = None) -> tuple[str, list[Example]]:
+    """The split and the rows on which a domain's model (or all domains') is checked: dev, or else train."""
+    dev = [e for e in data.splits.get("dev", []) if domain in (None, e.domain)]
+    return ("dev", dev) if dev else ("train", [e for e in data.train if domain in (None, e.domain)])
+
+
+def is_checked(manifest: Mapping[str, Any], data: MultiDomainDataset) -> bool:
+    """Whether a model's check is of today's rows; those of train are in its fingerprint."""
+    return bool(manifest["check"]["dev_fingerprint"] == data.dev_fingerprint)
+
+
 def check_reloaded(
     run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, examples: list[Example], split: str
 ) -> dict[str, Any]:
@@ -45,6 +58,7 @@ def check_reloaded(
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]
     return {
         "split": split,
+        "dev_fingerprint": run.data.dev_fingerprint,
         "examples": len(examples),
         "accuracy": (by_class.argmax(-1) == features.column("labels")).float().mean().item(),
         "commonest_class": commonest / len(examples),
@@ -59,6 +73,8 @@ def check_teacher(run: Run) -> None:
         if manifest is None or not is_done(folder, teacher_run.fingerprints.teach):
             remedy = f"run `metakd teach --output {teacher_run.folder}` first"
             raise InputError(f"{folder}: no finished meta-teacher; {remedy}")
+        if not is_checked(manifest, teacher_run.data):
+            continue  # `distill_all` checks it again, and then asks once more
         check = manifest["check"]
         accuracy, chance = check["accuracy"], check["commonest_class"]
         if accuracy - chance < min(TEACHER_MARGIN, (1 - chance) / 2) and not settings.allow_weak_teacher:
