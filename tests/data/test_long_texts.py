@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from conftest import TINY, WORDS, as_row, read_json, taught, toy_examples, write
 from metakd.config.settings import Settings
 from metakd.data.long_texts import extra_texts
 from metakd.data.schema import Example
+from metakd.data.splits import of_domain
 from metakd.data.tokenization import encode
 from metakd.methods import BASELINE
 from metakd.models.loading import load_tokenizer
+from metakd.pipeline.checks import checked_rows
 from metakd.pipeline.distill import StudentJob, distill_all, student_jobs
 from metakd.pipeline.teacher_outputs import layers_to_keep
 from metakd.runs.run import Run
@@ -161,8 +164,9 @@ def test_distilled_students_read_windows_and_crops_and_others_make_as_many_updat
     assert [s.epochs for s in run.stages["meta_kd"]] == [s.epochs for s in plain.stages["meta_kd"]]
     assert [s.epochs for s in run.stages[BASELINE]] == [2 * s.epochs for s in plain.stages[BASELINE]]
     assert len(job_of(cropped, None).examples) == 256
-    assert len(job_of(cropped, None).whole_texts(cropped)) == 64
-    assert {e.domain for e in job_of(cropped, "books").whole_texts(cropped)} == {"books"}
+    without_dev = replace(cropped.data, splits={"train": cropped.data.train})
+    assert checked_rows(without_dev) == ("train", cropped.data.train)
+    assert checked_rows(without_dev, "books") == ("train", of_domain(cropped.data.train, "books"))
     assert len({each.fingerprints.distill("meta_kd", None) for each in (run, plain, cropped)}) == 3
     assert run.fingerprints.teach == plain.fingerprints.teach
 

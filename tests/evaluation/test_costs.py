@@ -4,6 +4,7 @@ import random
 import time
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from conftest import read_json, reopen, toy_examples
 from metakd.data.schema import Example
 from metakd.evaluation import costs
-from metakd.evaluation.costs import LATENCY_TEXTS, LATENCY_WARMUP, Latency, latency_sample, measure_latencies
+from metakd.evaluation.costs import LATENCY_TEXTS, LATENCY_WARMUP, TURN, Latency, latency_sample, measure_latencies
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import evaluate
 
@@ -65,6 +66,19 @@ def test_contenders_take_turns() -> None:
     assert calls[: 3 * LATENCY_WARMUP] == [*("a" * 10 + "b" * 10 + "c" * 10)]
     assert calls[3 * LATENCY_WARMUP :] == [*("c" * 6 + "b" * 6 + "a" * 12 + "b" * 6 + "c" * 6)] * 10
     assert all(latency.milliseconds.shape == (LATENCY_TEXTS,) for latency in latencies.values())
+
+
+def test_warm_up_and_the_first_text_of_a_turn_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which each of these takes a second, and any other text a millisecond."""
+    now, calls = [0.0], count(-LATENCY_WARMUP)
+
+    def predict(_: list[Example]) -> None:
+        call = next(calls)
+        now[0] += 1 if call < 0 or call % (TURN + 1) == 0 else 0.001
+
+    monkeypatch.setattr(costs, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    latency = measure_latencies({"it": predict}, toy_examples(3, 0, "t"), 0)["it"]
+    assert latency.milliseconds == pytest.approx(np.ones(LATENCY_TEXTS))
 
 
 @pytest.mark.parametrize("preempted", [0, 0.9, 1000])

@@ -285,6 +285,17 @@ def test_what_is_known_is_not_trained_again(quick: Settings, data: MultiDomainDa
     assert (tmp_path / "size-against-3 layers.md").is_file()
 
 
+def test_results_depend_on_what_is_scored(quick: Settings, data: MultiDomainDataset, tmp_path: Path) -> None:
+    """A row more of test leaves teacher and students as they are, and has them scored again."""
+    splits = data.splits | {"test": [*data.splits["test"], *toy_examples(1, 9, "new")]}
+    more = dataclasses.replace(data, splits=splits)
+    before, after = (Trial.of(EXPERIMENTS["main"](quick)[0], 0, quick, rows, tmp_path) for rows in (data, more))
+    assert not before.keys & after.keys
+    (one, _), (two, _) = before.parts[0], after.parts[0]
+    assert one.folders.teacher == two.folders.teacher
+    assert one.folders.student("meta_kd", "books") == two.folders.student("meta_kd", "books")
+
+
 def test_results_depend_on_classes(quick: Settings, data: MultiDomainDataset, tmp_path: Path) -> None:
     """The same rows of one domain mean other models where another domain brings a third class."""
     alone = data.only("books")

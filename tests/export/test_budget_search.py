@@ -15,6 +15,7 @@ from metakd.data.dataset import folder_name, load_dataset
 from metakd.evaluation.costs import measure_latencies
 from metakd.export import budget_search, candidates
 from metakd.export.candidates import Budget, Candidate, measure_candidates
+from metakd.utils.artifacts import STEP_VERSIONS
 
 
 def test_excess_has_the_limits_that_fail_and_by_how_much() -> None:
@@ -113,6 +114,15 @@ def test_what_a_stopped_fit_has_measured_is_not_measured_again(fit: Command, mon
     assert seen[3:] == ["layers=2", "layers=1"]
 
 
+def test_a_form_is_scored_again_when_dev_has_changed(run_copy: Path) -> None:
+    run, candidate = reopen(run_copy), Candidate("layers=2", False, False, 16, 2.0, 1.5)
+    splits = run.data.splits | {"dev": [*run.data.splits["dev"], *toy_examples(1, 9, "new")]}
+    more = replace(run, data=replace(run.data, splits=splits))
+    student = run.folders.student("meta_kd", "books")
+    before, again, after = (budget_search._export(r, "books", student, candidate, [16]) for r in (run, run, more))
+    assert before == again != after
+
+
 def test_another_way_of_measuring_measures_again(
     toy_data: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +138,7 @@ def test_another_way_of_measuring_measures_again(
     for _ in range(2):
         measure_candidates(data, settings, tmp_path, [])
         assert sampled == 4 * [data.splits["dev"]]
-    monkeypatch.setattr(candidates, "MEASURING", candidates.MEASURING + 1)
+    monkeypatch.setitem(STEP_VERSIONS, "fit", STEP_VERSIONS["fit"] + 1)
     measure_candidates(data, settings, tmp_path, [])
     assert len(sampled) == 8
 

@@ -1,11 +1,12 @@
 """The meta-teacher: what comes before it, each domain loss, what its manifest holds, and when students refuse it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
-from conftest import NewRun, read_json, taught
+from conftest import NewRun, read_json, taught, toy_examples
 from metakd import CheckError, InputError
 from metakd.models.meta_teacher import MetaTeacher
 from metakd.pipeline.distill import distill
@@ -37,9 +38,13 @@ def test_the_manifest_holds_how_well_a_probe_reads_the_domain(finished_run: Path
 
 
 def test_a_teacher_near_chance_is_refused(toy_run: NewRun) -> None:
+    """By the rows that dev has now."""
     run = taught(toy_run(allow_weak_teacher=False, teacher_learning_rate=1e-9))
-    with pytest.raises(InputError, match=r"near chance.*allow_weak_teacher"):
+    with pytest.raises(InputError, match=r"near chance: .* on 16 examples of dev.*allow_weak_teacher"):
         distill(run, "books")
+    splits = run.data.splits | {"dev": [*run.data.splits["dev"], *toy_examples(4, 9, "new")]}
+    with pytest.raises(InputError, match=r"near chance: .* on 20 examples of dev"):
+        distill(replace(run, data=replace(run.data, splits=splits)), "books")
 
 
 def test_a_reloaded_model_that_differs_is_an_error(toy_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:

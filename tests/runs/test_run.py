@@ -1,5 +1,6 @@
 """A run that goes on in its folder: finished steps stay, and other settings or files are refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import open_run, reopen
+from conftest import Command, as_row, open_run, passed, read_json, refused, reopen, toy_examples
 from metakd import InputError
+from metakd.pipeline.rechecks import check_again
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
-from metakd.utils.artifacts import is_done
+from metakd.utils.artifacts import STEP_VERSIONS, is_done, write_json
 
 
 def test_the_precision_stays(base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +44,54 @@ def test_another_base_in_the_same_folder_is_refused(base: Path, toy_data: Path, 
     save_file({k: torch.rand_like(v) for k, v in load_file(weights).items()}, weights, metadata={"format": "pt"})
     with pytest.raises(InputError, match="made with other settings, data, base or precision"):
         open_run(tmp_path / "run", toy_data, base)
+
+
+@pytest.mark.parametrize("before", ["version 0", "no versions"])
+def test_steps_of_other_code_are_refused_and_not_repeated(run_copy: Path, metakd: Command, before: str) -> None:
+    """Also those of runs from before there were versions; `reproduce` could but find differences."""
+    path = run_copy / "meta_teacher" / "manifest.json"
+    manifest = read_json(path) | {"fingerprint": "of other code"}
+    assert manifest["versions"] == {"weigh": STEP_VERSIONS["weigh"], "teach": STEP_VERSIONS["teach"]}
+    versions = {"versions": manifest["versions"] | {"teach": 0}} if before == "version 0" else {"versions": None}
+    write_json(path, manifest | versions)
+    steps = "teach" if before == "version 0" else "weigh, teach"
+    for words in (("run", "--resume", "--output", run_copy), ("reproduce", run_copy)):
+        message = refused(metakd(*words))
+        assert f"metakd's code of {steps} has changed since {run_copy}" in message
+        assert "the version of metakd that its manifest.json names" in message
+    assert read_json(path)["fingerprint"] == "of other code"
+
+
+def test_a_row_more_of_dev_and_test_leaves_models_and_changes_scores(
+    finished_run: Path, run_copy: Path, toy_data: Path, metakd: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until `evaluate` has scored the new rows, no report passes the scores of the old ones off as theirs."""
+    data = Path(shutil.copytree(toy_data, run_copy.parent / "data"))
+    models = {path: path.read_bytes() for path in run_copy.rglob("*.safetensors")}
+    for split, (example,) in (("dev", toy_examples(1, 8, "new")), ("test", toy_examples(1, 9, "new"))):
+        with (data / f"{split}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(as_row(example))}\n")
+    passed(metakd("report", run_copy))
+    passed(metakd("distill", "--data", data, "--output", run_copy))
+    assert "continues with changed data; finished models stay" in caplog.text
+    assert "dev has changed, so finished models are checked on it again" in caplog.text
+    for words in (("report", run_copy), ("compare", finished_run, run_copy)):
+        assert "was scored before its data changed; `metakd evaluate" in refused(metakd(*words))
+    passed(metakd("evaluate", run_copy))
+    assert read_json(run_copy / "results.json")["domains"]["books"]["student"]["examples"] == 13
+    for step, rows in (("meta_teacher", 17), ("students/books", 9), ("fine_tuned_shared/kitchen", 8)):
+        assert read_json(run_copy / step / "manifest.json")["check"]["examples"] == rows
+    passed(metakd("report", run_copy))
+    assert {path: path.read_bytes() for path in models} == models
+
+
+def test_a_check_made_again_is_that_of_the_training(run_copy: Path) -> None:
+    """Bit for bit, so that `reproduce` finds no difference in a run whose dev has changed."""
+    paths = [*run_copy.glob("*/manifest.json"), *run_copy.glob("*/*/manifest.json")]
+    checked = {path: manifest for path in paths if "check" in (manifest := read_json(path))}
+    assert len(checked) == 1 + 2 * 3
+    for path, manifest in checked.items():
+        probe = {"domain_probe": {}} if "domain_probe" in manifest else {}
+        write_json(path, manifest | probe | {"check": {"dev_fingerprint": "of other rows"}})
+    check_again(reopen(run_copy))
+    assert {path: read_json(path) for path in checked} == checked

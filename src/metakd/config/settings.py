@@ -216,11 +216,6 @@ class Settings(BaseModel):
             raise ValueError("; ".join(faults))
         return self
 
-    @property
-    def domain_epochs(self) -> int:
-        """Epochs of a domain's student after the shared start."""
-        return self.predict_epochs + (self.match_epochs if self.stages == "two" else 0)
-
     def reading(self) -> dict[str, Any]:
         """The arguments of `load_dataset` besides the data and the seed."""
         return {name: getattr(self, name) for name in ("columns", "encoding", "data_config", "drop_leaks")}

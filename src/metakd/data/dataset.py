@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -104,9 +104,22 @@ class MultiDomainDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every field of every example, in order."""
+        """SHA-256 over every field of every example, in order: of what results are computed from."""
+        return self._digest(SPLITS)
+
+    @cached_property
+    def train_fingerprint(self) -> str:
+        """SHA-256 over every field of every training example, in order: of what models learn from."""
+        return self._digest(["train"])
+
+    @cached_property
+    def dev_fingerprint(self) -> str:
+        """SHA-256 over every field of every dev example, in order: of what finished models are checked on."""
+        return self._digest(["dev"])
+
+    def _digest(self, splits: Iterable[str]) -> str:
         digest = hashlib.sha256()
-        for split in SPLITS:
+        for split in splits:
             for e in self.splits.get(split, []):
                 digest.update(json.dumps([split, e.id, e.text, e.text_pair, e.label, e.domain]).encode())
         return digest.hexdigest()

@@ -78,9 +78,9 @@ class Trial:
 
     @cached_property
     def students(self) -> str:
-        """The key of the students' row: a fingerprint of all that they depend on."""
-        method = self.settings.method
-        return fingerprint([run.fingerprints.distill(method, d) for run, domains in self.parts for d in domains])
+        """The key of the students' row: the students, and what they are scored on."""
+        method, parts = self.settings.method, [(run, domain) for run, domains in self.parts for domain in domains]
+        return fingerprint([(run.fingerprints.distill(method, d), run.data.fingerprint) for run, d in parts])
 
     @cached_property
     def teachers(self) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from metakd.config.settings import Settings
 from metakd.methods import METHODS
-from metakd.methods.base import has_teacher
+from metakd.methods.base import domain_epochs, has_teacher
 from metakd.models.hub import resolve
 from metakd.models.loading import load_config
 
@@ -57,7 +57,7 @@ def _of_methods(*names: str) -> list[Variant]:
 
 def main(settings: Settings) -> list[Variant]:
     """Meta-KD, metakd's own methods and two related ones, the paper's baselines, and baselines on labels only."""
-    tinybert, epochs = plain(settings), settings.domain_epochs
+    tinybert, epochs = plain(settings), domain_epochs(settings)
     together = {"shared_epochs": settings.shared_epochs + epochs, "match_epochs": 0, "predict_epochs": 0}
     one_stage = {"terms": ("prediction",), "stages": "joint", "match_epochs": 0, "predict_epochs": epochs}
     return [

@@ -11,7 +11,7 @@ from typing import Any
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, folder_name
 from metakd.data.splits import of_domain
-from metakd.export.candidates import MEASURING, Budget, Candidate, load_truncating, measure_candidates
+from metakd.export.candidates import Budget, Candidate, load_truncating, measure_candidates
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
@@ -25,7 +25,7 @@ from metakd.pipeline.plan import minutes
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
-from metakd.utils.artifacts import fingerprint, is_done, read_manifest, step_folder, write_json
+from metakd.utils.artifacts import STEP_VERSIONS, fingerprint, is_done, read_manifest, step_folder, write_json
 from metakd.utils.console import console
 from metakd.utils.errors import InputError, collecting, listed, raise_faults, require
 from metakd.utils.hardware import environment, usable_cores
@@ -182,7 +182,8 @@ def _export(run: Run, domain: str, student: Path, candidate: Candidate, lengths:
         (environment()["processor"], usable_cores()),
     )
     int8, compact = candidate.int8, candidate.compact
-    digest = fingerprint("form", MEASURING, trained, int8, compact, ROWS, lengths, machine)
+    made = STEP_VERSIONS["fit"], trained, run.data.fingerprint
+    digest = fingerprint("form", made, int8, compact, ROWS, lengths, machine)
     folder, facts = run.folder / "forms" / digest[:16], dict[str, Any]()
     if not is_done(folder, digest):
         dev = of_domain(run.data.splits["dev"], domain)

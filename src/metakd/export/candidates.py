@@ -19,12 +19,11 @@ from metakd.models.hub import resolve
 from metakd.models.loading import load_config, load_encoder, load_tokenizer
 from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.runs.fingerprints import MODEL_FILES
-from metakd.utils.artifacts import digest_files, fingerprint, write_json
+from metakd.utils.artifacts import STEP_VERSIONS, digest_files, fingerprint, write_json
 from metakd.utils.console import console
 from metakd.utils.hardware import environment, usable_cores
 
 MOST_LAYERS = 6  # of the students that are tried
-MEASURING = 2  # the way that candidates are measured: a change measures them again
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def measure_candidates(
     measured = list[list[Candidate]]()
     for number, student in enumerate(students, 1):
         files = digest_files(resolve(settings.base if layers_to_cut(student) else student), MODEL_FILES)
-        measuring = MEASURING, settings.max_length, data.fingerprint, ROWS, machine
+        measuring = STEP_VERSIONS["fit"], settings.max_length, data.fingerprint, ROWS, machine
         digest = fingerprint("candidates", student, files, *measuring)
         path = work / f"measured-{digest[:16]}.json"
         if not path.is_file():

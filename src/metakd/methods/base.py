@@ -79,6 +79,11 @@ class MetaValidatedMethod(Method, Protocol):
         """Return the loss on the held-out batch, before the student learns from `batch`; called outside autocast."""
 
 
+def domain_epochs(settings: Settings) -> int:
+    """Epochs of a domain's student after the shared start."""
+    return settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
+
+
 def has_teacher(kind: type[Method]) -> bool:
     """Whether the method learns from a meta-teacher, cached or live."""
     return bool(kind.needs & {"teacher", "live_teacher"})

@@ -10,7 +10,7 @@ from metakd import losses
 from metakd.data.samplers import updates_per_epoch
 from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
-from metakd.methods.base import Need, Setup, Stage
+from metakd.methods.base import Need, Setup, Stage, domain_epochs
 from metakd.models.encoder import EncoderOutputs
 from metakd.models.meta_teacher import TeacherOutputs
 
@@ -30,7 +30,7 @@ class FineTuned:
     def build(cls, setup: Setup) -> Self:
         settings = setup.settings
         updates, updates_of_all = (updates_per_epoch(n, settings.batch_size) for n in (setup.rows, setup.rows_of_all))
-        epochs = math.ceil(settings.shared_epochs * updates_of_all / updates) + settings.domain_epochs
+        epochs = math.ceil(settings.shared_epochs * updates_of_all / updates) + domain_epochs(settings)
         return cls([Stage("fine_tune", epochs, settings.baseline_learning_rate, terms=("class",))])
 
     def stages(self) -> list[Stage]:

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from metakd.methods.base import Setup, Stage
+from metakd.methods.base import Setup, Stage, domain_epochs
 from metakd.methods.fine_tuned import FineTuned
 
 
@@ -15,6 +15,6 @@ class FineTunedShared(FineTuned):
         rate = settings.predict_learning_rate if settings.shared_epochs else settings.baseline_learning_rate
         stages = [
             Stage("share", settings.shared_epochs, settings.baseline_learning_rate, terms, shared=True),
-            Stage("fine_tune", settings.domain_epochs, rate, terms),
+            Stage("fine_tune", domain_epochs(settings), rate, terms),
         ]
         return cls([stage for stage in stages if stage.epochs])

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from metakd.data.dataset import MultiDomainDataset
 from metakd.data.schema import Example
 from metakd.data.splits import sample_by_domain
 from metakd.data.tokenization import Collator, encode
@@ -31,6 +33,17 @@ RELOADED = 64  # most examples that a saved model predicts once more
 SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from the saved one's
 
 
+def checked_rows(data: MultiDomainDataset, domain: str | None = None) -> tuple[str, list[Example]]:
+    """The split and the rows on which a domain's model (or all domains') is checked: dev, or else train."""
+    dev = [e for e in data.splits.get("dev", []) if domain in (None, e.domain)]
+    return ("dev", dev) if dev else ("train", [e for e in data.train if domain in (None, e.domain)])
+
+
+def is_checked(manifest: Mapping[str, Any], data: MultiDomainDataset) -> bool:
+    """Whether a model's check is of today's rows; those of train are in its fingerprint."""
+    return bool(manifest["check"]["dev_fingerprint"] == data.dev_fingerprint)
+
+
 def check_reloaded(
     run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, examples: list[Example], split: str
 ) -> dict[str, Any]:
@@ -48,6 +61,7 @@ def check_reloaded(
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]
     return {
         "split": split,
+        "dev_fingerprint": run.data.dev_fingerprint,
         "examples": len(examples),
         "accuracy": (by_class.argmax(-1) == features.column("labels")).float().mean().item(),
         "commonest_class": commonest / len(examples),
@@ -62,6 +76,8 @@ def check_teacher(run: Run) -> None:
         if manifest is None or not is_done(folder, teacher_run.fingerprints.teach):
             remedy = f"run `metakd teach --output {teacher_run.folder}` first"
             raise InputError(f"{folder}: no finished meta-teacher; {remedy}")
+        if not is_checked(manifest, teacher_run.data):
+            continue  # `distill_all` checks it again, and then asks once more
         check = manifest["check"]
         accuracy, chance = check["accuracy"], check["commonest_class"]
         if accuracy - chance < min(TEACHER_MARGIN, (1 - chance) / 2) and not settings.allow_weak_teacher:

@@ -21,7 +21,8 @@ from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, same_tokenizer, set_dropout
 from metakd.models.meta_teacher import NO_LAYERS
 from metakd.models.student import cut_student, layers_to_cut, start_layers
-from metakd.pipeline.checks import check_reloaded, check_teacher, spread
+from metakd.pipeline.checks import check_reloaded, check_teacher, checked_rows, spread
+from metakd.pipeline.rechecks import check_again
 from metakd.pipeline.teach import load_teacher
 from metakd.pipeline.teacher_outputs import drop_teacher_cache, open_teacher_cache
 from metakd.prototypes import expertise_weights, transfer_weights
@@ -49,21 +50,16 @@ class StudentJob:
     checkpoints: Path
     examples: list[Example]
     held_out: list[Example]  # training examples that a method with a held-out split does not learn from
-    dev: list[Example]
-
-    def whole_texts(self, run: Run) -> list[Example]:
-        """The training texts of its domain or of all, without their extra windows and crops."""
-        return [e for e in run.data.train if self.domain in (None, e.domain)]
 
 
 def student_jobs(run: Run, method: str, domains: Iterable[str | None]) -> list[StudentJob]:
     """A job for each of `domains`; the texts are sorted by domain only once."""
-    train, held_out, dev = run.data.train, list[Example](), run.data.splits.get("dev", [])
+    train, held_out = run.data.train, list[Example]()
     if "held_out_split" in METHODS[method].needs:  # drawn once from all, so that the shared start has not read it
         train, held_out = hold_out(train, run.settings.seed)
     if "teacher" in METHODS[method].needs:
         train = run.features.with_extra_texts(train)
-    whole = train, held_out, dev
+    whole = train, held_out
     parts = [by_domain(examples) for examples in whole]
     jobs = []
     for domain in domains:
@@ -71,7 +67,7 @@ def student_jobs(run: Run, method: str, domains: Iterable[str | None]) -> list[S
         examples = train if "foreign_text" in METHODS[method].needs else texts[0]
         folder, fingerprint = run.folders.student(method, domain), run.fingerprints.distill(method, domain)
         checkpoints = run.folders.checkpoints(f"{method}-{folder.name}", fingerprint)
-        jobs.append(StudentJob(method, domain, folder, fingerprint, checkpoints, examples, *texts[1:]))
+        jobs.append(StudentJob(method, domain, folder, fingerprint, checkpoints, examples, texts[1]))
     return jobs
 
 
@@ -116,6 +112,7 @@ def distill_all(run: Run, domains: Sequence[str], methods: Sequence[str]) -> lis
         if missing and run.has_shared_start(method) and not _is_done(start):
             jobs.append(start)
         jobs += missing
+    distributed.on_main(lambda: check_again(run))
     if any(has_teacher(METHODS[job.method]) for job in jobs):
         distributed.on_main(lambda: check_teacher(run))
     gc.freeze()  # Trainer collects garbage before every training: over the rows of all domains that takes seconds
@@ -192,7 +189,7 @@ def _train(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
             tokenizer.save_pretrained(partial)
             if job.domain is None:
                 save_file(learner.extras.state_dict(), partial / EXTRAS_FILE)
-            texts, split = (job.dev, "dev") if job.dev else (job.whole_texts(run), "train")
+            split, texts = checked_rows(run.data, job.domain)
             facts["check"] = check_reloaded(run, partial, student, tokenizer, texts, split)
 
 

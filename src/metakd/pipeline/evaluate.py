@@ -24,6 +24,7 @@ from metakd.evaluation.predictions import (
 from metakd.evaluation.tables import markdown_table
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
+from metakd.pipeline.rechecks import check_again
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, SCORE_FILES
 from metakd.runs.run import Run
 from metakd.utils import distributed
@@ -66,6 +67,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
         notice("there is no test split, so scores are on dev: do not report them if you choose by them")
     examples, fleets = run.data.splits[split], _fleets(run.folder, description, run.data.domains)
     _refuse_missing(run, fleets)
+    check_again(run)
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
     all_predictions = predict_by_models(fleets, run.data.labels, examples)
     tfidf = predict_by_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)

@@ -10,7 +10,7 @@ from metakd.pipeline.evaluate import finished_steps
 from metakd.pipeline.run_all import run_all
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE
 from metakd.runs.run import Run
-from metakd.utils.artifacts import read_manifest, read_run, verified_manifest
+from metakd.utils.artifacts import MANIFEST, changed_code, read_manifest, read_run, verified_manifest
 from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import run_lock
 
@@ -56,6 +56,9 @@ def _description(folder: Path) -> Mapping[str, Any]:
     torn = [name for name in manifest["steps"] if name != "teacher_cache" and verified_manifest(folder / name) is None]
     if torn:
         raise InputError(f"{folder}: changed since the run was finished: {', '.join(torn)}")
+    if changed := [step for name in manifest["steps"] for step in changed_code(read_manifest(folder / name) or {})]:
+        code = f"metakd's code of {', '.join(dict.fromkeys(changed))} has changed since {folder} was made"
+        raise InputError(f"{code}; repeat it with the version of metakd that its {MANIFEST} names")
     return dict(manifest["run"])
 
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, set_seed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
 from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, freeze
-from metakd.pipeline.checks import check_reloaded, probe
+from metakd.pipeline.checks import check_reloaded, checked_rows, probe
 from metakd.runs.run import Run
 from metakd.training.trackers import LOGS_FOLDER
 from metakd.training.trainer import TrainingPlan, fit
@@ -73,6 +73,6 @@ def _teach(run: Run, checkpoints: Path) -> None:
         if distributed.is_main():
             teacher.save(partial)
             tokenizer.save_pretrained(partial)
-            split = "dev" if data.splits.get("dev") else "train"
-            facts["check"] = check_reloaded(run, partial, encoder, tokenizer, data.splits[split], split)
-            facts["domain_probe"] = probe(run, teacher, data.splits[split])
+            split, rows = checked_rows(data)
+            facts["check"] = check_reloaded(run, partial, encoder, tokenizer, rows, split)
+            facts["domain_probe"] = probe(run, teacher, rows)

@@ -12,7 +12,7 @@ from metakd.runs.fingerprints import MODEL_FILES
 from metakd.runs.run import Run
 from metakd.training.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 from metakd.utils import distributed
-from metakd.utils.artifacts import MANIFEST, digest_files, fingerprint, step_folder
+from metakd.utils.artifacts import MANIFEST, STEP_VERSIONS, digest_files, fingerprint, step_folder
 from metakd.utils.console import console
 from metakd.utils.locks import waiting_lock
 
@@ -47,8 +47,8 @@ def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
     """
     folder, budget = run.folders.teacher_cache, run.cache_budget
     weights = [digest_files(teacher_run.folders.teacher, MODEL_FILES) for teacher_run in run.teacher_runs]
-    texts = run.settings.max_length, run.data.fingerprint
-    digest = fingerprint("teacher_outputs", FORMAT, weights, texts, run.precision)
+    texts = run.settings.max_length, run.data.train_fingerprint
+    digest = fingerprint("teacher_outputs", FORMAT, STEP_VERSIONS["distill"], weights, texts, run.precision)
     cached = TeacherCache.find(folder, digest)
     if cached is not None:  # a new cache holds all that the old one held
         layers = layers.joined(cached.layers)

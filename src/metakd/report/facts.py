@@ -31,7 +31,7 @@ DRAWN = ("main", "unseen", "scarce-5", "scarce-20", "scarce-all-5", "scarce-all-
 SURE = 0.9  # confidence from which a teacher that contradicts a label casts doubt on the label
 SHOWN = 10  # examples of each kind under a model
 BINS = 10  # of confidence
-RESULTS = ("average", "domains", "environment", "seconds", "split")  # what is needed of results.json,
+RESULTS = ("average", "domains", "environment", "run", "seconds", "split")  # what is needed of results.json,
 CORPUS = ("findings", "maps", "rows", "similarity", "terms", "turning")  # of corpus.json,
 ROW = ("domain", "id", "label", "models", "texts")  # and of each row of predictions.jsonl
 Row = Mapping[str, Any]  # a scored example: `models` has each kind's label and its probability
@@ -64,6 +64,8 @@ class Findings:
         if verified_manifest(folder) is None:
             notice(f"{folder}: not as it was scored; {scoring} scores it again")
         raise_faults(f"{folder} is not whole; {scoring} writes it again", _missing(results, corpus, rows))
+        if results["run"].get("data_fingerprint") != run.get("data_fingerprint"):
+            raise InputError(f"{folder} was scored before its data changed; {scoring} scores it again")
         measured = _read_experiments(experiments, run["data_fingerprint"]) if experiments else {}
         return cls(folder, run, results, corpus, rows, measured)
 

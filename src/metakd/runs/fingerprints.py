@@ -1,9 +1,8 @@
-"""Fingerprints of what each step of a run depends on: settings, data and models."""
+"""Fingerprints of what each step of a run depends on: its code, settings, training rows and models."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
@@ -11,27 +10,78 @@ from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
 from metakd.models.hub import resolve
 from metakd.models.student import layers_to_cut
-from metakd.utils.artifacts import digest_files, fingerprint
+from metakd.utils.artifacts import STEP_VERSIONS, digest_files, fingerprint
 from metakd.utils.hardware import Precision
 
-MODEL_FILES = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "vocab.*")
-OPTIMISATION = ("seed", "batch_size", "warmup", "weight_decay", "dropout", "attention_dropout")
-WEIGH_SETTINGS = ("base", "max_length", "alpha", "weights")
-TEACH_SETTINGS = ("domain_loss", "gamma1", "heads", "teacher_epochs", "teacher_learning_rate", *OPTIMISATION)
-STUDENT_SETTINGS = (
-    *("base", "student", "max_length", "windows", "crops", "layer_map", "start_layers", "stages"),
-    *("shared_epochs", "match_epochs", "predict_epochs", "predict_learning_rate", *OPTIMISATION),
+MODEL_FILES = (  # those from which weights, shape and tokenizer are read
+    *("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "*vocab.*", "merges.txt", "*.model"),
+    *("added_tokens.json", "special_tokens_map.json"),
 )
-LABEL_SETTINGS = (*STUDENT_SETTINGS, "baseline_learning_rate")
-STUDENT_OF_TEACHER_SETTINGS = (
-    *(*STUDENT_SETTINGS, "student_init", "terms", "shared_learning_rate", "match_learning_rate"),
-    *("gamma2", "temperature", "expertise", "attention"),
-)
+
+Step = Literal["weigh", "teach", "distill", "baseline"]  # the last: students of labels alone, without a teacher
+ALL: tuple[Step, ...] = ("weigh", "teach", "distill", "baseline")
+WEIGHTS: tuple[Step, ...] = ("weigh", "teach", "distill")
+TRAINED: tuple[Step, ...] = ("teach", "distill", "baseline")
+TEACHER: tuple[Step, ...] = ("teach", "distill")
+STUDENTS: tuple[Step, ...] = ("distill", "baseline")
+TAUGHT: tuple[Step, ...] = ("distill",)
+LABELS_ALONE: tuple[Step, ...] = ("baseline",)
+ROWS = "acts through the rows, which have a fingerprint"
+SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results a setting may change, or why none
+    "columns": ROWS,
+    "encoding": ROWS,
+    "data_config": ROWS,
+    "drop_leaks": ROWS,
+    "base": ALL,
+    "student": STUDENTS,
+    "student_init": TAUGHT,
+    "max_length": ALL,
+    "method": "a student's fingerprint names the method that taught it, which may be the baseline's",
+    "baseline": "decides whether there are students of the baseline, not how they learn",
+    "baseline_learning_rate": LABELS_ALONE,
+    "seed": TRAINED,
+    "alpha": WEIGHTS,
+    "weights": WEIGHTS,
+    "domain_loss": TEACHER,
+    "gamma1": TEACHER,
+    "heads": TEACHER,
+    "teacher_epochs": TEACHER,
+    "teacher_learning_rate": TEACHER,
+    "allow_weak_teacher": "decides whether students learn from a weak teacher, not how",
+    "terms": TAUGHT,
+    "stages": STUDENTS,
+    "shared_epochs": STUDENTS,
+    "shared_learning_rate": TAUGHT,
+    "match_epochs": STUDENTS,
+    "match_learning_rate": TAUGHT,
+    "predict_epochs": STUDENTS,
+    "predict_learning_rate": STUDENTS,
+    "windows": STUDENTS,
+    "crops": STUDENTS,
+    "gamma2": TAUGHT,
+    "temperature": TAUGHT,
+    "expertise": TAUGHT,
+    "attention": TAUGHT,
+    "layer_map": STUDENTS,
+    "start_layers": STUDENTS,
+    "batch_size": TRAINED,
+    "warmup": TRAINED,
+    "weight_decay": TRAINED,
+    "dropout": TRAINED,
+    "attention_dropout": TRAINED,
+    "precision": ALL,
+    "cache_budget": "decides between read and computed outputs of the teacher, which differ in the last bits alone",
+    "track": "shows losses, and changes none",
+    "keep_cache": "decides what stays on disk",
+}
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Fingerprints of the steps of a run with these settings, data and precision."""
+    """Fingerprints of the steps of a run with these settings, data and precision.
+
+    Rows of dev and test are not part of them: no model learns from those.
+    """
 
     settings: Settings
     data: MultiDomainDataset
@@ -51,8 +101,7 @@ class Fingerprints:
 
     @cached_property
     def weigh(self) -> str:
-        sources = [self.data.fingerprint, self.data.labels, self.base, self.precision]
-        return fingerprint("weigh", sources, self._values(WEIGH_SETTINGS))
+        return fingerprint("weigh", STEP_VERSIONS["weigh"], self._sources, self._values("weigh"))
 
     @cached_property
     def teach(self) -> str:
@@ -61,16 +110,24 @@ class Fingerprints:
             return fingerprint("several", [*self.other_teachers])
         if self.other_teachers:
             return self.other_teachers[0]
-        return fingerprint("teach", self.weigh, self._values(TEACH_SETTINGS))
+        return fingerprint("teach", STEP_VERSIONS["teach"], self.weigh, self._values("teach"))
 
     def distill(self, method: str, domain: str | None) -> str:
         """Fingerprint of the student of `domain`, or of the shared start (None)."""
         learns_from_teacher = has_teacher(METHODS[method])
-        sources = [self.data.fingerprint, self.data.labels, self.base, self.student, self.precision]
+        sources = [*self._sources, self.student]
         sources += [self.weigh] if "instance_weights" in METHODS[method].needs else []
         sources += [self.teach] if learns_from_teacher else []
-        values = self._values(STUDENT_OF_TEACHER_SETTINGS if learns_from_teacher else LABEL_SETTINGS)
-        return fingerprint("distill", method, domain, sources, values)
+        values = self._values("distill" if learns_from_teacher else "baseline")
+        return fingerprint("distill", STEP_VERSIONS["distill"], method, domain, sources, values)
 
-    def _values(self, names: Sequence[str]) -> dict[str, Any]:
-        return self.settings.model_dump(mode="json", include=set(names))
+    @property
+    def _sources(self) -> list[Any]:
+        """What every step reads."""
+        return [self.data.train_fingerprint, self.data.labels, self.data.domains, self.base]
+
+    def _values(self, step: Step) -> dict[str, Any]:
+        """The settings that may change a step's results, with what `auto` means as precision on this machine."""
+        names = {name for name, steps in SETTING_STEPS.items() if not isinstance(steps, str) and step in steps}
+        values = self.settings.model_dump(mode="json", include=names)
+        return values | ({"precision": self.precision} if "precision" in names else {})

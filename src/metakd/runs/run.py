@@ -178,14 +178,17 @@ class Run:
 
     def _begin(self) -> str:
         changed, description, path = self.check_folder(), self.description(), self.folder / RUN_FILE
+        before = read_run(self.folder) if path.is_file() else {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not path.is_file() or read_run(self.folder) != description:  # several at once agree, and only read
+            if before != description:  # several at once agree, and only read
                 write_json(path, description)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
         if changed:
             notice(f"{self.folder} continues with changed settings: {changed}")
+        if before and before.get("data_fingerprint") != self.data.fingerprint:
+            notice(f"{self.folder} continues with changed data; finished models stay, and scores are made again")
         return self.fingerprints.weigh
 
     def check_folder(self) -> str:

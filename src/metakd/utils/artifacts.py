@@ -19,6 +19,7 @@ from metakd.utils.hardware import environment
 
 MANIFEST, RUN_FILE = "manifest.json", "run.json"
 RUN_FORMAT = 2  # of run.json; earlier formats name settings differently
+STEP_VERSIONS = {"weigh": 1, "teach": 1, "distill": 1, "fit": 2}  # in their order; see tools/step_versions.py
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,7 +61,8 @@ def step_folder(folder: Path, step: str, fingerprint: str, facts: Mapping[str, A
     started = datetime.now(UTC)
     try:
         yield temporary
-        head = {"step": step, "fingerprint": fingerprint, **facts, "started": started.isoformat(timespec="seconds")}
+        head = {"step": step, "versions": versions_up_to(step), "fingerprint": fingerprint, **facts}
+        head["started"] = started.isoformat(timespec="seconds")
         seconds = round((datetime.now(UTC) - started).total_seconds(), 1)
         write_manifest(temporary, {**head, "seconds": seconds, "environment": environment()})
         shutil.rmtree(folder, ignore_errors=True)
@@ -116,11 +118,32 @@ def verified_manifest(folder: Path) -> dict[str, Any] | None:
     return None if changed else manifest
 
 
+def versions_up_to(step: str) -> dict[str, int]:
+    """The versions of the code of a step and of the steps before it; none for what is not in STEP_VERSIONS."""
+    steps = list(STEP_VERSIONS)
+    return {name: STEP_VERSIONS[name] for name in steps[: steps.index(step) + 1]} if step in STEP_VERSIONS else {}
+
+
+def changed_code(manifest: Mapping[str, Any]) -> list[str]:
+    """The steps behind a manifest whose code has changed since; all of them where it names no versions."""
+    before, now = manifest.get("versions"), versions_up_to(str(manifest.get("step")))
+    return [step for step in now if not isinstance(before, Mapping) or before.get(step) != now[step]]
+
+
 def is_done(folder: Path, expected: str) -> bool:
-    """Whether a step's result exists and is complete; InputError if it was made with other settings or data."""
+    """Whether a step's result exists and is complete.
+
+    Raises:
+        InputError: It was made with other settings or data, or the code of the step or of an earlier one has changed.
+    """
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("fingerprint") == expected:
         return verified_manifest(folder) is not None
+    if steps := changed_code(manifest):
+        raise InputError(
+            f"metakd's code of {', '.join(steps)} has changed since {folder} was made. Choose another --output, delete "
+            f"the folder to make it again, or go on with the version of metakd that its {MANIFEST} names"
+        )
     raise InputError(
         f"{folder} was made with other settings, data, base or precision. Choose another --output, or delete the "
         "folder to make it again"
