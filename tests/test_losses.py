@@ -64,12 +64,6 @@ def test_permuted_domain_loss_only_shuffles_labels() -> None:
     assert torch.equal(one, two)
 
 
-def test_uniform_domain_loss_is_least_where_blind() -> None:
-    """p = (1/4, 3/4): (log 4 + log 4/3) / 2; blind logits: log 2, the least."""
-    values = losses.uniform_domain_loss(torch.tensor([[0.0, math.log(3)], [5.0, 5.0]]))
-    assert values.tolist() == pytest.approx([(math.log(4) + math.log(4 / 3)) / 2, LOG2])
-
-
 def test_reverse_gradient_turns_the_sign_and_nothing_else() -> None:
     x = torch.tensor([1.0, -2.0], requires_grad=True)
     y = losses.reverse_gradient(x)

@@ -32,6 +32,7 @@ WITHOUT_EFFECT = {  # on a step's results; what they import counts only if anoth
     "data.examples": "the rows are in the fingerprint",
     "export.model_cards": "describes models",
     "models.hub": "the files are in the fingerprint",
+    "models.model_checks": "refuses",
     "pipeline.checks": "measures models, and changes none",
     "pipeline.plan": "estimates time and disk",
     "pipeline.rechecks": "measures models, and changes none",

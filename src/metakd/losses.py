@@ -5,7 +5,7 @@ Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); secti
     CE            [3.2]  cross_entropy                 true class of an example
     L_dom         [3.2]  false_domain_loss             the meta-teacher's domain loss, as in the paper
                          permuted_domain_loss          as in the released code
-                         uniform_domain_loss           an alternative; reverse_gradient makes another
+                         reverse_gradient              makes an alternative of cross_entropy
     L_emb, L_hid  [3.3]  hidden_state_loss             embeddings and hidden states
     L_att         [3.3]  attention_score_loss          attention scores
                          relation_loss                 ours, where scores cannot be compared
@@ -104,18 +104,6 @@ def permuted_domain_loss(logits: Tensor, domains: Tensor, generator: torch.Gener
     """
     order = torch.randperm(len(domains), generator=generator).to(domains.device)
     return cross_entropy(logits, domains[order])
-
-
-def uniform_domain_loss(logits: Tensor) -> Tensor:
-    """L_dom = −1/K · Σ_k log p[k]: cross-entropy to the uniform distribution. At least log K.
-
-    Args:
-        logits: (B, K), of the domain classifier.
-
-    Returns:
-        (B,), in nats.
-    """
-    return -F.log_softmax(logits.float(), dim=-1).mean(-1)
 
 
 class _ReverseGradient(torch.autograd.Function):

@@ -28,10 +28,8 @@ UNKNOWN_DOMAIN = -1
 DOMAIN_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the domain classifier's logits and the domains
     "false": losses.false_domain_loss,
     "permuted": losses.permuted_domain_loss,
-    "uniform": lambda logits, _: losses.uniform_domain_loss(logits),
     "reversal": losses.cross_entropy,  # with the gradient reversed between h and the domain classifier
 }
-BLIND_KINDS = ("uniform", "reversal")  # kinds of L_dom whose h is made without the domain embedding e_z
 
 
 class TeacherLayers(NamedTuple):
@@ -98,7 +96,7 @@ class MetaTeacher(nn.Module):
         width = encoder.config.hidden_size
         self.encoder = encoder
         self.heads = heads
-        self.transferable = TransferableRepresentation(width, num_domains, domain_loss not in BLIND_KINDS)
+        self.transferable = TransferableRepresentation(width, num_domains, domain_loss != "reversal")
         self.domain_classifier = nn.Linear(width, num_domains)
         self.domain_loss = domain_loss if num_domains > 1 else "none"
         self.gamma1 = gamma1

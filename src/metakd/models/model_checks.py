@@ -77,11 +77,15 @@ def _checked(flag: str, name: str, max_length: int, precision: Precision, pairs:
     labels = [*load_config(folder).id2label.values()]  # the data's are not known yet
     model, tokenizer = load_encoder(folder, labels).eval(), load_tokenizer(folder)
     check_tokens(folder, model, tokenizer)
-    if (most := readable_length(model, tokenizer, max_length)) < max_length:
-        raise InputError(f"--max-length = {max_length}: this encoder reads at most {most} tokens ({name})")
-    kind = model.config.model_type
-    with as_input_error(f"{flag} = {name!r}: a {kind} cannot be used"):
-        check_outputs(model, _batch(tokenizer, max_length), precision)
+    with as_input_error(f"{flag} = {name!r}: a {model.config.model_type} cannot be used"):
+        try:
+            check_outputs(model, _batch(tokenizer, max_length), precision)
+        except (IndexError, RuntimeError):
+            if (most := readable_length(model, tokenizer, max_length)) < max_length:
+                raise InputError(
+                    f"--max-length = {max_length}: this encoder reads at most {most} tokens ({name})"
+                ) from None
+            raise
         if pairs:
             check_outputs(model, _batch(tokenizer, max_length, pairs=True), precision)
         check_padding(model, tokenizer, max_length)
@@ -107,7 +111,7 @@ def readable_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
         try:
             with torch.no_grad():
                 model(**model_inputs(_batch(tokenizer, length)))
-        except (IndexError, RuntimeError, ValueError) as error:
+        except (IndexError, RuntimeError) as error:
             if exhausted_resource(error):
                 raise
             return False
@@ -220,9 +224,8 @@ def _example(tokenizer: Any, length: int, pairs: bool = False) -> Example:
 
 
 def _batch(tokenizer: Any, length: int, pairs: bool = False) -> Batch:
-    """Two texts (or pairs) of `length` tokens."""
-    features = encode(tokenizer, [_example(tokenizer, length, pairs)] * 2, length)
-    return Collator(tokenizer.pad_token_id)([*features])
+    """One text (or pair) of `length` tokens."""
+    return Collator(tokenizer.pad_token_id)([*encode(tokenizer, [_example(tokenizer, length, pairs)], length)])
 
 
 def _first(output: Any) -> Tensor:
