@@ -72,8 +72,9 @@ def test_predict_writes_id_label_and_probability_in_order(metakd: Command, finis
         *({"id": 7, "text": text} for text in ("dull prose", "bad")),
     ]
     source, target = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
-    out, _ = passed(metakd("predict", finished_run / "students" / "books", "--input", source, "--output", target))
-    assert "4 predictions" in out
+    target.write_text("replaced only if asked for")
+    command = ("predict", finished_run / "students" / "books", "--input", source, "--output", target, "--overwrite")
+    assert "4 predictions" in passed(metakd(*command))[0]
     predictions = [json.loads(row) for row in target.read_text().splitlines()]
     assert [set(row) for row in predictions] == [{"id", "label", "probability"}] * 4
     assert predictions[0]["id"] == predictions[1]["id"]

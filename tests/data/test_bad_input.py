@@ -1,5 +1,6 @@
 """Input that cannot be used: one message that names it and helps, and nothing left behind."""
 
+import codecs
 import gzip
 import io
 import json
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from conftest import SPECIALS, Checkpoint, Command, as_row, read_json, toy_examples
@@ -66,7 +69,17 @@ def bomb() -> bytes:
     return gzip.compress(f"{json.dumps(ROWS[0]):{2**20}}\n".encode() * 80)
 
 
+def two_labels() -> bytes:
+    """A Parquet file with two columns of one name, which pandas does not write."""
+    file = io.BytesIO()
+    columns = {"text": ["x"], "label": ["a"], "also": ["c"], "domain": ["b"]}
+    pyarrow.parquet.write_table(pyarrow.table(columns).rename_columns(["text", "label", "label", "domain"]), file)
+    return file.getvalue()
+
+
 SOUND = only()
+WIDE = HEADER + "ጥሩ,b,c\n"
+TWO_LABELS = two_labels()
 FIRST = "books/positive.review"
 GZIP = gzip.compress(SOUND.encode())
 FILES: list[tuple[str, Content, str]] = [  # suffix of the one file and flags, its content, the message
@@ -76,6 +89,8 @@ FILES: list[tuple[str, Content, str]] = [  # suffix of the one file and flags, i
     ("jsonl", SOUND.replace('"label"', '"x"'), "row 1 and 15 more: no column 'label'; the columns are: id, text, x"),
     ("csv", "text,lable,domain\na,b,c\n", "did you mean --columns label=lable?"),
     ("jsonl --columns text=review", SOUND, "no column 'review' (for text)"),
+    ("jsonl --columns label=text", SOUND, "--columns reads text and label from one column, 'text'; name one each"),
+    ("jsonl --columns text=id,text=text", SOUND, "--columns: names a field more than once"),
     ("jsonl --columns texts=text", SOUND, "write FIELD=COLUMN (fields: text, "),
     ("jsonl", third(text=""), "rows.jsonl, row 3, text: is empty; drop the row"),
     ("jsonl", third(text="\u200b\n"), "row 3, text: is empty"),
@@ -98,8 +113,13 @@ FILES: list[tuple[str, Content, str]] = [  # suffix of the one file and flags, i
     ("csv", HEADER + '"a,b,c\n', "row 2: unexpected end of data; check its double quotes"),
     ("tsv", 'text\tlabel\tdomain\n"a\tb\tc\n"d\te\tf\n', "double quote"),
     ("csv", "text,text,domain\na,b,c\n", "the header has text more than once"),
+    ("csv", HEADER + "a,b,c\n\ufeffText,label ,domain\n", "rows.csv, row 3: repeats the names of the columns"),
+    ("tsv", "id\ttext\tlabel\tdomain\ntext\tlabel\tdomain\tid\n", "rows.tsv, row 2: repeats the names"),
+    ("jsonl", third(id="id", text="text", label="label", domain="domain"), "row 3: repeats the names of the columns"),
     ("csv --encoding utf-99", SOUND, "no such encoding in Python"),
     ("csv --encoding hex", SOUND, "--encoding = 'hex': no such encoding in Python"),
+    ("parquet", parquet(**{"label ": ["a"]}), "rows.parquet: the header has label more than once; rename all but one"),
+    ("parquet.gz", gzip.compress(TWO_LABELS), "rows.parquet.gz: the header has label more than once"),
     ("parquet", "PAR1", "not a complete Parquet file"),
     ("jsonl.gz", SOUND, "cannot be read completely (Not a gzipped file"),
     ("jsonl.gz", GZIP[:-6], "cannot be read completely (Compressed file ended"),
@@ -107,7 +127,15 @@ FILES: list[tuple[str, Content, str]] = [  # suffix of the one file and flags, i
     # Bytes and characters that no text has
     ("jsonl", "\0" * 4096, "row 1: not valid JSON"),
     ("jsonl", third(text="a\0b"), "row 3, text: contains a NUL character"),
-    ("csv", HEADER.encode("utf-16-le")[:-1] * 2, "the columns are: 't\\x00e\\x00x\\x00t"),
+    ("csv", "text\0,label,domain\na,b,c\n", "the columns are: 'text\\x00'"),
+    ("tsv", SOUND.encode("utf-16"), "starts with the byte-order mark of UTF-16, not utf-8; add --encoding utf-16"),
+    ("csv --encoding utf-16-be", WIDE.encode("utf-16"), "of UTF-16, not utf-16-be; add --encoding utf-16"),
+    ("csv", codecs.BOM_UTF16_BE + WIDE.encode("utf-16-be"), "of UTF-16, not utf-8; add --encoding utf-16"),
+    ("csv --encoding cp1252", WIDE.encode("utf-32"), "of UTF-32, not cp1252; add --encoding utf-32"),
+    ("csv", WIDE.encode("utf-16-le"), "is UTF-16-LE without a byte-order mark, not utf-8; add --encoding utf-16-le"),
+    ("csv --encoding utf-16", WIDE.encode("utf-16-be"), "mark, not utf-16; add --encoding utf-16-be"),
+    ("csv --encoding latin-1", WIDE.encode("utf-32-le"), "mark, not latin-1; add --encoding utf-32-le"),
+    ("jsonl.gz", gzip.compress(SOUND.encode("utf-16-be")), "add --encoding utf-16-be"),
     ("jsonl", third(domain="\0"), "row 3, domain: contains a NUL character"),
     ("jsonl", third(text="half \ud83d"), "row 3, text: contains a lone surrogate"),
     ("jsonl", third(label="a\x1b[2Jb"), "control characters in 'a\\x1b[2Jb'"),
@@ -126,6 +154,7 @@ FILES: list[tuple[str, Content, str]] = [  # suffix of the one file and flags, i
     ("parquet.gz", bomb, "rows.parquet.gz: expands to more than"),
     ("jsonl", lambda: as_lines([{"text": "a", "label": i % 2, "domain": i} for i in range(9**5)]), "limit is 1,000;"),
     ("jsonl", SOUND.replace('"id"', '"text"'), "repeated keys: text"),
+    ("jsonl", SOUND.replace('"id"', '"label "'), "repeated keys: label"),
     ("jsonl", third(domain="Books"), "'Books' and 'books' differ only in capitals"),
     ("jsonl", Path("rows.jsonl"), "rows.jsonl: no such file"),  # a link to itself
 ]
@@ -152,7 +181,9 @@ DATA: list[tuple[dict[str, Content], str, str]] = [
 ]
 IN_TWO_SPLITS: dict[str, Content] = {"train.jsonl": SOUND, "dev.jsonl": SOUND}
 LAUGHS = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
-CONFIGS: list[tuple[str, str]] = [
+CONFIGS: list[tuple[Content, str]] = [
+    ("seed: 1\n".encode("utf-16"), "config.yaml: not UTF-8 (invalid start byte at byte 1); save it as UTF-8"),
+    ("seed: 1\n".encode("utf-16-le"), "config.yaml: contains NUL characters, so it is not UTF-8; save it as UTF-8"),
     ("gama2: 1", "gama2: no such setting; did you mean 'gamma2'?"),
     ("- 1", "expected 'setting: value' lines"),
     ("1: 2", "expected 'setting: value' lines, one"),
@@ -197,12 +228,18 @@ COMMANDS: list[tuple[str, str]] = [
     (FIT + " --layer-map 1,2", "--layer-map: fit sets this itself"),
     (FIT + " --method hrkd --shared-epochs 0", "--method = 'hrkd' cannot be used"),
     ("evaluate in", "no run here"),
-    ("evaluate {run} --columns text=review", "describe the file of --data"),
+    ("evaluate {run} --columns text=review", "--overwrite go with --data and --output; add these"),
     ("evaluate {run} --data in/dev.jsonl", "go together"),
     ("evaluate {run} --data in/dev.jsonl --output no/p", "must be a file in an existing folder"),
     ("predict in --input in/dev.jsonl --output p", "no config.json"),
     ("predict x --input in/dev.jsonl --output p", "no such folder"),
     ("predict {base} --input in/dev.jsonl --output in", "must be a file"),
+    ("predict {base} --input in/dev.jsonl --output -", "must be a file"),
+    ("predict {base} --input in/dev.jsonl --output p.csv", "what is written is .jsonl; end the name in that"),
+    ("predict {base} --input in/dev.jsonl --output p.jsonl.gz", "what is written is .jsonl"),
+    ("predict {base} --input in/dev.jsonl --output in/train.jsonl", "already exists; replace it with --overwrite"),
+    ("evaluate {run} --data in/dev.jsonl --output p.csv", "what is written is .json; end the name in that"),
+    ("evaluate {run} --data in/dev.jsonl --output in/train.jsonl", "what is written is .json"),
     ("predict {base} --input in/dev.jsonl --output p", "not a text classifier"),
     ("predict {run}/students/books --input none.jsonl --output p", "no such file"),
     ("predict {run}/students/books --output p", "Missing option"),

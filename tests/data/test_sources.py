@@ -96,10 +96,20 @@ def test_a_hub_that_cannot_be_reached_costs_seconds_and_says_what_helps(monkeypa
         load_dataset("someone/reviews")
 
 
+TWO_LABELS = pd.DataFrame([[*row.values(), "odd"] for row in ROWS], columns=[*ROWS[0], "label"])
+HEADER_ROW = pd.DataFrame([*ROWS, {name: name for name in ROWS[0]}])
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (7, "found int"),
+        (TWO_LABELS, "data: the header has label more than once; rename all but one"),
+        ({"train": TWO_LABELS.rename(columns={"domain": "label "})}, "train: the header has label more than once"),
+        (pd.DataFrame([[1, 2]], columns=["1", 1]), "data: the header has 1 more than once"),
+        (datasets.Dataset.from_dict({"label": ["a"], " label": ["b"]}), "data: the header has label more than once"),
+        (HEADER_ROW, "data, row 9: repeats the names of the columns, as a second header; drop the row"),
+        (datasets.Dataset.from_pandas(HEADER_ROW), "data, row 9: repeats the names of the columns"),
         ({"train": [1, 2]}, "train: expected a path, a pandas DataFrame or a datasets.Dataset, found list"),
         ({"dev": pd.DataFrame(ROWS)}, "no train"),
         ({"train": pd.DataFrame(ROWS), "validation": pd.DataFrame(ROWS), "dev": pd.DataFrame(ROWS)}, "keep one"),

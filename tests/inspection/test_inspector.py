@@ -74,8 +74,11 @@ def test_faults_do_not_end_an_inspection(tmp_path: Path) -> None:
     assert report["faults"] == [
         "rows.jsonl, row 2, text: is empty; drop the row or give it text",
         "id: 1 rows have the id of another row of their split",
+    ]
+    rest = [row("a"), row("b")]
+    assert inspect_data(write_rows(tmp_path / "rest.jsonl", rest))["faults"] == [
         "train: only one label (good); a classifier needs at least two",
-        "no domain has 10 rows of a label, so dev and test would be empty; add files for them",
+        "no domain has 10 texts of a label, so dev and test would be empty; add files for them",
     ]
 
 
@@ -92,7 +95,12 @@ def test_what_a_run_would_refuse_is_a_fault(tmp_path: Path) -> None:
 def test_one_file_is_judged_by_what_the_cut_will_make_of_it(tmp_path: Path) -> None:
     rows = [row(f"text {i}", "good" if i % 2 else "bad") for i in range(30)]
     rows += [row(f"pan {i}", "bad", "kitchen") for i in range(3)]
-    messages = inspect_data(write_rows(tmp_path / "rows.jsonl", rows))["remarks"]
+    report = inspect_data(write_rows(tmp_path / "rows.jsonl", rows))
+    messages = report["remarks"]
+    assert report["faults"] == [
+        "test will have no rows of 'kitchen', as no label of it has 10 texts; add some, pass test as a separate file, "
+        "or drop the domain"
+    ]
     assert "kitchen has no rows of good in train" in messages
     assert "kitchen will have about 0 rows in test: too few to score (under 50)" in messages
     tiny = write_rows(tmp_path / "tiny.jsonl", rows[:6])
@@ -104,11 +112,72 @@ def test_one_file_is_judged_by_what_the_cut_will_make_of_it(tmp_path: Path) -> N
 def test_remarks_name_what_looks_alike_or_like_a_missing_value() -> None:
     counts = {"Bücher": {"pos": 200, "NA": 200}, "Bu\u0308cher": {"Pos": 200, "1": 200, "1.0": 200}}
     messages = "\n".join(remarks({"train": counts}, ["1", "1.0", "NA", "Pos", "pos"]))
-    for alike in ("labels '1' and '1.0'", "labels 'Pos' and 'pos'", "domains 'Bu\u0308cher' and 'Bücher'"):
+    for alike in ("labels '1' and '1.0'", "labels 'Pos' and 'pos'", "domains 'Bu\\u0308cher' and 'B\\xfccher'"):
         assert f"{alike} look alike" in messages
     assert "label 'NA' looks like a missing value, but counts as a label" in messages
     sound = {"books": {"bad": 100, "good": 100}}
     assert remarks({"train": sound, "test": sound}, ["bad", "good"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("kitchen", "kit\u200bchen"),
+        ("kitchen", "kit\xadchen"),
+        ("kitchen", "\ufeffkitchen"),
+        ("kitchen", "Kitchen\ufe0f"),
+        ("home goods", "home  goods"),
+        ("home goods", "home\xa0\u2060goods"),
+        ("1", "\uff11\u200d"),
+        ("books", "\uff42ooks"),
+        ("books", "b\u043e\u043eks"),
+        ("home", "\u041dom\u0435"),
+        ("e-books", "e\u2011books"),
+        ("\u043a\u043d\u0438\u0433\u0438", "\u041a\u041d\u0418\u0413\u0418"),
+    ],
+)
+def test_names_look_alike_whatever_cannot_be_seen(name: str, other: str) -> None:
+    """Invisible characters, blanks, widths, letters of other scripts; an escape shows where they differ."""
+    messages = remarks({"train": {"x": {name: 100, other: 100}}}, sorted([name, other]))
+    (message,) = [text for text in messages if "look alike, but count as different labels; use one spelling" in text]
+    quoted = message.removeprefix("labels ").partition(" look")[0].split(" and ")
+    assert {text.translate({ord(c): None for c in "'"}) for text in quoted} >= {name}
+    assert all(text.isprintable() for text in quoted)
+    assert remarks({"train": {"x": {"books": 100, "cooks": 100}}}, ["books", "cooks"]) == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "code"),
+    [
+        ({("books", "good"): 10, ("books", "bad"): 10, ("kitchen", "good"): 10, ("kitchen", "bad"): 1}, 0),
+        ({("books", "good"): 10, ("books", "bad"): 10, ("kitchen", "good"): 9, ("kitchen", "bad"): 9}, 2),
+        ({("books", "good"): 9, ("books", "bad"): 9}, 2),
+        ({("books", "good"): 10, ("books", "bad"): 10, ("attic", "torn"): 10}, 0),
+        ({("books", "good"): 10, ("books", "bad"): 10, ("attic", "same"): 12}, 2),
+        ({("books", "torn"): 9, ("books", "good"): 9}, 2),
+    ],
+)
+def test_inspect_exits_as_a_run_would(
+    metakd: Command, base: Path, tmp_path: Path, counts: dict[tuple[str, str], int], code: int
+) -> None:
+    """Rows of texts of their own, but `same` has 8 texts in 12 rows, and those of `torn` have both labels."""
+    rows = [
+        row(f"{domain} {label} {i % 8 if label == 'same' else i}", each, domain)
+        for (domain, label), count in counts.items()
+        for i in range(count)
+        for each in (["good", "bad"] if label == "torn" else ["good" if label == "same" else label])
+    ]
+    file = write_rows(tmp_path / "rows.jsonl", rows)
+    assert metakd("inspect", file, "--base", base)[0] == code
+    plan = ("run", "--dry-run", "--data", file, "--output", tmp_path / "o", "--base", base)
+    assert metakd(*plan, "--student", "layers=2", "--max-length", "16")[0] == code
+
+
+def test_data_without_a_valid_row_have_no_tables(metakd: Command, tmp_path: Path, base: Path) -> None:
+    rows = [row("a") | {"label": ["good"]}, row("b") | {"label": ["bad"]}]
+    code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", base)
+    assert (code, out) == (2, "")
+    assert "2 faults" in err
 
 
 def test_lengths_are_in_tokens_of_the_base_or_in_words(base: Path, tmp_path: Path) -> None:
@@ -160,7 +229,7 @@ def test_inspect_prints_names_that_look_like_markup_and_ends_with_the_faults(
     rows = [row("a"), row("b") | {"label": None}]
     code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", base)
     assert (code, "row 2, label: is empty" in err) == (2, True)
-    assert "3 faults to fix before `metakd run` accepts the data" in out
+    assert "1 fault to fix before `metakd run` accepts the data" in out
 
 
 def test_a_run_prints_the_short_form(

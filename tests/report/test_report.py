@@ -266,7 +266,10 @@ def test_runs_are_compared_on_the_same_examples(finished_run: Path, metakd: Comm
         assert row in out
     assert out.count("| `") == 1  # no other setting differs
     write_rows(predictions, [examples[0], examples[-1]])  # one of each domain
-    with pytest.raises(InputError, match="scored on the same examples"):
+    other_data = (
+        r"copy was scored on other data, toy0 \(seed 7\), than toy, toy0 \(seed 0\): 2 of 2 examples are the same"
+    )
+    with pytest.raises(InputError, match=other_data):
         compare_runs([finished_run, run_copy])
 
 

@@ -130,10 +130,17 @@ def _in_file(config: Path | None) -> dict[str, Any]:
     return read_settings_file(config) if config else {}
 
 
-def check_writable(output: Path) -> None:
-    """InputError for a file that cannot be written, before the work for it is done."""
-    if output.is_dir() or not output.absolute().parent.is_dir():
+def check_writable(output: Path, suffix: str, overwrite: bool) -> None:
+    """InputError for a file that cannot or should not be written, before the work for it is done.
+
+    `suffix` is that of what it will hold: names without one will do, others will not.
+    """
+    if str(output) == "-" or (output.exists() and not output.is_file()) or not output.absolute().parent.is_dir():
         raise InputError(f"--output {output}: must be a file in an existing folder")
+    if output.suffix.lower() not in ("", suffix):
+        raise InputError(f"--output {output}: what is written is {suffix}; end the name in that")
+    if output.exists() and not overwrite:
+        raise InputError(f"--output {output}: already exists; replace it with --overwrite, or choose another name")
 
 
 def load_library(*runs: Path) -> None:

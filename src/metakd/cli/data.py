@@ -54,7 +54,7 @@ def inspect(
     report = inspect_data(data, **how, tokenizer=tokenizer, max_length=max_length)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
+    elif report["rows"]:
         stdout.print(*tables(report), sep="\n")
         for finding in findings(report) or ["no problems found"]:
             typer.echo(f"- {finding}")

@@ -8,7 +8,7 @@ import typer
 from rich.table import Column, Table
 
 from metakd.cli.assembly import check_writable, load_library, read_data
-from metakd.cli.options import DATA_HELP, Columns, Config, Encoding, reading, with_settings
+from metakd.cli.options import DATA_HELP, Columns, Config, Encoding, Replace, reading, with_settings
 from metakd.config.settings import Settings
 from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
@@ -23,11 +23,12 @@ def predict(
     output: Annotated[Path, typer.Option(help="JSONL file to write: id, label, probability.")],
     columns: Columns = "",
     encoding: Encoding = "utf-8",
+    overwrite: Replace = False,
 ) -> None:
     """Label the texts of a file, in order, however large it is."""
-    check_writable(output)
     if output.exists() and input.exists() and output.samefile(input):
         raise InputError(f"--output {output}: is the input file, which would be overwritten")
+    check_writable(output, ".jsonl", overwrite)
     from metakd.data.dataset import folder_name
 
     if not model.is_dir():  # folders of domains with special characters have encoded names

@@ -23,6 +23,7 @@ Resume = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", metavar="", help="Replace the run in this folder (other files stay).")
 ]
+Replace = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace the file of --output.")]
 Config = Annotated[Path | None, typer.Option(help="YAML file with settings; flags override it.")]
 
 

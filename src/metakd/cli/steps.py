@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metakd.cli.assembly import assemble_run, check_writable, load_library, locked, read_request
-from metakd.cli.options import Columns, Config, Data, Encoding, Output, Overwrite, Resume, reading, with_settings
+from metakd.cli.options import (
+    Columns,
+    Config,
+    Data,
+    Encoding,
+    Output,
+    Overwrite,
+    Replace,
+    Resume,
+    reading,
+    with_settings,
+)
 from metakd.cli.report import report_of
 from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
 from metakd.data.examples import open_file
@@ -138,14 +149,17 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="File for the scores, with --data.")] = None,
     columns: Columns = "",
     encoding: Encoding = "utf-8",
+    overwrite: Replace = False,
 ) -> None:
     """Last step: score all models on the run's held-out split, or teacher and students on a file."""
     if (data is None) != (output is None):
         raise InputError("--data and --output go together: the file to score on, and the file for its scores")
-    if data is None and (columns or encoding != "utf-8"):
-        raise InputError("--columns and --encoding describe the file of --data; add --data, or leave them out")
+    if data is None and (columns or encoding != "utf-8" or overwrite):
+        raise InputError(
+            "--columns, --encoding and --overwrite go with --data and --output; add these, or leave it out"
+        )
     if output is not None:
-        check_writable(output)
+        check_writable(output, ".json", overwrite)
     if data is not None:
         open_file(data, encoding)
     elif read_run(folder)["data"] is None:

@@ -181,6 +181,8 @@ class Settings(BaseModel):
         if isinstance(values.get("columns"), str):
             pairs = [pair.partition("=")[::2] for pair in values["columns"].split(",") if pair.strip()]
             values["columns"] = {field.strip(): column.strip() for field, column in pairs}
+            if len(values["columns"]) < len(pairs):
+                raise ValueError("--columns: names a field more than once; keep one column for each")
         if values.get("domain_loss") is False:
             values["domain_loss"] = "false"
         for name in ("layer_map", "start_layers"):
@@ -258,6 +260,8 @@ def read_settings_file(path: Path) -> dict[str, Any]:
             text = file.read(LONGEST_FILE + 1)
         if len(text) > LONGEST_FILE:
             raise InputError(f"{path}: longer than {LONGEST_FILE:,} characters, so it is not a settings file")
+        if "\0" in text:  # of UTF-16 without a byte-order mark
+            raise InputError(f"{path}: contains NUL characters, so it is not UTF-8; save it as UTF-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise InputError(f"{path}: contains an alias ('*name'); write out the value")
         if repeated := _repeated_keys(yaml.compose(text, yaml.SafeLoader)):
@@ -267,6 +271,8 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start + 1}); save it as UTF-8") from None
     except Exception as error:  # YAMLError, and what parsing its values may raise, as for a 13th month
         raise InputError(f"{path}: not valid YAML ({shorten(str(error), 300) or type(error).__name__})") from None
     if values is None:

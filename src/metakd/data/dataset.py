@@ -15,7 +15,7 @@ from urllib.parse import quote
 from metakd.data.examples import with_ids
 from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import open_source
-from metakd.data.splits import count_rows, cut_into_splits, scored_split, too_small_to_cut, without_leaks
+from metakd.data.splits import by_domain, count_rows, cut_into_splits, scored_split, too_small_to_cut, without_leaks
 from metakd.utils.errors import InputError, listed, raise_faults, shown
 
 Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
@@ -163,8 +163,8 @@ def load_dataset(
     raise_faults(source.name, faults)
     notices = []
     if "" in splits:
-        faults += too_small_to_cut(count_rows(splits[""]))
         splits = cut_into_splits(splits[""], seed)
+        faults += too_small_to_cut(by_domain(splits["test"]))
         notices.append(f"{source.name} was split by domain and label with seed {seed}: {_sizes(splits)}")
     if drop_leaks:
         kept = without_leaks(splits)

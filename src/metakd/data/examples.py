@@ -71,6 +71,12 @@ def read_table(
     names = {field: field for field in FIELDS} | dict(columns or {})
     needed = dict.fromkeys([*(LABELLED if labelled else ("text",)), *(columns or {})])
     unused = () if labelled else {"label", "domain"} - set(needed)
+    for column, count in Counter(names[field] for field in needed).items():
+        if count > 1:
+            fields_of_one = " and ".join(field for field in needed if names[field] == column)
+            faults.append(
+                f"{table.name}: --columns reads {fields_of_one} from one column, {shown(column)}; name one each"
+            )
     first_rows: dict[str, tuple[int, list[str]]] = {}  # without the field, and the columns that they have
     absences = Counter[str]()
     before, row = len(faults), 0
@@ -79,7 +85,11 @@ def read_table(
         absences.update(absent)
         for field in absent:
             first_rows.setdefault(field, (row, list(values)))
-        if not absent:
+        if not absent and _repeats_names(values):
+            faults.append(
+                f"{table.name}, row {row}: repeats the names of the columns, as a second header; drop the row"
+            )
+        elif not absent:
             fields = {field: None if field in unused else values.get(name) for field, name in names.items()}
             if (example := _check(f"{table.name}, row {row}", fields, needed, faults)) is not None:
                 yield row, example
@@ -102,6 +112,14 @@ def check_pairs(examples: Sequence[Example], pairs: bool | None) -> None:
             "text_pair=..."
         )
     raise InputError(f"this model reads single texts, but {rows} have a text_pair; leave it out")
+
+
+def _repeats_names(values: Values) -> bool:
+    """Whether a row's values are the names of its columns, in any order: the header of a second export, for one."""
+    names = {name.strip().casefold() for name in values} - {""}
+    cells = [cell for cell in values.values() if isinstance(cell, str) and cell.strip()]
+    repeated = (cell.strip("\ufeff").strip().casefold() in names for cell in cells)
+    return len(cells) == len(names) > 1 and all(repeated)
 
 
 def _absence(field: str, column: str, others: Sequence[str]) -> str:

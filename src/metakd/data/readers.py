@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -28,6 +28,14 @@ SUFFIXES = tuple(f"{name}{gz}" for name in FORMATS for gz in ("", ".gz"))
 DELIMITERS = ",;\t|"  # spreadsheets write the semicolon where commas are decimal points
 SNIFFED_LINES = 20
 NAMED_DELIMITER = re.compile(r"sep=(.)\s*")
+MARKS = {  # byte-order marks, UTF-32's before UTF-16's, with which one of them begins
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")  # what begins without a mark may be
 LONGEST_ROW = 8_000_000  # characters; a novel has one million
 PARQUET_ROWS = 1024  # read at a time; each may be long
 MOST_EXPANDED = 100  # times the compressed size; text shrinks to a tenth, a decompression bomb to a thousandth
@@ -55,10 +63,9 @@ def read_rows(path: Path, encoding: str, faults: list[str]) -> Rows:
 def _decoded(path: Path, file: io.BufferedReader, encoding: str, faults: list[str]) -> Iterator[str]:
     """Lines of text; a byte that `encoding` cannot decode is a fault, with its line and position."""
     remedy = "save the file as UTF-8, or name its encoding (for example --encoding cp1252)"
-    codec = _codec(encoding)
-    has_bom = file.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8)
-    if has_bom and codec not in ("utf-8", "utf-8-sig"):
-        raise InputError(f"{path}: starts with the byte-order mark of UTF-8, not {encoding}; leave out --encoding")
+    codec, head = _codec(encoding), file.peek()
+    _refuse_other_encoding(path, head, codec, encoding)
+    has_bom = head.startswith(codecs.BOM_UTF8)
     first, count = "", 0
     try:
         stream = io.TextIOWrapper(file, "utf-8-sig" if has_bom else codec, "surrogateescape", newline="")
@@ -81,6 +88,26 @@ def _decoded(path: Path, file: io.BufferedReader, encoding: str, faults: list[st
         if first:
             more = f", and {count - 1} more" if count > 1 else ""
             faults.append(f"{path.name}, {first}{more}; {remedy}")
+
+
+def _refuse_other_encoding(path: Path, head: bytes, codec: str, encoding: str) -> None:
+    """InputError if the file's first bytes show that it has another encoding, which the message names."""
+    if name := next((name for bom, name in MARKS.items() if head.startswith(bom)), None):
+        if codec not in (name, f"{name}-sig"):
+            remedy = "leave out --encoding" if name == "utf-8" else f"add --encoding {name}"
+            raise InputError(f"{path}: starts with the byte-order mark of {name.upper()}, not {encoding}; {remedy}")
+    elif (name := _wide_encoding(head)) and codec not in (name, name.removesuffix("-le")):
+        raise InputError(f"{path}: is {name.upper()} without a byte-order mark, not {encoding}; add --encoding {name}")
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """The encoding of WIDE, if any, in which the first bytes of a file have a line break or begin a JSON object."""
+    for name in WIDE:
+        with contextlib.suppress(UnicodeDecodeError):
+            text = codecs.getincrementaldecoder(name)().decode(head)
+            if "\n" in text or text.startswith("{"):
+                return name
+    return None
 
 
 def _codec(encoding: str) -> str:
@@ -117,11 +144,18 @@ def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> Rows:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> Values:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    counts = Counter(key.strip() for key, _ in pairs)
+    if len(counts) < len(pairs):
+        repeated = [key for key, count in counts.items() if count > 1]
         raise ValueError(f"repeated keys: {listed(repeated)}")
-    return values
+    return dict(pairs)
+
+
+def refuse_repeated(name: str, columns: Sequence[str]) -> None:
+    """InputError if a table has several columns of one name, of which a row would keep the last one's value alone."""
+    counts = Counter(column.strip() for column in columns)
+    if repeated := sorted(column for column, count in counts.items() if column and count > 1):
+        raise InputError(f"{name}: the header has {listed(repeated)} more than once; rename all but one")
 
 
 def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[str]) -> Rows:
@@ -138,8 +172,7 @@ def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[st
     try:
         header = [column.strip() for column in next(records, [])]
         row += 1
-        if repeated := sorted({column for column in header if column and header.count(column) > 1}):
-            raise InputError(f"{name}: the header has {listed(repeated)} more than once; rename all but one")
+        refuse_repeated(name, header)
         for row, record in enumerate(records, start=blank + 2):
             if not any(field.strip() for field in record):
                 continue  # a blank line, or the empty rows that spreadsheets add
@@ -178,6 +211,7 @@ def _parquet(path: Path, file: IO[bytes], compressed: bool) -> Rows:
         table = parquet.ParquetFile(whole)
         groups = [table.metadata.row_group(i).total_byte_size for i in range(table.num_row_groups)]
         _check_expansion(path, sum(groups))
+        refuse_repeated(path.name, table.schema_arrow.names)
         for batch in table.iter_batches(PARQUET_ROWS):
             for place in range(len(batch)):  # one by one, as many rows may share one long text in the file
                 row += 1

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metakd.data.readers import SUFFIXES, Rows, Values, read_rows
+from metakd.data.readers import SUFFIXES, Rows, Values, read_rows, refuse_repeated
 from metakd.data.schema import SPLITS
 from metakd.utils.errors import InputError, as_input_error, error_summary, listed, raise_faults, require
 
@@ -139,8 +139,11 @@ def _object(name: str, table: Any, encoding: str) -> Table:
         return _file(Path(table), encoding)
     pandas, datasets = (sys.modules.get(module) for module in ("pandas", "datasets"))
     if pandas and isinstance(table, pandas.DataFrame):
-        return table_of(name, lambda: _records(table))
+        columns = [str(column) for column in table.columns]
+        refuse_repeated(name, columns)
+        return table_of(name, lambda: _records(table.set_axis(columns, axis=1)))
     if datasets and isinstance(table, datasets.Dataset):
+        refuse_repeated(name, table.column_names)
         return table_of(name, lambda: _named_classes(table.with_format(None)))
     raise InputError(f"{name}: expected a path, a pandas DataFrame or a datasets.Dataset, found {type(table).__name__}")
 
@@ -152,7 +155,7 @@ def table_of(name: str, records: Callable[[], Iterable[Values]]) -> Table:
 
 def _records(frame: Any) -> Iterable[Values]:
     """Rows of a DataFrame; missing values (NaN, NaT, NA) become None."""
-    return frame.rename(columns=str).astype(object).where(frame.notna().to_numpy(), None).to_dict("records")
+    return frame.astype(object).where(frame.notna().to_numpy(), None).to_dict("records")
 
 
 def _named_classes(table: Any) -> Iterable[Values]:

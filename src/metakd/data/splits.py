@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from metakd.data.schema import SPLITS, Example
@@ -78,11 +78,11 @@ def _text_of(example: Example) -> Text:
     return example.text, example.text_pair
 
 
-def too_small_to_cut(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """The fault of one file whose domains and labels all have too few rows for dev and test."""
-    if any(count >= LEAST_TO_CUT for labels in counts.values() for count in labels.values()):
+def too_small_to_cut(scored: Collection[Any]) -> list[str]:
+    """The fault of one file of which the cut leaves nothing to score; `scored` are the domains that test has."""
+    if scored:
         return []
-    return [f"no domain has {LEAST_TO_CUT} rows of a label, so dev and test would be empty; add files for them"]
+    return [f"no domain has {LEAST_TO_CUT} texts of a label, so dev and test would be empty; add files for them"]
 
 
 def leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+import re
 import unicodedata
 from array import array
 from collections import Counter, defaultdict
@@ -21,6 +22,8 @@ from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import open_source
 from metakd.data.splits import LEAST_TO_CUT, scored_split, too_small_to_cut
 from metakd.inspection.terms import strongest_terms
+from metakd.inspection.unknown_tokens import foreign_domains, unknown_shares
+from metakd.utils.errors import shown
 from metakd.utils.validation import open_tokenizer
 
 SAMPLE = 20_000  # most rows that lengths and terms are computed from
@@ -28,6 +31,8 @@ FEW = 50  # held-out rows of a domain below which a score says little: ±14 poin
 SHOWN_ROWS = 5
 TERMS = 10  # of each domain
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
+TWINS = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ‐‑–—−‘’", "abekmhopctyxijsabezhikmnoptyx-----''")  # Cyrillic, Greek
+INVISIBLE = re.compile("[\u034f\u115f\u1160\u2800\u3164\ufe00-\ufe0f]")  # besides category Cf
 WHOLE = "all"  # the name of a table that is yet to be split
 NAMES = (*SPLITS, WHOLE)
 
@@ -45,7 +50,8 @@ def inspect_data(
     """A report on data as `dataset.load_dataset` reads it, made in one pass without keeping its texts.
 
     Faults do not stop it: they are under `faults` in the report. Lengths are in tokens of `tokenizer`, a
-    tokenizer.json, or else in words. Raises InputError for data that cannot be read at all.
+    tokenizer.json, or else in words; `unknown` has the share of tokens that it does not know, by domain. Raises
+    InputError for data that cannot be read at all.
     """
     source = open_source(data, encoding, data_config)
     inspector, faults = Inspector(), list[str]()
@@ -53,12 +59,14 @@ def inspect_data(
     for split in reversed(splits) if drop_leaks else splits:  # a leak is dropped from the earlier split
         for row, example in read_table(source.tables[split], faults, labelled=True, columns=columns):
             inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
-    report = inspector.report()
+    report, model = inspector.report(faults), open_tokenizer(tokenizer) if tokenizer else None
+    unknown = unknown_shares(model, inspector.sample) if model else {}
     return report | {
         "data": source.name,
-        "lengths": lengths(inspector.sample, open_tokenizer(tokenizer) if tokenizer else None, max_length),
+        "lengths": lengths(inspector.sample, model, max_length),
+        "unknown": unknown,
         "terms": {d: [word for word, _ in best] for d, best in strongest_terms(inspector.sample, TERMS).items()},
-        "faults": faults + report["faults"],
+        "remarks": report["remarks"] + foreign_domains(unknown),
     }
 
 
@@ -74,12 +82,15 @@ def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
 
 
 class Inspector:
-    """Takes rows one by one and keeps 28 bytes of each, and a sample of full rows drawn by the hash of their text."""
+    """Takes rows one by one and keeps 32 bytes of each, and a sample of full rows drawn by the hash of their text."""
 
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         self._labels: dict[str, int] = {}
-        self._columns = {"text": array("Q"), "id": array("Q")} | {n: array("I") for n in ("split", "label", "row")}
+        self._domains: dict[str, int] = {}
+        self._columns = {"text": array("Q"), "id": array("Q")} | {
+            name: array("I") for name in ("split", "domain", "label", "row")
+        }
         self._sample: list[tuple[int, int, Example]] = []
         self._paired = 0
         self._dropped = Counter[str]()
@@ -99,6 +110,7 @@ class Inspector:
         self._columns["text"].append(text)
         self._columns["id"].append(_hash(split, example.id) if example.id else 0)
         self._columns["split"].append(NAMES.index(split))
+        self._columns["domain"].append(self._domains.setdefault(example.domain, len(self._domains)))
         self._columns["label"].append(self._labels.setdefault(example.label, len(self._labels)))
         self._columns["row"].append(row)
         push = heapq.heappush if len(self._sample) < SAMPLE else heapq.heappushpop
@@ -108,18 +120,22 @@ class Inspector:
     def sample(self) -> list[Example]:
         return [example for *_, example in sorted(self._sample, key=lambda entry: -entry[1])]
 
-    def report(self) -> dict[str, Any]:
-        """Counts, duplicates, leaks, contradictory labels, and what follows from the counts."""
+    def report(self, row_faults: Sequence[str] = ()) -> dict[str, Any]:
+        """Counts, duplicates, leaks, contradictory labels, and what follows from the counts.
+
+        Where rows are missing because of `row_faults`, no faults follow from the counts.
+        """
         columns = {name: np.asarray(values) for name, values in self._columns.items()}
         texts, ids = columns["text"], columns["id"][columns["id"] > 0]
         counts: Counts = {split: dict(self._counts[split]) for split in NAMES if split in self._counts}
         splits = {split: columns["split"] == NAMES.index(split) for split in counts}
         labels, repeated = sorted(self._labels), len(ids) - len(np.unique(ids))
         as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}
-        faults = [f"id: {repeated} rows have the id of another row of their split"] if repeated else []
-        faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired) if len(texts) else []
-        if counts:  # else no row could be read, and that is the fault
-            faults += too_small_to_cut(counts[WHOLE]) if WHOLE in counts else _unscored(counts)
+        faults = [*row_faults]
+        faults += [f"id: {repeated} rows have the id of another row of their split"] if repeated else []
+        if not faults:
+            faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired)
+            faults += self._unscored_if_cut(columns) if WHOLE in counts else _unscored(counts)
         dropped = [f"{n} rows of {k} dropped: their texts are also in a later split" for k, n in self._dropped.items()]
         return {
             "rows": len(texts),
@@ -132,6 +148,30 @@ class Inspector:
             "remarks": dropped + remarks(as_train, labels, whole=WHOLE in counts),
             "faults": faults,
         }
+
+    def _unscored_if_cut(self, columns: Mapping[str, NDArray[Any]]) -> list[str]:
+        """Domains of one table of which the cut leaves nothing to score [splits.cut_into_splits].
+
+        A text that has several domains or labels is counted for the first of them.
+        """
+        domains, labels = _ranks(self._domains), _ranks(self._labels)
+        groups = domains[columns["domain"]] * np.uint64(len(labels)) + labels[columns["label"]]
+        pairs = np.unique(np.stack([columns["text"], groups], axis=1), axis=0)
+        _, first = np.unique(pairs[:, 0], return_index=True)
+        large, texts = np.unique(pairs[first, 1], return_counts=True)
+        scored = {int(group) // len(labels) for group in large[texts >= LEAST_TO_CUT]}
+        return too_small_to_cut(scored) or [
+            f"test will have no rows of {shown(name)}, as no label of it has {LEAST_TO_CUT} texts; add some, pass test "
+            "as a separate file, or drop the domain"
+            for rank, name in enumerate(sorted(self._domains))
+            if rank not in scored
+        ]
+
+
+def _ranks(names: Mapping[str, int]) -> NDArray[np.uint64]:
+    """The place of each name among the sorted ones."""
+    ranks = {name: rank for rank, name in enumerate(sorted(names))}
+    return np.array([ranks[name] for name in names], np.uint64)
 
 
 def _hash(*parts: str) -> int:
@@ -188,20 +228,30 @@ def _odd_names(what: str, names: Sequence[str]) -> list[str]:
     alike: dict[str, list[str]] = defaultdict(list)
     for name in names:
         alike[_folded(name)].append(name)
-    groups = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    groups = [" and ".join(_distinct(group)) for group in alike.values() if len(group) > 1]
     absent = [name for name in names if name.casefold() in ABSENT]
     return [
-        *(f"{what}s {group} look alike, but count as different {what}s" for group in groups),
+        *(f"{what}s {group} look alike, but count as different {what}s; use one spelling" for group in groups),
         *(f"{what} {name!r} looks like a missing value, but counts as a {what}" for name in absent),
     ]
 
 
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names in quotes, with escapes for characters that could not be told apart."""
+    texts = [repr(name) for name in names]
+    seen = {unicodedata.normalize("NFC", text).translate(TWINS) for text in texts}
+    return texts if len(seen) == len(texts) else [ascii(name) for name in names]
+
+
 def _folded(name: str) -> str:
-    """A key that is the same for 'Pos' and 'pos', for composed and decomposed letters, for '1', '1.0' and '1,0'."""
+    """A key that is the same for 'Pos' and 'pos', for composed and decomposed letters, for '1', '1.0' and '1,0', for
+    letters of other scripts that look Latin, and with or without invisible characters and doubled blanks."""
+    visible = INVISIBLE.sub("", "".join(c for c in name if unicodedata.category(c) != "Cf"))
+    folded = " ".join(unicodedata.normalize("NFKC", visible).casefold().translate(TWINS).split())
     try:
-        return str(float(name.replace(",", ".")))
+        return str(float(folded.replace(",", ".")))
     except ValueError:
-        return unicodedata.normalize("NFKC", name).casefold()
+        return folded
 
 
 def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) -> dict[str, Any]:
@@ -209,8 +259,6 @@ def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) 
     if tokenizer is None:
         counts = [len(f"{e.text} {e.text_pair or ''}".split()) for e in sample]
     else:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         inputs = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in sample]
         counts = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(inputs)]
     by_domain: dict[str, list[int]] = defaultdict(list)

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from metakd.data.schema import Example
 from metakd.utils.errors import require
 
+CONTRACTED = "ain aren couldn didn doesn don hadn hasn haven isn ll mustn needn shouldn ve wasn weren wouldn"
 FALSE_TURNS = 0.05  # false discovery rate: the share of the listed words that may turn by chance
 
 
 def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tuple[str, float]]]:
     """For each domain `count` words, each with its mean TF-IDF minus that of the other domains.
 
-    A word that is in more texts than the largest domain has belongs to none, nor does a stop word of English.
+    A word that is in more texts than the largest domain has belongs to none, nor does a stop word of English or what
+    is left of one at an apostrophe.
     """
     text = require("sklearn.feature_extraction.text", "train")
     sizes = Counter(example.domain for example in sample)
@@ -31,7 +33,8 @@ def strongest_terms(sample: Sequence[Example], count: int) -> dict[str, list[tup
     except ValueError:  # no word of two letters occurs twice
         return {}
     words = vectorizer.get_feature_names_out()
-    content = np.array([word not in text.ENGLISH_STOP_WORDS for word in words])
+    stop_words = {*text.ENGLISH_STOP_WORDS, *CONTRACTED.split()}
+    content = np.array([word not in stop_words for word in words])
     domains = np.array([example.domain for example in sample])
     terms = {}
     for domain in sorted(sizes):

@@ -28,9 +28,10 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     first = runs[names[0]]
     scored = {name: {(row["id"], row["domain"], row["label"]) for row in run.rows} for name, run in runs.items()}
     faults = [
-        f"{name}: {len(others)} scored examples differ from those of {names[0]} in id, domain or label"
-        for name, rows in scored.items()
-        if (others := rows ^ scored[names[0]])
+        f"{name} was scored on other data, {_data_of(run)}, than {names[0]}, {_data_of(first)}: "
+        f"{len(rows & scored[names[0]])} of {len(rows)} examples are the same"
+        for (name, run), rows in zip(runs.items(), scored.values(), strict=True)
+        if rows != scored[names[0]]
     ]
     raise_faults("compare needs runs that were scored on the same examples", faults)
     if not (rights := {name: run.rights["student"] for name, run in runs.items()})[names[0]]:
@@ -47,6 +48,11 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
         "costs": {name: _costs(run) for name, run in runs.items()},
         "settings": _differing({name: run.run["settings"] for name, run in runs.items()}),
     }
+
+
+def _data_of(findings: Findings) -> str:
+    """Its data, and the seed that splits them if they are one file."""
+    return f"{public_name(findings.run['data'] or 'tables in memory')} (seed {findings.run['settings']['seed']})"
 
 
 def _costs(findings: Findings) -> dict[str, str]:

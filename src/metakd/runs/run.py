@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
 from metakd.data.splits import hold_out
+from metakd.inspection.unknown_tokens import foreign_domains, unknown_shares
 from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, Stage, check_needs, check_shareable
 from metakd.models.hub import licence, resolve
@@ -78,7 +79,17 @@ class Run:
             raise InputError("\n".join(str(problem) for problem in problems))
         run = cls(Path(folder), settings, dataset)
         _ = run.stages
+        run._name_foreign_domains()
         return run
+
+    def _name_foreign_domains(self) -> None:
+        """A notice for each domain whose texts the base, or another checkpoint as student, does not know."""
+        tokenizers = {"--base": self.features.tokenizer}
+        if not layers_to_cut(self.settings.student):
+            tokenizers["--student"] = load_tokenizer(resolve(self.settings.student))
+        for flag, tokenizer in tokenizers.items():
+            for message in foreign_domains(unknown_shares(tokenizer.backend_tokenizer, self.data.train), flag):
+                notice(message)
 
     @cached_property
     def fingerprints(self) -> Fingerprints:

@@ -56,11 +56,14 @@ def check_sizes(name: str, sizes: Mapping[str, int]) -> None:
 
 
 def open_tokenizer(file: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json; InputError if it has none."""
+    """The tokenizer of a tokenizer.json, which then neither pads nor truncates; InputError if it has none."""
     from tokenizers import Tokenizer
 
     with as_input_error(f"{file}: not a usable tokenizer"):
-        return Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def read_config(folder: Path) -> dict[str, Any]:
