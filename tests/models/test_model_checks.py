@@ -20,6 +20,7 @@ from metakd.utils.errors import InputError
 
 def check(folder: Path, pairs: bool = False, **more: Any) -> None:
     common = {"base": str(folder), "student": "layers=2", "max_length": 16, "precision": "float32"}
+    model_checks._check.cache_clear()
     model_checks.check_models(Settings.model_validate(common | more), pairs)
 
 

@@ -59,6 +59,7 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "expertise": ("hard", BY_TEACHER),
     "attention": ("relation", BY_TEACHER),
     "layer_map": ("1,4", STUDENTS),
+    "start_layers": ("1,4", STUDENTS),
     "batch_size": (8, TRAINED),
     "warmup": (0.2, TRAINED),
     "weight_decay": (0.1, TRAINED),
