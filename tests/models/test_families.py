@@ -47,6 +47,9 @@ USED: dict[str, dict[str, Any]] = {  # families that can be cut, with what their
     "modernbert": {"local_attention": 8, "global_attn_every_n_layers": 3, "cls_token_id": 2, "sep_token_id": 3},
     "longformer": {"attention_window": [4, 8, 4, 8, 4, 8], "sep_token_id": 3},
     "deberta": {},
+    "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
+    "layoutlm": {},
+    "esm": {},
     "flaubert": XLM,
     "xlm": XLM,
     "llama": DECODER,
@@ -57,15 +60,23 @@ USED: dict[str, dict[str, Any]] = {  # families that can be cut, with what their
     "gemma3_text": DECODER | LOCAL,
     "qwen2": DECODER | LOCAL | {"vocab_size": 40, "use_sliding_window": True},
     "qwen3": DECODER | LOCAL | {"vocab_size": 40, "use_sliding_window": True},
+    "qwen3_5_text": DECODER,
     "smollm3": DECODER | {"no_rope_layers": [1, 0, 1, 1, 0, 1]},
     "modernbert-decoder": DECODER | {"local_attention": 8, "global_attn_every_n_layers": 3, "cls_token_id": 2},
     "opt": {"ffn_dim": 32, "word_embed_proj_dim": 16},
     "gpt_neox": {},
+    "bloom": {"n_layer": 6, "n_head": 2},
     "gpt2": {"n_embd": 16, "n_layer": 6, "n_head": 2, "n_positions": 40},
 }
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # those that cannot be used, and why
     "fnet": ({}, "does not leave out padding"),
     "t5": ({"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}, "an encoder and a decoder"),
+    "mt5": ({"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}, "an encoder and a decoder"),
+    "nystromformer": ({}, "does not leave out padding"),
+    "convbert": ({"embedding_size": 16}, "does not leave out padding"),
+    "yoso": ({}, "does not leave out padding"),
+    "ibert": ({}, "a ibert cannot be used"),
+    "canine": ({}, "a canine cannot be used"),
     "bart": ({"d_model": 16, "encoder_layers": 2, "decoder_layers": 2}, "an encoder and a decoder"),
 }
 QUICK = ("bert", "albert", "roberta", "deberta", "modernbert", "flaubert", "gemma3_text", "fnet", "t5")

@@ -76,8 +76,8 @@ def _checked(flag: str, name: str, max_length: int, precision: Precision, pairs:
     folder = resolve(name)
     labels = [*load_config(folder).id2label.values()]  # the data's are not known yet
     model, tokenizer = load_encoder(folder, labels).eval(), load_tokenizer(folder)
-    check_tokens(folder, model, tokenizer)
     with as_input_error(f"{flag} = {name!r}: a {model.config.model_type} cannot be used"):
+        check_tokens(folder, model, tokenizer)
         try:
             check_outputs(model, _batch(tokenizer, max_length), precision)
         except (IndexError, RuntimeError):
