@@ -92,6 +92,12 @@ def test_the_delimiter_is_that_which_fits_the_rows(tmp_path: Path) -> None:
         assert {len(row) for _, row in values} == {2}
 
 
+def test_a_byte_order_mark_between_two_files_is_none_of_the_rows(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes('{"text": "a"}\n'.encode("utf-8-sig") * 2)
+    assert rows_of(file) == ([(1, {"text": "a"}), (2, {"text": "a"})], [])
+
+
 def test_an_exhausted_resource_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

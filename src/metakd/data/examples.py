@@ -87,7 +87,8 @@ def read_table(
             first_rows.setdefault(field, (row, list(values)))
         if not absent and _repeats_names(values):
             faults.append(
-                f"{table.name}, row {row}: repeats the names of the columns, as a second header; drop the row"
+                f"{table.name}, row {row}: repeats the names of the columns, as a second header; drop the row, and "
+                "check the order of the columns below it"
             )
         elif not absent:
             fields = {field: None if field in unused else values.get(name) for field, name in names.items()}

@@ -133,7 +133,7 @@ def _jsonl(name: str, lines: Iterator[str], faults: list[str]) -> Rows:
         if not text.strip():
             continue
         try:
-            values = json.loads(text, object_pairs_hook=_unique_keys)
+            values = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique_keys)  # of a file appended here
         except (ValueError, RecursionError) as error:
             faults.append(f"{name}, row {row}: not valid JSON ({error})")
             continue
