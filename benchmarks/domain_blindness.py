@@ -30,6 +30,7 @@ from metakd.data.tokenization import Batch, Collator, Encoded, encode
 from metakd.evaluation.linear_models import domain_probe
 from metakd.losses import LossTerms, Term
 from metakd.models.embeddings import only_rows_in_use
+from metakd.models.encoder import forward
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, load_tokenizer, set_dropout
 from metakd.models.meta_teacher import MetaTeacher
@@ -41,18 +42,30 @@ FASTER = 10  # times the learning rate of the rest, of a domain classifier behin
 KINDS = ("false", "constant", "scheduled")
 
 
+class ReverseGradient(torch.autograd.Function):
+    """Identity forwards, −1 times the gradient backwards (Ganin and Lempitsky, 2015)."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
 class Reversed(MetaTeacher):
     """A teacher whose domain classifier reads h through a gradient reversal of this coefficient."""
 
     def __init__(self, encoder: Any, num_domains: int, gamma1: float) -> None:
         super().__init__(encoder, num_domains, "none", gamma1)
-        self.transferable.use_embedding = False
+        torch.nn.init.zeros_(self.transferable.embedding.weight).requires_grad_(False)
         self.coefficient = 1.0
 
     def forward(self, **batch: Tensor) -> LossTerms:
         outputs = self.outputs(batch)
         h = outputs.representation
-        reversed_h = h.detach() + self.coefficient * (losses.reverse_gradient(h) - h.detach())
+        reversed_h = h.detach() + self.coefficient * (ReverseGradient.apply(h) - h.detach())
         domain = losses.cross_entropy(self.domain_classifier(reversed_h), batch["domains"])
         classes = losses.cross_entropy(outputs.logits, batch["labels"])
         return {"class": Term(classes), "domain": Term(domain, coefficient=self.gamma1)}
@@ -124,8 +137,6 @@ def batches(texts: Encoded, collator: Collator) -> Iterator[Batch]:
 
 def embedded(teacher: MetaTeacher, batch: Batch) -> Tensor:
     """E(x), (B, H)."""
-    from metakd.models.encoder import forward
-
     return forward(teacher.encoder, batch).pooled
 
 

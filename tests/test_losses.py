@@ -64,15 +64,6 @@ def test_permuted_domain_loss_only_shuffles_labels() -> None:
     assert torch.equal(one, two)
 
 
-def test_reverse_gradient_turns_the_sign_and_nothing_else() -> None:
-    x = torch.tensor([1.0, -2.0], requires_grad=True)
-    y = losses.reverse_gradient(x)
-    (3 * y).sum().backward()
-    assert torch.equal(y, x)
-    assert x.grad is not None
-    assert x.grad.tolist() == [-3, -3]
-
-
 def test_hidden_state_loss_averages_real_tokens_and_width() -> None:
     """Widths 2: token 1 differs by (1, 3), token 2 by (2, 0), token 3 is padding: ((1+9)/2 + (4+0)/2) / 2 = 3.5."""
     student = torch.tensor([[[1.0, 3.0], [2.0, 0.0], [99.0, 99.0]]])

@@ -5,7 +5,6 @@ Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); secti
     CE            [3.2]  cross_entropy                 true class of an example
     L_dom         [3.2]  false_domain_loss             the meta-teacher's domain loss, as in the paper
                          permuted_domain_loss          as in the released code
-                         reverse_gradient              makes an alternative of cross_entropy
     L_emb, L_hid  [3.3]  hidden_state_loss             embeddings and hidden states
     L_att         [3.3]  attention_score_loss          attention scores
                          relation_loss                 ours, where scores cannot be compared
@@ -104,30 +103,6 @@ def permuted_domain_loss(logits: Tensor, domains: Tensor, generator: torch.Gener
     """
     order = torch.randperm(len(domains), generator=generator).to(domains.device)
     return cross_entropy(logits, domains[order])
-
-
-class _ReverseGradient(torch.autograd.Function):
-    """Identity forwards, −1 times the gradient backwards (Ganin and Lempitsky, 2015)."""
-
-    @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
-        return -gradient
-
-
-def reverse_gradient(x: Tensor) -> Tensor:
-    """x itself, with gradients of the opposite sign: layers before it are trained to increase the loss.
-
-    Args:
-        x: Any shape.
-
-    Returns:
-        The same shape.
-    """
-    return _ReverseGradient.apply(x)
 
 
 # --- Distillation [3.3]: student and teacher outputs; hidden states are first projected to one width -------------

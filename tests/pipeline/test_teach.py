@@ -23,7 +23,7 @@ def test_steps_out_of_order_name_the_missing_one(toy_run: NewRun) -> None:
     assert not list(run.folder.rglob("manifest.json"))
 
 
-@pytest.mark.parametrize("loss", ["permuted", "reversal", "none"])
+@pytest.mark.parametrize("loss", ["permuted", "none"])
 def test_every_domain_loss_runs_through(toy_run: NewRun, loss: str) -> None:
     run = taught(toy_run(domain_loss=loss, stages="joint", shared_epochs=0))
     assert (distill(run, "books") / "manifest.json").is_file()

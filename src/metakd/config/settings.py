@@ -90,7 +90,7 @@ class Settings(BaseModel):
     )
 
     # Meta-teacher
-    domain_loss: Literal["false", "permuted", "reversal", "none"] = setting(
+    domain_loss: Literal["false", "permuted", "none"] = setting(
         "false", "Kind of domain loss of the teacher (L_dom).", "false"
     )
     gamma1: float = setting(0.5, "Weight of the domain loss (γ1).", "0.5", ge=0)

@@ -39,7 +39,7 @@ TUNING_GRID: list[dict[str, Any]] = [
 ]
 WITHOUT = {"without expertise weights": {"expertise": "none"}, "without instance weights": {"weights": "none"}}
 MOVED: dict[str, tuple[Any, ...]] = {
-    "domain_loss": ("false", "permuted", "reversal", "none"),
+    "domain_loss": ("false", "permuted", "none"),
     "alpha": (0.0, 0.5, 1.0),
     "gamma1": (0.1, 0.5, 1.0),
     "gamma2": (0.1, 0.5, 1.0),

@@ -49,8 +49,7 @@ class MetaKD:
         if settings.student_init == "teacher" and setup.student_is_cut:
             transferable = copy.deepcopy(setup.teacher.transferable).requires_grad_(True)
         else:
-            use_embedding = setup.teacher.transferable.use_embedding
-            transferable = TransferableRepresentation(widths[0], setup.num_domains, use_embedding)
+            transferable = TransferableRepresentation(widths[0], setup.num_domains)
         terms, projections = _usable_terms(setup, setup.teacher), dict[str, nn.Module]()
         for name, projected in {"layers": ("embedding", "hidden"), "feature": ("feature",)}.items():
             if widths[0] != widths[1] and {*projected} & {*terms}:

@@ -28,7 +28,6 @@ UNKNOWN_DOMAIN = -1
 DOMAIN_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the domain classifier's logits and the domains
     "false": losses.false_domain_loss,
     "permuted": losses.permuted_domain_loss,
-    "reversal": losses.cross_entropy,  # with the gradient reversed between h and the domain classifier
 }
 
 
@@ -62,11 +61,10 @@ class TeacherOutputs:
 
 
 class TransferableRepresentation(nn.Module):
-    """h = tanh(W (E(x) + e_z) + b); `use_embedding=False` leaves e_z out."""
+    """h = tanh(W (E(x) + e_z) + b)."""
 
-    def __init__(self, width: int, num_domains: int, use_embedding: bool = True) -> None:
+    def __init__(self, width: int, num_domains: int) -> None:
         super().__init__()
-        self.use_embedding = use_embedding
         self.embedding = nn.Embedding(num_domains, width)  # e_z
         self.dense = nn.Linear(width, width)  # W, b
         nn.init.normal_(self.embedding.weight, std=0.02)
@@ -76,11 +74,8 @@ class TransferableRepresentation(nn.Module):
         pooled: Tensor,  # (B, H), E(x)
         domains: Tensor,  # (B,) int; −1 for an unknown domain, whose e_z is the mean of the known ones
     ) -> Tensor:  # (B, H)
-        if self.use_embedding:
-            known = self.embedding(domains.clamp(min=0))
-            unknown = (domains == UNKNOWN_DOMAIN)[:, None]
-            pooled = pooled + torch.where(unknown, self.embedding.weight.mean(0), known)
-        return torch.tanh(self.dense(pooled))
+        known, unknown = self.embedding(domains.clamp(min=0)), (domains == UNKNOWN_DOMAIN)[:, None]
+        return torch.tanh(self.dense(pooled + torch.where(unknown, self.embedding.weight.mean(0), known)))
 
 
 class MetaTeacher(nn.Module):
@@ -96,7 +91,7 @@ class MetaTeacher(nn.Module):
         width = encoder.config.hidden_size
         self.encoder = encoder
         self.heads = heads
-        self.transferable = TransferableRepresentation(width, num_domains, domain_loss != "reversal")
+        self.transferable = TransferableRepresentation(width, num_domains)
         self.domain_classifier = nn.Linear(width, num_domains)
         self.domain_loss = domain_loss if num_domains > 1 else "none"
         self.gamma1 = gamma1
@@ -111,10 +106,8 @@ class MetaTeacher(nn.Module):
         cross_entropy = losses.cross_entropy(outputs.logits, batch["labels"])
         terms = {"class": Term(cross_entropy, weights=batch["instance_weights"])}
         if self.domain_loss != "none":
-            h = outputs.representation
-            if self.domain_loss == "reversal":
-                h = losses.reverse_gradient(h)
-            values = DOMAIN_LOSSES[self.domain_loss](self.domain_classifier(h), domains)
+            logits = self.domain_classifier(outputs.representation)
+            values = DOMAIN_LOSSES[self.domain_loss](logits, domains)
             terms["domain"] = Term(values, coefficient=self.gamma1)
         return terms
 

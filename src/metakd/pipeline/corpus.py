@@ -79,7 +79,7 @@ def _students_head(run: Run, width: int, teacher: TransferableRepresentation) ->
     weights = {name.removeprefix("transferable."): w for name, w in extras.items() if "transferable." in name}
     if not weights:
         return None
-    head = TransferableRepresentation(width, len(run.data.domains), teacher.use_embedding)
+    head = TransferableRepresentation(width, len(run.data.domains))
     head.load_state_dict(weights)
     return head
 
