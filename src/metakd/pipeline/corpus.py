@@ -64,14 +64,14 @@ def _maps(run: Run, examples: Sequence[Example], students: Mapping[str, Path]) -
     teacher = load_teacher(run).transferable.cpu()
     by_students = [_embeddings(run, students[d], domain_examples[d]) for d in students if d in domain_examples]
     embedded = {"meta_teacher": _embeddings(run, run.folders.teacher, ordered), "student": torch.cat(by_students)}
-    heads = {"meta_teacher": teacher, "student": _students_head(run, len(embedded["student"][0]), teacher)}
+    heads = {"meta_teacher": teacher, "student": _students_head(run, len(embedded["student"][0]))}
     with torch.no_grad():
         h = {name: head(embedded[name], domains) for name, head in heads.items() if head is not None}
     maps = {name: _main_directions(vectors) for name, vectors in (embedded | h).items()}
     return {"ids": [e.id for e in ordered], "by_h": [*h]} | maps
 
 
-def _students_head(run: Run, width: int, teacher: TransferableRepresentation) -> TransferableRepresentation | None:
+def _students_head(run: Run, width: int) -> TransferableRepresentation | None:
     """The students' head for h, from the shared start; None if later stages have trained it further."""
     file = run.folders.student(run.settings.method, None) / EXTRAS_FILE
     trained_on = any("feature" in stage.terms and not stage.shared for stage in run.stages[run.settings.method])
