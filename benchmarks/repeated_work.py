@@ -1,7 +1,7 @@
 """Work that a run repeats, beside an earlier commit: batches, look-ups, cache reads, tokens, checks of saved models.
 
     git worktree add ../earlier da62ef4
-    python benchmarks/repeated_work.py --before ../earlier [--times 3]
+    python benchmarks/repeated_work.py --before ../earlier [--times 3] [--parts "run, meta_kd" ...]
 
 Commits alternate, each part in a process of its own, with the libraries of this Python; medians are compared.
 
@@ -11,10 +11,10 @@ Commits alternate, each part in a process of its own, with the libraries of this
 - `cache`: reading a batch of 32 texts of 60 to 128 tokens with seven matrices a token of width 384 or 768 (twice that
   for attention) in bfloat16, beside a plain copy of what was read. The files are in the system's memory.
 - `run`: a run of 8 domains (train 400, dev 4,000, test 200 texts, a tenth of them long) with an encoder of one layer:
-  how often it tokenises a text of each split (calls with one text are left out, they time a model), and the seconds of
-  its checks of saved models.
+  how often it tokenises a text of each split (calls with one text are left out, they time a model), and the seconds
+  of processor time of its checks of saved models.
 
-Writes benchmarks/results/repeated_work.json.
+Adds to benchmarks/results/repeated_work.json.
 """
 
 import argparse
@@ -134,9 +134,9 @@ def run(method: str) -> Figures:
         return call(self, texts, *rest, **options)
 
     def timed(*arguments: Any) -> Any:
-        started = time.perf_counter()
+        started = time.process_time()
         result = check(*arguments)
-        checks.append(time.perf_counter() - started)
+        checks.append(time.process_time() - started)
         return result
 
     PreTrainedTokenizerBase.__call__ = counted
@@ -148,7 +148,7 @@ def run(method: str) -> Figures:
         settings = Settings(base=str(base), student="layers=1", method=method, allow_weak_teacher=True, track="none")
         run_all(Run.assemble(Path(folder) / "run", settings, data).begin())
     times = {f"times_each_{split}_text_is_tokenised": tokenised[split] / count for split, count in counts.items()}
-    return times | {"checks_of_saved_models": len(checks), "check_seconds": sum(checks)}
+    return times | {"checks_of_saved_models": len(checks), "check_processor_seconds": sum(checks)}
 
 
 PARTS: dict[str, Callable[[], Figures]] = {
@@ -187,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, help="A checkout of the earlier commit.")
     parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
     parser.add_argument("--only", choices=PARTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -194,11 +195,11 @@ def main() -> None:
         return
     if options.before is None:
         parser.error("--before: name a checkout of the earlier commit")
-    results: dict[str, Any] = {}
-    for part in PARTS:
-        results[part] = compare(part, options.before.resolve(), options.times)
+    results: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    for part in options.parts:
+        results[part] = compare(part, options.before.resolve(), options.times) | {"environment": environment()}
+        write_json(RESULT, results)
         print(part, json.dumps({name: results[part][name] for name in ("before", "now")}), flush=True)
-    write_json(RESULT, {"parts": results, "environment": environment()})
 
 
 if __name__ == "__main__":
