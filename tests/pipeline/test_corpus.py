@@ -93,10 +93,9 @@ def test_a_run_leaves_each_models_predictions_and_a_map(finished_run: Path) -> N
 
 def test_a_students_h_is_the_shared_starts_unless_a_later_stage_trains_it(finished_run: Path) -> None:
     run = reopen(finished_run, match_epochs=0)
-    teacher = load_teacher(run)
-    width = teacher.encoder.config.hidden_size
-    head = corpus._students_head(run, width, teacher.transferable)
+    width = load_teacher(run).encoder.config.hidden_size
+    head = corpus._students_head(run, width)
     kept = load_file(finished_run / "shared_student" / "extras.safetensors")
     for name, value in head.state_dict().items():
         torch.testing.assert_close(value, kept[f"transferable.{name}"])
-    assert corpus._students_head(reopen(finished_run), width, teacher.transferable) is None
+    assert corpus._students_head(reopen(finished_run), width) is None
