@@ -23,7 +23,7 @@ def test_help_shows_every_step_and_every_setting(metakd: Command, monkeypatch: p
     steps = ("run", "demo", "weigh", "teach", "distill", "evaluate", "predict", "methods")
     flags = ("--gamma2", "--no-baseline", "--domain-loss", "--dry-run", "--resume", "--config")
     flags += ("(default: meta_kd)", "(default: embedding, hidden, attention, prediction, feature)", "(default: on)")
-    flags += ("One of false, permuted, none. (default: false)",)
+    flags += ("<false|permuted|none>", "One of tensorboard, none, clearml")
     expected = {("--help",): steps, ("run", "--help"): flags, ("methods",): ("meta_kd", "fine_tuned")}
     for command, parts in expected.items():
         out, _ = passed(metakd(*command))
