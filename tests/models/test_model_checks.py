@@ -104,14 +104,25 @@ def test_a_class_head_is_matched_by_name(base: Path, tmp_path: Path, caplog: pyt
     loading.load_tokenizer(base).save_pretrained(tmp_path)
     assert torch.equal(head_of(tmp_path, "a", "b", "c"), saved.classifier.weight[[2, 0, 1]])
     assert "class head" not in caplog.text
+    config = tmp_path / "config.json"
+    numbered = json.loads(config.read_text()) | {
+        "id2label": {"2": "a", "0": "b", "1": "c"}
+    }  # the same, written otherwise
+    config.write_text(json.dumps(numbered))
+    assert torch.equal(head_of(tmp_path, "a", "b", "c"), saved.classifier.weight[[2, 0, 1]])
     other = head_of(tmp_path, "x", "y", "z")
-    assert "its classes are b, c, a, not those of the data, so its class head is new" in caplog.text
+    assert "its classes are a, b, c, not those of the data, so its class head is new" in caplog.text
     assert not torch.isin(other, saved.classifier.weight).any()
 
 
 def test_a_base_without_a_head_says_nothing(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     head_of(base, "a", "b")
     assert "class head" not in caplog.text
+
+
+def test_a_base_of_pairs_is_no_model_of_pairs(base: Path, tmp_path: Path) -> None:
+    folder = edited(base, tmp_path / "base", text_pairs=True)
+    assert loading.load_encoder(folder, ["a", "b"]).config.text_pairs is None
 
 
 def test_a_tokenizer_that_keeps_the_end_of_texts_reads_their_beginning_here(
@@ -133,8 +144,11 @@ def test_a_model_that_reads_padding_is_refused(base: Path, monkeypatch: pytest.M
     kind = type(loading.load_encoder(base, ["a", "b"]))
     forward = kind.forward
     monkeypatch.setattr(kind, "forward", blind)
-    with pytest.raises(InputError, match=r"a bert cannot be used \(its answer to a text depends on the longer texts"):
-        check(base)
+    for length in (4, 16):
+        with pytest.raises(
+            InputError, match=r"a bert cannot be used \(its answer to a text depends on the longer text"
+        ):
+            check(base, max_length=length)
 
 
 def test_a_cut_whose_layers_compute_otherwise_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

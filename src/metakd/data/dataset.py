@@ -64,7 +64,7 @@ class MultiDomainDataset:
         """The integer id of each domain."""
         return {domain: number for number, domain in enumerate(self.domains)}
 
-    @property
+    @cached_property
     def has_pairs(self) -> bool:
         return any(example.text_pair is not None for example in self.train)
 

@@ -22,7 +22,9 @@ Batch = dict[str, Tensor]
 Array = NDArray[Any]
 
 TEACHER_TOKENS = "teacher_"  # prefix of the same texts in tokens of a teacher with another tokenizer
-TOKENIZER_FILES = ("tokenizer*.json", "vocab.*")  # two tokenizers with the same files give the same tokens
+TOKENIZER_FILES = (  # two tokenizers with the same files give the same tokens
+    *("tokenizer*.json", "*vocab.*", "merges.txt", "*.model", "added_tokens.json", "special_tokens_map.json"),
+)
 CHUNK = 4096  # texts tokenised at a time
 
 

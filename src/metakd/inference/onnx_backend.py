@@ -45,6 +45,8 @@ class OnnxModel:
         if wrong or not all(isinstance(label, str) for label in self.labels):
             raise InputError(f"{DESCRIPTION_FILE}, labels: expected {classes} names")
         self.pairs: bool | None = description.get("pairs")
+        if self.pairs not in (None, True, False):
+            raise InputError(f"{DESCRIPTION_FILE}, pairs: expected true, false or null")
         self.pad_id = int(description["pad_token_id"])
         self.inputs = [entry.name for entry in self.session.get_inputs()]
 

@@ -34,7 +34,8 @@ class TorchModel:
         Raises InputError if it is not a text classifier.
         """
         network, tokenizer = load_classifier(folder), load_tokenizer(folder)
-        if positions := getattr(network.config, "max_position_embeddings", None):
+        positions = getattr(network.config, "max_position_embeddings", None)
+        if positions and getattr(network.config, "text_pairs", None) is None:  # not a model of ours, whose length fits
             most = min(tokenizer.model_max_length, positions)
             tokenizer.model_max_length = readable_length(network.eval(), tokenizer, most)
         return cls(network.to(device or hardware.device()), tokenizer)

@@ -32,6 +32,7 @@ SHOWN_ROWS = 5
 TERMS = 10  # of each domain
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
 TWINS = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ‐‑–—−‘’", "abekmhopctyxijsabezhikmnoptyx-----''")  # Cyrillic, Greek
+CAPITALS = {ord(chr(c).upper()): ord(chr(twin).upper()) for c, twin in TWINS.items() if chr(c).isalpha()}
 INVISIBLE = re.compile("[\u034f\u115f\u1160\u2800\u3164\ufe00-\ufe0f]")  # besides category Cf
 WHOLE = "all"  # the name of a table that is yet to be split
 NAMES = (*SPLITS, WHOLE)
@@ -239,7 +240,7 @@ def _odd_names(what: str, names: Sequence[str]) -> list[str]:
 def _distinct(names: Sequence[str]) -> list[str]:
     """The names in quotes, with escapes for characters that could not be told apart."""
     texts = [repr(name) for name in names]
-    seen = {unicodedata.normalize("NFC", text).translate(TWINS) for text in texts}
+    seen = {unicodedata.normalize("NFC", INVISIBLE.sub("", name)).translate(TWINS | CAPITALS) for name in names}
     return texts if len(seen) == len(texts) else [ascii(name) for name in names]
 
 
@@ -249,7 +250,7 @@ def _folded(name: str) -> str:
     visible = INVISIBLE.sub("", "".join(c for c in name if unicodedata.category(c) != "Cf"))
     folded = " ".join(unicodedata.normalize("NFKC", visible).casefold().translate(TWINS).split())
     try:
-        return str(float(folded.replace(",", ".")))
+        return folded if "_" in folded else str(float(folded.replace(",", ".")))
     except ValueError:
         return folded
 

@@ -11,6 +11,7 @@ from metakd.data.splits import by_domain
 
 MANY = 0.2  # share of unknown tokens from which a domain is named
 SAMPLE = 300  # most texts of a domain
+BEGINNING = 500  # characters read of each
 
 
 def unknown_shares(tokenizer: Tokenizer, examples: Iterable[Example]) -> dict[str, float]:
@@ -18,7 +19,8 @@ def unknown_shares(tokenizer: Tokenizer, examples: Iterable[Example]) -> dict[st
     shares, unknown = {}, _unknown_id(tokenizer)
     for domain, rows in sorted(by_domain(examples).items()):
         sample = rows if len(rows) <= SAMPLE else random.Random(0).sample(rows, SAMPLE)
-        inputs = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in sample]
+        parts = [[part[:BEGINNING] for part in (e.text, e.text_pair) if part is not None] for e in sample]
+        inputs = [tuple(part) if len(part) > 1 else part[0] for part in parts]
         tokens = [encoding.ids for encoding in tokenizer.encode_batch_fast(inputs, add_special_tokens=False)]
         empty = sum(not ids for ids in tokens)
         missed = empty + sum(ids.count(unknown) for ids in tokens)

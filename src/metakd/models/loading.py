@@ -84,6 +84,8 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     if model.config.pad_token_id is None:  # without it, some models read one text at a time
         model.config.pad_token_id = load_tokenizer(folder).pad_token_id
     encoder = f"{model.base_model_prefix}."
+    if not whole and hasattr(model.config, "text_pairs"):
+        model.config.text_pairs = None  # whether the data has pairs is not known here
     new = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
     absent = [name for name in new if whole or (name.startswith(encoder) and ".pooler." not in name)]
     raise_faults(f"{folder}: missing weights of its architecture, {model.config.model_type}", sorted(absent))
@@ -103,10 +105,12 @@ def _head(model: PreTrainedModel) -> nn.Linear | None:
 
 def _match_head(model: PreTrainedModel, folder: Path, labels: Sequence[str]) -> None:
     """Give each label the row of the checkpoint's class head that has its name; without such rows, the head is new."""
-    head = _head(model)
-    if head is None:
+    places, head = {name: place for place, name in load_config(folder).id2label.items()}, _head(model)
+    if places == {label: place for place, label in enumerate(labels)}:
         return
-    places = {name: place for place, name in load_config(folder).id2label.items()}
+    if head is None:
+        notice(f"{folder.name}: its classes are {listed([*places])}; its class head is kept as it is, in that order")
+        return
     with torch.no_grad():
         if places.keys() == {*labels} and {*places.values()} == {*range(len(labels))}:
             rows = [places[label] for label in labels]

@@ -7,7 +7,7 @@ beside a longer one; a cut student's layers compute what they did in the base.
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -27,11 +27,12 @@ from metakd.models.hub import resolve
 from metakd.models.loading import load_config, load_encoder, load_tokenizer
 from metakd.models.student import cut_student, layer_stacks, layers_to_cut, map_layers, start_layers
 from metakd.utils.errors import InputError, as_input_error, exhausted_resource, listed
-from metakd.utils.hardware import Precision, autocast, native_precision
+from metakd.utils.hardware import Precision, native_precision
 
-SAME_LAYER = 1e-6  # how far a layer's output may be from the base's own, of its largest value
+SAME_LAYER = 1e-6  # how far a layer's output may be from the base's own, of its largest value or of 1
 SAME_TEXT = 1e-3  # the same for a text beside a longer one, which other kernels may compute
 SHORT = 8  # tokens of a short text
+LOCAL = 256  # tokens of the text that a cut is checked on: more than a local layer of today's encoders sees
 TRIED = 500  # tokens that are tried as words of a text
 
 
@@ -68,7 +69,8 @@ def _check(
     map_layers(count, depth, layer_map)
     layers = start_layers(whole, count, start, layer_map)
     with as_input_error(f"--student = {student!r}: no student can be cut from a {whole.config.model_type}"):
-        check_cut(whole, cut_student(whole, layers).eval(), layers, _batch(load_tokenizer(resolve(base)), max_length))
+        batch = _batch(load_tokenizer(resolve(base)), min(LOCAL, max_length))
+        check_cut(whole, cut_student(whole, layers).eval(), layers, batch)
 
 
 def _checked(flag: str, name: str, max_length: int, precision: Precision, pairs: bool) -> PreTrainedModel:
@@ -89,6 +91,7 @@ def _checked(flag: str, name: str, max_length: int, precision: Precision, pairs:
         if pairs:
             check_outputs(model, _batch(tokenizer, max_length, pairs=True), precision)
         check_padding(model, tokenizer, max_length)
+        check_scores(model, _batch(tokenizer, min(SHORT, max_length)))
         check_gradients(model, _batch(tokenizer, min(SHORT, max_length)), precision)
     return model
 
@@ -128,45 +131,60 @@ def readable_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
 
 
 def check_outputs(model: PreTrainedModel, batch: Batch, precision: Precision) -> None:
-    """Raise ValueError unless the model returns finite logits, and hidden states and scores of every layer."""
-    (num_texts, length), layers = batch["input_ids"].shape, model.config.num_hidden_layers
-    recorded = has_raw_scores(model)
-    set_attention(model, "scores")
-    with torch.no_grad(), autocast(precision):
-        outputs = forward(model, batch, attentions=recorded)
+    """Raise ValueError unless the model returns finite logits, and finite hidden states of every layer."""
     set_attention(model)
-    shapes = {tuple(states.shape) for states in outputs.hidden_states}
-    if len(outputs.hidden_states) != layers + 1 or shapes != {(num_texts, length, model.config.hidden_size)}:
-        raise ValueError(f"it returns {len(outputs.hidden_states)} hidden states of {shapes} for its {layers} layers")
-    heads = model.config.num_attention_heads
-    shapes = {tuple(scores.shape) for scores in outputs.attentions}
-    if recorded and (len(outputs.attentions) != layers or shapes != {(num_texts, heads, length, length)}):
-        raise ValueError(f"it returns {len(outputs.attentions)} attention scores of {shapes} for its {layers} layers")
-    if not outputs.logits.isfinite().all():
-        raise ValueError(f"its logits are not finite in {precision}; try --precision float32")
+    with torch.no_grad(), _rounded(precision):
+        outputs = forward(model, batch)
+    shape = *batch["input_ids"].shape, model.config.hidden_size
+    _check_shapes("hidden states", outputs.hidden_states, model.config.num_hidden_layers + 1, shape)
+    if not all(values.isfinite().all() for values in (outputs.logits, *outputs.hidden_states)):
+        raise ValueError(f"its outputs are not finite in {precision}; try --precision float32")
+
+
+def check_scores(model: PreTrainedModel, batch: Batch) -> None:
+    """Raise ValueError unless a model whose attention can be recorded returns scores of every layer and head."""
+    if not has_raw_scores(model):
+        return
+    set_attention(model, "scores")
+    with torch.no_grad():
+        scores = forward(model, batch, attentions=True).attentions
+    set_attention(model)
+    num_texts, length = batch["input_ids"].shape
+    shape = num_texts, model.config.num_attention_heads, length, length
+    _check_shapes("attention scores", scores, model.config.num_hidden_layers, shape)
+
+
+def _check_shapes(what: str, values: Sequence[Tensor], count: int, shape: tuple[int, ...]) -> None:
+    shapes = sorted({tuple(value.shape) for value in values})
+    if len(values) != count or shapes != [shape]:
+        raise ValueError(f"it returns {len(values)} {what} of {shapes}, not {count} of {shape}")
 
 
 def check_padding(model: PreTrainedModel, tokenizer: Any, max_length: int) -> None:
     """Raise ValueError if a text's outputs depend on the padding that a longer text beside it brings."""
-    features = encode(tokenizer, [_example(tokenizer, SHORT // 2), _example(tokenizer, max_length)], max_length)
+    words = max(1, min(SHORT, max_length - 1) - tokenizer.num_special_tokens_to_add())
+    features = encode(tokenizer, [_example(tokenizer, words), _example(tokenizer, max_length)], max_length)
     collator, length = Collator(tokenizer.pad_token_id), features.lengths[0]
     with torch.no_grad():
-        pair = [forward(model, collator([features[row] for row in rows])) for rows in ([0], [0, 1])]
-    alone, together = (torch.cat([o.logits[0], o.pooled[0], o.hidden_states[-1][0, :length].flatten()]) for o in pair)
-    if not _same(together, alone, SAME_TEXT):
+        alone, together = (forward(model, collator([features[row] for row in rows])) for rows in ([0], [0, 1]))
+    pairs = [(together.logits, alone.logits), (together.pooled, alone.pooled)]
+    pairs += zip((states[:, :length] for states in together.hidden_states), alone.hidden_states, strict=True)
+    if not all(_same(ours[0], theirs[0], SAME_TEXT) for ours, theirs in pairs):
         raise ValueError("its answer to a text depends on the longer texts beside it, as it does not leave out padding")
 
 
 def check_gradients(model: PreTrainedModel, batch: Batch, precision: Precision) -> None:
-    """Raise ValueError unless a loss has finite gradients."""
+    """Raise ValueError unless a loss has finite gradients that reach the embeddings."""
     with only_rows_in_use(model, batch["input_ids"].unique().tolist()):
-        with autocast(precision):
+        with _rounded(precision):
             outputs = forward(model, batch)
         (outputs.logits.float().square().sum() + outputs.pooled.float().square().sum()).backward()
         gradient = model.get_input_embeddings().weight.grad
     model.zero_grad()
-    if gradient is None or not gradient.isfinite().all():
-        raise ValueError(f"its embeddings have no finite gradient in {precision}; try --precision float32")
+    if gradient is None or not gradient.any():
+        raise ValueError("no gradient reaches its embeddings")
+    if not gradient.isfinite().all():
+        raise ValueError(f"its gradients are not finite in {precision}; try --precision float32")
 
 
 def check_cut(source: PreTrainedModel, student: PreTrainedModel, layers: list[int], batch: Batch) -> None:
@@ -212,6 +230,11 @@ def _recorded(stack: nn.ModuleList) -> Iterator[list[Any]]:
             del layer.forward
 
 
+def _rounded(precision: Precision) -> torch.autocast:
+    """Matrix products in this precision on the CPU, where a text too long for a model does not end the process."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+
+
 def _example(tokenizer: Any, length: int, pairs: bool = False) -> Example:
     """A text (or a pair of it) of at least `length` tokens, none of them unknown."""
     known = sorted({*tokenizer.get_vocab().values()} - {*tokenizer.all_special_ids})
@@ -236,5 +259,5 @@ def _first(output: Any) -> Tensor:
 
 
 def _same(value: Tensor, expected: Tensor, tolerance: float) -> bool:
-    """Whether they differ by at most `tolerance` of the largest expected value."""
+    """Whether they differ by at most `tolerance` of the largest expected value, or of 1."""
     return bool(((value - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1)).item())

@@ -14,6 +14,7 @@ from metakd.models.loading import label_maps
 from metakd.utils.errors import InputError, raise_faults
 
 CUT = re.compile(r"layers=(\d+)")
+PER_LAYER = re.compile("layer|window|block")  # in names of a configuration's lists with an entry for each layer
 
 
 def layers_to_cut(spec: str) -> int | None:
@@ -85,7 +86,7 @@ def cut_config(config: Any, layers: Sequence[int]) -> Any:
     cut, depth = copy.deepcopy(config), config.num_hidden_layers
     cut.num_hidden_layers = len(layers)
     for name, value in vars(config).items():
-        if isinstance(value, list | tuple) and len(value) == depth:
+        if PER_LAYER.search(name) and isinstance(value, list | tuple) and len(value) == depth:
             setattr(cut, name, [value[layer - 1] for layer in layers])
     return cut
 

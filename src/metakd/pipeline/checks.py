@@ -41,7 +41,7 @@ def checked_rows(data: MultiDomainDataset, domain: str | None = None) -> tuple[s
 
 def is_checked(manifest: Mapping[str, Any], data: MultiDomainDataset) -> bool:
     """Whether a model's check is of today's rows; those of train are in its fingerprint."""
-    return bool(manifest["check"]["dev_fingerprint"] == data.dev_fingerprint)
+    return bool(manifest["check"].get("dev_fingerprint") == data.dev_fingerprint)
 
 
 def check_reloaded(

@@ -25,7 +25,8 @@ def check_again(run: Run) -> None:
     notice(f"{run.folder}: dev has changed, so finished models are checked on it again; they stay as they are")
     with waiting_lock(run.folder / "checkpoints" / "checks.lock", "checks models"):
         for model in outdated:
-            _check(*model)
+            if _is_outdated(*model[:2]):  # another process may have been quicker
+                _check(*model)
 
 
 def _is_outdated(run: Run, folder: Path) -> bool:

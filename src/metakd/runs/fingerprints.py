@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
+from metakd.data.tokenization import TOKENIZER_FILES
 from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
 from metakd.models.hub import resolve
@@ -13,10 +14,7 @@ from metakd.models.student import layers_to_cut
 from metakd.utils.artifacts import STEP_VERSIONS, digest_files, fingerprint
 from metakd.utils.hardware import Precision
 
-MODEL_FILES = (  # those from which weights, shape and tokenizer are read
-    *("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "*vocab.*", "merges.txt", "*.model"),
-    *("added_tokens.json", "special_tokens_map.json"),
-)
+MODEL_FILES = ("*.safetensors", "*.bin", "config.json", *TOKENIZER_FILES)
 
 Step = Literal["weigh", "teach", "distill", "baseline"]  # the last: students of labels alone, without a teacher
 ALL: tuple[Step, ...] = ("weigh", "teach", "distill", "baseline")
