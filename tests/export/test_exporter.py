@@ -79,6 +79,27 @@ def test_encoders_are_exported_for_texts_and_pairs(checkpoint: Checkpoint, tmp_p
         np.testing.assert_allclose(after.probabilities(examples), model.probabilities(examples), atol=1e-5)
 
 
+@pytest.mark.parametrize(("pairs", "other"), [(True, TEXTS), (False, PAIRS)])
+def test_a_model_of_pairs_reads_no_single_texts_nor_the_other_way_round(
+    base: Path, tmp_path: Path, pairs: bool, other: list[Example]
+) -> None:
+    """In PyTorch, saved or not, and as exported; an unknown kind, as of a model from elsewhere, reads both."""
+    network = load_encoder(base, ["a", "b", "c"])
+    model = TorchModel(network, load_tokenizer(base, 16))
+    assert len(model.probabilities(TEXTS)) + len(model.probabilities(PAIRS)) == len(TEXTS) + len(PAIRS)
+    network.config.text_pairs = pairs
+    network.save_pretrained(tmp_path / "saved")
+    model.tokenizer.save_pretrained(tmp_path / "saved")
+    onnx_format.write_model(model, tmp_path / "exported", PAIRS if pairs else TEXTS, 16)
+    for classifier in (Classifier(model), *(Classifier.load(tmp_path / name) for name in ("saved", "exported"))):
+        with pytest.raises(InputError, match=f"this model reads {'pairs of' if pairs else 'single'} texts, but"):
+            classifier.predict_examples(other)
+    description = tmp_path / "exported" / "model.json"
+    description.write_text(description.read_text().replace(f'"pairs": {str(pairs).lower()}', '"pairs": "false"'))
+    with pytest.raises(InputError, match="pairs: expected true, false or null"):
+        Classifier.load(tmp_path / "exported")
+
+
 class Undecided(BertForSequenceClassification):
     """Has a branch that depends on its input, which no graph can hold."""
 
