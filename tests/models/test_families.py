@@ -11,10 +11,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from conftest import WORDS, save_tokenizer
+from conftest import WORDS, save_tokenizer, toy_examples
 from metakd.config.settings import Settings
+from metakd.export.onnx_format import write_model
+from metakd.inference.onnx_backend import OnnxModel
+from metakd.inference.torch_backend import TorchModel
 from metakd.models import model_checks
-from metakd.models.loading import load_encoder
+from metakd.models.loading import load_encoder, load_tokenizer
 from metakd.models.student import cut_student, start_layers
 from metakd.utils.errors import InputError
 
@@ -114,6 +117,18 @@ def test_a_cut_computes_what_its_layers_did_in_the_base_and_reloads(kind: str, t
     inputs = {"input_ids": torch.tensor([[2, 6, 7, 9, 11, 3]])}
     again = load_encoder(tmp_path / "student", ["a", "b"], whole=True).eval()
     torch.testing.assert_close(again(**inputs).logits, student(**inputs).logits)
+
+
+@pytest.mark.slow_all
+@pytest.mark.parametrize("kind", ["modernbert", "gemma3_text", "flaubert", "deberta", "squeezebert"])
+def test_a_cut_is_exported_and_in_int8_predicts_nearly_the_same(kind: str, tmp_path: Path) -> None:
+    """In float32 `write_model` compares the probabilities itself; in int8 random weights change a few labels."""
+    base = load_encoder(save_family(tmp_path / "base", kind, USED[kind]), ["a", "b"])
+    model = TorchModel(cut_student(base, start_layers(base, 2)), load_tokenizer(tmp_path / "base", 16))
+    texts = toy_examples(60, 0, "t")
+    write_model(model, tmp_path / "exported", texts, 16, int8=True)
+    labels = [m.probabilities(texts).argmax(1) for m in (model, OnnxModel.load(tmp_path / "exported"))]
+    assert (labels[0] == labels[1]).mean() > 0.8
 
 
 @pytest.mark.parametrize("kind", table(REFUSED))
