@@ -193,7 +193,8 @@ def _contradictions(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     texts, labels = np.unique(pairs[:, 0], return_counts=True)
     torn = texts[labels > 1]
     places = [np.flatnonzero(columns["text"] == text) for text in torn[:SHOWN_ROWS]]
-    rows = [[f"{NAMES[columns['split'][i]]} row {columns['row'][i]}" for i in group] for group in places]
+    tables = ["row" if name == WHOLE else f"{name} row" for name in NAMES]
+    rows = [[f"{tables[columns['split'][i]]} {columns['row'][i]}" for i in group] for group in places]
     return {"texts": len(torn), "rows": rows}
 
 
