@@ -87,7 +87,7 @@ def main() -> None:
         name: max(map([getattr(e, name) for e in dev].count, values)) / len(dev)
         for name, values in (("domain", data.domains), ("label", data.labels))
     }
-    write_json(RESULT, {"data": data.name, "chance": chance, "rows": rows, "environment": environment()})
+    write_json(RESULT, {"data": arguments.data.name, "chance": chance, "rows": rows, "environment": environment()})
 
 
 def measure(data: MultiDomainDataset, kind: str, seed: int) -> dict[str, float | None]:
