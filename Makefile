@@ -11,7 +11,7 @@ demo: install  ## four small models of the reviews that come with metakd, and a 
 test: install
 	$(BIN)/pytest --numprocesses logical
 
-test-all: install  ## the slow ones too: ten runs killed, ten asked to stop
+test-all: install  ## the slow ones too: eight runs killed, eight asked to stop
 	$(BIN)/pytest --numprocesses logical -m "slow_all or not slow_all"
 
 lint: install

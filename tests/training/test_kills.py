@@ -34,9 +34,9 @@ def test_one_run_killed_once_in_every_step_ends_as_if_it_had_not_been() -> None:
 @pytest.mark.parametrize(
     ("signals", "code"), [(["KILL"], {-signal.SIGKILL}), (["TERM", "INT"], {143, 130})], ids=["killed", "asked"]
 )
-def test_runs_stopped_at_ten_moments_end_the_same(signals: list[str], code: set[int]) -> None:
+def test_runs_stopped_at_eight_moments_end_the_same(signals: list[str], code: set[int]) -> None:
     """What SIGTERM and Ctrl-C reach says how to go on."""
-    results = kills("--moments", "10", "--signal", *signals, "--seed", "1")
+    results = kills("--moments", "8", "--signal", *signals, "--seed", "1")
     for moment in results["moments"]:
         assert (moment["finished"], moment["differences"]) == (0, {}), moment
         assert moment["exit_code"] in code, moment
