@@ -152,7 +152,7 @@ def test_memory_that_runs_out_is_reported(refused: Refused, tmp_path: Path, limi
     limit(resource.RLIMIT_AS, pages * resource.getpagesize() + 40_000_000)
     message = refused(tmp_path / "run", "--student", "layers=1", "--base", large)
     assert "out of memory. Use a smaller --batch-size" in message
-    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"run.json", "run.lock"}
+    assert {path.name for path in (tmp_path / "run").glob("*")} <= {"run.json", "run.lock"}
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(refused: Refused, tmp_path: Path) -> None:
