@@ -65,6 +65,11 @@ class MultiDomainDataset:
         return {domain: number for number, domain in enumerate(self.domains)}
 
     @cached_property
+    def by_domain(self) -> dict[str, dict[str, list[Example]]]:
+        """The rows of each split by domain."""
+        return {split: by_domain(rows) for split, rows in self.splits.items()}
+
+    @cached_property
     def has_pairs(self) -> bool:
         return any(example.text_pair is not None for example in self.train)
 

@@ -50,9 +50,8 @@ def write_model(
         model.network.set_input_embeddings(CompactEmbedding(table, counts, ROWS))
     write_onnx(model, folder / MODEL_FILE)
     longest = min(model.tokenizer.model_max_length, max_length)
-    description = {"labels": model.labels, "max_length": longest, "pairs": model.pairs}
-    description |= {"pad_token_id": model.tokenizer.pad_token_id}
-    write_json(folder / DESCRIPTION_FILE, description)
+    description = {"labels": model.labels, "max_length": longest, "pad_token_id": model.tokenizer.pad_token_id}
+    write_json(folder / DESCRIPTION_FILE, description | {"pairs": model.pairs})
     texts = examples[:CHECKED]
     difference = float(np.abs(model.probabilities(texts) - OnnxModel.load(folder).probabilities(texts)).max())
     if not difference <= TOLERANCE:

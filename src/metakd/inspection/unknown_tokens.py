@@ -1,13 +1,12 @@
 """Domains whose texts a tokenizer does not know, as of another script: a model cannot tell such texts apart."""
 
 import json
-import random
 from collections.abc import Iterable, Mapping
 
 from tokenizers import Tokenizer
 
 from metakd.data.schema import Example
-from metakd.data.splits import by_domain
+from metakd.data.splits import by_domain, sample_by_domain
 
 MANY = 0.2  # share of unknown tokens from which a domain is named
 SAMPLE = 300  # most texts of a domain
@@ -18,7 +17,7 @@ def unknown_shares(tokenizer: Tokenizer, examples: Iterable[Example]) -> dict[st
     """The share of a domain's tokens that are unknown, from 0 to 1; a text without any token counts as one of them."""
     shares, unknown = {}, _unknown_id(tokenizer)
     for domain, rows in sorted(by_domain(examples).items()):
-        sample = rows if len(rows) <= SAMPLE else random.Random(0).sample(rows, SAMPLE)
+        sample = sample_by_domain(rows, SAMPLE, seed=0)
         parts = [[part[:BEGINNING] for part in (e.text, e.text_pair) if part is not None] for e in sample]
         inputs = [tuple(part) if len(part) > 1 else part[0] for part in parts]
         tokens = [encoding.ids for encoding in tokenizer.encode_batch_fast(inputs, add_special_tokens=False)]

@@ -108,7 +108,7 @@ def check_tokens(folder: Path, model: PreTrainedModel, tokenizer: Any) -> None:
 
 
 def readable_length(model: PreTrainedModel, tokenizer: Any, wanted: int) -> int:
-    """The largest number of tokens up to `wanted` that the model has positions for, by forward passes; at least 0."""
+    """The largest number of tokens up to `wanted` that the model has positions for, by forward passes."""
 
     def reads(length: int) -> bool:
         try:

@@ -35,8 +35,10 @@ SAME_PROBABILITY = 1e-5  # how far a reloaded model's probabilities may be from 
 
 def checked_rows(data: MultiDomainDataset, domain: str | None = None) -> tuple[str, list[Example]]:
     """The split and the rows on which a domain's model (or all domains') is checked: dev, or else train."""
-    dev = [e for e in data.splits.get("dev", []) if domain in (None, e.domain)]
-    return ("dev", dev) if dev else ("train", [e for e in data.train if domain in (None, e.domain)])
+    if domain is None:
+        return ("dev", data.splits["dev"]) if data.splits.get("dev") else ("train", data.train)
+    dev = data.by_domain.get("dev", {}).get(domain)
+    return ("dev", dev) if dev else ("train", data.by_domain["train"][domain])
 
 
 def is_checked(manifest: Mapping[str, Any], data: MultiDomainDataset) -> bool:

@@ -20,7 +20,7 @@ from metakd.inspection.unknown_tokens import foreign_domains, unknown_shares
 from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, Stage, check_needs, check_shareable
 from metakd.models.hub import licence, resolve
-from metakd.models.loading import blank_encoder, load_tokenizer, same_tokenizer
+from metakd.models.loading import blank_encoder, same_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, class_names
 from metakd.models.model_checks import check_models
 from metakd.models.student import blank_student, layers_to_cut, start_layers
@@ -85,8 +85,8 @@ class Run:
     def _name_foreign_domains(self) -> None:
         """A notice for each domain whose texts the base, or another checkpoint as student, does not know."""
         tokenizers = {"--base": self.features.tokenizer}
-        if not layers_to_cut(self.settings.student):
-            tokenizers["--student"] = load_tokenizer(resolve(self.settings.student))
+        if layers_to_cut(self.settings.student) is None:
+            tokenizers["--student"] = self.features.student_tokenizer
         for flag, tokenizer in tokenizers.items():
             for message in foreign_domains(unknown_shares(tokenizer.backend_tokenizer, self.data.train), flag):
                 notice(message)
@@ -119,15 +119,13 @@ class Run:
             if "held_out_split" in METHODS[method].needs:
                 hold_out(self.data.train, self.settings.seed)
         settings, num_domains = self.settings, len(self.teacher_domains)
-        num_layers = layers_to_cut(settings.student)
-        same_tokens = bool(num_layers) or same_tokenizer(
-            load_tokenizer(resolve(settings.student)), self.features.tokenizer
-        )
+        is_cut = layers_to_cut(settings.student) is not None
+        same_tokens = is_cut or same_tokenizer(self.features.student_tokenizer, self.features.tokenizer)
         teacher, student = self.blank_models
         with torch.device("meta"):
             head = MetaTeacher(teacher, num_domains, settings.domain_loss, settings.gamma1)
             rows = math.ceil(len(self.data.train) / len(self.data.domains)), len(self.data.train)
-            setup = Setup(settings, student, bool(num_layers), head, same_tokens, num_domains, *rows)
+            setup = Setup(settings, student, is_cut, head, same_tokens, num_domains, *rows)
             stages = {method: METHODS[method].build(setup).stages() for method in self.methods}
         return {method: self.lengthened(method, of_method) for method, of_method in stages.items()}
 
