@@ -19,7 +19,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from metakd import Run, Settings, run_all
-from metakd.config.settings import read_settings_file
+from metakd.config.settings_file import read_settings_file
 from metakd.data.dataset import MultiDomainDataset, load_dataset
 from metakd.data.splits import leaks
 from metakd.evaluation.predictions import predict_by_tfidf

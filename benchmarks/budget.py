@@ -39,6 +39,7 @@ from metakd.evaluation.costs import measure_latencies, shipped_bytes
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.onnx_format import write_model
 from metakd.inference.classifier import Classifier, Model
+from metakd.inference.long_texts import Answers
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.distill import distill_all
@@ -76,10 +77,10 @@ class Transformers:
         self.labels = [self.network.config.id2label[i] for i in range(self.network.config.num_labels)]
 
     @torch.inference_mode()
-    def probabilities(self, examples: Sequence[Example]) -> Any:
+    def answers(self, examples: Sequence[Example]) -> Answers:
         texts = [e.text for e in examples]
         batch = self.tokenizer(texts, truncation=True, max_length=LENGTH, padding=True, return_tensors="pt")
-        return self.network(**batch).logits.softmax(-1).numpy()
+        return Answers(self.network(**batch).logits.softmax(-1).numpy(), {})
 
 
 def main() -> None:
@@ -148,7 +149,7 @@ def _rows_of(name: str, fleet: dict[str, Path], data: MultiDomainDataset, place:
                 target = place / f"{name}-{form}-{domain}"
                 texts = of_domain(data.train, domain) if compact else None
                 model, dev = TorchModel.load(folder, "cpu"), data.splits["dev"]
-                write_model(model, target, dev, LENGTH, int8=int8, domain_examples=texts)
+                write_model(model, target, dev, int8=int8, domain_examples=texts)
                 made[folder] = OnnxModel.load(target, torch.get_num_threads())
         rows.append(_row(name, form, {d: made[folder] for d, folder in fleet.items()}, data))
         sizes = [folder_bytes(model.path.parent) for model in made.values()]

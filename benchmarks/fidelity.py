@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from metakd import Settings
-from metakd.config.settings import read_settings_file
+from metakd.config.settings_file import read_settings_file
 from metakd.data.dataset import load_dataset
 from metakd.evaluation.predictions import correct_predictions
 from metakd.inference.torch_backend import TorchModel
@@ -46,7 +46,7 @@ def main() -> None:
     student = TorchModel.load(distill_all(run, data.domains, ["meta_kd"])[0])
     minutes = (time.perf_counter() - started) / 60
     dev = data.splits["dev"]
-    ours, theirs = (model.probabilities(dev).clip(1e-6) for model in (student, teacher))
+    ours, theirs = (model.answers(dev).probabilities.clip(1e-6) for model in (student, teacher))
     masks = [np.array([e.domain == domain for e in dev]) for domain in data.domains]
     row: dict[str, Any] = {"name": options.name, "changes": changes}
     for name, model in (("dev", student), ("teacher_dev", teacher)):

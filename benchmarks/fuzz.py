@@ -46,7 +46,8 @@ if "--target" in sys.argv:
         pass
 
 
-from metakd.config.settings import Settings, read_settings_file
+from metakd.config.settings import Settings
+from metakd.config.settings_file import read_settings_file
 from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
 from metakd.data.releases import AMAZON_DOMAINS, AMAZON_LABELS, prepare

@@ -44,7 +44,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from metakd import Run, Settings
 from metakd.cli.assembly import load_library
-from metakd.config.settings import read_settings_file
+from metakd.config.settings_file import read_settings_file
 from metakd.pipeline import distill
 from metakd.pipeline.evaluate import evaluate
 from metakd.pipeline.run_all import clear

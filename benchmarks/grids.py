@@ -36,7 +36,7 @@ import retention
 from filelock import FileLock
 
 from metakd import Settings, teach, weigh
-from metakd.config.settings import read_settings_file
+from metakd.config.settings_file import read_settings_file
 from metakd.data import tokenization
 from metakd.data.dataset import MultiDomainDataset, folder_name, load_dataset
 from metakd.data.schema import Example

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import metakd
-from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, read_settings_file
+from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
+from metakd.config.settings_file import read_settings_file
 
 settings = metakd.Settings.build(read_settings_file(DEMO_SETTINGS) | {"baseline": False})
 run = metakd.Run.assemble(Path("runs/example"), settings, DEMO_DATA).begin()

@@ -41,7 +41,8 @@ def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tm
     results, faults = budget_search._deliver(data, output, Budget(max_mb=10), [], forms)
     assert not faults
     assert results["delivered"]["books"]["student"] == "layers=1"
-    assert read_json(output / "books" / "model.json") == {"max_length": 8, "place": 1}
+    reading = {"max_length": 8, "most_windows": 1, "stride": 0, "enough": None}
+    assert read_json(output / "books" / "model.json") == {"max_length": 8, "place": 1, "reading": reading}
     assert "layers=1, int8, whole table, 8 tokens" in (output / "books" / "README.md").read_text("utf-8")
     _, faults = budget_search._deliver(data, output, Budget(max_mb=1), [], forms)
     assert faults == ["books: 5.00 MB, 4.00 too large (layers=1, int8, whole table, 8 tokens)"]
@@ -119,7 +120,9 @@ def test_a_form_is_scored_again_when_dev_has_changed(run_copy: Path) -> None:
     splits = run.data.splits | {"dev": [*run.data.splits["dev"], *toy_examples(1, 9, "new")]}
     more = replace(run, data=replace(run.data, splits=splits))
     student = run.folders.student("meta_kd", "books")
-    before, again, after = (budget_search._export(r, "books", student, candidate, [16]) for r in (run, run, more))
+    before, again, after = (
+        budget_search._export(r, "books", student, candidate, [candidate.reading]) for r in (run, run, more)
+    )
     assert before == again != after
 
 

@@ -23,11 +23,12 @@ from metakd import Classifier, InputError
 from metakd.config.settings import DEMO_DATA
 from metakd.data.dataset import load_dataset
 from metakd.data.schema import Example
+from metakd.data.windows import CHARACTERS, first_tokens
 from metakd.evaluation.costs import Latency, Predict, measure_latencies
 from metakd.export import exporter, onnx_format
 from metakd.export.exporter import Exported
 from metakd.export.model_cards import Measured
-from metakd.inference.onnx_backend import BATCH, CHARACTERS, OnnxModel, first_tokens, read_tokenizer
+from metakd.inference.onnx_backend import BATCH, OnnxModel, read_tokenizer
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.embeddings import ROWS, CompactEmbedding, compact_bytes, count_tokens, part_width
 from metakd.models.hub import ALL_MINILM, resolve
@@ -73,10 +74,12 @@ PAIRS = [Example(e.id, e.text, "good " * i + "bad", "", "") for i, e in enumerat
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "electra", "albert", "mpnet"])
 def test_encoders_are_exported_for_texts_and_pairs(checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
     model = TorchModel(load_encoder(checkpoint(kind), ["a", "b", "c"]), load_tokenizer(checkpoint(kind), 16))
-    onnx_format.write_model(model, tmp_path / kind, TEXTS, 16)
+    onnx_format.write_model(model, tmp_path / kind, TEXTS)
     after = OnnxModel.load(tmp_path / kind)
     for examples in (TEXTS, *([PAIRS] if kind == "bert" else [])):
-        np.testing.assert_allclose(after.probabilities(examples), model.probabilities(examples), atol=1e-5)
+        np.testing.assert_allclose(
+            after.answers(examples).probabilities, model.answers(examples).probabilities, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("pairs", "other"), [(True, TEXTS), (False, PAIRS)])
@@ -86,11 +89,11 @@ def test_a_model_of_pairs_reads_no_single_texts_nor_the_other_way_round(
     """In PyTorch, saved or not, and as exported; an unknown kind, as of a model from elsewhere, reads both."""
     network = load_encoder(base, ["a", "b", "c"])
     model = TorchModel(network, load_tokenizer(base, 16))
-    assert len(model.probabilities(TEXTS)) + len(model.probabilities(PAIRS)) == len(TEXTS) + len(PAIRS)
+    assert len(model.answers(TEXTS).probabilities) + len(model.answers(PAIRS).probabilities) == len(TEXTS) + len(PAIRS)
     network.config.text_pairs = pairs
     network.save_pretrained(tmp_path / "saved")
     model.tokenizer.save_pretrained(tmp_path / "saved")
-    onnx_format.write_model(model, tmp_path / "exported", PAIRS if pairs else TEXTS, 16)
+    onnx_format.write_model(model, tmp_path / "exported", PAIRS if pairs else TEXTS)
     for classifier in (Classifier(model), *(Classifier.load(tmp_path / name) for name in ("saved", "exported"))):
         with pytest.raises(InputError, match=f"this model reads {'pairs of' if pairs else 'single'} texts, but"):
             classifier.predict_examples(other)
@@ -266,7 +269,9 @@ def test_of_a_long_text_the_first_tokens_are_those_of_the_whole(tmp_path: Path) 
     text = st.lists(st.sampled_from([*pieces, "\u0301", "\u3000", "\t", " "]) | st.text(max_size=4), max_size=60)
 
     def check(texts: list[Any]) -> None:
-        assert [e.ids for e in first_tokens(tokenizer, texts)] == [e.ids for e in tokenizer.encode_batch_fast(texts)]
+        assert [e.ids for e in first_tokens(tokenizer, texts, 16)] == [
+            e.ids for e in tokenizer.encode_batch_fast(texts)
+        ]
 
     settings(max_examples=200, deadline=None)(given(st.lists(text.map(" ".join), max_size=4))(check))()
     reviews = [e.text for e in load_dataset(DEMO_DATA, 0).splits["dev"]]
@@ -280,7 +285,7 @@ def test_where_tokens_may_depend_on_what_follows_all_is_read(base: Path) -> None
     tokenizer = read_tokenizer(base, 16)
     tokenizer.normalizer = normalizers.Replace(Regex("good(?=.*bad$)"), "broken")
     text = f"good {'page ' * (3 * CHARACTERS * 16)}bad"
-    assert first_tokens(tokenizer, [text])[0].ids == tokenizer.encode(text).ids != tokenizer.encode(text[:-3]).ids
+    assert first_tokens(tokenizer, [text], 16)[0].ids == tokenizer.encode(text).ids != tokenizer.encode(text[:-3]).ids
 
 
 # --- Files of any size
@@ -290,18 +295,18 @@ def test_many_texts_side_by_side_are_predicted_in_order(exported: Path) -> None:
     """More batches than threads, of texts of all lengths, in float32: each text's result is the one it has alone."""
     model = OnnxModel.load(exported / "books", 3)
     examples = toy_examples(7 * BATCH + 3, 5, "n")
-    alone = np.concatenate([model.probabilities([e]) for e in examples])
+    alone = np.concatenate([model.answers([e]).probabilities for e in examples])
     assert "session_of_one_thread" not in vars(model)
-    np.testing.assert_allclose(model.probabilities(examples), alone, atol=1e-6)
+    np.testing.assert_allclose(model.answers(examples).probabilities, alone, atol=1e-6)
     assert "session_of_one_thread" in vars(model)
-    assert model.probabilities([]).shape == (0, 2)
+    assert model.answers([]).probabilities.shape == (0, 2)
 
 
 def test_what_fails_in_one_thread_is_raised(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = OnnxModel.load(exported / "books", 2)
     monkeypatch.setattr(model, "pad_id", 10_000)  # no row of any table
     with pytest.raises(Exception, match="idx=10000 must be within"):
-        model.probabilities([*toy_examples(5 * BATCH, 5, "n"), as_example("the " * 14)])
+        model.answers([*toy_examples(5 * BATCH, 5, "n"), as_example("the " * 14)])
 
 
 def test_late_faults(finished_run: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

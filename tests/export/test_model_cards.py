@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 
 from conftest import Command, passed, refused
+from metakd.data.windows import Reading
 from metakd.export.model_cards import Measured, push, write_card
 from metakd.utils.errors import InputError
 
@@ -25,7 +26,7 @@ RUN = {
 
 def test_the_hub_reads_the_card(tmp_path: Path) -> None:
     measured, notes = Measured(0.85714, 8_940_000, 2.41), ["On texts of other domains: 80.0, before 81.0."]
-    write_card(tmp_path, RUN, "books: new", "layers=3, int8", measured, "test", 140, notes)
+    write_card(tmp_path, RUN, "books: new", "layers=3, int8", Reading(max_length=16), measured, "test", 140, notes)
     card = ModelCard.load(tmp_path / "README.md")
     (score,) = card.data.eval_results or []
     assert (score.metric_type, score.metric_value, score.dataset_split) == ("accuracy", 0.8571, "test")

@@ -126,8 +126,8 @@ def test_a_cut_is_exported_and_in_int8_predicts_nearly_the_same(kind: str, tmp_p
     base = load_encoder(save_family(tmp_path / "base", kind, USED[kind]), ["a", "b"])
     model = TorchModel(cut_student(base, start_layers(base, 2)), load_tokenizer(tmp_path / "base", 16))
     texts = toy_examples(60, 0, "t")
-    write_model(model, tmp_path / "exported", texts, 16, int8=True)
-    labels = [m.probabilities(texts).argmax(1) for m in (model, OnnxModel.load(tmp_path / "exported"))]
+    write_model(model, tmp_path / "exported", texts, int8=True)
+    labels = [m.answers(texts).probabilities.argmax(1) for m in (model, OnnxModel.load(tmp_path / "exported"))]
     assert (labels[0] == labels[1]).mean() > 0.8
 
 

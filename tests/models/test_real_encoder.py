@@ -10,7 +10,8 @@ import torch
 from transformers import pipeline as hugging_face_pipeline
 
 from metakd import Classifier, Run, Settings, run_all
-from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, read_settings_file
+from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
+from metakd.config.settings_file import read_settings_file
 from metakd.models.hub import ALL_MINILM, resolve
 from metakd.models.loading import load_encoder, load_tokenizer
 

@@ -137,3 +137,47 @@ def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp
 def test_anything_but_a_list_of_texts_is_refused(finished_run: Path, texts: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         metakd.Classifier.load(finished_run / "students" / "books").predict(texts)
+
+
+@pytest.fixture
+def long_data(toy_data: Path, tmp_path: Path) -> Path:
+    """The toy data, with 18 words that say nothing before the texts of dev and test: more than 16 tokens in all."""
+    shutil.copytree(toy_data, tmp_path / "long")
+    for split, count in (("dev", 40), ("test", 24)):
+        rows = [as_row(replace(e, text=f"{'it was so ' * 6}{e.text}")) for e in toy_examples(count, 7, split)]
+        write_rows(tmp_path / "long" / f"{split}.jsonl", rows)
+    return tmp_path / "long"
+
+
+def test_long_texts_are_read_as_the_settings_say(run_copy: Path, long_data: Path) -> None:
+    """The first window says nothing; the whole text says it all. What was trained stays."""
+    results = dict[str, Any]()
+    for way in ("first", "mean", "adaptive", "longer"):
+        before = read_json(run_copy / "run.json")["settings"]
+        settings = metakd.Settings.build(before | {"long_texts": way, "read_length": 64})
+        results[way] = evaluate(metakd.Run.assemble(run_copy, settings, long_data).begin())
+        reading = read_json(run_copy / "students" / "books" / "reading.json")
+        assert reading["most_windows"] == (8 if way in ("mean", "adaptive") else 1)
+        assert reading["max_length"] == (40 if way == "longer" else 16)  # as many as it has positions
+        assert (reading["enough"] is not None) == (way == "adaptive")
+        assert metakd.Classifier.load(run_copy / "students" / "books").reading.model_dump() == reading
+    first, mean, adaptive, longer = (results[way]["average"]["student"] for way in results)
+    assert first["accuracy"] < 0.7 < 0.9 < mean["accuracy"]
+    assert adaptive["accuracy"] >= mean["accuracy"] - 0.05
+    assert (first["windows"], mean["windows"], longer["windows"]) == (1, 2, 1)
+    assert 1 < adaptive["windows"] <= 2
+    assert [*mean["latency_ms"]["by_windows"]] == ["2"]
+    assert "windows" in (run_copy / "results.md").read_text().split("\n")[0] or way == "longer"
+
+
+def test_without_dev_all_windows_are_read(run_copy: Path, long_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (long_data / "dev.jsonl").unlink()
+    run = metakd.Run.assemble(run_copy, reopen(run_copy).settings, long_data).begin()
+    assert evaluate(run)["average"]["student"]["windows"] == 2
+    assert "there is no dev split to choose by, so all windows of long texts are read" in caplog.text
+
+
+def test_short_texts_have_the_tables_that_they_had(finished_run: Path) -> None:
+    results = read_json(finished_run / "results.json")
+    assert all(set(average["latency_ms"]) <= {"median", "p95", "busy"} for average in results["average"].values())
+    assert "windows" not in (finished_run / "results.md").read_text()

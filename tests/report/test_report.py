@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from conftest import Command, passed, read_json, read_rows, refused, write_rows
-from metakd.config.settings import DEMO_DATA, Settings, read_settings_file
+from metakd.config.settings import DEMO_DATA, Settings
+from metakd.config.settings_file import read_settings_file
 from metakd.evaluation.predictions import transfer_sample_size
 from metakd.evaluation.tables import BUSY_NOTE, markdown_table, rich_table, rows
 from metakd.report import details, lineage, summary

@@ -35,7 +35,10 @@ def tokenised(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def test_a_run_tokenises_each_text_once(
     base: Path, tmp_path: Path, tokenised: Counter[str], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """Long training texts a second time for their windows, and a row of dev for each of nine reloaded models."""
+    """Long training texts a second time for their windows, and a row of dev for each of nine reloaded models.
+
+    Each row of dev is tokenised once more for all models, to choose by the long ones how far these are read.
+    """
     monkeypatch.setattr(checks, "RELOADED", 1)
     texts = dict[str, list[str]]()
     for split in ("train", "dev", "test"):
@@ -46,7 +49,7 @@ def test_a_run_tokenises_each_text_once(
         write_rows(tmp_path / "data" / f"{split}.jsonl", rows)
     run_all(open_run(tmp_path / "run", tmp_path / "data", base, method=method, windows=1, batch_size=8))
     assert [tokenised[text] for text in texts["train"]] == [1, 1, 1, 2] * 12
-    assert sum(tokenised[text] for text in texts["dev"]) == 48 + 1 + 2 * (1 + len(DOMAINS))
+    assert sum(tokenised[text] for text in texts["dev"]) == 48 + 1 + 2 * (1 + len(DOMAINS)) + 48
 
 
 def test_open_runs_share_tokens_of_the_same_tokenizer_and_length(toy_run: NewRun, tokenised: Counter[str]) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import as_row, write_rows
-from metakd.config.settings import Settings, read_settings_file
+from metakd.config.settings import Settings
+from metakd.config.settings_file import read_settings_file
 from metakd.data.dataset import folder_name, load_dataset
 from metakd.data.examples import read_examples
 from metakd.data.schema import FIELDS, Example

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from conftest import FAST, Command, passed, read_json, write_rows, write_toy
 from metakd import Classifier
-from metakd.config import settings
+from metakd.config import settings_file
 from metakd.data import dataset, examples, readers, releases
 from metakd.data.dataset import folder_name
 from metakd.inference.onnx_backend import OnnxModel
@@ -142,7 +142,7 @@ def test_an_exported_model_has_a_name_for_every_class(monkeypatch: pytest.Monkey
     monkeypatch.setattr("metakd.inference.onnx_backend._session", lambda *_: session)
     for labels in (["a"], ["a", 7], list("abc")):
         with pytest.raises(InputError, match="labels: expected 2 names"):
-            OnnxModel(tmp_path, None, {"labels": labels, "pad_token_id": 0}, 1)  # type: ignore[arg-type]
+            OnnxModel(tmp_path, None, {"labels": labels, "max_length": 8, "pad_token_id": 0}, 1)  # type: ignore[arg-type]
 
 
 def test_an_exported_model_reads_no_file_of_another_folder(tmp_path: Path, base: Path) -> None:
@@ -217,7 +217,7 @@ def test_the_limits_in_the_docs_are_those_of_the_code() -> None:
         f"| a file of an Amazon release | {releases.REVIEW_FILE // 2**20} MiB |",
         f"| {dataset.MOST_DOMAINS:,}; {dataset.MOST_LABELS:,} |",
         f"end at {dataset.LONGEST_FOLDER} of the encoded name) | {examples.LONGEST_NAME:,} characters |",
-        f"| a file of settings | {settings.LONGEST_FILE:,} characters |",
+        f"| a file of settings | {settings_file.LONGEST_FILE:,} characters |",
         f"| {'; '.join(megabytes)} |",
         f"| {'; '.join(sizes)} |",
     ):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metakd.cli.options import DATA_HELP
-from metakd.config.settings import Settings, flag, read_settings_file
+from metakd.config.settings import Settings, flag
+from metakd.config.settings_file import read_settings_file
 from metakd.data.sources import is_hub_id, open_source
 from metakd.utils import distributed
 from metakd.utils.artifacts import RUN_FILE, read_run

@@ -8,7 +8,7 @@ import typer
 from rich.table import Column, Table
 
 from metakd.cli.assembly import check_writable, load_library, read_data
-from metakd.cli.options import DATA_HELP, Columns, Config, Encoding, Replace, reading, with_settings
+from metakd.cli.options import DATA_HELP, Columns, Config, Encoding, Replace, reading, with_reading, with_settings
 from metakd.config.settings import Settings
 from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
@@ -17,7 +17,9 @@ app = typer.Typer()
 
 
 @app.command()
+@with_reading
 def predict(
+    options: dict[str, Any],
     model: Annotated[Path, typer.Argument(help="Folder of a student or teacher, as trained or as exported.")],
     input: Annotated[Path, typer.Option(help="File with text, and optional text_pair and id.")],
     output: Annotated[Path, typer.Option(help="JSONL file to write: id, label, probability.")],
@@ -29,6 +31,7 @@ def predict(
     if output.exists() and input.exists() and output.samefile(input):
         raise InputError(f"--output {output}: is the input file, which would be overwritten")
     check_writable(output, ".jsonl", overwrite)
+    Settings.build(options)
     from metakd.data.dataset import folder_name
 
     if not model.is_dir():  # folders of domains with special characters have encoded names
@@ -42,7 +45,7 @@ def predict(
     open_file(input, encoding)
     if not (model / "model.onnx").is_file():
         load_library()
-    count = label_file(Classifier.load(model), input, output, **how)
+    count = label_file(Classifier.load(model, **options), input, output, **how)
     stdout.print(f"{count} predictions: {output}")
 
 

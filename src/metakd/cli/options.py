@@ -1,14 +1,14 @@
 """The options that subcommands share, and a flag for every setting."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
-from metakd.config.settings import GROUPS, Settings, flag
+from metakd.config.settings import GROUPS, READING, Settings, flag
 
 DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
 WIDEST_CHOICES = 24  # characters in which help lists choices beside their flag
@@ -29,14 +29,26 @@ Config = Annotated[Path | None, typer.Option(help="YAML file with settings; flag
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Add a flag for every setting to `command`; the values that the user set reach it as the dict `options`."""
+    return _with_flags(command, GROUPS)
+
+
+def with_reading(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for the settings of long texts, which are by default those that a model was scored with."""
+    return _with_flags(command, {"Long texts": READING}, defaults=False)
+
+
+def _with_flags(
+    command: Callable[..., None], groups: Mapping[str, Sequence[str]], defaults: bool = True
+) -> Callable[..., None]:
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     del parameters["options"]
-    for group, name in ((group, name) for group, names in GROUPS.items() for name in names):
+    names = {name: group for group, in_group in groups.items() for name in in_group}
+    for name, group in names.items():
         field = Settings.model_fields[name]
         switch = field.annotation is bool
         option = typer.Option(
             f"{flag(name)}/{flag(f'no-{name}')}" if switch else flag(name),
-            help=_help(field),
+            help=_help(field, defaults),
             metavar="" if switch else _metavar(field.annotation),
             rich_help_panel=group,
         )
@@ -44,7 +56,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
     def call(**values: Any) -> None:
-        options = {name: values.pop(name, None) for name in Settings.model_fields}
+        options = {name: values.pop(name, None) for name in names}
         command(**values, options={name: value for name, value in options.items() if value is not None})
 
     call.__name__, call.__doc__ = command.__name__, command.__doc__
@@ -65,12 +77,12 @@ def _metavar(annotation: Any) -> str:
     return next((f"<{kind.__name__}>" for kind in (int, float) if kind in kinds), "<text>")
 
 
-def _help(field: FieldInfo) -> str:
+def _help(field: FieldInfo, defaults: bool) -> str:
     """Description, long lists of choices, and default in round brackets: Rich takes square ones for its markup."""
     text, value = str(field.description), field.default
     if _metavar(field.annotation) == "<choice>":
         text += f" One of {', '.join(get_args(field.annotation))}."
-    if value is None or value == {}:
+    if value is None or value == {} or not defaults:
         return text
     if isinstance(value, bool):
         value = "on" if value else "off"

@@ -21,10 +21,11 @@ from metakd.cli.options import (
     Replace,
     Resume,
     reading,
+    with_reading,
     with_settings,
 )
 from metakd.cli.report import report_of
-from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
+from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, flag
 from metakd.data.examples import open_file
 from metakd.utils import distributed
 from metakd.utils.artifacts import read_run
@@ -143,7 +144,9 @@ def distill(
 
 
 @app.command()
+@with_reading
 def evaluate(
+    options: dict[str, Any],
     folder: Annotated[Path, typer.Argument(help="Folder of a run.", metavar="DIR")],
     data: Annotated[Path | None, typer.Option(help="Labelled file to score on instead of the run's data.")] = None,
     output: Annotated[Path | None, typer.Option(help="File for the scores, with --data.")] = None,
@@ -158,6 +161,9 @@ def evaluate(
         raise InputError(
             "--columns, --encoding and --overwrite go with --data and --output; add these, or leave it out"
         )
+    if data is not None and options:
+        flags = ", ".join(map(flag, options))
+        raise InputError(f"{flags}: with --data, models read as the run was scored; score it first, without --data")
     if output is not None:
         check_writable(output, ".json", overwrite)
     if data is not None:
@@ -171,7 +177,7 @@ def evaluate(
     if data is not None and output is not None:
         results = evaluate_file(folder, data, output, **reading(columns, encoding))
     else:
-        with locked(assemble_run(read_request(folder, None, None, {}))) as begun:
+        with locked(assemble_run(read_request(folder, None, None, options))) as begun:
             results = evaluate(begun)
     stdout.print(rich_table(results, stdout.width))
     stdout.print(f"scores: {output or folder / 'results.json'}")

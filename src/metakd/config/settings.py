@@ -1,34 +1,31 @@
-"""Every setting once: its flag, YAML key, type, default, help and the paper's value; and settings files, read as
-untrusted text.
-"""
+"""Every setting once: its flag, YAML key, type, default, help and the paper's value."""
 
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from metakd.data.schema import FIELDS
-from metakd.utils.errors import InputError, listed, require, shown
+from metakd.utils.errors import InputError, listed, shown
 from metakd.utils.validation import damage
 
 DEMO_DATA = Path(__file__).parents[1] / "demo_data"
 DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
-LONGEST_FILE = 100_000  # characters of a settings file
+LONGEST = 1_000_000  # tokens of a text
 EPOCHS: dict[str, Any] = {"ge": 0, "le": 10_000}
 
 Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
 Tracker = Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 
-
+READING = ("long_texts", "most_windows", "stride", "read_length")  # what models read when they predict
 GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Everyday settings": ("columns", "base", "student", "max_length", "method", "baseline", "seed"),
-    "Data and checks": ("encoding", "data_config", "drop_leaks", "allow_weak_teacher", "windows", "crops"),
+    "Data and checks": ("encoding", "data_config", "drop_leaks", "allow_weak_teacher"),
+    "Long texts": (*READING, "windows", "crops"),
     "Teacher and instance weights": (
         *("teacher_epochs", "teacher_learning_rate", "weights", "alpha", "domain_loss", "gamma1", "heads"),
     ),
@@ -75,7 +72,18 @@ class Settings(BaseModel):
         "Where the layers of a 'layers=N' student come from: the base, or the fine-tuned teacher.",
         "own checkpoint",
     )
-    max_length: int = setting(128, "Tokens read of each text, special ones included.", "128", ge=4, le=1_000_000)
+    max_length: int = setting(128, "Tokens read of each text, special ones included.", "128", ge=4, le=LONGEST)
+    long_texts: Literal["first", "longer", "mean", "adaptive"] = setting(
+        "adaptive",
+        "What models read of longer texts when they predict: the first window; up to --read-length tokens at once; all "
+        "windows, of which the mean log-probabilities count; or windows as long as they are unsure, as dev decides.",
+        "first",
+    )
+    most_windows: int = setting(8, "The most windows of a text that models read when they predict.", ge=1, le=10_000)
+    stride: int = setting(0, "Tokens that each of these windows repeats of the one before.", ge=0)
+    read_length: int = setting(
+        512, "Tokens read at once with --long-texts longer, as far as the encoder has positions.", ge=4, le=LONGEST
+    )
     method: str = setting("meta_kd", "How students learn; `metakd methods` lists all.", "meta_kd")
     baseline: bool = setting(
         True, "Also train the baseline `fine_tuned_shared`: the same small models on labels alone."
@@ -200,6 +208,10 @@ class Settings(BaseModel):
         ]
         from_teacher = self.student_init == "teacher" and self.student.startswith("layers")
         two, predicts = self.stages == "two", "prediction" in self.terms
+        if 2 * self.stride >= self.max_length:
+            faults.append(f"--stride: at most {(self.max_length - 1) // 2}, less than half of --max-length")
+        if self.long_texts == "longer" and self.read_length < self.max_length:
+            faults.append(f"--read-length: at least --max-length, {self.max_length}")
         if not self.terms or len(set(self.terms)) != len(self.terms):
             faults.append("--terms: list at least one term, and each only once")
         if two and not predicts:
@@ -246,45 +258,3 @@ def _explain(fault: Mapping[str, Any]) -> str:
         return f"{listed([name])}: no such setting" + (f"; did you mean {near[0]!r}?" if near else "")
     message = str(fault["msg"]).removeprefix("Value error, ")
     return f"{flag(name)} = {shown(fault['input'])}: {message}" if name else message
-
-
-def read_settings_file(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, unchecked; `Settings.build` checks them.
-
-    InputError for what YAML allows and no settings file needs: aliases, as a few lines can stand for billions of
-    values, and repeated keys.
-    """
-    yaml = require("yaml", "train")
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(LONGEST_FILE + 1)
-        if len(text) > LONGEST_FILE:
-            raise InputError(f"{path}: longer than {LONGEST_FILE:,} characters, so it is not a settings file")
-        if "\0" in text:  # of UTF-16 without a byte-order mark
-            raise InputError(f"{path}: contains NUL characters, so it is not UTF-8; save it as UTF-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise InputError(f"{path}: contains an alias ('*name'); write out the value")
-        if repeated := _repeated_keys(yaml.compose(text, yaml.SafeLoader)):
-            raise InputError(f"{path}: repeated keys: {listed(repeated)}; keep one of each")
-        values = yaml.safe_load(text)
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start + 1}); save it as UTF-8") from None
-    except Exception as error:  # YAMLError, and what parsing its values may raise, as for a 13th month
-        raise InputError(f"{path}: not valid YAML ({shorten(str(error), 300) or type(error).__name__})") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise InputError(f"{path}: expected 'setting: value' lines, one for each setting")
-    return values
-
-
-def _repeated_keys(node: Any) -> list[str]:
-    """The repeated keys of a YAML mapping, or of one within it; YAML itself would keep the last."""
-    if not isinstance(node, require("yaml", "train").MappingNode):
-        return []
-    repeated = [key for key, count in Counter(str(key.value) for key, _ in node.value).items() if count > 1]
-    return repeated or next(filter(None, (_repeated_keys(value) for _, value in node.value)), [])

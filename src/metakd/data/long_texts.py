@@ -7,9 +7,8 @@ from typing import Any
 
 from metakd.data.schema import Example
 from metakd.data.tokenization import CHUNK, Array
+from metakd.data.windows import SHORTEST
 from metakd.utils.console import notice
-
-SHORTEST = 8  # no window or crop is shorter than a full window's tokens / SHORTEST
 
 Offsets = Sequence[tuple[int, int]]  # for each token of a text, its first character and the one after its last
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -120,6 +122,31 @@ def encode(tokenizer: Any, examples: Sequence[Example], max_length: int) -> Enco
     if examples:
         values["real_mask"] = [1 - mask for mask in values.pop("special_tokens_mask")]
     return Encoded(Tokens(values, np.concatenate(places)), {})
+
+
+def encoded_windows(tokenizer: Any, windows: Sequence[Encoding]) -> Encoded:
+    """Windows [`data.windows.following_windows`] as `encode` has texts."""
+    lengths = np.array([len(window) for window in windows])
+    places = np.stack([np.zeros_like(lengths), lengths.cumsum() - lengths, lengths], axis=1)
+    columns = {"input_ids": [window.ids for window in windows]}
+    if "token_type_ids" in tokenizer.model_input_names:
+        columns["token_type_ids"] = [window.type_ids for window in windows]
+    columns["real_mask"] = [[1 - special for special in window.special_tokens_mask] for window in windows]
+    values = {name: [np.fromiter(chain.from_iterable(rows), np.int32)] for name, rows in columns.items()}
+    return Encoded(Tokens(values, places), {})
+
+
+@contextlib.contextmanager
+def untruncated(tokenizer: Any) -> Iterator[Tokenizer]:
+    """The tokenizer's backend, while the context lasts without the truncation of the last call."""
+    backend = tokenizer.backend_tokenizer
+    truncation = backend.truncation
+    backend.no_truncation()
+    try:
+        yield backend
+    finally:
+        if truncation:
+            backend.enable_truncation(**truncation)
 
 
 class TokenStore:

@@ -13,7 +13,9 @@ import numpy as np
 from scipy import stats
 
 from metakd.data.schema import Example
-from metakd.evaluation.metrics import Floats
+from metakd.data.tokenization import untruncated
+from metakd.evaluation.metrics import Floats, Ints
+from metakd.inference.long_texts import texts_of
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.console import notice
 
@@ -21,6 +23,7 @@ SHIPPED_FILES = ("*.safetensors", "tokenizer.json", "config.json")
 LATENCY_TEXTS = 100
 LATENCY_WARMUP, TURN = 10, 5
 LONGEST_REST = 0.1  # seconds
+MANY = 3  # windows of a text from which all count as one kind
 BUSY = 100  # preemptions per second (and in all) above which the machine counts as busy
 
 Predict = Callable[[list[Example]], Any]
@@ -30,7 +33,8 @@ def costs_of(path: Path, model: TorchModel) -> dict[str, Any]:
     """Parameters and bytes of the model that was loaded from `path`, and its architecture, which sets its latency."""
     network, parameters = model.network, model.network.num_parameters()
     shape = f"{network.config.num_hidden_layers} layers of width {network.config.hidden_size}"
-    return {
+    long = {"reading": model.reading.model_dump()} if model.reading.most_windows > 1 else {}
+    return long | {
         "parameters": parameters,
         "bytes": shipped_bytes(path),
         "architecture": f"{type(network).__name__}, {shape}, {parameters} parameters",
@@ -53,10 +57,19 @@ class Latency:
     milliseconds: Floats  # (LATENCY_TEXTS,)
     busy: bool  # whether other processes used the cores meanwhile, so that the times are too long
 
-    def summary(self) -> dict[str, Any]:
-        """Median and 95th percentile; `busy` only if it is true."""
+    def summary(self, windows: Ints | None = None) -> dict[str, Any]:
+        """Median and 95th percentile; `busy` only if it is true.
+
+        With the `windows` that each text fills (LATENCY_TEXTS,), if any fills several, the mean of all, and of those
+        that fill 1, 2, ... and MANY or more.
+        """
         median, p95 = np.percentile(self.milliseconds, [50, 95])
-        return {"median": round(float(median), 3), "p95": round(float(p95), 3)} | ({"busy": True} if self.busy else {})
+        summary: dict[str, Any] = {"median": round(float(median), 3), "p95": round(float(p95), 3)}
+        if windows is not None and windows.max() > 1:
+            several = {n: self.milliseconds[windows.clip(max=MANY) == n] for n in range(1, MANY + 1)}
+            means = {str(n): round(float(times.mean()), 3) for n, times in several.items() if len(times)}
+            summary |= {"mean": round(float(self.milliseconds.mean()), 3), "by_windows": means}
+        return summary | ({"busy": True} if self.busy else {})
 
     def times(self, other: "Latency") -> tuple[float, float]:
         """The 95 % interval of the median, over texts, of this latency divided by the other's; of order statistics."""
@@ -72,7 +85,7 @@ def measure_latencies(contenders: Mapping[Any, Predict], examples: Sequence[Exam
     slowed down by the one before: that one's threads have come to rest, and each reads another text first, which is not
     timed, and so finds its weights in the processor's caches.
     """
-    texts = list(islice(cycle(latency_sample(examples, seed)), LATENCY_TEXTS))
+    texts = timed_texts(examples, seed)
     milliseconds = {name: list[float]() for name in contenders}
     for predict in contenders.values():
         for text in texts[:LATENCY_WARMUP]:
@@ -105,6 +118,19 @@ def _rest() -> None:
         before = time.process_time()
         time.sleep(0.001)
         working = time.process_time() - before > 0.0005
+
+
+def timed_texts(examples: Sequence[Example], seed: int) -> list[Example]:
+    """The texts whose milliseconds `measure_latencies` returns: (LATENCY_TEXTS,)."""
+    return list(islice(cycle(latency_sample(examples, seed)), LATENCY_TEXTS))
+
+
+def windows_filled(model: TorchModel, examples: Sequence[Example]) -> Ints:
+    """How many windows of `max_length` tokens each example fills: (N,)."""
+    with untruncated(model.tokenizer) as tokenizer:
+        lengths = np.array([len(encoded) for encoded in tokenizer.encode_batch_fast(texts_of(examples))])
+    special, length = tokenizer.num_special_tokens_to_add(False), model.reading.max_length
+    return np.ceil((lengths - special) / (length - special)).astype(np.int64).clip(min=1)
 
 
 def latency_sample(examples: Sequence[Example], seed: int) -> list[Example]:

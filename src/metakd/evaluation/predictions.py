@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -15,10 +15,11 @@ from sklearn.metrics import accuracy_score
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
 from metakd.data.tokenization import TOKENIZER_FILES, TokenStore
-from metakd.evaluation.costs import Predict, costs_of, measure_latencies
+from metakd.evaluation.costs import Predict, costs_of, measure_latencies, timed_texts, windows_filled
 from metakd.evaluation.linear_models import MOST_ROWS, ONE_DOMAIN, TfidfBaseline, choose_tfidf, draw_evenly
 from metakd.evaluation.metrics import Ints, Predictions
-from metakd.inference.classifier import Classifier, Model
+from metakd.inference.classifier import Classifier
+from metakd.inference.long_texts import Model
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, select_head
 from metakd.utils.artifacts import digest_files, write_text
@@ -30,6 +31,7 @@ LARGEST_TRANSFER_SAMPLE, SMALLEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS = 2
 LONGEST_TEXT = 500  # characters of a text that are kept beside its predictions
 
 ByDomain = dict[str, Predictions]
+Stores = dict[tuple[Any, ...], TokenStore]
 
 
 def write_predictions(
@@ -46,24 +48,37 @@ def write_predictions(
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def loader(stores: Stores) -> Callable[[Path], TorchModel]:
+    """A function that loads models. Those whose tokenizers have the same files share the tokens in `stores`."""
+
+    def load(folder: Path) -> TorchModel:
+        model, files = TorchModel.load(folder), digest_files(folder, TOKENIZER_FILES)
+        length = model.reading.max_length
+        key = type(model.tokenizer), length, *files.values()
+        model.store = stores.setdefault(key, TokenStore(model.tokenizer, length))
+        return model
+
+    return lru_cache(maxsize=1)(load)  # one model may serve several domains in turn
+
+
 def predict_by_models(
-    fleets: Mapping[str, Mapping[str, Path]], labels: list[str], examples: Sequence[Example]
+    fleets: Mapping[str, Mapping[str, Path]],
+    labels: list[str],
+    examples: Sequence[Example],
+    stores: Stores | None = None,
 ) -> dict[str, ByDomain]:
     """Predictions by fleet: each model of a fleet (domain -> folder) classifies its domain's examples.
 
-    Texts are tokenised once for all models whose tokenizers have the same files.
+    Texts are tokenised once for all models [loader].
     """
     all_predictions, rows = {name: ByDomain() for name in fleets}, by_domain(examples)
-    stores, load = dict[tuple[Any, ...], TokenStore](), lru_cache(maxsize=1)(TorchModel.load)
+    load = loader({} if stores is None else stores)
     with progress_bar("evaluate", sum(len(fleet) for fleet in fleets.values())) as progress:
         for name, fleet in fleets.items():
             for domain, path in fleet.items():
                 model = load(path)
-                tokenizer, files = model.tokenizer, digest_files(path, TOKENIZER_FILES)
-                key = type(tokenizer), tokenizer.model_max_length, *files.values()
-                model.store = stores.setdefault(key, TokenStore(tokenizer, tokenizer.model_max_length))
                 predictions = predictions_of(rows.get(domain, []), labels, model)
-                all_predictions[name][domain] = replace(predictions, costs=costs_of(path, model))
+                all_predictions[name][domain] = replace(predictions, costs=predictions.costs | costs_of(path, model))
                 progress(advance=1)
     return all_predictions
 
@@ -118,16 +133,24 @@ def with_latencies(
     folders = dict[str, Path]()
     for name, fleet in fleets.items():
         for domain, folder in fleet.items():
-            folders.setdefault(all_predictions[name][domain].costs["architecture"], folder)
-    timed = {key: Classifier(TorchModel.load(folder, "cpu")).predict_examples for key, folder in folders.items()}
+            folders.setdefault(_computation(all_predictions[name][domain].costs), folder)
+    models = {key: TorchModel.load(folder, "cpu") for key, folder in folders.items()}
+    timed = {key: Classifier(model).predict_examples for key, model in models.items()}
     latencies = measure_latencies({**timed, **(others or {})}, examples, seed)
+    windows = windows_filled(next(iter(models.values())), timed_texts(examples, seed))
     return {
         name: {
-            domain: replace(p, costs=p.costs | {"latency_ms": latencies[p.costs["architecture"]].summary()})
+            domain: replace(p, costs=p.costs | {"latency_ms": latencies[_computation(p.costs)].summary(windows)})
             for domain, p in predictions.items()
         }
         for name, predictions in all_predictions.items()
     }
+
+
+def _computation(costs: Mapping[str, Any]) -> str:
+    """What sets a model's latency: its architecture, and how it reads long texts."""
+    reading = f", {costs['reading']}" if "reading" in costs else ""
+    return f"{costs['architecture']}{reading}"
 
 
 def transfer_sample_size(domains: int) -> int:
@@ -145,15 +168,17 @@ def correct_predictions(examples: Sequence[Example], labels: list[str], model: M
 
 def predictions_of(examples: Sequence[Example], labels: list[str], model: Model) -> Predictions:
     """The predictions for examples whose classes are `labels`, each by its domain's class head if there is one."""
-    heads = {domain: number for number, domain in enumerate(_heads(model.labels, labels))}
+    heads = {domain: number for number, domain in enumerate(class_heads(model.labels, labels))}
     domains = torch.tensor([heads.get(e.domain, UNKNOWN_DOMAIN) for e in examples])
     # The logits up to a constant, so that the mean of several heads is the one that students were distilled from.
-    logits = torch.from_numpy(model.probabilities(examples)).clamp(min=1e-30).log()
+    answers = model.answers(examples)
+    logits = torch.from_numpy(answers.probabilities).clamp(min=1e-30).log()
     confidence, predicted = select_head(logits, domains, len(heads)).softmax(-1).max(-1)
-    return Predictions(_truth(examples, labels), predicted.numpy(), confidence.double().numpy())
+    costs = {"windows": round(float(answers.windows_read.mean()), 3)} if len(examples) else {}
+    return Predictions(_truth(examples, labels), predicted.numpy(), confidence.double().numpy(), costs)
 
 
-def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
+def class_heads(classes: Sequence[str], labels: list[str]) -> list[str]:
     """The domains of the class heads of a model with these classes; one head without a name serves all."""
     if classes == labels:
         return [""]

@@ -22,7 +22,16 @@ def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         parameters, size = f"{average['parameters'] / 1e6:.2f} M", f"{average['bytes'] / 1e6:.1f}"
         scored = [*by_domain, percent(average["accuracy"]), interval, percent(average["macro_f1"])]
         body.append([name, *scored, parameters, size, milliseconds(average["latency_ms"])])
+    if reads_windows(results):
+        header.append("windows")
+        for row, average in zip(body, results["average"].values(), strict=True):
+            row.append(f"{average['windows']:.2f}" if "windows" in average else "-")
     return header, body
+
+
+def reads_windows(results: Mapping[str, Any]) -> bool:
+    """Whether a model has read several windows of a text."""
+    return any(average.get("windows", 1) > 1 for average in results["average"].values())
 
 
 def milliseconds(latency: Mapping[str, float]) -> str:
@@ -74,6 +83,10 @@ def caption(results: Mapping[str, Any]) -> str:
     scores = ", ".join(f"{name} {percent(value)}" for name, value in without.items() if value is not None)
     if scores:
         text += f" {results['leaked_rows']} of them are also in train; averages without them: {scores}."
+    if reads_windows(results):
+        times = {name: each["latency_ms"].get("by_windows", {}) for name, each in results["average"].items()}
+        each = "; ".join(f"{n} {', '.join(f'{ms:.1f}' for ms in by.values())}" for n, by in times.items() if by)
+        text += f" windows: read of a text, on average. Mean ms of texts that fill one window, two, and more: {each}."
     if any(average["latency_ms"].get("busy") for average in results["average"].values()):
         text += f" {BUSY_NOTE}"
     return text

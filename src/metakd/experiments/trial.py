@@ -6,20 +6,21 @@ import math
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from metakd.config.settings import Settings
+from metakd.config.settings import READING, Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.samplers import updates_per_epoch
 from metakd.data.splits import of_domain
-from metakd.evaluation.predictions import correct_predictions
+from metakd.evaluation.predictions import correct_predictions, loader
 from metakd.experiments.variants import Variant
-from metakd.inference.torch_backend import TorchModel
 from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
 from metakd.pipeline.distill import distill_all
+from metakd.pipeline.readings import choose_reading
 from metakd.pipeline.teach import teach
 from metakd.pipeline.teacher_outputs import drop_teacher_cache
 from metakd.pipeline.weigh import weigh
@@ -80,14 +81,20 @@ class Trial:
     def students(self) -> str:
         """The key of the students' row: the students, and what they are scored on."""
         method, parts = self.settings.method, [(run, domain) for run, domains in self.parts for domain in domains]
-        return fingerprint([(run.fingerprints.distill(method, d), run.data.fingerprint) for run, d in parts])
+        return fingerprint([(run.fingerprints.distill(method, d), *self._scoring(run)) for run, d in parts])
 
     @cached_property
     def teachers(self) -> str | None:
         """The key of the teachers' row, if the variant names one: the teachers, and what they are scored on."""
         if not self.variant.teacher:
             return None
-        return fingerprint([(run.fingerprints.teach, run.data.fingerprint, domains) for run, domains in self.parts])
+        return fingerprint([(run.fingerprints.teach, *self._scoring(run), domains) for run, domains in self.parts])
+
+    def _scoring(self, run: Run) -> list[Any]:
+        """What scores depend on besides the models."""
+        settings = run.settings
+        reading = [] if settings.long_texts == "first" else [[getattr(settings, name) for name in READING]]
+        return [run.data.fingerprint, *reading]
 
     @property
     def keys(self) -> set[str]:
@@ -141,12 +148,15 @@ class Trial:
         """The row of the models in `folders`: for each split and domain, a 1 for each correct example, else a 0."""
         first = self.parts[0][0]
         right: dict[str, dict[str, str]] = {split: {} for split in SCORED if first.data.splits.get(split)}
-        load = lru_cache(maxsize=1)(TorchModel.load)
-        for run, domain in ((run, domain) for run, domains in self.parts for domain in domains):
-            for split, digits in right.items():
-                examples = of_domain(run.data.splits[split], domain)
-                correct = correct_predictions(examples, run.data.labels, load(folders[domain]))
-                digits[domain] = "".join(map(str, correct.astype(int)))
+        load = loader({})
+        fleets = [(run, {domain: folders[domain] for domain in domains}) for run, domains in self.parts]
+        readings = [choose_reading(*fleet, load) for fleet in fleets]
+        for (run, domains), reading in zip(self.parts, readings, strict=True):
+            for domain, split in product(domains, right):
+                examples, model = of_domain(run.data.splits[split], domain), load(folders[domain])
+                model.read_as(reading)
+                correct = correct_predictions(examples, run.data.labels, model)
+                right[split][domain] = "".join(map(str, correct.astype(int)))
         return {
             "key": key,
             "variant": name,

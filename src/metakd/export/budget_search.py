@@ -11,7 +11,8 @@ from typing import Any
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, folder_name
 from metakd.data.splits import of_domain
-from metakd.export.candidates import Budget, Candidate, load_truncating, measure_candidates
+from metakd.data.windows import Reading
+from metakd.export.candidates import Budget, Candidate, load_as, measure_candidates
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
@@ -71,10 +72,10 @@ def fit(
     """Find the best model for each domain within the budget, and write it into `output`/DOMAIN.
 
     Candidates are students of 1 to MOST_LAYERS layers cut from the base, and the checkpoints `also`, in float32 and
-    int8, with whole and compact embedding tables, with texts of `max_length` tokens and of half of it. All are measured
-    untrained. Of the students that fit in some form, the `most` largest are trained and scored on dev in every form
-    that fits. The most accurate is delivered; of equals the smallest, then the fastest. A stopped search continues.
-    fit.json holds all results.
+    int8, with whole and compact embedding tables, that read `max_length` tokens of a text, half of it, or long texts
+    as the settings say. All are measured untrained. Of the students that fit in some form, the `most` largest are
+    trained and scored on dev in every form that fits. The most accurate is delivered; of equals the smallest, then the
+    fastest. A stopped search continues. fit.json holds all results.
 
     Raises InputError if no candidate fits, before anything is trained, or if no model of a domain is accurate enough;
     each with the limit that fails and by how much. Models of the other domains are still delivered.
@@ -167,32 +168,32 @@ def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
     trained = zip(run.data.domains, distill_all(run, run.data.domains, [run.settings.method]), strict=True)
     forms = list[Form]()
     for (domain, student), candidate in product(trained, candidates):
-        lengths = [c.max_length for c in candidates if (c.int8, c.compact) == (candidate.int8, candidate.compact)]
-        folder = _export(run, domain, student, candidate, lengths)
+        readings = [c.reading for c in candidates if (c.int8, c.compact) == (candidate.int8, candidate.compact)]
+        folder = _export(run, domain, student, candidate, readings)
         scores = (read_manifest(folder) or {})["accuracy"]
         exported = replace(candidate, bytes=folder_bytes(folder / "model"))
-        forms.append(Form(domain, exported, scores[str(candidate.max_length)], folder / "model", run))
+        forms.append(Form(domain, exported, scores[str(candidate.reading)], folder / "model", run))
     return forms
 
 
-def _export(run: Run, domain: str, student: Path, candidate: Candidate, lengths: Sequence[int]) -> Path:
-    """A folder with the model exported as the candidate, whose manifest has its accuracy on dev at each length."""
+def _export(run: Run, domain: str, student: Path, candidate: Candidate, readings: Sequence[Reading]) -> Path:
+    """A folder with the model exported as the candidate, whose manifest has its accuracy on dev by each reading."""
     trained, machine = (
         run.fingerprints.distill(run.settings.method, domain),
         (environment()["processor"], usable_cores()),
     )
     int8, compact = candidate.int8, candidate.compact
     made = STEP_VERSIONS["fit"], trained, run.data.fingerprint
-    digest = fingerprint("form", made, int8, compact, ROWS, lengths, machine)
+    digest = fingerprint("form", made, int8, compact, ROWS, [reading.model_dump() for reading in readings], machine)
     folder, facts = run.folder / "forms" / digest[:16], dict[str, Any]()
     if not is_done(folder, digest):
         dev = of_domain(run.data.splits["dev"], domain)
         texts = of_domain(run.data.train, domain) if compact else None
         with step_folder(folder, "form", digest, facts) as partial:
-            path, max_length = partial / "model", run.settings.max_length
-            write_model(TorchModel.load(student, "cpu"), path, dev, max_length, int8=int8, domain_examples=texts)
-            models = {length: load_truncating(path, length) for length in lengths}
-            facts["accuracy"] = {str(n): accuracy(model, dev, run.data.labels) for n, model in models.items()}
+            path = partial / "model"
+            write_model(TorchModel.load(student, "cpu"), path, dev, int8=int8, domain_examples=texts)
+            models = {str(reading): load_as(path, reading) for reading in readings}
+            facts["accuracy"] = {name: accuracy(model, dev, run.data.labels) for name, model in models.items()}
     return folder
 
 
@@ -236,11 +237,13 @@ def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str,
     dev, test = (of_domain(data.splits.get(split, []), best.domain) for split in ("dev", "test"))
     with step_folder(folder, DELIVER, "", row) as partial:
         shutil.copytree(best.folder, partial, dirs_exist_ok=True)
+        how = {"max_length": candidate.max_length, "reading": candidate.reading.model_dump()}
         description = json.loads((partial / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-        write_json(partial / DESCRIPTION_FILE, description | {"max_length": candidate.max_length})
+        write_json(partial / DESCRIPTION_FILE, description | how)
         if test:
             row["test_accuracy"] = accuracy(OnnxModel.load(partial), test, data.labels)
         split, score = ("test", row["test_accuracy"]) if test else ("dev", best.accuracy)
         measured = Measured(score, round(candidate.bytes), candidate.median)
-        write_card(partial, best.run.description(), best.domain, candidate.name, measured, split, len(test or dev))
+        run, reading = best.run.description(), candidate.reading
+        write_card(partial, run, best.domain, candidate.form, reading, measured, split, len(test or dev))
     return row

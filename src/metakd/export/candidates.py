@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from metakd.config.settings import Settings
+from metakd.config.settings import READING, Settings
 from metakd.data.dataset import MultiDomainDataset
-from metakd.evaluation.costs import measure_latencies
+from metakd.data.schema import Example
+from metakd.data.windows import Reading
+from metakd.evaluation.costs import measure_latencies, windows_filled
 from metakd.export.exporter import folder_bytes
 from metakd.export.onnx_format import quantize, write_model
 from metakd.inference.classifier import Classifier
+from metakd.inference.long_texts import reading_by
 from metakd.inference.onnx_backend import MODEL_FILE, OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.embeddings import ROWS, compact_bytes
@@ -53,16 +56,27 @@ class Candidate:
     student: str  # as in the setting: 'layers=3', or a checkpoint
     int8: bool
     compact: bool  # whether its embedding table is compact
-    max_length: int
+    max_length: int  # tokens of a window
     p95: float = 0.0
     median: float = 0.0
     bytes: float = 0.0
     busy: bool = False  # whether other work lengthened these times
+    most_windows: int = 1
+    stride: int = 0
+
+    @property
+    def reading(self) -> Reading:
+        """How much of a text it reads: all of its windows, so that its times hold for any text."""
+        return Reading(max_length=self.max_length, most_windows=self.most_windows, stride=self.stride)
+
+    @property
+    def form(self) -> str:
+        precision, table = "int8" if self.int8 else "float32", "compact table" if self.compact else "whole table"
+        return f"{self.student}, {precision}, {table}"
 
     @property
     def name(self) -> str:
-        precision, table = "int8" if self.int8 else "float32", "compact table" if self.compact else "whole table"
-        return f"{self.student}, {precision}, {table}, {self.max_length} tokens"
+        return f"{self.form}, {self.reading}"
 
 
 def measure_candidates(
@@ -75,7 +89,13 @@ def measure_candidates(
     measured = list[list[Candidate]]()
     for number, student in enumerate(students, 1):
         files = digest_files(resolve(settings.base if layers_to_cut(student) else student), MODEL_FILES)
-        measuring = STEP_VERSIONS["fit"], settings.max_length, data.fingerprint, ROWS, machine
+        measuring = (
+            STEP_VERSIONS["fit"],
+            [getattr(settings, name) for name in ("max_length", *READING)],
+            data.fingerprint,
+            ROWS,
+            machine,
+        )
         digest = fingerprint("candidates", student, files, *measuring)
         path = work / f"measured-{digest[:16]}.json"
         if not path.is_file():
@@ -92,17 +112,19 @@ def _measure(data: MultiDomainDataset, settings: Settings, work: Path, student: 
     rows, width = model.network.get_input_embeddings().weight.shape
     folder, candidates = work / ".measured.partial", list[Candidate]()
     shutil.rmtree(folder, ignore_errors=True)
-    write_model(model, folder, dev, settings.max_length)
+    write_model(model, folder, dev)
+    readings = readings_to_try(settings, model, dev)
     for int8, item in ((False, 4), (True, 1)):
         if int8:
             quantize(folder / MODEL_FILE)
         size = folder_bytes(folder)
         saved = rows * width * item - compact_bytes(rows, width, item) if rows > ROWS else 0
-        for max_length in (settings.max_length, settings.max_length // 2):
-            form = Classifier(load_truncating(folder, max_length)).predict_examples
+        for reading in readings:
+            form = Classifier(load_as(folder, reading)).predict_examples
             latency = measure_latencies({"form": form}, dev, seed=0)["form"].summary()
+            costs = reading.model_dump(exclude={"enough"}) | latency
             candidates += [
-                Candidate(student, int8, compact, max_length, **latency, bytes=float(size - saved * compact))
+                Candidate(student, int8, compact, **costs, bytes=float(size - saved * compact))
                 for compact in ((False, True) if saved else (False,))
             ]
     shutil.rmtree(folder)
@@ -118,8 +140,16 @@ def _untrained(settings: Settings, student: str, labels: list[str]) -> TorchMode
     return TorchModel(encoder, load_tokenizer(folder, settings.max_length))
 
 
-def load_truncating(folder: Path, max_length: int) -> OnnxModel:
-    """The exported model, truncating texts to `max_length` tokens."""
+def readings_to_try(settings: Settings, model: TorchModel, dev: Sequence[Example]) -> list[Reading]:
+    """The first `max_length` tokens of a text, half of them, and more, where dev has longer texts."""
+    length, wanted = settings.max_length, reading_by(settings.model_dump(), model, settings.max_length)
+    first, half = Reading(max_length=length), Reading(max_length=length // 2)
+    is_any_long = bool((windows_filled(model, dev) > 1).any())
+    return [first, half] + ([wanted] if is_any_long and wanted != first else [])
+
+
+def load_as(folder: Path, reading: Reading) -> OnnxModel:
+    """The exported model, with another way to read texts."""
     model = OnnxModel.load(folder)
-    model.tokenizer.enable_truncation(max_length)
+    model.read_as(reading)
     return model

@@ -10,15 +10,18 @@ import torch
 
 from metakd.data.schema import Example
 from metakd.data.splits import of_domain
+from metakd.data.windows import Reading
 from metakd.evaluation.costs import Latency, measure_latencies, shipped_bytes
 from metakd.evaluation.predictions import correct_predictions
 from metakd.evaluation.tables import ALIKE
 from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
-from metakd.inference.classifier import Classifier, Model
+from metakd.inference.classifier import Classifier
+from metakd.inference.long_texts import Model, load_reading
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import check_scorable
+from metakd.pipeline.readings import write_readings
 from metakd.runs.run import Run
 from metakd.utils.artifacts import step_folder
 from metakd.utils.console import notice
@@ -61,18 +64,22 @@ def export(
     if output.exists():
         raise InputError(f"{output} already exists; choose another --output")
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
+    students = {domain: _trained(run, domain) for domain in run.data.domains}
+    if None in map(load_reading, students.values()):  # of a run that `evaluate` has not ended
+        write_readings(run, {"student": students})
     with step_folder(output, "export", "", facts) as partial:
         folders = {domain: partial / run.folders.student(method, domain).name for domain in run.data.domains}
         for domain, folder in folders.items():
             _write(run, split, domain, folder, int8, compact)
         latencies = _time(run, split, *next(iter(folders.items())))
         exported = [_score(run, split, domain, folder, compact, *latencies) for domain, folder in folders.items()]
-        students = [e._asdict() | {"before": e.before._asdict(), "after": e.after._asdict()} for e in exported]
-        facts |= {"split": split, "students": students}
+        rows = [e._asdict() | {"before": e.before._asdict(), "after": e.after._asdict()} for e in exported]
+        facts |= {"split": split, "students": rows}
         refuse_losses(exported, *latencies, max_drop, force)
-        form = f"{run.settings.student}, {'int8' if int8 else 'float32'}, {run.settings.max_length} tokens"
+        reading = load_reading(students[run.data.domains[0]]) or Reading(max_length=run.settings.max_length)
+        form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
         for e in exported:
-            write_card(folders[e.domain], facts["run"], e.domain, form, e.after, split, e.examples, _notes(e))
+            write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, _notes(e))
     return exported
 
 
@@ -84,7 +91,7 @@ def _write(run: Run, split: str, domain: str, folder: Path, int8: bool, compact:
     """Write one student into `folder`."""
     model, examples = TorchModel.load(_trained(run, domain), "cpu"), of_domain(run.data.splits[split], domain)
     domain_examples = of_domain(run.data.train, domain) if compact else None
-    write_model(model, folder, examples, run.settings.max_length, int8=int8, domain_examples=domain_examples)
+    write_model(model, folder, examples, int8=int8, domain_examples=domain_examples)
 
 
 def _time(run: Run, split: str, domain: str, folder: Path) -> tuple[Latency, Latency]:

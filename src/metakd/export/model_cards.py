@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import huggingface_hub
 
+from metakd.data.windows import Reading
 from metakd.models.hub import public_name
 from metakd.utils.artifacts import write_text
 from metakd.utils.errors import as_input_error
@@ -28,6 +29,7 @@ def write_card(
     run: Mapping[str, Any],
     domain: str,
     form: str,
+    reading: Reading,
     measured: Measured,
     split: str,
     examples: int,
@@ -38,6 +40,7 @@ def write_card(
     Args:
         run: The description of the run that trained it.
         form: What was exported, in words.
+        reading: How it reads long texts.
         measured: Its scores and costs on `examples` rows of `split`.
         notes: Measured limits, a sentence each.
     """
@@ -47,7 +50,8 @@ def write_card(
         domain=domain,
         labels=", ".join(f"`{label}`" for label in run["labels"]),
         method=run["settings"]["method"],
-        form=form,
+        form=f"{form}, {reading}",
+        long_texts=_long_texts(reading),
         scores=" | ".join((split, str(examples), *scores)),
         machine=f"{machine['processor']}, {machine['cores']} cores",
         data=_data_name(run),
@@ -57,6 +61,19 @@ def write_card(
         licence=licences.get("base") or "not stated",
     )
     write_text(folder / CARD_FILE, f"---\n{_metadata(run, domain, form, measured, split)}\n---\n\n{text}")
+
+
+def _long_texts(reading: Reading) -> str:
+    """What the model reads of a long text, and how to do that without metakd."""
+    if reading.most_windows == 1:
+        return f"It reads the first {reading.max_length} tokens of a text; truncate longer ones."
+    until = f" until the likeliest label has a probability of {reading.enough}" if reading.enough is not None else ""
+    return (
+        f"Of a text longer than {reading.max_length} tokens it reads windows of that length, each with a stride of "
+        f"{reading.stride}, up to {reading.most_windows} of them{until}. Its answer is the mean of their "
+        "log-probabilities, normalised. Without metakd, truncate with this stride: `overflowing` of an encoding has "
+        "the further windows."
+    )
 
 
 def _data_name(run: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import json
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from metakd.data.schema import Example
+from metakd.inference.long_texts import Model
 from metakd.inference.onnx_backend import DESCRIPTION_FILE, MODEL_FILE, TOKENIZER_FILE, OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.attention import set_plain_attention
@@ -23,13 +25,13 @@ from metakd.utils.errors import CheckError, InputError, error_summary
 
 TOLERANCE = 1e-4  # difference of float32 probabilities that rounding explains
 CHECKED = 64  # texts that PyTorch and ONNX Runtime are compared on
+MOST_TOKENS = 512  # tokens up to which it is tried how many the model can read at once
 
 
 def write_model(
     model: TorchModel,
     folder: Path,
     examples: Sequence[Example],
-    max_length: int,
     *,
     int8: bool = False,
     domain_examples: Sequence[Example] | None = None,
@@ -49,15 +51,29 @@ def write_model(
         counts = count_tokens(model.tokenizer, domain_examples)
         model.network.set_input_embeddings(CompactEmbedding(table, counts, ROWS))
     write_onnx(model, folder / MODEL_FILE)
-    longest = min(model.tokenizer.model_max_length, max_length)
-    description = {"labels": model.labels, "max_length": longest, "pad_token_id": model.tokenizer.pad_token_id}
-    write_json(folder / DESCRIPTION_FILE, description | {"pairs": model.pairs})
-    texts = examples[:CHECKED]
-    difference = float(np.abs(model.probabilities(texts) - OnnxModel.load(folder).probabilities(texts)).max())
+    description = {
+        "labels": model.labels,
+        "max_length": model.reading.max_length,
+        "reading": model.reading.model_dump(),
+        "most_tokens": model.readable_tokens(MOST_TOKENS),
+        "pad_token_id": model.tokenizer.pad_token_id,
+        "pairs": model.pairs,
+    }
+    write_json(folder / DESCRIPTION_FILE, description)
+    by_length = sorted(examples, key=lambda e: len(e.text) + len(e.text_pair or ""), reverse=True)
+    texts = by_length[:: math.ceil(len(by_length) / CHECKED)]
+    difference = _difference(model, OnnxModel.load(folder), texts)
     if not difference <= TOLERANCE:
         raise CheckError(f"{folder.name}: ONNX Runtime's probabilities differ from PyTorch's by {difference:.2g}")
     if int8:
         quantize(folder / MODEL_FILE)
+
+
+def _difference(ours: Model, theirs: Model, examples: Sequence[Example]) -> float:
+    """The largest difference of two models' probabilities, of whole texts: where one reads on, both do."""
+    for model in (ours, theirs):
+        model.read_as(model.reading.model_copy(update={"enough": None}))
+    return float(np.abs(ours.answers(examples).probabilities - theirs.answers(examples).probabilities).max())
 
 
 def minify_json(path: Path) -> None:

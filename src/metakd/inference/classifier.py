@@ -5,20 +5,19 @@ import os
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
+from metakd.config.settings import LONGEST, Settings
 from metakd.data.examples import open_file, stream
 from metakd.data.schema import Example
+from metakd.data.windows import Reading
+from metakd.inference.long_texts import Model, reading_by
 from metakd.models.hub import resolve
 from metakd.utils.artifacts import MANIFEST, changed_files, move_into_place, read_manifest
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import Faults, InputError, raise_faults, require
 
 CHUNK = 2048  # rows of a file that are read and labelled at a time
-Probabilities = NDArray[np.float32]  # (N, M), columns in the order of `labels`
 
 
 class Prediction(NamedTuple):
@@ -28,20 +27,6 @@ class Prediction(NamedTuple):
     probability: float
 
 
-class Model(Protocol):
-    """The model behind a Classifier: `torch_backend.TorchModel`, or `onnx_backend.OnnxModel` without torch."""
-
-    @property
-    def labels(self) -> list[str]: ...
-
-    @property
-    def pairs(self) -> bool | None:
-        """Whether it reads pairs of texts; None if that is unknown."""
-
-    def probabilities(self, examples: Sequence[Example]) -> Probabilities:
-        """Of each example's classes; texts are truncated to the length that the model was trained with."""
-
-
 class Classifier:
     """A saved or exported student (or teacher) with its tokenizer and labels."""
 
@@ -49,38 +34,38 @@ class Classifier:
         self.model = model
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, **long_texts: Any) -> Self:
         """The student or teacher in a folder, as trained or exported, or any Hugging Face sequence classifier.
 
         Args:
             folder: The model's folder, or a model id. An exported folder needs no torch.
+            long_texts: `long_texts`, `most_windows`, `stride` and `read_length`, as the settings of a run have them, to
+                read long texts in another way than the model was scored with.
 
         Raises:
-            InputError: It is no classifier, a file differs from its manifest, or it needs torch, which is missing.
+            InputError: It is no classifier, a file differs from its manifest, it needs torch, which is missing, or it
+                cannot read long texts in that way.
         """
-        _refuse_changed(Path(folder))
-        if (Path(folder) / "model.onnx").is_file():
-            from metakd.inference.onnx_backend import OnnxModel
-
-            return cls(OnnxModel.load(Path(folder)))
-        if (Path(folder) / "model.json").is_file():
-            raise InputError(f"{folder}: model.onnx is missing from this export; copy it or export it again")
-        for module in ("torch", "transformers", "accelerate"):
-            require(module, "train")
-        from metakd.inference.torch_backend import TorchModel
-
-        return cls(TorchModel.load(resolve(str(folder))))
+        model = _load(folder)
+        if changes := {name: value for name, value in long_texts.items() if value is not None}:
+            model.read_as(changed_reading(model, **changes))
+        return cls(model)
 
     @property
     def labels(self) -> list[str]:
         """The names of its classes."""
         return self.model.labels
 
+    @property
+    def reading(self) -> Reading:
+        """How much of a long text it reads."""
+        return self.model.reading
+
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
         """The likeliest label of each text (or pair of texts) and its probability, in order.
 
         Args:
-            texts: Strings, or pairs of them. Texts are truncated to the length that the model was trained with.
+            texts: Strings, or pairs of them. Long ones are read as far as `reading` says.
 
         Raises:
             InputError: `texts` is a string or holds something else, or are single texts for a model that reads pairs,
@@ -96,9 +81,42 @@ class Classifier:
         Args:
             examples: Rows of a dataset; their labels and domains are not read.
         """
-        labels, probabilities = self.labels, self.model.probabilities(examples)
+        labels, probabilities = self.labels, self.model.answers(examples).probabilities
         best = probabilities.argmax(-1) if len(probabilities) else []
         return [Prediction(labels[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
+
+
+def _load(folder: str | Path) -> Model:
+    _refuse_changed(Path(folder))
+    if (Path(folder) / "model.onnx").is_file():
+        from metakd.inference.onnx_backend import OnnxModel
+
+        return OnnxModel.load(Path(folder))
+    if (Path(folder) / "model.json").is_file():
+        raise InputError(f"{folder}: model.onnx is missing from this export; copy it or export it again")
+    for module in ("torch", "transformers", "accelerate"):
+        require(module, "train")
+    from metakd.inference.torch_backend import TorchModel
+
+    return TorchModel.load(resolve(str(folder)))
+
+
+def changed_reading(model: Model, **changes: Any) -> Reading:
+    """The reading of a model with these changes, which are settings of a run. InputError for what it cannot do."""
+    now = model.reading
+    before: dict[str, Any] = {"max_length": min(now.max_length, LONGEST), "stride": now.stride}
+    before |= {"most_windows": now.most_windows} if now.most_windows > 1 else {}
+    before["long_texts"] = "mean" if now.enough is None else "adaptive"
+    settings = Settings.build(before | changes, "how long texts are read")
+    reading = reading_by(settings.model_dump(), model, now.max_length)
+    if settings.long_texts == "adaptive":
+        if now.enough is None:
+            raise InputError(
+                "--long-texts adaptive: this model has no threshold, which `metakd run` chooses on dev for models that "
+                "it trains with --long-texts adaptive; choose mean"
+            )
+        reading = reading.model_copy(update={"enough": now.enough})
+    return reading
 
 
 def _as_example(text: object) -> Example:

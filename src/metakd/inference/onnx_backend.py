@@ -1,7 +1,7 @@
 """An exported classifier on ONNX Runtime; needs only numpy, tokenizers and onnxruntime."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
+from metakd.data.windows import Reading, first_tokens, following_windows
+from metakd.inference.long_texts import Answers, Probabilities, read_on, texts_of
 from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
 from metakd.utils.validation import check_files, open_tokenizer
@@ -23,22 +23,23 @@ from metakd.utils.validation import check_files, open_tokenizer
 MODEL_FILE, TOKENIZER_FILE, DESCRIPTION_FILE = "model.onnx", "tokenizer.json", "model.json"
 ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an Encoding
 BATCH = 16  # texts; larger ones leave the processor's caches, and pad more
-CHARACTERS = 6  # of a long text for each token that is needed; if they make too few tokens, all of it is tokenised
 SLOWER = ["SkipLayerNormFusion"]  # adding and normalising in one node takes longer than in two (docs/performance.md)
 
 
 class OnnxModel:
     """An ONNX model on all cores: a few texts share them in each matrix product, many texts run one batch per core.
 
-    `description` has the labels, the maximum input length in tokens, whether it reads pairs of texts, and the id of the
-    padding token.
+    `description` has the labels, the maximum input length in tokens, how long texts are read, whether it reads pairs of
+    texts, and the id of the padding token.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, description: dict[str, Any], threads: int) -> None:
+    def __init__(self, path: Path, tokenizer: Tokenizer, description: Mapping[str, Any], threads: int) -> None:
         self.path = path
         self.threads = threads
         self.session = _session(path, threads)
         self.tokenizer = tokenizer
+        self.reading = Reading(**{"max_length": description["max_length"], **description.get("reading", {})})
+        self.most_tokens: int = int(description.get("most_tokens", self.reading.max_length))
         self.labels: list[str] = description["labels"]
         classes = self.session.get_outputs()[0].shape[-1]
         wrong = isinstance(classes, int) and classes != len(self.labels)
@@ -59,18 +60,40 @@ class OnnxModel:
             tokenizer = read_tokenizer(folder, description["max_length"])
             return cls(folder / MODEL_FILE, tokenizer, description, threads or usable_cores())
 
+    def read_as(self, reading: Reading) -> None:
+        """Read texts in another way from now on."""
+        self.reading = reading
+        self.tokenizer.enable_truncation(reading.max_length)
+
+    def readable_tokens(self, wanted: int) -> int:
+        """The most tokens, up to `wanted`, that it is known to have positions for."""
+        return min(wanted, self.most_tokens)
+
     @cached_property
     def session_of_one_thread(self) -> onnxruntime.InferenceSession:
         return _session(self.path, 1)
 
-    def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """(N, M), columns in the order of `labels`."""
-        check_pairs(examples, self.pairs)
-        texts = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
-        return self.of_tokens(first_tokens(self.tokenizer, texts))
+    @cached_property
+    def whole_tokenizer(self) -> Tokenizer:
+        """The tokenizer without truncation."""
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        tokenizer.no_truncation()
+        return tokenizer
 
-    def of_tokens(self, encoded: Sequence[Encoding]) -> NDArray[np.float32]:
-        """The same for texts that are tokenised already."""
+    def answers(self, examples: Sequence[Example]) -> Answers:
+        """Class probabilities, in the order of `labels`; of long texts as `reading` says."""
+        check_pairs(examples, self.pairs)
+        texts, length = texts_of(examples), self.reading.max_length
+        encoded = first_tokens(self.tokenizer, texts, length)
+
+        def cut(rows: Sequence[int]) -> list[list[Encoding]]:
+            return following_windows(self.whole_tokenizer, [texts[row] for row in rows], self.reading)
+
+        full = np.array([len(encoding) >= length for encoding in encoded], bool)
+        return read_on(self.of_tokens(encoded), full, self.reading, cut, self.of_tokens)
+
+    def of_tokens(self, encoded: Sequence[Encoding]) -> Probabilities:
+        """(N, M), of windows that are tokenised already."""
         order = np.argsort([len(encoding) for encoding in encoded], kind="stable")
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
         probabilities = np.zeros((len(encoded), len(self.labels)), np.float32)
@@ -103,35 +126,6 @@ def read_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer
-
-
-def first_tokens(tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -> list[Encoding]:
-    """The tokens of texts, as many as `tokenizer` truncates to; of a long text only the beginning is tokenised."""
-    assert tokenizer.truncation is not None
-    most = tokenizer.truncation["max_length"]
-    if not _splits_at_spaces(tokenizer):
-        return tokenizer.encode_batch_fast(texts)
-    beginnings = [_beginning(text, CHARACTERS * most) if isinstance(text, str) else text for text in texts]
-    encoded = tokenizer.encode_batch_fast(beginnings)
-    short = [i for i, e in enumerate(encoded) if beginnings[i] is not texts[i] and len(e) < most]
-    for i, whole in zip(short, tokenizer.encode_batch_fast([texts[i] for i in short]), strict=True):
-        encoded[i] = whole
-    return encoded
-
-
-def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether tokens before a space are known not to depend on what follows it, as in BERT's tokenizers."""
-    return (
-        isinstance(tokenizer.normalizer, BertNormalizer)
-        and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
-        and not any(" " in token.content for token in tokenizer.get_added_tokens_decoder().values())
-    )
-
-
-def _beginning(text: str, least: int) -> str:
-    """At least `least` characters, up to the next space; the text itself (the same object) if there is none."""
-    end = text.find(" ", least)
-    return text if end < 0 else text[:end]
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

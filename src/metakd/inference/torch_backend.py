@@ -7,11 +7,14 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Encoding
 from transformers import PreTrainedModel
 
 from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
-from metakd.data.tokenization import Collator, TokenStore, encode
+from metakd.data.tokenization import Collator, Encoded, TokenStore, encode, encoded_windows, untruncated
+from metakd.data.windows import Reading, following_windows
+from metakd.inference.long_texts import Answers, Probabilities, load_reading, read_on, texts_of
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.model_checks import readable_length
@@ -19,11 +22,15 @@ from metakd.utils import hardware
 
 
 class TorchModel:
-    """A saved student (or teacher) with its tokenizer; in eval mode and float32."""
+    """A saved student (or teacher) with its tokenizer; in eval mode and float32.
 
-    def __init__(self, network: PreTrainedModel, tokenizer: Any) -> None:
+    `reading` is how much of a text it reads: by default as many tokens as its tokenizer has as `model_max_length`.
+    """
+
+    def __init__(self, network: PreTrainedModel, tokenizer: Any, reading: Reading | None = None) -> None:
         self.network = network.eval()
         self.tokenizer = tokenizer
+        self.reading = reading or Reading(max_length=tokenizer.model_max_length)
         self.collator = Collator(tokenizer.pad_token_id)
         self.store: TokenStore | None = None  # keeps the tokens of texts that other models read too
 
@@ -38,7 +45,17 @@ class TorchModel:
         if positions and getattr(network.config, "text_pairs", None) is None:  # not a model of ours, whose length fits
             most = min(tokenizer.model_max_length, positions)
             tokenizer.model_max_length = readable_length(network.eval(), tokenizer, most)
-        return cls(network.to(device or hardware.device()), tokenizer)
+        return cls(network.to(device or hardware.device()), tokenizer, load_reading(folder))
+
+    def read_as(self, reading: Reading) -> None:
+        """Read texts in another way from now on."""
+        if reading.max_length != self.reading.max_length:
+            self.store = None
+        self.reading = reading
+
+    def readable_tokens(self, wanted: int) -> int:
+        """The most tokens, up to `wanted`, that it has positions for."""
+        return readable_length(self.network, self.tokenizer, wanted)
 
     @property
     def labels(self) -> list[str]:
@@ -49,9 +66,25 @@ class TorchModel:
         """Whether it reads pairs of texts; None if its folder does not say so."""
         return getattr(self.network.config, "text_pairs", None)
 
-    def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float32]:
-        """(N, M), columns in the order of `labels`."""
+    def answers(self, examples: Sequence[Example]) -> Answers:
+        """Class probabilities, in the order of `labels`; of long texts as `reading` says."""
         check_pairs(examples, self.pairs)
-        store, length = self.store, self.tokenizer.model_max_length
-        features = store.encode(examples) if store else encode(self.tokenizer, examples, length)
-        return predict(self.network, features, self.collator).numpy()
+        features = self._first_windows(examples)
+        first = predict(self.network, features, self.collator).numpy()
+
+        def cut(rows: Sequence[int]) -> list[list[Encoding]]:
+            with untruncated(self.tokenizer) as backend:
+                return following_windows(backend, texts_of([examples[row] for row in rows]), self.reading)
+
+        return read_on(first, features.lengths >= self.reading.max_length, self.reading, cut, self._of_windows)
+
+    def fills_a_window(self, examples: Sequence[Example]) -> NDArray[np.bool_]:
+        """Whether a first window has no room for more tokens: (N,)."""
+        return np.asarray(self._first_windows(examples).lengths >= self.reading.max_length)
+
+    def _first_windows(self, examples: Sequence[Example]) -> Encoded:
+        store, length = self.store, self.reading.max_length
+        return store.encode(examples) if store else encode(self.tokenizer, examples, length)
+
+    def _of_windows(self, windows: Sequence[Encoding]) -> Probabilities:
+        return predict(self.network, encoded_windows(self.tokenizer, windows), self.collator).numpy()

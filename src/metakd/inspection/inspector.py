@@ -23,11 +23,12 @@ from metakd.data.sources import open_source
 from metakd.data.splits import LEAST_TO_CUT, scored_split, too_small_to_cut
 from metakd.inspection.terms import strongest_terms
 from metakd.inspection.unknown_tokens import foreign_domains, unknown_shares
-from metakd.utils.errors import shown
+from metakd.utils.errors import listed, shown
 from metakd.utils.validation import open_tokenizer
 
 SAMPLE = 20_000  # most rows that lengths and terms are computed from
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
+LONG = 0.02  # share of a domain's texts that are longer than models read at once, from which it is worth a remark
 SHOWN_ROWS = 5
 TERMS = 10  # of each domain
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
@@ -62,12 +63,13 @@ def inspect_data(
             inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
     report, model = inspector.report(faults), open_tokenizer(tokenizer) if tokenizer else None
     unknown = unknown_shares(model, inspector.sample) if model else {}
+    measured = lengths(inspector.sample, model, max_length)
     return report | {
         "data": source.name,
-        "lengths": lengths(inspector.sample, model, max_length),
+        "lengths": measured,
         "unknown": unknown,
         "terms": {d: [word for word, _ in best] for d, best in strongest_terms(inspector.sample, TERMS).items()},
-        "remarks": report["remarks"] + foreign_domains(unknown),
+        "remarks": report["remarks"] + foreign_domains(unknown) + _long_texts(measured),
     }
 
 
@@ -254,6 +256,19 @@ def _folded(name: str) -> str:
         return folded if "_" in folded else str(float(folded.replace(",", ".")))
     except ValueError:
         return folded
+
+
+def _long_texts(lengths: Mapping[str, Any]) -> list[str]:
+    """What share of the texts is longer than models read at once, and what `metakd run` does about it."""
+    shares = {domain: values["over_limit"] for domain, values in lengths["domains"].items()}
+    if max(shares.values(), default=0) < LONG:
+        return []
+    windows, most = (Settings.model_fields[name].default for name in ("windows", "most_windows"))
+    each = listed([f"{domain} {100 * share:.0f} %" for domain, share in sorted(shares.items(), key=lambda s: -s[1])])
+    return [
+        f"texts longer than {lengths['limit']} {lengths['unit']}: {each}; `metakd run` reads them in windows: students "
+        f"learn from the first {1 + windows} (--windows), and up to {most} are read to predict (--long-texts)"
+    ]
 
 
 def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from metakd.data.schema import Example
 from metakd.data.splits import leaks, of_domain
 from metakd.evaluation.metrics import Predictions, accuracy_of_kept, score
 from metakd.evaluation.predictions import (
+    Stores,
     predict_by_models,
     predict_by_tfidf,
     transfer_sample_size,
@@ -24,6 +25,7 @@ from metakd.evaluation.predictions import (
 from metakd.evaluation.tables import markdown_table
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
+from metakd.pipeline.readings import write_readings
 from metakd.pipeline.rechecks import check_again
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, SCORE_FILES
 from metakd.runs.run import Run
@@ -68,8 +70,10 @@ def _evaluate(run: Run) -> dict[str, Any]:
     examples, fleets = run.data.splits[split], _fleets(run.folder, description, run.data.domains)
     _refuse_missing(run, fleets)
     check_again(run)
+    stores: Stores = {}
+    write_readings(run, fleets, stores)
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
-    all_predictions = predict_by_models(fleets, run.data.labels, examples)
+    all_predictions = predict_by_models(fleets, run.data.labels, examples, stores)
     tfidf = predict_by_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
     all_predictions["tfidf"] = tfidf.predictions
     all_predictions = with_latencies(all_predictions, fleets, examples, run.settings.seed, tfidf.timed)
@@ -221,10 +225,20 @@ def _add_costs(scores: dict[str, Any], costs: Mapping[str, Mapping[str, Any]]) -
         scores["domains"][domain] |= domain_costs
     for name in ("parameters", "bytes"):
         scores["average"][name] = round(float(np.mean([each[name] for each in costs.values()])))
+    if all("windows" in each for each in costs.values()):
+        scores["average"]["windows"] = _mean([each["windows"] for each in costs.values()])
     latencies = [each["latency_ms"] for each in costs.values()]
-    means = {key: round(float(np.mean([ms[key] for ms in latencies])), 3) for key in ("median", "p95")}
+    means: dict[str, Any] = {
+        key: _mean([ms[key] for ms in latencies]) for key in ("median", "p95", "mean") if key in latencies[0]
+    }
+    if "by_windows" in latencies[0]:
+        means["by_windows"] = {n: _mean([ms["by_windows"][n] for ms in latencies]) for n in latencies[0]["by_windows"]}
     busy = {"busy": True} if any(ms.get("busy") for ms in latencies) else {}
     scores["average"]["latency_ms"] = means | busy
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 3)
 
 
 def _results(models: dict[str, dict[str, Any]], split: str, description: Mapping[str, Any]) -> dict[str, Any]:

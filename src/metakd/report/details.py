@@ -55,6 +55,10 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
     times = scored["latency_ms"]
     latency = f"{milliseconds(times)} ms, 95 of 100 within {times['p95']:.1f} ms"
     facts = [("Accuracy", score(scored)), ("Size", _size(scored)), ("One text", latency)]
+    if scored.get("windows", 1) > 1:
+        by_windows = ", ".join(f"{ms:.1f}" for ms in times["by_windows"].values())
+        read = f"{scored['windows']:.2f} windows on average; {by_windows} ms for texts of one, two, and more"
+        facts.append(("Long texts", read))
     if "trained_on" in scored:
         facts.append(("Trained on", f"{scored['trained_on']}, C = {scored['C']}"))
     return {

@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, Settings, flag, read_settings_file
+from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, Settings, flag
+from metakd.config.settings_file import read_settings_file
 from metakd.evaluation.statistics import FEWEST_SEEDS, points
 from metakd.evaluation.tables import ALIKE, milliseconds, percent
 from metakd.methods import BASELINE

@@ -25,6 +25,7 @@ STUDENTS: tuple[Step, ...] = ("distill", "baseline")
 TAUGHT: tuple[Step, ...] = ("distill",)
 LABELS_ALONE: tuple[Step, ...] = ("baseline",)
 ROWS = "acts through the rows, which have a fingerprint"
+READING = "decides what models read when they predict, not what they learn from"
 SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results a setting may change, or why none
     "columns": ROWS,
     "encoding": ROWS,
@@ -34,6 +35,10 @@ SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results 
     "student": STUDENTS,
     "student_init": TAUGHT,
     "max_length": ALL,
+    "long_texts": READING,
+    "most_windows": READING,
+    "stride": READING,
+    "read_length": READING,
     "method": "a student's fingerprint names the method that taught it, which may be the baseline's",
     "baseline": "decides whether there are students of the baseline, not how they learn",
     "baseline_learning_rate": LABELS_ALONE,

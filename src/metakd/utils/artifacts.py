@@ -19,7 +19,7 @@ from metakd.utils.hardware import environment
 
 MANIFEST, RUN_FILE = "manifest.json", "run.json"
 RUN_FORMAT = 2  # of run.json; earlier formats name settings differently
-STEP_VERSIONS = {"weigh": 1, "teach": 1, "distill": 1, "fit": 2}  # in their order; see tools/step_versions.py
+STEP_VERSIONS = {"weigh": 1, "teach": 1, "distill": 1, "fit": 3}  # in their order; see tools/step_versions.py
 
 
 def write_text(path: Path, text: str) -> None:

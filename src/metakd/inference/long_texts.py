@@ -1,0 +1,141 @@
+"""What a model says of a whole text: the mean of the log-probabilities of its windows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding
+
+from metakd.data.schema import Example
+from metakd.data.windows import Reading, Text
+from metakd.utils.artifacts import write_json
+from metakd.utils.console import notice
+from metakd.utils.errors import InputError
+
+READING_FILE = "reading.json"  # beside a trained model
+LEAST = 1e-30  # probability that the logarithm of a smaller one is taken of
+
+Probabilities = NDArray[np.float32]  # (N, M), columns in the order of a model's labels
+
+
+class Answers(NamedTuple):
+    """What a model says of N texts."""
+
+    probabilities: Probabilities  # (N, M)
+    windows: dict[int, NDArray[np.float32]]  # row -> (W, M), log-probabilities of its windows if it read several
+
+    @property
+    def windows_read(self) -> NDArray[np.int64]:
+        """Windows read of each text: (N,)."""
+        counts = np.ones(len(self.probabilities), np.int64)
+        counts[[*self.windows]] = [len(windows) for windows in self.windows.values()]
+        return counts
+
+
+class Model(Protocol):
+    """The model behind a Classifier: `torch_backend.TorchModel`, or `onnx_backend.OnnxModel` without torch."""
+
+    @property
+    def labels(self) -> list[str]: ...
+
+    @property
+    def pairs(self) -> bool | None:
+        """Whether it reads pairs of texts; None if that is unknown."""
+
+    @property
+    def reading(self) -> Reading: ...
+
+    def read_as(self, reading: Reading) -> None: ...
+
+    def readable_tokens(self, wanted: int) -> int:
+        """The most tokens, up to `wanted`, that it has positions for."""
+
+    def answers(self, examples: Sequence[Example]) -> Answers:
+        """The probabilities of each example's classes; of long texts as `reading` says."""
+
+
+def texts_of(examples: Sequence[Example]) -> list[Text]:
+    return [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
+
+
+def read_on(
+    first: Probabilities,
+    full: NDArray[np.bool_],
+    reading: Reading,
+    cut: Callable[[Sequence[int]], list[list[Encoding]]],
+    predict: Callable[[Sequence[Encoding]], Probabilities],
+) -> Answers:
+    """The answers from further windows, where the first ones are `full` and leave the model unsure.
+
+    Args:
+        first: (N, M), of the first windows. The rows of texts of which no more is read stay as they are.
+        full: (N,), whether a first window has no room for more tokens.
+        reading: How many windows are read. With `enough`, they are read one after the other, else all at once.
+        cut: Rows -> the windows after the first of each [`data.windows.following_windows`].
+        predict: Windows -> the class probabilities of each.
+    """
+    answers = Answers(first.copy(), {})
+    rows = [*map(int, np.flatnonzero(full & _unsure(first, reading)))] if reading.most_windows > 1 else []
+    windows = dict(zip(rows, cut(rows) if rows else [], strict=True))
+    if any(len(following) >= reading.most_windows for following in windows.values()):
+        notice(
+            f"some texts are longer than {reading.most_windows} windows of {reading.max_length} tokens, and are read "
+            "up to there; --most-windows reads more"
+        )
+    step = reading.most_windows if reading.enough is None else 1
+    for start in range(0, reading.most_windows - 1, step):
+        following = {row: windows[row][start : min(start + step, reading.most_windows - 1)] for row in rows}
+        rows = [row for row, pieces in following.items() if pieces]
+        if not rows:
+            break
+        log_p = _log(predict([piece for row in rows for piece in following[row]]))
+        ends = np.cumsum([len(following[row]) for row in rows])[:-1]
+        for row, added in zip(rows, np.split(log_p, ends), strict=True):
+            before = answers.windows.get(row, _log(first[row : row + 1]))
+            answers.windows[row] = np.concatenate([before, added])
+            answers.probabilities[row] = combined(answers.windows[row])[-1]
+        rows = [row for row in rows if _unsure(answers.probabilities[row], reading)]
+    return answers
+
+
+def combined(log_p: NDArray[np.float32]) -> Probabilities:
+    """The probabilities after each of W windows, by the mean of the log-probabilities so far: (W, M) -> (W, M)."""
+    means = log_p.cumsum(0) / np.arange(1, len(log_p) + 1)[:, None]
+    powers = np.exp(means - means.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
+
+
+def _log(probabilities: Probabilities) -> NDArray[np.float32]:
+    return np.log(probabilities.clip(LEAST))
+
+
+def _unsure(probabilities: Probabilities, reading: Reading) -> Any:
+    """Whether a further window is read: (..., M) -> (...)."""
+    return probabilities.max(-1) < (np.inf if reading.enough is None else reading.enough)
+
+
+def reading_by(settings: Mapping[str, Any], model: Model, max_length: int) -> Reading:
+    """What `--long-texts`, `--most-windows`, `--stride` and `--read-length` ask of a model; adaptive is as mean."""
+    if settings["long_texts"] == "first":
+        return Reading(max_length=max_length)
+    if settings["long_texts"] == "longer":
+        return Reading(max_length=max(max_length, model.readable_tokens(settings["read_length"])))
+    return Reading(max_length=max_length, most_windows=settings["most_windows"], stride=settings["stride"])
+
+
+def write_reading(folder: Path, reading: Reading) -> None:
+    """Say in a trained model's folder how it reads long texts."""
+    write_json(folder / READING_FILE, reading.model_dump())
+
+
+def load_reading(folder: Path) -> Reading | None:
+    """What `write_reading` wrote; None for a model that reads the beginning of a text alone."""
+    path = folder / READING_FILE
+    if not path.is_file():
+        return None
+    try:
+        return Reading.model_validate_json(path.read_bytes())
+    except ValueError:
+        raise InputError(f"{path} is damaged; `metakd evaluate` on the run writes it again") from None
