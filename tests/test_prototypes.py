@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metakd import prototypes as prototypes_module
-from metakd.prototypes import expertise_weights, instance_weights, prototype_scores, prototypes
+from metakd.prototypes import expertise_weights, instance_weights, prototype_scores, prototypes, whole_texts
 
 ROOT_HALF = math.sqrt(0.5)
 
@@ -109,3 +109,14 @@ def test_the_effective_share_of_weights_by_hand() -> None:
     """(1, 1, 0, 0): 2² / (4 · 2) = 1/2; alike: 1; one of four: 1/4; all zero count alike."""
     for weights, share in (([1, 1, 0, 0], 0.5), ([3, 3, 3], 1), ([0, 5, 0, 0], 0.25), ([0, 0], 1)):
         assert prototypes_module.effective_share(torch.tensor(weights, dtype=torch.float32)) == pytest.approx(share)
+
+
+def test_a_text_of_windows_has_the_mean_over_all_of_their_tokens() -> None:
+    """The second text has 4 tokens at (1, 0), 3 at (0, 1) and 1 at (0, 5): (4, 8) / 8; others keep their bits."""
+    embeddings = torch.tensor([[0.1, 0.2], [1.0, 0.0], [0.3, 0.3], [0.0, 1.0], [0.0, 5.0]])
+    tokens, rows = torch.tensor([2, 4, 3, 3, 1]), torch.tensor([0, 1, 2, 1, 1])
+    before = embeddings.clone()
+    after = whole_texts(embeddings, tokens, rows, 3)
+    torch.testing.assert_close(after[1], torch.tensor([0.5, 1.0]))
+    assert after[[0, 2]].equal(before[[0, 2]])
+    assert whole_texts(before[:3].clone(), tokens[:3], rows[:3], 3).equal(before[:3])

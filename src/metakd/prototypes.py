@@ -28,6 +28,26 @@ class Prototypes:
     counts: Tensor  # (K, M) int
 
 
+def whole_texts(embeddings: Tensor, tokens: Tensor, rows: Tensor, num_texts: int) -> Tensor:
+    """E(x) of each text: the mean over the real tokens of all its windows. `embeddings` is changed in place.
+
+    Args:
+        embeddings: (N + W, H), E of the first window of each text, then of W further windows.
+        tokens: (N + W,) int, real tokens of each window.
+        rows: (N + W,) int, the text of each window.
+        num_texts: N.
+
+    Returns:
+        (N, H).
+    """
+    long, places = rows[num_texts:].unique(return_inverse=True)
+    sums, totals = embeddings[long] * tokens[long, None], tokens[long].clone()
+    sums.index_add_(0, places, embeddings[num_texts:] * tokens[num_texts:, None])
+    totals.index_add_(0, places, tokens[num_texts:])
+    embeddings[long] = sums / totals[:, None]
+    return embeddings[:num_texts]
+
+
 def prototypes(embeddings: Tensor, labels: Tensor, domains: Tensor, num_labels: int, num_domains: int) -> Prototypes:
     """p_k^m = mean of E(x_i) over the examples of domain k with class m [3.1].
 

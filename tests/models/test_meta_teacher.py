@@ -108,3 +108,14 @@ def test_a_teacher_that_trains_or_can_learn_is_refused(base: Path) -> None:
     freeze(teacher).domain_classifier.weight.requires_grad_(True)
     with pytest.raises(RuntimeError, match="not frozen"):
         assert_frozen(teacher)
+
+
+def test_of_windows_both_terms_count_by_their_share_of_the_text(base: Path) -> None:
+    """As if the second and the third were windows of one text: 4/3 of a half each, and 4/3 for the other two."""
+    teacher, batch = make(base), batch_of(base)
+    shares = torch.tensor([4 / 3, 2 / 3, 2 / 3, 4 / 3])
+    outputs = teacher.outputs(batch)
+    ce = losses.cross_entropy(outputs.logits, batch["labels"])
+    domain = losses.false_domain_loss(teacher.domain_classifier(outputs.representation), batch["domains"])
+    expected = (shares * (batch["instance_weights"] * ce + 0.5 * domain)).mean()
+    torch.testing.assert_close(losses.reduce(teacher(**batch, shares=shares)), expected)

@@ -1,5 +1,6 @@
 """The meta-teacher: what comes before it, each domain loss, what its manifest holds, and when students refuse it."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from conftest import NewRun, read_json, taught, toy_examples
 from metakd import CheckError, InputError
 from metakd.models.meta_teacher import MetaTeacher
 from metakd.pipeline.distill import distill
-from metakd.pipeline.teach import teach
+from metakd.pipeline.teach import _weights, teach
 
 
 def test_steps_out_of_order_name_the_missing_one(toy_run: NewRun) -> None:
@@ -60,3 +61,20 @@ def test_a_reloaded_model_that_differs_is_an_error(toy_run: NewRun, monkeypatch:
         taught(run)
     assert not run.folders.teacher.exists()
     assert not list(run.folder.glob(".*"))
+
+
+def test_a_teacher_of_windows_counts_each_text_once(toy_run: NewRun) -> None:
+    """Of texts of up to 10 tokens, 6 at a time: t comes from whole texts, and windows share their text's weight."""
+    run, first = toy_run(max_length=6, teacher_windows=3), toy_run(max_length=6)
+    texts, rows = run.features.teacher_texts
+    counts = Counter(rows.tolist())
+    assert len(texts) > len(run.data.train) == len(first.features.teacher_texts[0])
+    assert {e.text for e in texts[len(run.data.train) :]}.isdisjoint({e.text for e in run.data.train})
+    taught(run)
+    weights = _weights(run, rows)
+    assert weights["shares"].mean() == pytest.approx(1)
+    totals = {row: share * counts[row] for row, share in zip(rows.tolist(), weights["shares"].tolist(), strict=True)}
+    assert [*totals.values()] == pytest.approx([totals[0]] * len(run.data.train))
+    t = weights["instance_weights"]
+    assert all(t[place] == t[row] for place, row in enumerate(rows))
+    assert run.fingerprints.weigh != first.fingerprints.weigh

@@ -58,6 +58,7 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "predict_learning_rate": (1e-4, STUDENTS),
     "windows": (1, STUDENTS),
     "crops": (1, STUDENTS),
+    "teacher_windows": (1, FROM_WEIGHTS),
     "gamma2": (0.25, BY_TEACHER),
     "temperature": (2.0, BY_TEACHER),
     "expertise": ("hard", BY_TEACHER),

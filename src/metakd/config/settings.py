@@ -25,7 +25,7 @@ READING = ("long_texts", "most_windows", "stride", "read_length")  # what models
 GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Everyday settings": ("columns", "base", "student", "max_length", "method", "baseline", "seed"),
     "Data and checks": ("encoding", "data_config", "drop_leaks", "allow_weak_teacher"),
-    "Long texts": (*READING, "windows", "crops"),
+    "Long texts": (*READING, "windows", "teacher_windows", "crops"),
     "Teacher and instance weights": (
         *("teacher_epochs", "teacher_learning_rate", "weights", "alpha", "domain_loss", "gamma1", "heads"),
     ),
@@ -133,6 +133,9 @@ class Settings(BaseModel):
         5e-5, "Peak learning rate on each domain's text (second or joint stage).", "3e-5", gt=0
     )
     windows: int = setting(2, "Extra windows of each long text from which students learn.", "0", ge=0, le=10_000)
+    teacher_windows: int = setting(
+        0, "Extra windows of each long text for teacher and instance weights; a text counts once.", "0", ge=0, le=10_000
+    )
     crops: int = setting(0, "Random crops of each text from which students learn.", "0", ge=0, le=100)
     gamma2: float = setting(0.5, "Weight of the transferable-knowledge loss (γ2, L_tkd).", "0.5", ge=0)
     temperature: float = setting(1.0, "Temperature of the prediction loss (T, L_pred).", "1", gt=0)

@@ -101,14 +101,18 @@ class MetaTeacher(nn.Module):
         return self.encoder
 
     def forward(self, **batch: Tensor) -> LossTerms:
-        """L_T = mean_i [t_i · CE(y_i, classifier(x_i)) + γ1 · L_dom(z_i, domain_classifier(h_i))]; no t on L_dom."""
+        """L_T = mean_i [t_i · CE(y_i, classifier(x_i)) + γ1 · L_dom(z_i, domain_classifier(h_i))]; no t on L_dom.
+
+        If the batch has windows of texts, both terms of each count by its share of the text.
+        """
         outputs, domains = self.outputs(batch), batch["domains"]
-        cross_entropy = losses.cross_entropy(outputs.logits, batch["labels"])
-        terms = {"class": Term(cross_entropy, weights=batch["instance_weights"])}
+        cross_entropy, shares = losses.cross_entropy(outputs.logits, batch["labels"]), batch.get("shares")
+        weights = batch["instance_weights"] if shares is None else batch["instance_weights"] * shares
+        terms = {"class": Term(cross_entropy, weights=weights)}
         if self.domain_loss != "none":
             logits = self.domain_classifier(outputs.representation)
             values = DOMAIN_LOSSES[self.domain_loss](logits, domains)
-            terms["domain"] = Term(values, coefficient=self.gamma1)
+            terms["domain"] = Term(values, coefficient=self.gamma1, weights=shares)
         return terms
 
     def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:

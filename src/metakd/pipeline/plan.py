@@ -119,11 +119,12 @@ def _teacher_stages(run: Run, methods: Sequence[str]) -> list[Stage]:
 def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float]:
     """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is cached."""
     rows, rows_of_teacher = len(run.data.train), len(run.features.with_extra_texts(run.data.train))
+    taught = len(run.features.teacher_texts[0])
     no_weights = not is_done(run.folders.weights, run.fingerprints.weigh)
     no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
     work: dict[str, float] = {
-        "weigh": no_weights * rows * teacher * (run.settings.weights != "none"),
-        "teach": no_teacher * run.settings.teacher_epochs * rows * BACKWARD * teacher,
+        "weigh": no_weights * taught * teacher * (run.settings.weights != "none"),
+        "teach": no_teacher * run.settings.teacher_epochs * taught * BACKWARD * teacher,
     }
     missing = [m for m in run.methods if not all(run.is_student_done(m, d) for d in run.data.domains)]
     if stages := _teacher_stages(run, missing):

@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel, set_seed
 
+from metakd.data.tokenization import Array
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
 from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, freeze
@@ -34,6 +36,17 @@ def _meta_teacher(run: Run, encoder: PreTrainedModel) -> MetaTeacher:
     return MetaTeacher(encoder, len(run.data.domains), run.settings.domain_loss, run.settings.gamma1, heads)
 
 
+def _weights(run: Run, rows: Array) -> dict[str, Array]:
+    """t of the text of each window, and, if there are several of a text, the share of each: 1 on average.
+
+    `rows` (N + W,) are the windows' rows in train.
+    """
+    columns = {"instance_weights": np.array(run.features.instance_weights(run.data.train))[rows]}
+    if len(rows) > len(run.data.train):
+        columns["shares"] = (len(rows) / len(run.data.train) / np.bincount(rows))[rows]
+    return columns
+
+
 def teach(run: Run) -> Path:
     """The folder of the meta-teacher: the base, fine-tuned on all domains by L_T [Meta-KD, 3.2].
 
@@ -59,8 +72,8 @@ def teach(run: Run) -> Path:
 def _teach(run: Run, checkpoints: Path) -> None:
     settings, data, tokenizer = run.settings, run.data, run.features.tokenizer
     facts: dict[str, Any] = {"precision": run.precision}
-    weights = run.features.instance_weights(data.train)
-    features = run.features.encode(data.train).with_columns(instance_weights=weights)
+    texts, text_rows = run.features.teacher_texts
+    features = run.features.encode(texts).with_columns(**_weights(run, text_rows))
     epochs, rate, logs = settings.teacher_epochs, settings.teacher_learning_rate, run.folder / LOGS_FOLDER
     plan = TrainingPlan("teach all domains", epochs, rate, checkpoints, settings, run.precision, logs=logs)
     with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as partial:

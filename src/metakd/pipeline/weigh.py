@@ -13,7 +13,7 @@ from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder
 from metakd.pipeline.checks import spread
-from metakd.prototypes import instance_weights, prototype_scores, prototypes
+from metakd.prototypes import instance_weights, prototype_scores, prototypes, whole_texts
 from metakd.runs.folders import WEIGHTS_FILE
 from metakd.runs.run import Run
 from metakd.utils import distributed
@@ -52,15 +52,20 @@ def _weigh(run: Run) -> None:
             return
         check_weighable(run)
         with step_folder(run.folders.weights, "weigh", run.fingerprints.weigh, facts) as partial:
-            features, file = run.features.encode(data.train), partial / "embeddings"
-            embeddings, labels = _embeddings(run, features, file), features.column("labels")
+            texts, rows = run.features.teacher_texts
+            features, file = run.features.encode(texts), partial / "embeddings"
+            tokens = torch.from_numpy(
+                features.lengths - run.features.tokenizer.num_special_tokens_to_add(data.has_pairs)
+            )
+            embeddings = whole_texts(_embeddings(run, features, file), tokens, torch.from_numpy(rows), len(data.train))
+            labels = features.column("labels")[: len(data.train)]
             domains = torch.tensor([data.domain_ids[e.domain] for e in data.train])  # also those unknown to a teacher
             known = prototypes(embeddings, labels, domains, len(data.labels), len(data.domains))
             scores = prototype_scores(known, embeddings, labels, domains, settings.alpha)
             weights = instance_weights(scores, normalize=settings.weights == "normalized")
-            with (partial / WEIGHTS_FILE).open("w", encoding="utf-8") as rows:
+            with (partial / WEIGHTS_FILE).open("w", encoding="utf-8") as written:
                 for e, score, weight in zip(data.train, scores.tolist(), weights.tolist(), strict=True):
-                    rows.write(json.dumps({"id": e.id, "domain": e.domain, "score": score, "weight": weight}) + "\n")
+                    written.write(json.dumps({"id": e.id, "domain": e.domain, "score": score, "weight": weight}) + "\n")
             save_file({"vectors": known.vectors, "counts": known.counts}, partial / "prototypes.safetensors")
             file.unlink()
             facts |= {"mean_score": scores.mean().item(), "clamped": int((scores < 0).sum())}

@@ -14,7 +14,7 @@ from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.long_texts import extra_texts
 from metakd.data.schema import Example
-from metakd.data.tokenization import TOKENIZER_FILES, Collator, Encoded, TokenStore
+from metakd.data.tokenization import TOKENIZER_FILES, Array, Collator, Encoded, TokenStore
 from metakd.models.hub import resolve
 from metakd.models.loading import load_tokenizer
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN
@@ -70,13 +70,27 @@ class Features:
     @cached_property
     def extra_texts(self) -> dict[str, list[Example]]:
         """Extra windows and crops of the training texts, by the texts' ids."""
+        return self._extra_texts(self.settings.windows, self.settings.crops)
+
+    @cached_property
+    def teacher_texts(self) -> tuple[list[Example], Array]:
+        """What weights are computed from and the teacher learns from, and the row in train of each (N + W,).
+
+        That is, the N training texts, and then W further windows of the long ones (`teacher_windows`).
+        """
+        train, further = self.data.train, self._extra_texts(self.settings.teacher_windows)
+        windows = [(row, window) for row, e in enumerate(train) for window in further.get(e.id, ())]
+        rows = [*range(len(train)), *(row for row, _ in windows)]
+        return [*train, *(window for _, window in windows)], np.array(rows)
+
+    def _extra_texts(self, windows: int, crops: int = 0) -> dict[str, list[Example]]:
         settings, train = self.settings, self.data.train
-        if not (settings.windows or settings.crops):
+        if not (windows or crops):
             return {}
-        options = {name: getattr(settings, name) for name in ("windows", "crops", "seed")}
         # not `self.tokenizer`: models are saved with it, and so with the truncation of its last call
         tokenizer = load_tokenizer(resolve(settings.base), settings.max_length)
-        return extra_texts(tokenizer, train, self.encode(train).lengths, settings.max_length, **options)
+        how = {"windows": windows, "crops": crops, "seed": settings.seed}
+        return extra_texts(tokenizer, train, self.encode(train).lengths, settings.max_length, **how)
 
     def with_extra_texts(self, examples: Sequence[Example]) -> list[Example]:
         """The training `examples` with their extra windows and crops: what students of a cached teacher learn from."""

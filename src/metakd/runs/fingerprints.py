@@ -61,6 +61,7 @@ SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results 
     "predict_learning_rate": STUDENTS,
     "windows": STUDENTS,
     "crops": STUDENTS,
+    "teacher_windows": WEIGHTS,
     "gamma2": TAUGHT,
     "temperature": TAUGHT,
     "expertise": TAUGHT,
