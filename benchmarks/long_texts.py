@@ -108,7 +108,7 @@ def main() -> None:
         }
         if not results["seeds"]:
             timed = {"meta_teacher": teacher, "student": students[run.data.domains[0]]}
-            enough = {name: max(e or 1.0 for e in of[ADAPTIVE]["enough"]) for name, of in scored.items()}
+            enough = {name: max(1.0 if e is None else e for e in of[ADAPTIVE]["enough"]) for name, of in scored.items()}
             results["latency_ms"] = {
                 name: milliseconds(
                     {name: model},

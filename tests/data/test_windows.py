@@ -65,6 +65,15 @@ def test_of_a_pair_the_longer_text_is_cut_beside_the_other(tokenizer: Tokenizer)
     assert shown(tokenizer, ("a b c", "x y z"), reading) == []
 
 
+def test_a_stride_of_a_pair_is_at_most_half_of_the_room(tokenizer: Tokenizer) -> None:
+    """Three letters at a time: one of them is read again, though the stride is four."""
+    reading = Reading(max_length=9, most_windows=8, stride=4)
+    assert shown(tokenizer, ("a b c d e f", "t u v w x"), reading) == [
+        "[CLS] c d e [SEP] t u v [SEP]",
+        "[CLS] e f [SEP] t u v [SEP]",
+    ]
+
+
 def test_the_second_text_keeps_its_type(tokenizer: Tokenizer) -> None:
     ((window,),) = following_windows(tokenizer, [("x y", "a b c d e f g")], Reading(max_length=9, most_windows=2))
     assert window.type_ids == [0, 0, 0, 0, 1, 1, 1, 1]
@@ -92,8 +101,8 @@ def test_no_token_of_a_pair_is_lost_or_read_twice(tokenizer: Tokenizer, counts: 
     assert all(len(window) <= max_length for window in windows)
 
 
-def test_windows_that_do_not_move_on_are_refused() -> None:
-    for values in ({"stride": 4}, {"stride": -1}, {"most_windows": 0}, {"enough": 1.5}, {"window": 3}):
+def test_a_reading_that_is_none_is_refused() -> None:
+    for values in ({"stride": -1}, {"stride": "2"}, {"most_windows": 0}, {"enough": 1.5}, {"window": 3}):
         with pytest.raises(ValidationError):
             Reading(**{"max_length": 8, **values})
     assert str(Reading(max_length=8)) == "8 tokens"

@@ -1,6 +1,7 @@
 """What models say of texts that are longer than they read at once: in PyTorch, in ONNX Runtime, and by the command."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -158,12 +159,38 @@ def test_a_classifier_reads_as_its_folder_or_its_caller_says(saved: Path) -> Non
         ({"long_texts": "longer", "read_length": 24}, Reading(max_length=24)),
         ({"long_texts": "longer"}, Reading(max_length=40)),  # as many positions as it has
         ({"most_windows": 3}, Reading(max_length=LENGTH, most_windows=3, enough=0.75)),
+        ({"stride": 2}, WHOLE.model_copy(update={"stride": 2, "enough": 0.75})),
     ):
         assert Classifier.load(saved, **changes).reading == expected
+    write_reading(saved, Reading(max_length=40))  # as of a run with --long-texts longer
+    assert Classifier.load(saved, long_texts="mean").reading == WHOLE
+    assert Classifier.load(saved, read_length=24).reading == Reading(max_length=24)
     (saved / READING_FILE).unlink()
     assert Classifier.load(saved).reading == Reading(max_length=LENGTH)
-    with pytest.raises(InputError, match="this model has no threshold"):
-        Classifier.load(saved, long_texts="adaptive")
+
+
+def test_what_has_no_effect_is_refused(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_reading(saved, Reading(max_length=LENGTH))
+    for changes, message in (
+        ({"stride": 2, "read_length": 24}, "stride, read_length: no effect with long_texts first"),
+        ({"long_texts": "mean", "read_length": 24}, "read_length: no effect with long_texts mean"),
+        ({"long_texts": "longer", "most_windows": 3}, "most_windows: no effect with long_texts longer"),
+        ({"long_texts": "mean", "stride": 8}, "at most 7, less than half of max_length"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Classifier.load(saved, **changes)
+    assert Classifier.load(saved, long_texts="adaptive").reading == WHOLE
+    assert "this model has no threshold, so it reads all windows" in caplog.text
+
+
+def test_threads_get_the_answers_that_one_gets(model: TorchModel) -> None:
+    """Short and long texts one by one, from four threads at once."""
+    texts = [as_example(words(5 + 11 * (i % 7))) for i in range(80)]
+    expected = [model.answers([text]).probabilities for text in texts]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            answers = [*pool.map(lambda text: model.answers([text]).probabilities, texts)]
+            np.testing.assert_array_equal(answers, expected)
 
 
 def test_longer_texts_at_once_use_more_positions(saved: Path) -> None:
@@ -176,7 +203,7 @@ def test_longer_texts_at_once_use_more_positions(saved: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", '{"max_length": 16, "most_windows": "8"}', '{"max_length": 0}'])
 def test_a_damaged_reading_is_refused(saved: Path, content: str) -> None:
     (saved / READING_FILE).write_text(content)
-    with pytest.raises(InputError, match=r"reading.json is damaged; `metakd evaluate` on the run writes it again"):
+    with pytest.raises(InputError, match=r"reading.json is damaged; delete it, and score the run again"):
         load_reading(saved)
 
 
@@ -189,10 +216,11 @@ def test_predict_reads_as_it_is_asked_to(saved: Path, metakd: Command, tmp_path:
         expected = Classifier.load(saved, long_texts=way).predict(texts)
         assert [row["probability"] for row in read_rows(output)] == [round(p.probability, 6) for p in expected]
     command = ("predict", saved, "--input", source, "--output", tmp_path / "o.jsonl")
-    message = refused(metakd(*command, "--long-texts", "all", "--most-windows", "0", "--stride", "8"))
+    message = refused(metakd(*command, "--long-texts", "all", "--most-windows", "0"))
     assert "--long-texts = 'all'" in message
     assert "--most-windows = '0'" in message
     assert "at most 7, less than half of --max-length" in refused(metakd(*command, "--stride", "8"))
+    assert "--read-length: no effect with --long-texts adaptive" in refused(metakd(*command, "--read-length", "24"))
     assert not (tmp_path / "o.jsonl").exists()
 
 
@@ -207,6 +235,6 @@ def test_an_export_says_how_it_reads(model: TorchModel, tmp_path: Path) -> None:
     write_rows(path, [{k: v for k, v in description.items() if k not in ("reading", "most_tokens")}])
     assert Classifier.load(path.parent).reading == Classifier.load(path.parent, long_texts="longer").reading
     assert Classifier.load(path.parent).reading == Reading(max_length=LENGTH)
-    write_rows(path, [description | {"reading": {"max_length": 16, "stride": 9}}])
+    write_rows(path, [description | {"reading": {"max_length": 16, "stride": -1}}])
     with pytest.raises(InputError, match="not a model exported by"):
         Classifier.load(path.parent)

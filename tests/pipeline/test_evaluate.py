@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import metakd
-from conftest import as_row, open_run, read_json, reopen, toy_examples, write_rows
+from conftest import as_row, open_run, read_json, read_rows, reopen, toy_examples, write_rows
 from metakd import InputError
 from metakd.data.examples import read_examples
 from metakd.pipeline.evaluate import evaluate, evaluate_file
+from metakd.pipeline.readings import write_readings
 from metakd.pipeline.run_all import run_all
 from metakd.utils.artifacts import is_done, write_json, write_manifest
 
@@ -143,7 +144,7 @@ def test_anything_but_a_list_of_texts_is_refused(finished_run: Path, texts: Any,
 def long_data(toy_data: Path, tmp_path: Path) -> Path:
     """The toy data, with 18 words that say nothing before the texts of dev and test: more than 16 tokens in all."""
     shutil.copytree(toy_data, tmp_path / "long")
-    for split, count in (("dev", 40), ("test", 24)):
+    for split, count in (("dev", 120), ("test", 24)):
         rows = [as_row(replace(e, text=f"{'it was so ' * 6}{e.text}")) for e in toy_examples(count, 7, split)]
         write_rows(tmp_path / "long" / f"{split}.jsonl", rows)
     return tmp_path / "long"
@@ -161,13 +162,26 @@ def test_long_texts_are_read_as_the_settings_say(run_copy: Path, long_data: Path
         assert reading["max_length"] == (40 if way == "longer" else 16)  # as many as it has positions
         assert (reading["enough"] is not None) == (way == "adaptive")
         assert metakd.Classifier.load(run_copy / "students" / "books").reading.model_dump() == reading
+        assert ("windows" in (run_copy / "results.md").read_text()) == (way in ("mean", "adaptive"))
     first, mean, adaptive, longer = (results[way]["average"]["student"] for way in results)
     assert first["accuracy"] < 0.7 < 0.9 < mean["accuracy"]
     assert adaptive["accuracy"] >= mean["accuracy"] - 0.05
-    assert (first["windows"], mean["windows"], longer["windows"]) == (1, 2, 1)
-    assert 1 < adaptive["windows"] <= 2
+    assert "windows" not in first | longer
+    assert 1 < adaptive["windows"] <= 2 == mean["windows"]
     assert [*mean["latency_ms"]["by_windows"]] == ["2"]
-    assert "windows" in (run_copy / "results.md").read_text().split("\n")[0] or way == "longer"
+
+
+def test_a_few_long_texts_choose_nothing(run_copy: Path, long_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And scores of another reading are none of the run's until it is scored again."""
+    rows = read_rows(long_data / "dev.jsonl")
+    write_rows(long_data / "dev.jsonl", rows[:24])
+    run = metakd.Run.assemble(run_copy, reopen(run_copy).settings, long_data).begin()
+    assert write_readings(run, {"student": {d: run_copy / "students" / d for d in DOMAINS}}, {}) is False
+    assert "dev has 24 long texts, and 100 are needed to choose by, so all windows are read" in caplog.text
+    assert (run_copy / "manifest.json").exists()
+    settings = reopen(run_copy).settings.model_copy(update={"long_texts": "first"})
+    write_readings(replace(run, settings=settings), {"student": {"books": run_copy / "students" / "books"}}, {})
+    assert not (run_copy / "manifest.json").exists()
 
 
 def test_without_dev_all_windows_are_read(run_copy: Path, long_data: Path, caplog: pytest.LogCaptureFixture) -> None:

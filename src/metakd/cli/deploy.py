@@ -9,7 +9,7 @@ from rich.table import Column, Table
 
 from metakd.cli.assembly import check_writable, load_library, read_data
 from metakd.cli.options import DATA_HELP, Columns, Config, Encoding, Replace, reading, with_reading, with_settings
-from metakd.config.settings import Settings
+from metakd.config.settings import LONGEST, Settings
 from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
 
@@ -31,7 +31,7 @@ def predict(
     if output.exists() and input.exists() and output.samefile(input):
         raise InputError(f"--output {output}: is the input file, which would be overwritten")
     check_writable(output, ".jsonl", overwrite)
-    Settings.build(options)
+    Settings.build({"max_length": LONGEST} | options)  # a model has its own limit
     from metakd.data.dataset import folder_name
 
     if not model.is_dir():  # folders of domains with special characters have encoded names

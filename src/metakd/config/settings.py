@@ -72,7 +72,7 @@ class Settings(BaseModel):
         "Where the layers of a 'layers=N' student come from: the base, or the fine-tuned teacher.",
         "own checkpoint",
     )
-    max_length: int = setting(128, "Tokens read of each text, special ones included.", "128", ge=4, le=LONGEST)
+    max_length: int = setting(128, "Tokens that models read at once, special ones included.", "128", ge=4, le=LONGEST)
     long_texts: Literal["first", "longer", "mean", "adaptive"] = setting(
         "adaptive",
         "What models read of longer texts when they predict: the first window; up to --read-length tokens at once; all "
@@ -213,8 +213,6 @@ class Settings(BaseModel):
         two, predicts = self.stages == "two", "prediction" in self.terms
         if 2 * self.stride >= self.max_length:
             faults.append(f"--stride: at most {(self.max_length - 1) // 2}, less than half of --max-length")
-        if self.long_texts == "longer" and self.read_length < self.max_length:
-            faults.append(f"--read-length: at least --max-length, {self.max_length}")
         if not self.terms or len(set(self.terms)) != len(self.terms):
             faults.append("--terms: list at least one term, and each only once")
         if two and not predicts:

@@ -16,3 +16,8 @@ class Example:
     text_pair: str | None
     label: str
     domain: str
+
+    @property
+    def inputs(self) -> str | tuple[str, str]:
+        """What a model reads of it: its text, or both texts of a pair."""
+        return self.text if self.text_pair is None else (self.text, self.text_pair)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -136,17 +135,11 @@ def encoded_windows(tokenizer: Any, windows: Sequence[Encoding]) -> Encoded:
     return Encoded(Tokens(values, places), {})
 
 
-@contextlib.contextmanager
-def untruncated(tokenizer: Any) -> Iterator[Tokenizer]:
-    """The tokenizer's backend, while the context lasts without the truncation of the last call."""
-    backend = tokenizer.backend_tokenizer
-    truncation = backend.truncation
+def untruncated(tokenizer: Any) -> Tokenizer:
+    """A copy of the tokenizer's backend that does not truncate."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
-    try:
-        yield backend
-    finally:
-        if truncation:
-            backend.enable_truncation(**truncation)
+    return backend
 
 
 class TokenStore:
@@ -158,9 +151,14 @@ class TokenStore:
         self._tokens = self._encode([]).tokens
         self._rows: dict[str | tuple[str, str], int] = {}
 
+    @cached_property
+    def untruncated(self) -> Tokenizer:
+        """The tokenizer's backend without truncation."""
+        return untruncated(self.tokenizer)
+
     def encode(self, examples: Sequence[Example]) -> Encoded:
         """What the function `encode` returns for these examples; only texts that are new are tokenised."""
-        texts = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
+        texts = [e.inputs for e in examples]
         if new := {text: e for text, e in zip(texts, examples, strict=True) if text not in self._rows}:
             self._tokens = self._tokens.joined(self._encode([*new.values()]).tokens)
             self._rows |= zip(new, range(len(self._rows), len(self._rows) + len(new)), strict=True)

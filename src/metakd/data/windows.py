@@ -1,9 +1,8 @@
-"""The windows of a long text or pair, by the tokenizer's own overflow; needs only tokenizers."""
+"""The windows of a long text or pair, by the tokenizer's own overflow; needs no torch."""
 
 from collections.abc import Sequence
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Encoding, Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -20,7 +19,7 @@ class Reading(BaseModel):
     Attributes:
         max_length: Tokens of a window, special ones included.
         most_windows: The most windows of a text; with 1, a longer text is truncated.
-        stride: Tokens that a window repeats of the one before.
+        stride: Tokens that a window repeats of the one before, at most half of those that it has of the text.
         enough: The probability of the likeliest class from which no further window is read; None reads all.
     """
 
@@ -33,12 +32,6 @@ class Reading(BaseModel):
 
     def __str__(self) -> str:
         return f"{f'up to {self.most_windows} windows of ' * (self.most_windows > 1)}{self.max_length} tokens"
-
-    @model_validator(mode="after")
-    def _moves_on(self) -> Self:
-        if 2 * self.stride >= self.max_length:
-            raise ValueError(f"stride = {self.stride}: must be less than half of max_length, {self.max_length}")
-        return self
 
 
 def following_windows(tokenizer: Tokenizer, texts: Sequence[Text], reading: Reading) -> list[list[Encoding]]:
@@ -71,9 +64,10 @@ def _windows(tokenizer: Tokenizer, first: Encoding, second: Encoding | None, rea
 
 
 def _overflow(tokens: Encoding, room: int, reading: Reading) -> list[Encoding]:
-    tokens.truncate(room, stride=reading.stride)
+    stride = min(reading.stride, room // 2)
+    tokens.truncate(room, stride=stride)
     pieces = tokens.overflowing[: reading.most_windows]
-    if pieces and len(pieces[-1]) < reading.stride + max(1, room // SHORTEST):
+    if pieces and len(pieces[-1]) < stride + max(1, room // SHORTEST):
         pieces.pop()
     return pieces
 

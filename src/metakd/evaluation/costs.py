@@ -13,9 +13,7 @@ import numpy as np
 from scipy import stats
 
 from metakd.data.schema import Example
-from metakd.data.tokenization import untruncated
 from metakd.evaluation.metrics import Floats, Ints
-from metakd.inference.long_texts import texts_of
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.console import notice
 
@@ -67,7 +65,9 @@ class Latency:
         summary: dict[str, Any] = {"median": round(float(median), 3), "p95": round(float(p95), 3)}
         if windows is not None and windows.max() > 1:
             several = {n: self.milliseconds[windows.clip(max=MANY) == n] for n in range(1, MANY + 1)}
-            means = {str(n): round(float(times.mean()), 3) for n, times in several.items() if len(times)}
+            means = {
+                f"{n}{'+' * (n == MANY)}": round(float(times.mean()), 3) for n, times in several.items() if len(times)
+            }
             summary |= {"mean": round(float(self.milliseconds.mean()), 3), "by_windows": means}
         return summary | ({"busy": True} if self.busy else {})
 
@@ -127,9 +127,9 @@ def timed_texts(examples: Sequence[Example], seed: int) -> list[Example]:
 
 def windows_filled(model: TorchModel, examples: Sequence[Example]) -> Ints:
     """How many windows of `max_length` tokens each example fills: (N,)."""
-    with untruncated(model.tokenizer) as tokenizer:
-        lengths = np.array([len(encoded) for encoded in tokenizer.encode_batch_fast(texts_of(examples))])
-    special, length = tokenizer.num_special_tokens_to_add(False), model.reading.max_length
+    encoded = model.untruncated.encode_batch_fast([e.inputs for e in examples])
+    lengths = np.array([len(encoding) for encoding in encoded])
+    special, length = model.untruncated.num_special_tokens_to_add(False), model.max_length
     return np.ceil((lengths - special) / (length - special)).astype(np.int64).clip(min=1)
 
 

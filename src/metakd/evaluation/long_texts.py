@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from metakd.data.schema import Example
 from metakd.evaluation.metrics import Floats
-from metakd.evaluation.predictions import class_heads
 from metakd.inference.long_texts import Model, combined
-from metakd.models.meta_teacher import UNKNOWN_DOMAIN, select_head
 
 WANTED = 0.95  # share of what all windows gain over the first that reading fewer has to keep
 TRIED = 101  # thresholds, at quantiles of the confidences
@@ -26,13 +23,10 @@ class Steps(NamedTuple):
 
 def after_each_window(model: Model, examples: Sequence[Example], labels: list[str]) -> list[Steps]:
     """The answers to those of the examples of which the model reads several windows."""
-    heads = {domain: number for number, domain in enumerate(class_heads(model.labels, labels))}
-    steps = []
+    steps, places = [], {label: place for place, label in enumerate(labels)}
     for row, log_p in model.answers(examples).windows.items():
-        probabilities, example = combined(log_p), examples[row]
-        domains = torch.full((len(log_p),), heads.get(example.domain, UNKNOWN_DOMAIN))
-        logits = select_head(torch.from_numpy(probabilities).log(), domains, len(heads))
-        right = logits.argmax(-1).numpy() == labels.index(example.label)
+        probabilities = combined(log_p)
+        right = probabilities.argmax(-1) == places[examples[row].label]
         steps.append(Steps(probabilities.max(-1).astype(np.float64), right))
     return steps
 

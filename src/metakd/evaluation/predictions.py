@@ -128,7 +128,8 @@ def with_latencies(
 ) -> dict[str, ByDomain]:
     """The predictions, with the latency of one model of each architecture among their costs.
 
-    These models and the `others` (by architecture) are timed alternately, on the CPU.
+    These models and the `others` (by architecture) are timed alternately, on the CPU. A model that reads long texts
+    until it is sure stands for those of other domains, which may read on more or less often.
     """
     folders = dict[str, Path]()
     for name, fleet in fleets.items():
@@ -168,17 +169,18 @@ def correct_predictions(examples: Sequence[Example], labels: list[str], model: M
 
 def predictions_of(examples: Sequence[Example], labels: list[str], model: Model) -> Predictions:
     """The predictions for examples whose classes are `labels`, each by its domain's class head if there is one."""
-    heads = {domain: number for number, domain in enumerate(class_heads(model.labels, labels))}
+    heads = {domain: number for number, domain in enumerate(_heads(model.labels, labels))}
     domains = torch.tensor([heads.get(e.domain, UNKNOWN_DOMAIN) for e in examples])
     # The logits up to a constant, so that the mean of several heads is the one that students were distilled from.
     answers = model.answers(examples)
     logits = torch.from_numpy(answers.probabilities).clamp(min=1e-30).log()
     confidence, predicted = select_head(logits, domains, len(heads)).softmax(-1).max(-1)
-    costs = {"windows": round(float(answers.windows_read.mean()), 3)} if len(examples) else {}
+    several = len(examples) and model.reading.most_windows > 1
+    costs = {"windows": round(float(answers.windows_read.mean()), 3)} if several else {}
     return Predictions(_truth(examples, labels), predicted.numpy(), confidence.double().numpy(), costs)
 
 
-def class_heads(classes: Sequence[str], labels: list[str]) -> list[str]:
+def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
     """The domains of the class heads of a model with these classes; one head without a name serves all."""
     if classes == labels:
         return [""]

@@ -29,6 +29,11 @@ def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return header, body
 
 
+def by_windows(means: Mapping[str, float]) -> str:
+    """Mean milliseconds by the windows that a text fills."""
+    return ", ".join(f"{windows}: {ms:.1f}" for windows, ms in means.items())
+
+
 def reads_windows(results: Mapping[str, Any]) -> bool:
     """Whether a model has read several windows of a text."""
     return any(average.get("windows", 1) > 1 for average in results["average"].values())
@@ -85,8 +90,9 @@ def caption(results: Mapping[str, Any]) -> str:
         text += f" {results['leaked_rows']} of them are also in train; averages without them: {scores}."
     if reads_windows(results):
         times = {name: each["latency_ms"].get("by_windows", {}) for name, each in results["average"].items()}
-        each = "; ".join(f"{n} {', '.join(f'{ms:.1f}' for ms in by.values())}" for n, by in times.items() if by)
-        text += f" windows: read of a text, on average. Mean ms of texts that fill one window, two, and more: {each}."
+        each = "; ".join(f"{name} {by_windows(means)}" for name, means in times.items() if means)
+        text += " windows: read of a text, on average."
+        text += f" Mean ms of one text, by the windows that it fills: {each}." * bool(each)
     if any(average["latency_ms"].get("busy") for average in results["average"].values()):
         text += f" {BUSY_NOTE}"
     return text

@@ -17,10 +17,10 @@ from metakd.data.samplers import updates_per_epoch
 from metakd.data.splits import of_domain
 from metakd.evaluation.predictions import correct_predictions, loader
 from metakd.experiments.variants import Variant
+from metakd.inference.long_texts import reading_by
 from metakd.methods import METHODS
 from metakd.methods.base import has_teacher
 from metakd.pipeline.distill import distill_all
-from metakd.pipeline.readings import choose_reading
 from metakd.pipeline.teach import teach
 from metakd.pipeline.teacher_outputs import drop_teacher_cache
 from metakd.pipeline.weigh import weigh
@@ -145,16 +145,17 @@ class Trial:
         return {name: value for name, value in checks.items() if value is not None}
 
     def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
-        """The row of the models in `folders`: for each split and domain, a 1 for each correct example, else a 0."""
+        """The row of the models in `folders`: for each split and domain, a 1 for each correct example, else a 0.
+
+        With --long-texts adaptive they read all windows, so that no variant has a threshold that was chosen for it.
+        """
         first = self.parts[0][0]
         right: dict[str, dict[str, str]] = {split: {} for split in SCORED if first.data.splits.get(split)}
         load = loader({})
-        fleets = [(run, {domain: folders[domain] for domain in domains}) for run, domains in self.parts]
-        readings = [choose_reading(*fleet, load) for fleet in fleets]
-        for (run, domains), reading in zip(self.parts, readings, strict=True):
+        for run, domains in self.parts:
             for domain, split in product(domains, right):
                 examples, model = of_domain(run.data.splits[split], domain), load(folders[domain])
-                model.read_as(reading)
+                model.read_as(reading_by(run.settings.model_dump(), run.settings.max_length, model.readable_tokens))
                 correct = correct_predictions(examples, run.data.labels, model)
                 right[split][domain] = "".join(map(str, correct.astype(int)))
         return {

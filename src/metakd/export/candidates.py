@@ -10,7 +10,7 @@ from metakd.config.settings import READING, Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.schema import Example
 from metakd.data.windows import Reading
-from metakd.evaluation.costs import measure_latencies, windows_filled
+from metakd.evaluation.costs import measure_latencies, timed_texts, windows_filled
 from metakd.export.exporter import folder_bytes
 from metakd.export.onnx_format import quantize, write_model
 from metakd.inference.classifier import Classifier
@@ -142,9 +142,10 @@ def _untrained(settings: Settings, student: str, labels: list[str]) -> TorchMode
 
 def readings_to_try(settings: Settings, model: TorchModel, dev: Sequence[Example]) -> list[Reading]:
     """The first `max_length` tokens of a text, half of them, and more, where dev has longer texts."""
-    length, wanted = settings.max_length, reading_by(settings.model_dump(), model, settings.max_length)
+    length = settings.max_length
+    wanted = reading_by(settings.model_dump(), length, model.readable_tokens)
     first, half = Reading(max_length=length), Reading(max_length=length // 2)
-    is_any_long = bool((windows_filled(model, dev) > 1).any())
+    is_any_long = bool((windows_filled(model, timed_texts(dev, seed=0)) > 1).any())
     return [first, half] + ([wanted] if is_any_long and wanted != first else [])
 
 

@@ -21,7 +21,6 @@ from metakd.inference.long_texts import Model, load_reading
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import check_scorable
-from metakd.pipeline.readings import write_readings
 from metakd.runs.run import Run
 from metakd.utils.artifacts import step_folder
 from metakd.utils.console import notice
@@ -63,20 +62,21 @@ def export(
         raise InputError(f"{', '.join(missing)}: no finished student; run `metakd run --resume --output {run.folder}`")
     if output.exists():
         raise InputError(f"{output} already exists; choose another --output")
+    if run.settings.long_texts != "first" and None in [load_reading(_trained(run, d)) for d in run.data.domains]:
+        raise InputError(
+            f"{run.folder}: not scored, which decides how students read long texts; run `metakd evaluate {run.folder}`"
+        )
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
-    students = {domain: _trained(run, domain) for domain in run.data.domains}
-    if None in map(load_reading, students.values()):  # of a run that `evaluate` has not ended
-        write_readings(run, {"student": students})
+    reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
     with step_folder(output, "export", "", facts) as partial:
         folders = {domain: partial / run.folders.student(method, domain).name for domain in run.data.domains}
         for domain, folder in folders.items():
             _write(run, split, domain, folder, int8, compact)
         latencies = _time(run, split, *next(iter(folders.items())))
         exported = [_score(run, split, domain, folder, compact, *latencies) for domain, folder in folders.items()]
-        rows = [e._asdict() | {"before": e.before._asdict(), "after": e.after._asdict()} for e in exported]
-        facts |= {"split": split, "students": rows}
+        students = [e._asdict() | {"before": e.before._asdict(), "after": e.after._asdict()} for e in exported]
+        facts |= {"split": split, "students": students}
         refuse_losses(exported, *latencies, max_drop, force)
-        reading = load_reading(students[run.data.domains[0]]) or Reading(max_length=run.settings.max_length)
         form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
         for e in exported:
             write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, _notes(e))

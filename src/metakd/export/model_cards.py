@@ -16,6 +16,10 @@ from metakd.utils.hardware import environment
 CARD_FILE, TEMPLATE = "README.md", Path(__file__).with_name("model_card.md")
 
 
+SINGLE = "Without metakd, truncate with this stride: `overflowing` of an encoding has the further windows."
+PAIRS = "The longer text is cut; the other stands beside each window, with at most half of its tokens."
+
+
 class Measured(NamedTuple):
     """A model on a domain's held-out examples."""
 
@@ -51,7 +55,7 @@ def write_card(
         labels=", ".join(f"`{label}`" for label in run["labels"]),
         method=run["settings"]["method"],
         form=f"{form}, {reading}",
-        long_texts=_long_texts(reading),
+        long_texts=_long_texts(reading, bool(run.get("pairs"))),
         scores=" | ".join((split, str(examples), *scores)),
         machine=f"{machine['processor']}, {machine['cores']} cores",
         data=_data_name(run),
@@ -63,16 +67,15 @@ def write_card(
     write_text(folder / CARD_FILE, f"---\n{_metadata(run, domain, form, measured, split)}\n---\n\n{text}")
 
 
-def _long_texts(reading: Reading) -> str:
+def _long_texts(reading: Reading, pairs: bool) -> str:
     """What the model reads of a long text, and how to do that without metakd."""
     if reading.most_windows == 1:
         return f"It reads the first {reading.max_length} tokens of a text; truncate longer ones."
     until = f" until the likeliest label has a probability of {reading.enough}" if reading.enough is not None else ""
     return (
-        f"Of a text longer than {reading.max_length} tokens it reads windows of that length, each with a stride of "
-        f"{reading.stride}, up to {reading.most_windows} of them{until}. Its answer is the mean of their "
-        "log-probabilities, normalised. Without metakd, truncate with this stride: `overflowing` of an encoding has "
-        "the further windows."
+        f"Of a {'pair' if pairs else 'text'} longer than {reading.max_length} tokens it reads windows of that length, "
+        f"each with a stride of {reading.stride}, up to {reading.most_windows} of them{until}. Its answer is the mean "
+        "of their log-probabilities, normalised. " + (PAIRS if pairs else SINGLE)
     )
 
 

@@ -7,14 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from metakd.config.settings import LONGEST, Settings
+from metakd.config.settings import LONGEST, Settings, flag
 from metakd.data.examples import open_file, stream
 from metakd.data.schema import Example
 from metakd.data.windows import Reading
 from metakd.inference.long_texts import Model, reading_by
 from metakd.models.hub import resolve
 from metakd.utils.artifacts import MANIFEST, changed_files, move_into_place, read_manifest
-from metakd.utils.console import progress_bar
+from metakd.utils.console import notice, progress_bar
 from metakd.utils.errors import Faults, InputError, raise_faults, require
 
 CHUNK = 2048  # rows of a file that are read and labelled at a time
@@ -34,21 +34,32 @@ class Classifier:
         self.model = model
 
     @classmethod
-    def load(cls, folder: str | Path, **long_texts: Any) -> Self:
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        long_texts: str | None = None,
+        most_windows: int | None = None,
+        stride: int | None = None,
+        read_length: int | None = None,
+    ) -> Self:
         """The student or teacher in a folder, as trained or exported, or any Hugging Face sequence classifier.
 
         Args:
             folder: The model's folder, or a model id. An exported folder needs no torch.
-            long_texts: `long_texts`, `most_windows`, `stride` and `read_length`, as the settings of a run have them, to
-                read long texts in another way than the model was scored with.
+            long_texts: How it reads long texts, as the setting; by default as it was scored.
+            most_windows: The most windows of a text.
+            stride: Tokens that a window repeats of the one before.
+            read_length: Tokens read at once with `long_texts="longer"`.
 
         Raises:
-            InputError: It is no classifier, a file differs from its manifest, it needs torch, which is missing, or it
-                cannot read long texts in that way.
+            InputError: It is no classifier, a file differs from its manifest, it needs torch, which is missing, or one
+                of the values on long texts has no effect or cannot be used.
         """
         model = _load(folder)
-        if changes := {name: value for name, value in long_texts.items() if value is not None}:
-            model.read_as(changed_reading(model, **changes))
+        wanted = {"most_windows": most_windows, "stride": stride, "read_length": read_length, "long_texts": long_texts}
+        if changes := {name: value for name, value in wanted.items() if value is not None}:
+            model.read_as(changed_reading(model, changes))
         return cls(model)
 
     @property
@@ -101,22 +112,24 @@ def _load(folder: str | Path) -> Model:
     return TorchModel.load(resolve(str(folder)))
 
 
-def changed_reading(model: Model, **changes: Any) -> Reading:
-    """The reading of a model with these changes, which are settings of a run. InputError for what it cannot do."""
-    now = model.reading
-    before: dict[str, Any] = {"max_length": min(now.max_length, LONGEST), "stride": now.stride}
+def changed_reading(model: Model, changes: Mapping[str, Any]) -> Reading:
+    """The reading of a model with these changes, which are settings of a run.
+
+    Raises InputError for values that cannot be used, or that have no effect on how the model reads.
+    """
+    now, length = model.reading, model.max_length
+    way = "first" if now.most_windows == 1 else "mean" if now.enough is None else "adaptive"
+    way = changes.get("long_texts", "longer" if now.max_length > length else way)
+    before: dict[str, Any] = {"max_length": min(length, LONGEST), "stride": now.stride, "long_texts": way}
     before |= {"most_windows": now.most_windows} if now.most_windows > 1 else {}
-    before["long_texts"] = "mean" if now.enough is None else "adaptive"
-    settings = Settings.build(before | changes, "how long texts are read")
-    reading = reading_by(settings.model_dump(), model, now.max_length)
-    if settings.long_texts == "adaptive":
-        if now.enough is None:
-            raise InputError(
-                "--long-texts adaptive: this model has no threshold, which `metakd run` chooses on dev for models that "
-                "it trains with --long-texts adaptive; choose mean"
-            )
-        reading = reading.model_copy(update={"enough": now.enough})
-    return reading
+    settings = Settings.build({**before, **changes}, "how long texts are read")
+    effective = {"first": (), "longer": ("read_length",)}.get(way, ("most_windows", "stride"))
+    if idle := [flag(name) for name in changes if name not in ("long_texts", *effective)]:
+        raise InputError(f"{', '.join(idle)}: no effect with --long-texts {way}; leave it out, or choose another")
+    reading = reading_by(settings.model_dump(), length, model.readable_tokens)
+    if way == "adaptive" and now.enough is None:
+        notice("--long-texts adaptive: this model has no threshold, so it reads all windows")
+    return reading.model_copy(update={"enough": now.enough}) if way == "adaptive" else reading
 
 
 def _as_example(text: object) -> Example:

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from metakd.data.schema import Example
-from metakd.data.windows import Reading, Text
+from metakd.data.windows import Reading
 from metakd.utils.artifacts import write_json
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError
 
 READING_FILE = "reading.json"  # beside a trained model
+SLICE = 256  # long texts whose windows are in memory at a time
 LEAST = 1e-30  # probability that the logarithm of a smaller one is taken of
 
 Probabilities = NDArray[np.float32]  # (N, M), columns in the order of a model's labels
@@ -45,6 +46,10 @@ class Model(Protocol):
         """Whether it reads pairs of texts; None if that is unknown."""
 
     @property
+    def max_length(self) -> int:
+        """Tokens of a text that it was trained to read at once."""
+
+    @property
     def reading(self) -> Reading: ...
 
     def read_as(self, reading: Reading) -> None: ...
@@ -54,10 +59,6 @@ class Model(Protocol):
 
     def answers(self, examples: Sequence[Example]) -> Answers:
         """The probabilities of each example's classes; of long texts as `reading` says."""
-
-
-def texts_of(examples: Sequence[Example]) -> list[Text]:
-    return [e.text if e.text_pair is None else (e.text, e.text_pair) for e in examples]
 
 
 def read_on(
@@ -77,27 +78,38 @@ def read_on(
         predict: Windows -> the class probabilities of each.
     """
     answers = Answers(first.copy(), {})
-    rows = [*map(int, np.flatnonzero(full & _unsure(first, reading)))] if reading.most_windows > 1 else []
-    windows = dict(zip(rows, cut(rows) if rows else [], strict=True))
-    if any(len(following) >= reading.most_windows for following in windows.values()):
+    unsure = np.flatnonzero(full & _unsure(first, reading)).tolist() if reading.most_windows > 1 else []
+    for start in range(0, len(unsure), SLICE):
+        rows = unsure[start : start + SLICE]
+        _read_further(answers, dict(zip(rows, cut(rows), strict=True)), reading, predict)
+    return answers
+
+
+def _read_further(
+    answers: Answers,
+    windows: dict[int, list[Encoding]],
+    reading: Reading,
+    predict: Callable[[Sequence[Encoding]], Probabilities],
+) -> None:
+    """Add the further `windows` of some rows to the answers."""
+    most = reading.most_windows - 1
+    if any(len(further) > most for further in windows.values()):
         notice(
             f"some texts are longer than {reading.most_windows} windows of {reading.max_length} tokens, and are read "
             "up to there; --most-windows reads more"
         )
-    step = reading.most_windows if reading.enough is None else 1
-    for start in range(0, reading.most_windows - 1, step):
-        following = {row: windows[row][start : min(start + step, reading.most_windows - 1)] for row in rows}
-        rows = [row for row, pieces in following.items() if pieces]
-        if not rows:
+    rows, step = [*windows], 1 if reading.enough is not None else most
+    for start in range(0, most, step):
+        pieces = {row: part for row in rows if (part := windows[row][start : min(start + step, most)])}
+        if not pieces:
             break
-        log_p = _log(predict([piece for row in rows for piece in following[row]]))
-        ends = np.cumsum([len(following[row]) for row in rows])[:-1]
-        for row, added in zip(rows, np.split(log_p, ends), strict=True):
-            before = answers.windows.get(row, _log(first[row : row + 1]))
+        log_p = _log(predict([piece for part in pieces.values() for piece in part]))
+        ends = np.cumsum([len(part) for part in pieces.values()])[:-1]
+        for row, added in zip(pieces, np.split(log_p, ends), strict=True):
+            before = answers.windows.get(row, _log(answers.probabilities[row : row + 1]))
             answers.windows[row] = np.concatenate([before, added])
             answers.probabilities[row] = combined(answers.windows[row])[-1]
-        rows = [row for row in rows if _unsure(answers.probabilities[row], reading)]
-    return answers
+        rows = [row for row in pieces if _unsure(answers.probabilities[row], reading)]
 
 
 def combined(log_p: NDArray[np.float32]) -> Probabilities:
@@ -116,12 +128,15 @@ def _unsure(probabilities: Probabilities, reading: Reading) -> Any:
     return probabilities.max(-1) < (np.inf if reading.enough is None else reading.enough)
 
 
-def reading_by(settings: Mapping[str, Any], model: Model, max_length: int) -> Reading:
-    """What `--long-texts`, `--most-windows`, `--stride` and `--read-length` ask of a model; adaptive is as mean."""
+def reading_by(settings: Mapping[str, Any], max_length: int, readable_tokens: Callable[[int], int]) -> Reading:
+    """What `--long-texts`, `--most-windows`, `--stride` and `--read-length` ask of a model; adaptive is as mean.
+
+    `max_length` and `readable_tokens` are the model's.
+    """
     if settings["long_texts"] == "first":
         return Reading(max_length=max_length)
     if settings["long_texts"] == "longer":
-        return Reading(max_length=max(max_length, model.readable_tokens(settings["read_length"])))
+        return Reading(max_length=max(max_length, readable_tokens(settings["read_length"])))
     return Reading(max_length=max_length, most_windows=settings["most_windows"], stride=settings["stride"])
 
 
@@ -138,4 +153,4 @@ def load_reading(folder: Path) -> Reading | None:
     try:
         return Reading.model_validate_json(path.read_bytes())
     except ValueError:
-        raise InputError(f"{path} is damaged; `metakd evaluate` on the run writes it again") from None
+        raise InputError(f"{path} is damaged; delete it, and score the run again with `metakd evaluate`") from None

@@ -1,4 +1,4 @@
-"""An exported classifier on ONNX Runtime; needs only numpy, tokenizers and onnxruntime."""
+"""An exported classifier on ONNX Runtime; needs no torch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.windows import Reading, first_tokens, following_windows
-from metakd.inference.long_texts import Answers, Probabilities, read_on, texts_of
+from metakd.inference.long_texts import Answers, Probabilities, read_on
 from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
 from metakd.utils.validation import check_files, open_tokenizer
@@ -38,7 +38,8 @@ class OnnxModel:
         self.threads = threads
         self.session = _session(path, threads)
         self.tokenizer = tokenizer
-        self.reading = Reading(**{"max_length": description["max_length"], **description.get("reading", {})})
+        self.max_length: int = description["max_length"]
+        self.reading = Reading(**{"max_length": self.max_length, **description.get("reading", {})})
         self.most_tokens: int = int(description.get("most_tokens", self.reading.max_length))
         self.labels: list[str] = description["labels"]
         classes = self.session.get_outputs()[0].shape[-1]
@@ -58,7 +59,9 @@ class OnnxModel:
             check_files(folder)
             description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             tokenizer = read_tokenizer(folder, description["max_length"])
-            return cls(folder / MODEL_FILE, tokenizer, description, threads or usable_cores())
+            model = cls(folder / MODEL_FILE, tokenizer, description, threads or usable_cores())
+            model.read_as(model.reading)
+            return model
 
     def read_as(self, reading: Reading) -> None:
         """Read texts in another way from now on."""
@@ -83,7 +86,7 @@ class OnnxModel:
     def answers(self, examples: Sequence[Example]) -> Answers:
         """Class probabilities, in the order of `labels`; of long texts as `reading` says."""
         check_pairs(examples, self.pairs)
-        texts, length = texts_of(examples), self.reading.max_length
+        texts, length = [e.inputs for e in examples], self.reading.max_length
         encoded = first_tokens(self.tokenizer, texts, length)
 
         def cut(rows: Sequence[int]) -> list[list[Encoding]]:

@@ -1,20 +1,22 @@
 """A saved Hugging Face sequence classifier on PyTorch."""
 
+import copy
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Encoding
+from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedModel
 
 from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.tokenization import Collator, Encoded, TokenStore, encode, encoded_windows, untruncated
 from metakd.data.windows import Reading, following_windows
-from metakd.inference.long_texts import Answers, Probabilities, load_reading, read_on, texts_of
+from metakd.inference.long_texts import Answers, Probabilities, load_reading, read_on
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.model_checks import readable_length
@@ -54,8 +56,19 @@ class TorchModel:
         self.reading = reading
 
     def readable_tokens(self, wanted: int) -> int:
-        """The most tokens, up to `wanted`, that it has positions for."""
-        return readable_length(self.network, self.tokenizer, wanted)
+        """The most tokens, up to `wanted`, that it has positions for; tried on a CPU, where one more does no harm."""
+        network = self.network if self.network.device.type == "cpu" else copy.deepcopy(self.network).cpu()
+        return readable_length(network, self.tokenizer, wanted)
+
+    @cached_property
+    def untruncated(self) -> Tokenizer:
+        """Its tokenizer's backend without truncation, which other threads do not change."""
+        return self.store.untruncated if self.store else untruncated(self.tokenizer)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text that it was trained to read at once."""
+        return int(self.tokenizer.model_max_length)
 
     @property
     def labels(self) -> list[str]:
@@ -73,8 +86,7 @@ class TorchModel:
         first = predict(self.network, features, self.collator).numpy()
 
         def cut(rows: Sequence[int]) -> list[list[Encoding]]:
-            with untruncated(self.tokenizer) as backend:
-                return following_windows(backend, texts_of([examples[row] for row in rows]), self.reading)
+            return following_windows(self.untruncated, [examples[row].inputs for row in rows], self.reading)
 
         return read_on(first, features.lengths >= self.reading.max_length, self.reading, cut, self._of_windows)
 

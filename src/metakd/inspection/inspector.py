@@ -276,7 +276,7 @@ def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) 
     if tokenizer is None:
         counts = [len(f"{e.text} {e.text_pair or ''}".split()) for e in sample]
     else:
-        inputs = [e.text if e.text_pair is None else (e.text, e.text_pair) for e in sample]
+        inputs = [e.inputs for e in sample]
         counts = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(inputs)]
     by_domain: dict[str, list[int]] = defaultdict(list)
     for example, count in zip(sample, counts, strict=True):

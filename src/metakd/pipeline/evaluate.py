@@ -71,7 +71,10 @@ def _evaluate(run: Run) -> dict[str, Any]:
     _refuse_missing(run, fleets)
     check_again(run)
     stores: Stores = {}
-    write_readings(run, fleets, stores)
+    if write_readings(run, fleets, stores) and split == "dev":
+        notice(
+            "dev decides how far long texts are read, and is scored as well: --long-texts mean chooses nothing by it"
+        )
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
     all_predictions = predict_by_models(fleets, run.data.labels, examples, stores)
     tfidf = predict_by_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)

@@ -10,34 +10,52 @@ from metakd.evaluation.predictions import Stores, loader
 from metakd.inference.long_texts import load_reading, reading_by, write_reading
 from metakd.inference.torch_backend import TorchModel
 from metakd.runs.run import Run
+from metakd.utils.artifacts import MANIFEST
 from metakd.utils.console import notice
 
+LEAST = 100  # long texts that a threshold is chosen on
 CHOSEN_ON = 10_000  # most examples of dev that a threshold is chosen on
 
 
-def write_readings(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores | None = None) -> None:
-    """Write into the folder of each model of a fleet (domain -> folder) how it reads long texts."""
-    stores = {} if stores is None else stores
-    for fleet in fleets.values():
-        reading = choose_reading(run, fleet, loader(stores)) if fleet else None
+def write_readings(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores) -> bool:
+    """Write into the folder of each model of a fleet (domain -> folder) how it reads long texts.
+
+    Scores of another reading no longer count as those of the run. Returns whether dev has decided on one.
+    """
+    decided = False
+    for fleet in filter(None, fleets.values()):
+        reading = choose_reading(run, fleet, loader(stores))
         for folder in {*fleet.values()}:
-            if reading is not None and load_reading(folder) != reading:
+            if load_reading(folder) != reading:
+                (run.folder / MANIFEST).unlink(missing_ok=True)
                 write_reading(folder, reading)
+        decided |= reading.enough is not None
+    return decided
 
 
 def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], TorchModel]) -> Reading:
     """How the models of a fleet (domain -> folder), which have one architecture, read long texts."""
-    settings = run.settings
-    reading = reading_by(settings.model_dump(), load(next(iter(fleet.values()))), settings.max_length)
+    settings, first = run.settings, next(iter(fleet.values()))
+    reading = reading_by(settings.model_dump(), settings.max_length, lambda n: load(first).readable_tokens(n))
     if settings.long_texts != "adaptive":
         return reading
     if not (dev := run.data.splits.get("dev")):
         notice("--long-texts adaptive: there is no dev split to choose by, so all windows of long texts are read")
         return reading
-    sample, steps = by_domain(sample_by_domain(dev, CHOSEN_ON, settings.seed)), list[Steps]()
-    for domain, folder in fleet.items():
-        model, rows = load(folder), sample.get(domain, [])
+    rows, model = sample_by_domain(dev, CHOSEN_ON, settings.seed), load(first)
+    long = by_domain([e for e, fills in zip(rows, model.fills_a_window(rows), strict=True) if fills])
+    if model.labels != run.data.labels:  # of several heads, the confidence would be that of all together
+        return reading
+    steps = list[Steps]()
+    for domain in [domain for domain in fleet if domain in long]:
+        model = load(fleet[domain])
         model.read_as(reading)
-        long = [e for e, fills in zip(rows, model.fills_a_window(rows), strict=True) if fills]
-        steps += after_each_window(model, long, run.data.labels)
-    return reading.model_copy(update={"enough": choose_enough(steps)})
+        steps += after_each_window(model, long[domain], run.data.labels)
+    if 0 < len(steps) < LEAST:
+        notice(
+            f"--long-texts adaptive: dev has {len(steps)} long texts, and {LEAST} are needed to choose by, so all "
+            "windows are read"
+        )
+        return reading
+    enough = choose_enough(steps)
+    return Reading(max_length=reading.max_length) if enough == 0 else reading.model_copy(update={"enough": enough})

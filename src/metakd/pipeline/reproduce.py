@@ -59,7 +59,7 @@ def _description(folder: Path) -> Mapping[str, Any]:
     if changed := [step for name in manifest["steps"] for step in changed_code(read_manifest(folder / name) or {})]:
         code = f"metakd's code of {', '.join(dict.fromkeys(changed))} has changed since {folder} was made"
         raise InputError(f"{code}; repeat it with the version of metakd that its {MANIFEST} names")
-    return dict(manifest["run"])
+    return {**manifest["run"], "settings": {"long_texts": "first", **manifest["run"]["settings"]}}
 
 
 def _other_sources(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

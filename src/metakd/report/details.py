@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metakd.evaluation.statistics import difference
-from metakd.evaluation.tables import milliseconds
+from metakd.evaluation.tables import by_windows, milliseconds
 from metakd.report.facts import KINDS, SHOWN, Findings, calibration_error
 from metakd.report.lineage import score
 from metakd.report.summary import base_name, facts
@@ -56,9 +56,8 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
     latency = f"{milliseconds(times)} ms, 95 of 100 within {times['p95']:.1f} ms"
     facts = [("Accuracy", score(scored)), ("Size", _size(scored)), ("One text", latency)]
     if scored.get("windows", 1) > 1:
-        by_windows = ", ".join(f"{ms:.1f}" for ms in times["by_windows"].values())
-        read = f"{scored['windows']:.2f} windows on average; {by_windows} ms for texts of one, two, and more"
-        facts.append(("Long texts", read))
+        means = f"; ms by the windows that a text fills: {by_windows(times['by_windows'])}" * ("by_windows" in times)
+        facts.append(("Long texts", f"{scored['windows']:.2f} windows read on average{means}"))
     if "trained_on" in scored:
         facts.append(("Trained on", f"{scored['trained_on']}, C = {scored['C']}"))
     return {

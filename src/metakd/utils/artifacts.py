@@ -163,6 +163,7 @@ def read_run(folder: Path) -> dict[str, Any]:
             f"{folder}: made by another version of metakd, which names settings differently; choose another --output, "
             "or replace the run with `metakd run --overwrite`"
         )
+    description["settings"].setdefault("long_texts", "first")  # of runs before models read any further
     return description
 
 
