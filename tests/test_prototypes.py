@@ -120,3 +120,13 @@ def test_a_text_of_windows_has_the_mean_over_all_of_their_tokens() -> None:
     torch.testing.assert_close(after[1], torch.tensor([0.5, 1.0]))
     assert after[[0, 2]].equal(before[[0, 2]])
     assert whole_texts(before[:3].clone(), tokens[:3], rows[:3], 3).equal(before[:3])
+
+
+def test_an_example_outside_the_prototypes_is_compared_with_all_of_its_class() -> None:
+    """Home prototype (1, 0), foreign (0, 1): half of cos 45° twice; inside, the only one would have no home."""
+    known = prototypes(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]), torch.tensor([0, 1]), 1, 2)
+    outside = torch.tensor([[1.0, 1.0]]), torch.tensor([0]), torch.tensor([0])
+    assert prototype_scores(known, *outside, averaged=False).item() == pytest.approx(ROOT_HALF)
+    assert prototype_scores(known, torch.tensor([[1.0, 0.0]]), *outside[1:], averaged=False).item() == pytest.approx(
+        0.5
+    )

@@ -71,7 +71,13 @@ def prototypes(embeddings: Tensor, labels: Tensor, domains: Tensor, num_labels: 
 
 
 def prototype_scores(
-    known: Prototypes, embeddings: Tensor, labels: Tensor, domains: Tensor, alpha: float = 0.5
+    known: Prototypes,
+    embeddings: Tensor,
+    labels: Tensor,
+    domains: Tensor,
+    alpha: float = 0.5,
+    *,
+    averaged: bool = True,
 ) -> Tensor:
     """t_i = α · cos(p_k^m, E_i) + (1 − α)/(K − 1) · Σ_{k' ≠ k} cos(p_k'^m, E_i), with m = y_i [3.1].
 
@@ -80,30 +86,31 @@ def prototype_scores(
     neither has, the score is the mean over all other examples (1 if there are none).
 
     Args:
-        known: The prototypes of these examples.
+        known: The prototypes.
         embeddings: (N, H).
         labels: (N,) int.
         domains: (N,) int.
         alpha: α, the share of the example's own domain, from 0 to 1.
+        averaged: Whether the prototypes average these examples, so that each has to be left out of its own.
 
     Returns:
         (N,), from −1 to 1.
     """
     chunks = zip(embeddings.split(CHUNK), labels.split(CHUNK), domains.split(CHUNK), strict=True)
-    parts = [_scores(known, *chunk, alpha) for chunk in chunks]
+    parts = [_scores(known, *chunk, alpha, averaged) for chunk in chunks]
     scores, defined = (torch.cat(column) for column in zip(*parts, strict=True))
     neutral = scores[defined].mean() if defined.any() else torch.tensor(1.0)
     return torch.where(defined, scores, neutral)
 
 
 def _scores(
-    known: Prototypes, embeddings: Tensor, labels: Tensor, domains: Tensor, alpha: float
+    known: Prototypes, embeddings: Tensor, labels: Tensor, domains: Tensor, alpha: float, averaged: bool
 ) -> tuple[Tensor, Tensor]:
     """t of one chunk of N examples, and which of them have a prototype to be compared with: (N,), (N,) bool."""
-    counts = known.counts[domains, labels]  # (N,), the example itself included
-    home_sum = known.vectors[domains, labels] * counts[:, None]
-    home = F.cosine_similarity((home_sum - embeddings) / (counts - 1).clamp(min=1)[:, None], embeddings, dim=-1)
-    has_home = counts > 1
+    counts, prototype = known.counts[domains, labels], known.vectors[domains, labels]  # (N,), (N, H)
+    if averaged:
+        prototype = (prototype * counts[:, None] - embeddings) / (counts - 1).clamp(min=1)[:, None]
+    home, has_home = F.cosine_similarity(prototype, embeddings, dim=-1), counts > averaged
 
     unit, there = F.normalize(known.vectors, dim=-1), known.counts > 0  # vectors of absent classes are 0
     foreign = unit.sum(0)[labels] - unit[domains, labels]  # (N, H): a sum of cosines is the cosine with a sum

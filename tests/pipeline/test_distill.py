@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import pipeline as hugging_face_pipeline
 
 import metakd
-from conftest import Checkpoint, NewRun, open_run, read_json, taught
-from metakd.pipeline.distill import distill, distill_all
+from conftest import Checkpoint, NewRun, open_run, read_json, read_rows, reopen, taught, toy_examples, write_rows
+from metakd.pipeline.distill import distill, distill_all, student_jobs
 from metakd.pipeline.run_all import run_all
 from metakd.training.distillation_module import Distillation
 from metakd.utils.locks import waiting_lock
@@ -110,3 +110,29 @@ def test_bfloat16_gives_about_the_same_students_saved_in_float32(base: Path, toy
         half = students["bfloat16"][name]
         assert half.dtype == torch.float32
         assert 0 < (half - whole).norm() < 0.05 * whole.norm().clamp(min=1), name
+
+
+def test_students_learn_from_text_without_labels(toy_run: NewRun, tmp_path: Path) -> None:
+    """The teacher says of each text once what class it is, how sure it is, and so how much the text transfers."""
+    rows = [{"text": e.text, "domain": e.domain} for e in toy_examples(40, 9, "n")]
+    more = write_rows(tmp_path / "more.jsonl", rows)
+    run = taught(toy_run(unlabelled=str(more), windows=1, max_length=6, terms="prediction", stages="joint"))
+    distill_all(run, run.data.domains, run.methods)
+    answers = read_rows(run.folders.unlabelled_weights / "weights.jsonl")
+    assert [row["id"] for row in answers] == [e.id for e in run.data.unlabelled]
+    assert {row["label"] for row in answers} <= {*run.data.labels}
+    assert all(0.5 <= row["confidence"] <= 1 for row in answers)
+    assert run.features.instance_weights(run.data.unlabelled) == [row["weight"] for row in answers]
+    (job,) = student_jobs(run, "meta_kd", ["books"])
+    ids = {e.id for e in job.examples}
+    assert {e.id for e in run.data.unlabelled if e.domain == "books"} < ids
+    assert any(name.startswith("unlabelled/") and name.endswith("#1") for name in ids)
+    (alone,) = student_jobs(run, "fine_tuned_shared", ["books"])
+    assert not any(e.id.startswith("unlabelled/") for e in alone.examples)
+    without = reopen(run.folder, unlabelled=None)
+    assert without.fingerprints.teach == run.fingerprints.teach
+    assert without.fingerprints.distill("meta_kd", "books") != run.fingerprints.distill("meta_kd", "books")
+    assert without.fingerprints.distill("fine_tuned_shared", None) == run.fingerprints.distill(
+        "fine_tuned_shared", None
+    )
+    assert read_json(run.folder / "run.json")["settings"]["unlabelled"] == str(more)

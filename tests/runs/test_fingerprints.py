@@ -28,6 +28,7 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "encoding": ("latin-1", set()),
     "data_config": ("other", set()),
     "drop_leaks": (True, set()),
+    "unlabelled": ("more.jsonl", set()),
     "base": ("a copy", ALL),
     "student": ("layers=1", STUDENTS),
     "student_init": ("base", BY_TEACHER),

@@ -24,7 +24,7 @@ Tracker = Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlfl
 READING = ("long_texts", "most_windows", "stride", "read_length")  # what models read when they predict
 GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Everyday settings": ("columns", "base", "student", "max_length", "method", "baseline", "seed"),
-    "Data and checks": ("encoding", "data_config", "drop_leaks", "allow_weak_teacher"),
+    "Data and checks": ("unlabelled", "encoding", "data_config", "drop_leaks", "allow_weak_teacher"),
     "Long texts": (*READING, "windows", "teacher_windows", "crops"),
     "Teacher and instance weights": (
         *("teacher_epochs", "teacher_learning_rate", "weights", "alpha", "domain_loss", "gamma1", "heads"),
@@ -58,6 +58,9 @@ class Settings(BaseModel):
     columns: dict[str, str] = setting({}, "Columns with other names: 'text=review,label=stars,domain=genre'.")
     encoding: str = setting("utf-8", "Encoding of text files.")
     data_config: str | None = setting(None, "Configuration of a hub dataset, if it has several.")
+    unlabelled: str | None = setting(
+        None, "Text without labels that students learn from too: like --data, with the columns text and domain."
+    )
     drop_leaks: bool = setting(False, "Drop rows of train and dev whose text is also in a later split.")
     base: str = setting(
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -233,7 +236,9 @@ class Settings(BaseModel):
 
     def reading(self) -> dict[str, Any]:
         """The arguments of `load_dataset` besides the data and the seed."""
-        return {name: getattr(self, name) for name in ("columns", "encoding", "data_config", "drop_leaks")}
+        return {
+            name: getattr(self, name) for name in ("columns", "encoding", "data_config", "drop_leaks", "unlabelled")
+        }
 
     @classmethod
     def build(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:

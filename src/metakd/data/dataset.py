@@ -16,6 +16,7 @@ from metakd.data.examples import with_ids
 from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import open_source
 from metakd.data.splits import by_domain, count_rows, cut_into_splits, scored_split, too_small_to_cut, without_leaks
+from metakd.data.unlabelled import read_unlabelled
 from metakd.utils.errors import InputError, listed, raise_faults, shown
 
 Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
@@ -34,6 +35,8 @@ class MultiDomainDataset:
     labels: list[str]
     domains: list[str]
     notices: list[str] = field(default_factory=list)
+    unlabelled: list[Example] = field(default_factory=list)  # texts that students learn from too; no label, no split
+    unlabelled_place: str | None = None
 
     def __post_init__(self) -> None:
         """InputError if two training rows have the same id, as teacher outputs are cached by id."""
@@ -84,7 +87,8 @@ class MultiDomainDataset:
     def _of_domains(self, name: str, domains: list[str]) -> MultiDomainDataset:
         names = {*domains}
         splits = {split: [e for e in rows if e.domain in names] for split, rows in self.splits.items()}
-        return replace(self, name=name, splits=splits, domains=domains, notices=[])
+        unlabelled = [e for e in self.unlabelled if e.domain in names]
+        return replace(self, name=name, splits=splits, domains=domains, notices=[], unlabelled=unlabelled)
 
     def thinned(self, percent: int, seed: int, domain: str | None = None) -> MultiDomainDataset:
         """With `percent` of the training texts of each domain (or of one) and label, drawn by seed; at least one."""
@@ -122,12 +126,22 @@ class MultiDomainDataset:
         """SHA-256 over every field of every dev example, in order: of what finished models are checked on."""
         return self._digest(["dev"])
 
+    @cached_property
+    def unlabelled_fingerprint(self) -> str:
+        """SHA-256 over every field of every text without a label, in order."""
+        return _digest("unlabelled", self.unlabelled, hashlib.sha256()).hexdigest()
+
     def _digest(self, splits: Iterable[str]) -> str:
         digest = hashlib.sha256()
         for split in splits:
-            for e in self.splits.get(split, []):
-                digest.update(json.dumps([split, e.id, e.text, e.text_pair, e.label, e.domain]).encode())
+            _digest(split, self.splits.get(split, []), digest)
         return digest.hexdigest()
+
+
+def _digest(name: str, examples: Iterable[Example], digest: Any) -> Any:
+    for e in examples:
+        digest.update(json.dumps([name, e.id, e.text, e.text_pair, e.label, e.domain]).encode())
+    return digest
 
 
 def folder_name(domain: str) -> str:
@@ -147,6 +161,7 @@ def load_dataset(
     encoding: str = "utf-8",
     data_config: str | None = None,
     drop_leaks: bool = False,
+    unlabelled: Any = None,
 ) -> MultiDomainDataset:
     """The checked examples of `data`: train, dev and test (dev or test may be missing), or one table split into them.
 
@@ -158,6 +173,7 @@ def load_dataset(
         encoding: Encoding of text files.
         data_config: Configuration of a hub dataset that has several.
         drop_leaks: Drop rows whose text is also in a later split.
+        unlabelled: Text without labels that students learn from too, in any form that `data` may have.
 
     Raises:
         InputError: The data cannot be used; lists every fault with file, row and field.
@@ -178,7 +194,12 @@ def load_dataset(
         splits = kept
     raise_faults(source.name, faults + _faults_of(splits))
     labels, domains = (sorted({getattr(e, name) for e in splits["train"]}) for name in ("label", "domain"))
-    return MultiDomainDataset(source.name, source.place, splits, labels, domains, notices)
+    dataset = MultiDomainDataset(source.name, source.place, splits, labels, domains, notices)
+    if unlabelled is None:
+        return dataset
+    how: dict[str, Any] = {"columns": columns, "encoding": encoding, "data_config": data_config}
+    texts, place, counts = read_unlabelled(unlabelled, splits, **how)
+    return replace(dataset, notices=[*notices, counts], unlabelled=texts, unlabelled_place=place)
 
 
 def _sizes(splits: Mapping[str, Sequence[Example]]) -> str:

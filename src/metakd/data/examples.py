@@ -39,9 +39,9 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
 def with_ids(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> list[Example]:
     """All valid rows of a labelled table, each with a unique id: a repeated text gets -2, -3, ..."""
     repeats, examples = Counter[str](), list[Example]()
-    for _, example in read_table(table, faults, labelled=True, columns=columns):
+    for _, example in read_table(table, faults, columns=columns):
         if not example.id:
-            repeats[digest := _content_id(example)] += 1
+            repeats[digest := content_id(example)] += 1
             example = replace(example, id=digest if repeats[digest] == 1 else f"{digest}-{repeats[digest]}")
         examples.append(example)
     faults += [
@@ -57,23 +57,24 @@ def stream(table: Table, faults: list[str], *, columns: Mapping[str, str] | None
 
     Earlier rows are not kept, so several rows may have the same id.
     """
-    for _, example in read_table(table, faults, labelled=False, columns=columns):
-        yield example if example.id else replace(example, id=_content_id(example))
+    for _, example in read_table(table, faults, needed=("text",), columns=columns):
+        yield example if example.id else replace(example, id=content_id(example))
 
 
 def read_table(
-    table: Table, faults: list[str], *, labelled: bool, columns: Mapping[str, str] | None = None
+    table: Table, faults: list[str], *, needed: Sequence[str] = LABELLED, columns: Mapping[str, str] | None = None
 ) -> Iterator[tuple[int, Example]]:
     """The valid rows of a table with their numbers; faults of the other rows are appended to `faults`.
 
-    `columns` maps a field to its column if the names differ. An example's id is empty if its row has none.
+    `needed` are the fields that every row has to have. `columns` maps a field to its column if the names differ. An
+    example's id is empty if its row has none.
     """
     names = {field: field for field in FIELDS} | dict(columns or {})
-    needed = dict.fromkeys([*(LABELLED if labelled else ("text",)), *(columns or {})])
-    unused = () if labelled else {"label", "domain"} - set(needed)
-    for column, count in Counter(names[field] for field in needed).items():
+    fields_needed = dict.fromkeys([*needed, *(columns or {})])
+    unused = {"label", "domain"} - set(fields_needed)
+    for column, count in Counter(names[field] for field in fields_needed).items():
         if count > 1:
-            fields_of_one = " and ".join(field for field in needed if names[field] == column)
+            fields_of_one = " and ".join(field for field in fields_needed if names[field] == column)
             faults.append(
                 f"{table.name}: --columns reads {fields_of_one} from one column, {shown(column)}; name one each"
             )
@@ -81,7 +82,7 @@ def read_table(
     absences = Counter[str]()
     before, row = len(faults), 0
     for row, values in table.rows(faults):
-        absent = [field for field in needed if names[field] not in values]
+        absent = [field for field in fields_needed if names[field] not in values]
         absences.update(absent)
         for field in absent:
             first_rows.setdefault(field, (row, list(values)))
@@ -92,7 +93,7 @@ def read_table(
             )
         elif not absent:
             fields = {field: None if field in unused else values.get(name) for field, name in names.items()}
-            if (example := _check(f"{table.name}, row {row}", fields, needed, faults)) is not None:
+            if (example := _check(f"{table.name}, row {row}", fields, fields_needed, faults)) is not None:
                 yield row, example
     for field, (first, others) in first_rows.items():
         more = f" and {absences[field] - 1} more" if absences[field] > 1 else ""
@@ -188,7 +189,7 @@ def _has_content(text: str) -> bool:
     return any(not c.isspace() and unicodedata.category(c)[0] != "C" for c in text)
 
 
-def _content_id(example: Example) -> str:
+def content_id(example: Example) -> str:
     """An id made from the text itself, so that it does not depend on the order of rows."""
     parts = [example.domain, example.label, example.text, example.text_pair]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

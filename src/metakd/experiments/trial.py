@@ -48,7 +48,7 @@ class Trial:
             return Run(folder, Settings.build(changed, f"variant {variant.name!r}"), part, True, other_teachers)
 
         def updates(part: Run) -> int:
-            return updates_per_epoch(len(part.features.with_extra_texts(part.data.train)), settings.batch_size)
+            return updates_per_epoch(len(part.features.student_texts), settings.batch_size)
 
         def alone(domain: str) -> Run:
             """A run on one domain, with as many updates on its text as others make on all."""

@@ -59,7 +59,7 @@ def inspect_data(
     inspector, faults = Inspector(), list[str]()
     splits = [split for split in ("", *SPLITS) if split in source.tables]
     for split in reversed(splits) if drop_leaks else splits:  # a leak is dropped from the earlier split
-        for row, example in read_table(source.tables[split], faults, labelled=True, columns=columns):
+        for row, example in read_table(source.tables[split], faults, columns=columns):
             inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
     report, model = inspector.report(faults), open_tokenizer(tokenizer) if tokenizer else None
     unknown = unknown_shares(model, inspector.sample) if model else {}

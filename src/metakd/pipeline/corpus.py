@@ -19,6 +19,7 @@ from metakd.inspection.terms import strongest_terms, turning_terms
 from metakd.models.forward_passes import embed
 from metakd.models.meta_teacher import TransferableRepresentation
 from metakd.pipeline.teach import load_teacher
+from metakd.pipeline.weigh import PROTOTYPES_FILE
 from metakd.prototypes import Prototypes, domain_similarity
 from metakd.runs.folders import EXTRAS_FILE
 from metakd.runs.run import Run
@@ -49,7 +50,7 @@ def _similarity(run: Run) -> list[list[float]]:
     """Similarity of domains by their prototypes (K, K); empty without instance weights."""
     if run.settings.weights == "none" or not is_done(run.folders.weights, run.fingerprints.weigh):
         return []
-    prototypes = Prototypes(**load_file(run.folders.weights / "prototypes.safetensors"))
+    prototypes = Prototypes(**load_file(run.folders.weights / PROTOTYPES_FILE))
     return [[round(value, 4) for value in row] for row in domain_similarity(prototypes).tolist()]
 
 

@@ -26,6 +26,7 @@ from metakd.pipeline.rechecks import check_again
 from metakd.pipeline.teach import load_teacher
 from metakd.pipeline.teacher_outputs import drop_teacher_cache, open_teacher_cache
 from metakd.prototypes import expertise_weights, transfer_weights
+from metakd.runs.features import NO_LABEL
 from metakd.runs.folders import EXTRAS_FILE
 from metakd.runs.run import Run
 from metakd.training.distillation_module import CACHE_ROW, Distillation
@@ -58,7 +59,7 @@ def student_jobs(run: Run, method: str, domains: Iterable[str | None]) -> list[S
     if "held_out_split" in METHODS[method].needs:  # drawn once from all, so that the shared start has not read it
         train, held_out = hold_out(train, run.settings.seed)
     if "teacher" in METHODS[method].needs:
-        train = run.features.with_extra_texts(train)
+        train = run.features.with_extra_texts([*train, *run.data.unlabelled])
     whole = train, held_out
     parts = [by_domain(examples) for examples in whole]
     jobs = []
@@ -202,6 +203,8 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
         return features
     features = features.with_columns(**{CACHE_ROW: cache.rows([e.id for e in job.examples])})
     teacher, labels = cache.read(features.column(CACHE_ROW), NO_LAYERS), features.column("labels")
+    labels = torch.where(labels == NO_LABEL, teacher.logits.argmax(-1), labels)
+    features = features.with_columns(labels=labels.numpy())
     if "instance_weights" in needs and run.settings.expertise != "none":
         instance, hard = features.column("instance_weights"), run.settings.expertise == "hard"
         facts["expertise"] = spread(expertise_weights(instance, teacher.logits, labels, hard), "expertise weights")

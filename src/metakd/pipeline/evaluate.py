@@ -161,7 +161,7 @@ def _training_rows(description: Mapping[str, Any]) -> list[Example]:
     place, settings = description["data"], Settings.build(description["settings"])
     if place and Path(place).exists():
         with contextlib.suppress(InputError):
-            dataset = load_dataset(place, settings.seed, **settings.reading())
+            dataset = load_dataset(place, settings.seed, **settings.reading() | {"unlabelled": None})
             if dataset.fingerprint == description["data_fingerprint"]:
                 return dataset.train
     place = place or "tables in memory"

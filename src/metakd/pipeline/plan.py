@@ -86,7 +86,7 @@ def needed_disk(run: Run, kept: float) -> Disk:
     missing = sum(not run.is_student_done(m, d) for m in run.methods for d in data.domains)
     missing += sum(not run.is_student_done(m, None) for m in run.methods if run.has_shared_start(m))
     teaching = no_teacher * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
-    cached = len(run.features.with_extra_texts(data.train)) * bool(_teacher_stages(run, run.methods))
+    cached = len(run.features.student_texts) * bool(_teacher_stages(run, run.methods))
     outputs = 4.0 * cached * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
     learning = CHECKPOINT_COPIES * student + kept + outputs
     return Disk(no_teacher * teacher + missing * student, max(teaching, bool(missing) * learning))
@@ -105,7 +105,7 @@ def check_disk(run: Run) -> None:
 def _cache_size(run: Run) -> tuple[float, float]:
     """Bytes of the teacher's layers that are cached, and their share of all layers' bytes."""
     width = load_config(resolve(run.settings.base)).hidden_size
-    lengths = run.features.encode(run.features.with_extra_texts(run.data.train)).lengths
+    lengths = run.features.encode(run.features.student_texts).lengths
     sizes = layer_bytes(lengths, width, layers_to_keep(_teacher_stages(run, run.methods)), run.precision)
     kept = float(sizes[fits(sizes, run.cache_budget)].sum())
     return kept, kept / max(1.0, float(sizes.sum()))
@@ -118,7 +118,7 @@ def _teacher_stages(run: Run, methods: Sequence[str]) -> list[Stage]:
 
 def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float]:
     """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is cached."""
-    rows, rows_of_teacher = len(run.data.train), len(run.features.with_extra_texts(run.data.train))
+    rows, rows_of_teacher = len(run.data.train), len(run.features.student_texts)
     taught = len(run.features.teacher_texts[0])
     no_weights = not is_done(run.folders.weights, run.fingerprints.weigh)
     no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
@@ -141,10 +141,11 @@ def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float
 
 
 def _data_table(run: Run) -> Table:
-    splits = [name for name in SPLITS if run.data.splits.get(name)]
+    splits = {name: rows for name in SPLITS if (rows := run.data.splits.get(name))}
+    splits |= {"unlabelled": run.data.unlabelled} if run.data.unlabelled else {}
     columns = [Column(name, justify="right") for name in splits]
     table = Table("domain", *columns, title=f"Examples in {run.data.name}")
-    counts = {name: Counter(e.domain for e in run.data.splits[name]) for name in splits}
+    counts = {name: Counter(e.domain for e in rows) for name, rows in splits.items()}
     for domain in run.data.domains:
         table.add_row(domain, *(str(counts[name][domain]) for name in splits))
     return table

@@ -67,6 +67,8 @@ def _other_sources(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     faults = []
     if now["data_fingerprint"] != before["data_fingerprint"]:
         faults.append(f"data {now['data']}: not the rows of the run")
+    if now.get("unlabelled_fingerprint") != before.get("unlabelled_fingerprint"):
+        faults.append(f"unlabelled {now['settings']['unlabelled']}: not the rows of the run")
     for name, digests in before["models"].items():
         if changed := _changed(digests, now["models"][name]):
             faults.append(f"{name} {before['settings'][name]}: not the files of the run: {', '.join(changed)}")

@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from functools import reduce
 
+import torch
+from torch import Tensor
+
+from metakd.data.schema import Example
 from metakd.methods.base import Stage
 from metakd.models.forward_passes import teacher_outputs_in_order
 from metakd.models.loading import load_config
 from metakd.models.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.pipeline.teach import load_teacher
+from metakd.pipeline.weigh import weigh_unlabelled
 from metakd.runs.fingerprints import MODEL_FILES
 from metakd.runs.run import Run
 from metakd.training.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
@@ -36,8 +41,14 @@ def open_teacher_cache(run: Run, methods: Sequence[str]) -> TeacherCache:
     layers = layers_to_keep([stage for method in methods for stage in run.stages[method]])
     with waiting_lock(run.folders.cache_lock, WAITING_FOR):
         cache = TeacherCache(run.folders.teacher_cache, distributed.on_main(lambda: _fill(run, layers)))
+        if run.data.unlabelled and run.settings.weights != "none":
+            distributed.on_main(lambda: weigh_unlabelled(run, _logits(cache, run.data.unlabelled)))
         distributed.barrier()
     return cache
+
+
+def _logits(cache: TeacherCache, examples: Sequence[Example]) -> Tensor:
+    return cache.read(torch.tensor(cache.rows([e.id for e in examples])), NO_LAYERS).logits
 
 
 def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
@@ -47,12 +58,13 @@ def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
     """
     folder, budget = run.folders.teacher_cache, run.cache_budget
     weights = [digest_files(teacher_run.folders.teacher, MODEL_FILES) for teacher_run in run.teacher_runs]
-    texts = run.settings.max_length, run.data.train_fingerprint
+    texts = [run.settings.max_length, run.data.train_fingerprint]
+    texts += [run.data.unlabelled_fingerprint] if run.data.unlabelled else []
     digest = fingerprint("teacher_outputs", FORMAT, STEP_VERSIONS["distill"], weights, texts, run.precision)
     cached = TeacherCache.find(folder, digest)
     if cached is not None:  # a new cache holds all that the old one held
         layers = layers.joined(cached.layers)
-    examples = run.features.with_extra_texts(run.data.train)
+    examples = run.features.student_texts
     ids, features = [e.id for e in examples], run.features.encode(examples)
     width = load_config(run.teacher_runs[0].folders.teacher).hidden_size
     sizes = layer_bytes(features.lengths, width, layers, run.precision)

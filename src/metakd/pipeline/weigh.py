@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metakd.data.tokenization import Encoded
@@ -13,7 +13,7 @@ from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder
 from metakd.pipeline.checks import spread
-from metakd.prototypes import instance_weights, prototype_scores, prototypes, whole_texts
+from metakd.prototypes import Prototypes, instance_weights, prototype_scores, prototypes, whole_texts
 from metakd.runs.folders import WEIGHTS_FILE
 from metakd.runs.run import Run
 from metakd.utils import distributed
@@ -21,6 +21,8 @@ from metakd.utils.artifacts import is_done, reserve, step_folder
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import device
 from metakd.utils.locks import run_lock
+
+PROTOTYPES_FILE = "prototypes.safetensors"
 
 
 def weigh(run: Run) -> Path:
@@ -66,10 +68,44 @@ def _weigh(run: Run) -> None:
             with (partial / WEIGHTS_FILE).open("w", encoding="utf-8") as written:
                 for e, score, weight in zip(data.train, scores.tolist(), weights.tolist(), strict=True):
                     written.write(json.dumps({"id": e.id, "domain": e.domain, "score": score, "weight": weight}) + "\n")
-            save_file({"vectors": known.vectors, "counts": known.counts}, partial / "prototypes.safetensors")
+            save_file({"vectors": known.vectors, "counts": known.counts}, partial / PROTOTYPES_FILE)
             file.unlink()
             facts |= {"mean_score": scores.mean().item(), "clamped": int((scores < 0).sum())}
             facts |= {"precision": run.precision, "weights": spread(weights, "instance weights")}
+
+
+def weigh_unlabelled(run: Run, logits: Tensor) -> None:
+    """Write t of each text without a label, by the class that the teacher gives it.
+
+    `logits` (N, M) are the teacher's. Prototypes, and the mean that t is divided by, are those of the labelled texts.
+    """
+    texts, digest, settings = run.data.unlabelled, run.fingerprints.unlabelled, run.settings
+    if is_done(run.folders.unlabelled_weights, digest):
+        return
+    facts: dict[str, Any] = {"texts": len(texts)}
+    confidences, labels = logits.float().softmax(-1).max(-1)
+    with step_folder(run.folders.unlabelled_weights, "unlabelled", digest, facts) as partial:
+        file, domains = partial / "embeddings", torch.tensor([run.data.domain_ids[e.domain] for e in texts])
+        embeddings = _embeddings(run, run.features.encode(texts), file)
+        known = Prototypes(**load_file(run.folders.weights / PROTOTYPES_FILE))
+        scores = prototype_scores(known, embeddings, labels, domains, settings.alpha, averaged=False)
+        weights = scores.clamp(min=0) / _mean_score(run)
+        values = zip(texts, labels.tolist(), confidences.tolist(), scores.tolist(), weights.tolist(), strict=True)
+        with (partial / WEIGHTS_FILE).open("w", encoding="utf-8") as rows:
+            for e, label, confidence, score, weight in values:
+                row = {"id": e.id, "domain": e.domain, "label": run.data.labels[label], "confidence": confidence}
+                rows.write(json.dumps(row | {"score": score, "weight": weight}) + "\n")
+        file.unlink()
+        facts["mean_confidence"] = confidences.mean().item()
+
+
+def _mean_score(run: Run) -> float:
+    """The mean of the labelled texts' scores, by which their weights were divided; 1 if they were not."""
+    if run.settings.weights != "normalized":
+        return 1.0
+    with (run.folders.weights / WEIGHTS_FILE).open(encoding="utf-8") as rows:
+        scores = [max(json.loads(row)["score"], 0.0) for row in rows]
+    return sum(scores) / len(scores) or 1.0
 
 
 def _embeddings(run: Run, features: Encoded, file: Path) -> Tensor:

@@ -23,6 +23,7 @@ from metakd.runs.folders import WEIGHTS_FILE, Folders
 from metakd.utils.artifacts import digest_files, is_done
 from metakd.utils.errors import InputError
 
+NO_LABEL = -1
 _STORES = WeakValueDictionary[tuple[Any, ...], TokenStore]()
 
 
@@ -69,8 +70,13 @@ class Features:
 
     @cached_property
     def extra_texts(self) -> dict[str, list[Example]]:
-        """Extra windows and crops of the training texts, by the texts' ids."""
+        """Extra windows and crops of the texts that models learn from, by the texts' ids."""
         return self._extra_texts(self.settings.windows, self.settings.crops)
+
+    @property
+    def student_texts(self) -> list[Example]:
+        """All that students of a cached teacher learn from: training texts, texts without labels, and their windows."""
+        return self.with_extra_texts([*self.data.train, *self.data.unlabelled])
 
     @cached_property
     def teacher_texts(self) -> tuple[list[Example], Array]:
@@ -84,20 +90,22 @@ class Features:
         return [*train, *(window for _, window in windows)], np.array(rows)
 
     def _extra_texts(self, windows: int, crops: int = 0) -> dict[str, list[Example]]:
-        settings, train = self.settings, self.data.train
+        settings, texts = self.settings, [*self.data.train, *self.data.unlabelled]
         if not (windows or crops):
             return {}
         # not `self.tokenizer`: models are saved with it, and so with the truncation of its last call
         tokenizer = load_tokenizer(resolve(settings.base), settings.max_length)
         how = {"windows": windows, "crops": crops, "seed": settings.seed}
-        return extra_texts(tokenizer, train, self.encode(train).lengths, settings.max_length, **how)
+        return extra_texts(tokenizer, texts, self.encode(texts).lengths, settings.max_length, **how)
 
     def with_extra_texts(self, examples: Sequence[Example]) -> list[Example]:
         """The training `examples` with their extra windows and crops: what students of a cached teacher learn from."""
         return [*examples, *(text for e in examples for text in self.extra_texts.get(e.id, ()))]
 
     def encode(self, examples: Sequence[Example], tokenizer: Any = None) -> Encoded:
-        """Token ids, with labels and domains as indices into the sorted lists; −1 for a domain unknown to the teacher.
+        """Token ids, with labels and domains as indices into the sorted lists.
+
+        −1 is no label, or a domain that is unknown to the teacher.
 
         `tokenizer` is that of the base (the default) or of the students; each text is tokenised once for each.
         """
@@ -105,7 +113,7 @@ class Features:
         places = {domain: place for place, domain in enumerate(self.teacher_domains)}
         encoded = stores[self.tokenizer if tokenizer is None else tokenizer].encode(examples)
         return encoded.with_columns(
-            labels=np.array([self.data.label_ids[e.label] for e in examples]),
+            labels=np.array([self.data.label_ids[e.label] if e.label else NO_LABEL for e in examples]),
             domains=np.array([places.get(e.domain, UNKNOWN_DOMAIN) for e in examples]),
         )
 
@@ -116,10 +124,18 @@ class Features:
         if not is_done(self.folders.weights, self.folders.fingerprints.weigh):
             remedy = f"run `metakd weigh --output {self.folders.root}` first"
             raise InputError(f"{self.folders.weights}: no instance weights; {remedy}")
-        return [self._weights[e.id] for e in examples]
+        texts = {window.id: name for name, windows in self.extra_texts.items() for window in windows}
+        names = [texts.get(e.id, e.id) for e in examples]
+        weights = self._weights
+        if not weights.keys() >= {*names}:
+            weights = weights | _read_weights(self.folders.unlabelled_weights)
+        return [weights[name] for name in names]
 
     @cached_property
     def _weights(self) -> dict[str, float]:
-        with (self.folders.weights / WEIGHTS_FILE).open(encoding="utf-8") as file:
-            weights = {row["id"]: row["weight"] for row in map(json.loads, file)}
-        return weights | {text.id: weights[name] for name, texts in self.extra_texts.items() for text in texts}
+        return _read_weights(self.folders.weights)
+
+
+def _read_weights(folder: Path) -> dict[str, float]:
+    with (folder / WEIGHTS_FILE).open(encoding="utf-8") as file:
+        return {row["id"]: row["weight"] for row in map(json.loads, file)}

@@ -31,6 +31,7 @@ SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results 
     "encoding": ROWS,
     "data_config": ROWS,
     "drop_leaks": ROWS,
+    "unlabelled": ROWS,
     "base": ALL,
     "student": STUDENTS,
     "student_init": TAUGHT,
@@ -116,12 +117,21 @@ class Fingerprints:
             return self.other_teachers[0]
         return fingerprint("teach", STEP_VERSIONS["teach"], self.weigh, self._values("teach"))
 
+    @cached_property
+    def unlabelled(self) -> str:
+        """Fingerprint of the weights of texts without labels, which depend on what the teacher says of them."""
+        return fingerprint(
+            "unlabelled", STEP_VERSIONS["distill"], self.teach, self.weigh, self.data.unlabelled_fingerprint
+        )
+
     def distill(self, method: str, domain: str | None) -> str:
         """Fingerprint of the student of `domain`, or of the shared start (None)."""
         learns_from_teacher = has_teacher(METHODS[method])
         sources = [*self._sources, self.student]
         sources += [self.weigh] if "instance_weights" in METHODS[method].needs else []
         sources += [self.teach] if learns_from_teacher else []
+        if "teacher" in METHODS[method].needs and self.data.unlabelled:
+            sources.append(self.data.unlabelled_fingerprint)
         values = self._values("distill" if learns_from_teacher else "baseline")
         return fingerprint("distill", STEP_VERSIONS["distill"], method, domain, sources, values)
 

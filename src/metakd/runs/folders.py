@@ -28,6 +28,10 @@ class Folders:
         return self._place("instance_weights", self.fingerprints.weigh)
 
     @property
+    def unlabelled_weights(self) -> Path:
+        return self._place("unlabelled_weights", self.fingerprints.unlabelled)
+
+    @property
     def teacher(self) -> Path:
         return self._place("meta_teacher", self.fingerprints.teach)
 

@@ -151,7 +151,7 @@ class Run:
         """
         if "teacher" in METHODS[method].needs:
             return list(stages)
-        examples, most = len(self.data.train), len(self.features.with_extra_texts(self.data.train))
+        examples, most = len(self.data.train), len(self.features.student_texts)
         return [replace(stage, epochs=math.ceil(stage.epochs * most / examples)) for stage in stages]
 
     @property
@@ -241,6 +241,7 @@ class Run:
             "format": RUN_FORMAT,
             "data": self.data.place,
             "data_fingerprint": self.data.fingerprint,
+            **({"unlabelled_fingerprint": self.data.unlabelled_fingerprint} if self.data.unlabelled else {}),
             "models": {"base": self.fingerprints.base, "student": self.fingerprints.student},
             "licences": licences,
             "labels": self.data.labels,
@@ -248,7 +249,8 @@ class Run:
             "pairs": self.data.has_pairs,
             # defaults that depend on the machine stay the same when the run continues, also elsewhere
             "settings": self.settings.model_dump(mode="json")
-            | {"precision": self.precision, "cache_budget": self.cache_budget / 1e9},
+            | {"precision": self.precision, "cache_budget": self.cache_budget / 1e9}
+            | {"unlabelled": self.data.unlabelled_place},
         }
 
     @cached_property
