@@ -16,7 +16,7 @@ from metakd.data.examples import with_ids
 from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import open_source
 from metakd.data.splits import by_domain, count_rows, cut_into_splits, scored_split, too_small_to_cut, without_leaks
-from metakd.data.unlabelled import read_unlabelled
+from metakd.data.unlabelled import Unlabelled, read_unlabelled
 from metakd.utils.errors import InputError, listed, raise_faults, shown
 
 Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
@@ -188,18 +188,16 @@ def load_dataset(
         faults += too_small_to_cut(by_domain(splits["test"]))
         notices.append(f"{source.name} was split by domain and label with seed {seed}: {_sizes(splits)}")
     if drop_leaks:
-        kept = without_leaks(splits)
-        dropped = {name: len(splits[name]) - len(rows) for name, rows in kept.items()}
+        whole, splits = splits, without_leaks(splits)
+        dropped = {name: len(rows) - len(splits[name]) for name, rows in whole.items()}
         notices += [f"{n} rows of {k} dropped: their texts are also in a later split" for k, n in dropped.items() if n]
-        splits = kept
     raise_faults(source.name, faults + _faults_of(splits))
     labels, domains = (sorted({getattr(e, name) for e in splits["train"]}) for name in ("label", "domain"))
-    dataset = MultiDomainDataset(source.name, source.place, splits, labels, domains, notices)
-    if unlabelled is None:
-        return dataset
-    how: dict[str, Any] = {"columns": columns, "encoding": encoding, "data_config": data_config}
-    texts, place, counts = read_unlabelled(unlabelled, splits, **how)
-    return replace(dataset, notices=[*notices, counts], unlabelled=texts, unlabelled_place=place)
+    texts = Unlabelled([], None, "")
+    if unlabelled is not None:
+        texts = read_unlabelled(unlabelled, splits, columns=columns, encoding=encoding, data_config=data_config)
+        notices.append(texts.notice)
+    return MultiDomainDataset(source.name, source.place, splits, labels, domains, notices, texts.examples, texts.place)
 
 
 def _sizes(splits: Mapping[str, Sequence[Example]]) -> str:

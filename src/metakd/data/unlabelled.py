@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from metakd.data.examples import content_id, read_table
 from metakd.data.schema import Example
@@ -13,6 +13,14 @@ from metakd.utils.errors import InputError, listed, raise_faults, shown
 ID = "unlabelled/"  # before the id of each, so that none is that of a training row
 
 
+class Unlabelled(NamedTuple):
+    """Texts without labels, the place to read them from again, and how many they are."""
+
+    examples: list[Example]
+    place: str | None
+    notice: str
+
+
 def read_unlabelled(
     data: Any,
     splits: Mapping[str, Sequence[Example]],
@@ -20,7 +28,7 @@ def read_unlabelled(
     columns: Mapping[str, str] | None = None,
     encoding: str = "utf-8",
     data_config: str | None = None,
-) -> tuple[list[Example], str | None, str]:
+) -> Unlabelled:
     """The texts of `data` that are in none of the splits, each once, with the domains of train.
 
     Args:
@@ -31,7 +39,7 @@ def read_unlabelled(
         data_config: Configuration of a hub dataset that has several.
 
     Returns:
-        The examples, whose labels are empty; the place to read them from again, if there is one; and what was left out.
+        The examples, whose labels are empty.
 
     Raises:
         InputError: With every fault, or if nothing is left.
@@ -50,7 +58,8 @@ def read_unlabelled(
         raise InputError(f"{source.name}: no text is left that is not in train, dev or test; leave out --unlabelled")
     counts = Counter(left_out)
     each = ", ".join(f"{counts[where]} {where}" for where in dict.fromkeys(left_out))
-    return kept, source.place, f"{source.name}: {len(kept)} texts without labels" + f"; left out: {each}" * bool(each)
+    notice = f"{source.name}: {len(kept)} texts without labels" + f"; left out: {each}" * bool(each)
+    return Unlabelled(kept, source.place, notice)
 
 
 def _unfit(rows: Iterable[Example], train: Sequence[Example]) -> list[str]:
