@@ -6,12 +6,16 @@ RUN are folders of runs of the same data and settings with other seeds; nothing 
 each text of dev the first window, all windows, windows until they are sure, or 256 and 512 tokens at once. The
 threshold of adaptive reading is cross-fitted: chosen on one half of dev and used on the other, and the other way round.
 Milliseconds are those of the teacher and of one student of the first run, one text at a time, in turns, on a sample of
-dev that is stratified by length; `mean` is over its texts.
+dev that is stratified by length; `mean` is over its texts. Last, the seconds and memory of one text of up to 100,000
+words, of which every window is read, or as many as the default allows.
 """
 
 import argparse
 import json
+import resource
+import time
 from collections.abc import Mapping, Sequence
+from itertools import cycle, islice, product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -30,7 +34,8 @@ from metakd.utils.artifacts import read_run, write_json
 from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "long_texts.json"
-ADAPTIVE = "adaptive"
+ADAPTIVE, DEFAULT = "adaptive", Settings.model_fields["most_windows"].default
+WORDS = (100, 1_000, 5_000, 20_000, 100_000)
 Fleet = Mapping[str, TorchModel]  # by domain
 
 
@@ -86,10 +91,24 @@ def milliseconds(models: Mapping[str, TorchModel], ways: Mapping[str, Reading], 
     return {name: {way: latencies[name, way].summary(windows) for way in ways} for name in models}
 
 
+def by_words(model: TorchModel, dev: Sequence[Example], length: int) -> list[dict[str, Any]]:
+    """Seconds for one text made of the words of dev, by its words, and the most memory until then."""
+    words, rows = " ".join(e.text for e in dev).split(), []
+    for most_windows, count in product((DEFAULT, 10_000), WORDS):
+        text = Example("", " ".join(islice(cycle(words), count)), None, "", "")
+        model.read_as(Reading(max_length=length, most_windows=most_windows))
+        started = time.perf_counter()
+        windows = int(model.answers([text]).windows_read[0])
+        seconds = round(time.perf_counter() - started, 3)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+        rows.append({"words": count, "windows": windows, "seconds": seconds, "peak_memory_bytes": peak})
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
-    parser.add_argument("--most-windows", type=int, default=8)
+    parser.add_argument("--most-windows", type=int, default=DEFAULT)
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     results: dict[str, Any] = {"seeds": {}}
@@ -117,6 +136,7 @@ def main() -> None:
                 )[name]
                 for name, model in timed.items()
             }
+            results["by_words"] = by_words(timed["student"], run.data.splits["dev"], run.settings.max_length)
         results["seeds"][str(run.settings.seed)] = scored
         print(json.dumps(scored, indent=2))
     results |= {"most_windows": options.most_windows, "environment": environment()}

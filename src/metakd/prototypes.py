@@ -42,8 +42,9 @@ def whole_texts(embeddings: Tensor, tokens: Tensor, rows: Tensor, num_texts: int
     """
     long, places = rows[num_texts:].unique(return_inverse=True)
     sums, totals = embeddings[long] * tokens[long, None], tokens[long].clone()
-    sums.index_add_(0, places, embeddings[num_texts:] * tokens[num_texts:, None])
-    totals.index_add_(0, places, tokens[num_texts:])
+    for chunk in torch.arange(num_texts, len(rows)).split(CHUNK):
+        sums.index_add_(0, places[chunk - num_texts], embeddings[chunk] * tokens[chunk, None])
+        totals.index_add_(0, places[chunk - num_texts], tokens[chunk])
     embeddings[long] = sums / totals[:, None]
     return embeddings[:num_texts]
 
@@ -165,7 +166,9 @@ def expertise_weights(instance: Tensor, teacher_logits: Tensor, labels: Tensor, 
 # --- Not in the paper -------------------------------------------------------------------------------------------
 
 
-def transfer_weights(representations: Tensor, labels: Tensor, domains: Tensor, home: int) -> Tensor:
+def transfer_weights(
+    representations: Tensor, labels: Tensor, domains: Tensor, home: int, labelled: Tensor | None = None
+) -> Tensor:
     """How well each example transfers to domain `home`: 1 for its own examples, w in [0, 1] for those of others.
 
     With c_i = h_i − (mean of its domain's prototypes) and p^m the mean of c over the home examples of class m = y_i::
@@ -181,17 +184,20 @@ def transfer_weights(representations: Tensor, labels: Tensor, domains: Tensor, h
         labels: (N,) int.
         domains: (N,) int.
         home: The domain that the examples of the others are weighted for.
+        labelled: (N,) bool, the examples that prototypes average; by default all.
 
     Returns:
         (N,), from 0 to 1.
     """
-    known = prototypes(representations, labels, domains, int(labels.max()) + 1, int(domains.max()) + 1)
+    kept = torch.ones_like(labels, dtype=torch.bool) if labelled is None else labelled
+    sizes = int(labels.max()) + 1, int(domains.max()) + 1
+    known = prototypes(representations[kept], labels[kept], domains[kept], *sizes)
     centres = known.vectors.sum(1) / (known.counts > 0).sum(1, keepdim=True).clamp(min=1)
     centred, at_home = representations - centres[domains], domains == home
     weights = at_home.float()
-    for label in labels[at_home].unique():
+    for label in labels[at_home & kept].unique():
         of_class = labels == label
-        members = centred[at_home & of_class]
+        members = centred[at_home & of_class & kept]
         similarity = F.cosine_similarity(centred[of_class], members.mean(0), dim=-1)
         without_itself = (members.sum(0) - members) / max(len(members) - 1, 1)
         usual = F.cosine_similarity(without_itself, members, dim=-1).mean() if len(members) > 1 else torch.tensor(1.0)

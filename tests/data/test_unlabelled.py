@@ -40,6 +40,12 @@ def test_texts_that_are_known_are_left_out_and_counted(labelled: Path, tmp_path:
     assert [e.text for e in data.only("films").unlabelled] == ["y"]
 
 
+def test_ids_are_unique_whatever_they_are(labelled: Path, tmp_path: Path) -> None:
+    extra = [row | {"id": name} for row, name in zip(rows("x", "y", "z"), ("7", "7", "7'"), strict=True)]
+    data = load_dataset(labelled, unlabelled=write_rows(tmp_path / "more.jsonl", extra), columns={"label": "label"})
+    assert len({e.id for e in [*data.train, *data.unlabelled]}) == len(data.train) + 3
+
+
 def test_tables_in_memory_have_no_place(labelled: Path) -> None:
     data = load_dataset(labelled, unlabelled=pd.DataFrame({"text": ["x"], "domain": ["books"]}))
     assert data.unlabelled_place is None

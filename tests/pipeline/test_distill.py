@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +12,16 @@ from safetensors.torch import load_file
 from transformers import pipeline as hugging_face_pipeline
 
 import metakd
-from conftest import Checkpoint, NewRun, open_run, read_json, read_rows, reopen, taught, toy_examples, write_rows
-from metakd.pipeline.distill import distill, distill_all, student_jobs
-from metakd.pipeline.run_all import run_all
+from conftest import Checkpoint, NewRun, open_run, read_json, read_rows, taught, toy_examples, write_rows
+from metakd.data.schema import Example
+from metakd.inference.torch_backend import TorchModel
+from metakd.models.encoder import forward
+from metakd.models.loading import load_encoder
+from metakd.pipeline.distill import StudentJob, _features, distill, distill_all, student_jobs
+from metakd.pipeline.run_all import clear, run_all
+from metakd.pipeline.teacher_outputs import open_teacher_cache
 from metakd.training.distillation_module import Distillation
+from metakd.training.teacher_cache import TeacherCache
 from metakd.utils.locks import waiting_lock
 
 HOLD = """
@@ -113,26 +120,72 @@ def test_bfloat16_gives_about_the_same_students_saved_in_float32(base: Path, toy
 
 
 def test_students_learn_from_text_without_labels(toy_run: NewRun, tmp_path: Path) -> None:
-    """The teacher says of each text once what class it is, how sure it is, and so how much the text transfers."""
-    rows = [{"text": e.text, "domain": e.domain} for e in toy_examples(40, 9, "n")]
+    """Its class is the teacher's, for its windows too; t is the cosine with its prototypes, over the mean t."""
+    rows = [{"text": f"{e.text} page", "domain": e.domain} for e in toy_examples(40, 9, "n")]
     more = write_rows(tmp_path / "more.jsonl", rows)
     run = taught(toy_run(unlabelled=str(more), windows=1, max_length=6, terms="prediction", stages="joint"))
     distill_all(run, run.data.domains, run.methods)
-    answers = read_rows(run.folders.unlabelled_weights / "weights.jsonl")
-    assert [row["id"] for row in answers] == [e.id for e in run.data.unlabelled]
-    assert {row["label"] for row in answers} <= {*run.data.labels}
-    assert all(0.5 <= row["confidence"] <= 1 for row in answers)
-    assert run.features.instance_weights(run.data.unlabelled) == [row["weight"] for row in answers]
+    weights = read_rows(run.folders.unlabelled_weights / "weights.jsonl")
+    texts = run.data.unlabelled
+    assert [row["id"] for row in weights] == [e.id for e in texts]
+    probabilities = TorchModel.load(run.folders.teacher).answers(texts).probabilities
+    assert [row["label"] for row in weights] == [run.data.labels[i] for i in probabilities.argmax(-1)]
+    assert [row["confidence"] for row in weights] == pytest.approx(probabilities.max(-1).tolist(), abs=1e-5)
+    vectors = load_file(run.folders.weights / "prototypes.safetensors")["vectors"]
+    embedded = embeddings_of(run, texts)
+    for row, e in zip(weights, embedded, strict=True):
+        label, home = run.data.label_ids[row["label"]], run.data.domain_ids[row["domain"]]
+        cosines = torch.cosine_similarity(vectors[:, label], e, dim=-1)
+        assert row["score"] == pytest.approx(0.5 * cosines[home].item() + 0.5 * cosines[1 - home].item(), abs=1e-5)
+    labelled = read_rows(run.folders.weights / "weights.jsonl")
+    mean = sum(max(row["score"], 0) for row in labelled) / len(labelled)
+    assert [row["weight"] for row in weights] == pytest.approx([max(row["score"], 0) / mean for row in weights])
     (job,) = student_jobs(run, "meta_kd", ["books"])
-    ids = {e.id for e in job.examples}
-    assert {e.id for e in run.data.unlabelled if e.domain == "books"} < ids
-    assert any(name.startswith("unlabelled/") and name.endswith("#1") for name in ids)
+    windows = [e for e in job.examples if e.id.startswith("unlabelled/") and e.id.endswith("#1")]
+    assert windows
+    assert run.features.instance_weights(windows) == [
+        {row["id"]: row["weight"] for row in weights}[e.id.removesuffix("#1")] for e in windows
+    ]
+
+
+def embeddings_of(run: Any, texts: list[Example]) -> torch.Tensor:
+    """E(x) by the base, of each text alone."""
+    encoder, collator = load_encoder(Path(run.settings.base), run.data.labels).eval(), run.features.collator
+    with torch.no_grad():
+        return torch.cat([forward(encoder, collator([row])).pooled for row in run.features.encode(texts)])
+
+
+def test_a_window_of_an_unlabelled_text_has_the_class_of_the_text(toy_run: NewRun, tmp_path: Path) -> None:
+    rows = [{"text": e.text + " good fine bad poor", "domain": e.domain} for e in toy_examples(20, 9, "n")]
+    more = write_rows(tmp_path / "more.jsonl", rows)
+    run = taught(toy_run(unlabelled=str(more), windows=1, max_length=6, terms="prediction", stages="joint"))
+    cache = open_teacher_cache(run, ["meta_kd"])
+    (job,) = student_jobs(run, "meta_kd", [None])
+    labels = dict(zip((e.id for e in job.examples), features_of(run, job, cache), strict=True))
+    assert {*labels.values()} <= {0, 1}
+    assert all(labels[name] == labels[run.features.texts_of_windows.get(name, name)] for name in labels)
+    assert len([name for name in labels if name.startswith("unlabelled/") and "#" in name]) == 20
+
+
+def features_of(run: Any, job: StudentJob, cache: TeacherCache) -> list[int]:
+    return _features(run, job, run.features.student_tokenizer, cache, {}).column("labels").tolist()
+
+
+def test_only_students_of_a_teacher_depend_on_text_without_labels(toy_run: NewRun, tmp_path: Path) -> None:
+    rows = [{"text": e.text + " page", "domain": e.domain} for e in toy_examples(600, 9, "n")]
+    more = write_rows(tmp_path / "more.jsonl", rows)
+    run, without = toy_run(unlabelled=str(more)), toy_run()
+    assert without.fingerprints.teach == run.fingerprints.teach
+    for domain in (None, "books"):
+        ours, theirs = (r.fingerprints.distill("meta_kd", domain) for r in (run, without))
+        assert ours != theirs
+        ours, theirs = (r.fingerprints.distill("fine_tuned_shared", domain) for r in (run, without))
+        assert ours == theirs
+    assert run.stages["fine_tuned_shared"] == without.stages["fine_tuned_shared"]
     (alone,) = student_jobs(run, "fine_tuned_shared", ["books"])
     assert not any(e.id.startswith("unlabelled/") for e in alone.examples)
-    without = reopen(run.folder, unlabelled=None)
-    assert without.fingerprints.teach == run.fingerprints.teach
-    assert without.fingerprints.distill("meta_kd", "books") != run.fingerprints.distill("meta_kd", "books")
-    assert without.fingerprints.distill("fine_tuned_shared", None) == run.fingerprints.distill(
-        "fine_tuned_shared", None
-    )
+    run.begin()
     assert read_json(run.folder / "run.json")["settings"]["unlabelled"] == str(more)
+    run.folders.unlabelled_weights.mkdir()
+    clear(run)
+    assert not run.folders.unlabelled_weights.exists()

@@ -66,9 +66,9 @@ def test_a_reloaded_model_that_differs_is_an_error(toy_run: NewRun, monkeypatch:
 def test_a_teacher_of_windows_counts_each_text_once(toy_run: NewRun) -> None:
     """Of texts of up to 10 tokens, 6 at a time: t comes from whole texts, and windows share their text's weight."""
     run, first = toy_run(max_length=6, teacher_windows=3), toy_run(max_length=6)
-    texts, rows = run.features.teacher_texts
+    texts, rows = run.features.teacher_texts(run.data.train)
     counts = Counter(rows.tolist())
-    assert len(texts) > len(run.data.train) == len(first.features.teacher_texts[0])
+    assert len(texts) > len(run.data.train) == len(first.features.teacher_texts(first.data.train)[0])
     assert {e.text for e in texts[len(run.data.train) :]}.isdisjoint({e.text for e in run.data.train})
     taught(run)
     weights = _weights(run, rows)

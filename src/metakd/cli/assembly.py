@@ -123,9 +123,13 @@ def read_data(
 
 def _refuse_unreadable(data: str, settings: Settings) -> None:
     """InputError for a path that cannot be opened; a dataset on the hub is opened later, without progress bars."""
-    for place in (data, settings.unlabelled):
-        if place is not None and not is_hub_id(place):
-            open_source(place, settings.encoding, settings.data_config)
+    if not is_hub_id(data):
+        open_source(data, settings.encoding, settings.data_config)
+    if settings.unlabelled is not None and not is_hub_id(settings.unlabelled):
+        try:
+            open_source(settings.unlabelled, settings.encoding, settings.data_config)
+        except InputError as error:
+            raise InputError(f"--unlabelled: {error}") from None
 
 
 def _in_file(config: Path | None) -> dict[str, Any]:

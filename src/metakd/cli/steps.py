@@ -190,6 +190,7 @@ def reproduce(
         Path | None, typer.Option("--output", "-o", help="Where to repeat it. By default DIR-reproduced.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="The run's data, if it has moved.")] = None,
+    unlabelled: Annotated[str | None, typer.Option(help="Its text without labels, if that has moved.")] = None,
 ) -> None:
     """Repeat a run from its manifest, and check that the results are the same, bit for bit."""
     load_library(folder)
@@ -197,7 +198,7 @@ def reproduce(
 
     place = output or folder.resolve().parent / f"{folder.resolve().name}-reproduced"
     with with_resume_hint(f"metakd reproduce {shlex.quote(str(folder))} --output {shlex.quote(str(place))}"):
-        repeated = repeat(folder, place, data)
+        repeated = repeat(folder, place, data, unlabelled)
     if repeated.differences:
         unlike = [f"{name}: {', '.join(changes)}" for name, changes in repeated.differences.items()]
         elsewhere = [f"other environment: {difference}" for difference in repeated.environments]

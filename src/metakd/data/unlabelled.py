@@ -45,7 +45,7 @@ def read_unlabelled(
         InputError: With every fault, or if nothing is left.
     """
     source, faults = open_source(data, encoding, data_config), list[str]()
-    named = {field: column for field, column in (columns or {}).items() if field != "label"}
+    named = {field: column for field, column in (columns or {}).items() if field not in ("label", "id")}
     rows = [
         replace(e, label="")
         for table in source.tables.values()
@@ -79,12 +79,15 @@ def _unfit(rows: Iterable[Example], train: Sequence[Example]) -> list[str]:
 def _new(rows: Iterable[Example], splits: Mapping[str, Sequence[Example]]) -> tuple[list[Example], list[str]]:
     """The rows whose text is new, with unique ids, and where each of the others is."""
     places = {e.inputs: f"in {split}" for split, examples in splits.items() for e in examples}
-    kept, left_out, ids = list[Example](), list[str](), Counter[str]()
+    kept, left_out, ids = list[Example](), list[str](), {e.id for e in splits["train"]}
     for e in rows:
         if (place := places.get(e.inputs)) is not None:
             left_out.append(place)
             continue
         places[e.inputs] = "repeated"
-        ids[name := e.id or content_id(e)] += 1
-        kept.append(replace(e, id=f"{ID}{name}" if ids[name] == 1 else f"{ID}{name}-{ids[name]}"))
+        name = f"{ID}{e.id or content_id(e)}"
+        while name in ids:
+            name += "'"
+        ids.add(name)
+        kept.append(replace(e, id=name))
     return kept, left_out

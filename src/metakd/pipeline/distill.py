@@ -203,15 +203,18 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
         return features
     features = features.with_columns(**{CACHE_ROW: cache.rows([e.id for e in job.examples])})
     teacher, labels = cache.read(features.column(CACHE_ROW), NO_LAYERS), features.column("labels")
-    labels = torch.where(labels == NO_LABEL, teacher.logits.argmax(-1), labels)
-    features = features.with_columns(labels=labels.numpy())
+    labelled = labels != NO_LABEL
+    if not labelled.all():
+        texts = cache.rows([run.features.texts_of_windows.get(e.id, e.id) for e in job.examples])
+        labels = torch.where(labelled, labels, cache.logits(texts).argmax(-1))
+        features = features.with_columns(labels=labels.numpy())
     if "instance_weights" in needs and run.settings.expertise != "none":
         instance, hard = features.column("instance_weights"), run.settings.expertise == "hard"
         facts["expertise"] = spread(expertise_weights(instance, teacher.logits, labels, hard), "expertise weights")
     if "foreign_text" in needs and job.domain is not None:
         domains = torch.tensor([run.data.domain_ids[e.domain] for e in job.examples])  # unknown to a teacher, too
         home = run.data.domain_ids[job.domain]
-        weights = transfer_weights(teacher.representation, labels, domains, home)
+        weights = transfer_weights(teacher.representation, labels, domains, home, labelled)
         others = weights[domains != home]
         facts["transfer"] = spread(others, "transfer weights of other domains' text") if len(others) else {}
         features = features.with_columns(transfer=weights.numpy())

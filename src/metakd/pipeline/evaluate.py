@@ -157,13 +157,13 @@ def evaluate_file(
 
 
 def _training_rows(description: Mapping[str, Any]) -> list[Example]:
-    """The training rows of a run; none, with a notice, if its data is missing or has changed."""
+    """The rows that models of a run have learnt from; none, with a notice, if its data is missing or has changed."""
     place, settings = description["data"], Settings.build(description["settings"])
     if place and Path(place).exists():
         with contextlib.suppress(InputError):
-            dataset = load_dataset(place, settings.seed, **settings.reading() | {"unlabelled": None})
+            dataset = load_dataset(place, settings.seed, **settings.reading())
             if dataset.fingerprint == description["data_fingerprint"]:
-                return dataset.train
+                return [*dataset.train, *dataset.unlabelled]
     place = place or "tables in memory"
     notice(f"the run's data ({place}) has changed or is missing, so rows that are also in it are not recognised")
     return []

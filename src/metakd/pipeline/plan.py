@@ -85,9 +85,11 @@ def needed_disk(run: Run, kept: float) -> Disk:
     no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
     missing = sum(not run.is_student_done(m, d) for m in run.methods for d in data.domains)
     missing += sum(not run.is_student_done(m, None) for m in run.methods if run.has_shared_start(m))
-    teaching = no_teacher * max(CHECKPOINT_COPIES * teacher, 4.0 * len(data.train) * base.config.hidden_size)
+    weighed = len(run.features.teacher_texts(data.train)[0])
+    teaching = no_teacher * max(CHECKPOINT_COPIES * teacher, 4.0 * weighed * base.config.hidden_size)
     cached = len(run.features.student_texts) * bool(_teacher_stages(run, run.methods))
     outputs = 4.0 * cached * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
+    outputs += 4.0 * len(data.unlabelled) * base.config.hidden_size  # E(x), while texts without labels are weighed
     learning = CHECKPOINT_COPIES * student + kept + outputs
     return Disk(no_teacher * teacher + missing * student, max(teaching, bool(missing) * learning))
 
@@ -119,7 +121,7 @@ def _teacher_stages(run: Run, methods: Sequence[str]) -> list[Stage]:
 def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float]:
     """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is cached."""
     rows, rows_of_teacher = len(run.data.train), len(run.features.student_texts)
-    taught = len(run.features.teacher_texts[0])
+    taught = len(run.features.teacher_texts(run.data.train)[0])
     no_weights = not is_done(run.folders.weights, run.fingerprints.weigh)
     no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
     work: dict[str, float] = {
@@ -129,7 +131,8 @@ def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float
     missing = [m for m in run.methods if not all(run.is_student_done(m, d) for d in run.data.domains)]
     if stages := _teacher_stages(run, missing):
         live = (1 - share) * sum(stage.epochs for stage in stages if stage.layers)
-        work["teacher outputs"] = (1 + live) * rows_of_teacher * teacher
+        weighed = len(run.data.unlabelled) * (run.settings.weights != "none")
+        work["teacher outputs"] = ((1 + live) * rows_of_teacher + weighed) * teacher
     for method in run.methods:
         meta_validated = "held_out_split" in METHODS[method].needs
         each = BACKWARD * student * (1 + META_VALIDATION * meta_validated) + (1 + BACKWARD) * teacher * meta_validated

@@ -43,8 +43,10 @@ def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], T
         notice("--long-texts adaptive: there is no dev split to choose by, so all windows of long texts are read")
         return reading
     rows, model = sample_by_domain(dev, CHOSEN_ON, settings.seed), load(first)
+    model.read_as(reading)
     long = by_domain([e for e, fills in zip(rows, model.fills_a_window(rows), strict=True) if fills])
-    if model.labels != run.data.labels:  # of several heads, the confidence would be that of all together
+    if model.labels != run.data.labels:
+        notice("--long-texts adaptive: with --heads domain, the teacher reads all windows")  # no head is sure alone
         return reading
     steps = list[Steps]()
     for domain in [domain for domain in fleet if domain in long]:
@@ -58,4 +60,4 @@ def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], T
         )
         return reading
     enough = choose_enough(steps)
-    return Reading(max_length=reading.max_length) if enough == 0 else reading.model_copy(update={"enough": enough})
+    return reading.model_copy(update={"enough": enough} | ({"most_windows": 1} if enough == 0 else {}))

@@ -26,11 +26,11 @@ class Reproduction(NamedTuple):
     environments: list[str]
 
 
-def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
+def reproduce(folder: Path, output: Path, data: Any = None, unlabelled: str | None = None) -> Reproduction:
     """Repeat the finished run of `folder` in `output`, and compare both; a stopped repetition continues.
 
-    `data` is needed if the run's data was tables in memory, or has moved. Raises InputError if the run is not finished,
-    or if its data or models have changed.
+    `data` is needed if the run's data was tables in memory, or has moved, and `unlabelled` if that has moved. Raises
+    InputError if the run is not finished, or if its data or models have changed.
     """
     description = _description(folder)
     if folder.resolve() == output.resolve():
@@ -39,7 +39,9 @@ def reproduce(folder: Path, output: Path, data: Any = None) -> Reproduction:
         raise InputError(f"{folder} was made from tables in memory: give the same rows as --data")
     if read_manifest(output) is not None:
         raise InputError(f"--output {output}: already has a finished run; delete it, or choose another folder")
-    run = Run.assemble(output, Settings.build(description["settings"]), description["data"] if data is None else data)
+    moved = {} if unlabelled is None else {"unlabelled": unlabelled}
+    settings = Settings.build(description["settings"] | moved)
+    run = Run.assemble(output, settings, description["data"] if data is None else data)
     run.check_folder()
     raise_faults(f"{folder} cannot be repeated", _other_sources(description, run.description()))
     with run_lock(output):

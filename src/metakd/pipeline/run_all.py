@@ -32,7 +32,9 @@ def clear(run: Run) -> None:
 def _clear(run: Run) -> None:
     folder = run.folder
     refuse_unrelated(folder)
-    steps = [run.folders.weights, run.folders.teacher, run.folders.teacher_cache, folder / ".teacher_cache.partial"]
+    folders = run.folders
+    steps = [folders.weights, folders.teacher, folders.unlabelled_weights, folders.teacher_cache]
+    steps += [folder / ".teacher_cache.partial", folder / ".unlabelled_weights.partial"]
     shared = [run.folders.student(method, None) for method in METHODS]
     others = [folder / name for name in ("students", *METHODS, "shared_student", "checkpoints", LOGS_FOLDER)]
     with run_lock(folder):

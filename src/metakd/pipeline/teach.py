@@ -72,7 +72,7 @@ def teach(run: Run) -> Path:
 def _teach(run: Run, checkpoints: Path) -> None:
     settings, data, tokenizer = run.settings, run.data, run.features.tokenizer
     facts: dict[str, Any] = {"precision": run.precision}
-    texts, text_rows = run.features.teacher_texts
+    texts, text_rows = run.features.teacher_texts(data.train)
     features = run.features.encode(texts).with_columns(**_weights(run, text_rows))
     epochs, rate, logs = settings.teacher_epochs, settings.teacher_learning_rate, run.folder / LOGS_FOLDER
     plan = TrainingPlan("teach all domains", epochs, rate, checkpoints, settings, run.precision, logs=logs)

@@ -3,10 +3,6 @@
 from collections.abc import Sequence
 from functools import reduce
 
-import torch
-from torch import Tensor
-
-from metakd.data.schema import Example
 from metakd.methods.base import Stage
 from metakd.models.forward_passes import teacher_outputs_in_order
 from metakd.models.loading import load_config
@@ -42,13 +38,10 @@ def open_teacher_cache(run: Run, methods: Sequence[str]) -> TeacherCache:
     with waiting_lock(run.folders.cache_lock, WAITING_FOR):
         cache = TeacherCache(run.folders.teacher_cache, distributed.on_main(lambda: _fill(run, layers)))
         if run.data.unlabelled and run.settings.weights != "none":
-            distributed.on_main(lambda: weigh_unlabelled(run, _logits(cache, run.data.unlabelled)))
+            texts = [e.id for e in run.data.unlabelled]
+            distributed.on_main(lambda: weigh_unlabelled(run, lambda: cache.logits(cache.rows(texts))))
         distributed.barrier()
     return cache
-
-
-def _logits(cache: TeacherCache, examples: Sequence[Example]) -> Tensor:
-    return cache.read(torch.tensor(cache.rows([e.id for e in examples])), NO_LAYERS).logits
 
 
 def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:

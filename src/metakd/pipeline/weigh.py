@@ -1,6 +1,7 @@
 """The first step: prototype scores and instance weights of all training examples [Meta-KD, 3.1]."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from metakd.data.tokenization import Encoded
+from metakd.data.schema import Example
 from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder
@@ -17,7 +18,7 @@ from metakd.prototypes import Prototypes, instance_weights, prototype_scores, pr
 from metakd.runs.folders import WEIGHTS_FILE
 from metakd.runs.run import Run
 from metakd.utils import distributed
-from metakd.utils.artifacts import is_done, reserve, step_folder
+from metakd.utils.artifacts import is_done, read_manifest, reserve, step_folder
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import device
 from metakd.utils.locks import run_lock
@@ -54,13 +55,8 @@ def _weigh(run: Run) -> None:
             return
         check_weighable(run)
         with step_folder(run.folders.weights, "weigh", run.fingerprints.weigh, facts) as partial:
-            texts, rows = run.features.teacher_texts
-            features, file = run.features.encode(texts), partial / "embeddings"
-            tokens = torch.from_numpy(
-                features.lengths - run.features.tokenizer.num_special_tokens_to_add(data.has_pairs)
-            )
-            embeddings = whole_texts(_embeddings(run, features, file), tokens, torch.from_numpy(rows), len(data.train))
-            labels = features.column("labels")[: len(data.train)]
+            file, labels = partial / "embeddings", run.features.encode(data.train).column("labels")
+            embeddings = _embeddings(run, data.train, file)
             domains = torch.tensor([data.domain_ids[e.domain] for e in data.train])  # also those unknown to a teacher
             known = prototypes(embeddings, labels, domains, len(data.labels), len(data.domains))
             scores = prototype_scores(known, embeddings, labels, domains, settings.alpha)
@@ -74,22 +70,23 @@ def _weigh(run: Run) -> None:
             facts |= {"precision": run.precision, "weights": spread(weights, "instance weights")}
 
 
-def weigh_unlabelled(run: Run, logits: Tensor) -> None:
+def weigh_unlabelled(run: Run, logits: Callable[[], Tensor]) -> None:
     """Write t of each text without a label, by the class that the teacher gives it.
 
-    `logits` (N, M) are the teacher's. Prototypes, and the mean that t is divided by, are those of the labelled texts.
+    `logits` computes the teacher's (N, M). Prototypes, and the mean that t is divided by, are those of labelled texts.
     """
-    texts, digest, settings = run.data.unlabelled, run.fingerprints.unlabelled, run.settings
-    if is_done(run.folders.unlabelled_weights, digest):
+    texts, digest, folder = run.data.unlabelled, run.fingerprints.unlabelled, run.folders.unlabelled_weights
+    manifest = read_manifest(folder)
+    if manifest is not None and manifest.get("fingerprint") == digest and is_done(folder, digest):
         return
     facts: dict[str, Any] = {"texts": len(texts)}
-    confidences, labels = logits.float().softmax(-1).max(-1)
-    with step_folder(run.folders.unlabelled_weights, "unlabelled", digest, facts) as partial:
+    confidences, labels = logits().float().softmax(-1).max(-1)
+    with step_folder(folder, "unlabelled", digest, facts) as partial:
         file, domains = partial / "embeddings", torch.tensor([run.data.domain_ids[e.domain] for e in texts])
-        embeddings = _embeddings(run, run.features.encode(texts), file)
+        embeddings = _embeddings(run, texts, file)
         known = Prototypes(**load_file(run.folders.weights / PROTOTYPES_FILE))
-        scores = prototype_scores(known, embeddings, labels, domains, settings.alpha, averaged=False)
-        weights = scores.clamp(min=0) / _mean_score(run)
+        scores = prototype_scores(known, embeddings, labels, domains, run.settings.alpha, averaged=False)
+        weights = _as_weights(run, scores)
         values = zip(texts, labels.tolist(), confidences.tolist(), scores.tolist(), weights.tolist(), strict=True)
         with (partial / WEIGHTS_FILE).open("w", encoding="utf-8") as rows:
             for e, label, confidence, score, weight in values:
@@ -99,19 +96,24 @@ def weigh_unlabelled(run: Run, logits: Tensor) -> None:
         facts["mean_confidence"] = confidences.mean().item()
 
 
-def _mean_score(run: Run) -> float:
-    """The mean of the labelled texts' scores, by which their weights were divided; 1 if they were not."""
+def _as_weights(run: Run, scores: Tensor) -> Tensor:
+    """t of texts without labels as `instance_weights` makes it of labelled ones: divided by the mean of theirs."""
+    weights = scores.clamp(min=0)
     if run.settings.weights != "normalized":
-        return 1.0
+        return weights
     with (run.folders.weights / WEIGHTS_FILE).open(encoding="utf-8") as rows:
-        scores = [max(json.loads(row)["score"], 0.0) for row in rows]
-    return sum(scores) / len(scores) or 1.0
+        labelled = torch.tensor([json.loads(row)["score"] for row in rows]).clamp(min=0)
+    return weights / labelled.mean() if labelled.any() else torch.ones_like(weights)
 
 
-def _embeddings(run: Run, features: Encoded, file: Path) -> Tensor:
+def _embeddings(run: Run, texts: Sequence[Example], file: Path) -> Tensor:
     """E(x) of all texts (N, H), mapped to `file`, so that they need no memory."""
+    windows, rows = run.features.teacher_texts(texts)
+    features = run.features.encode(windows)
     encoder = load_encoder(resolve(run.settings.base), run.data.labels).to(device())
     shape = len(features), encoder.config.hidden_size
     reserve(file, 4 * shape[0] * shape[1])  # on a full disk, a mapped file would end the process without a message
     embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)
-    return embed(encoder, features, run.features.collator, "weigh all domains", run.precision, embeddings)
+    embed(encoder, features, run.features.collator, "weigh all domains", run.precision, embeddings)
+    special = run.features.tokenizer.num_special_tokens_to_add(run.data.has_pairs)
+    return whole_texts(embeddings, torch.from_numpy(features.lengths - special), torch.from_numpy(rows), len(texts))

@@ -71,26 +71,31 @@ class Features:
     @cached_property
     def extra_texts(self) -> dict[str, list[Example]]:
         """Extra windows and crops of the texts that models learn from, by the texts' ids."""
-        return self._extra_texts(self.settings.windows, self.settings.crops)
+        texts = [*self.data.train, *self.data.unlabelled]
+        return self._extra_texts(texts, self.settings.windows, self.settings.crops)
+
+    @cached_property
+    def texts_of_windows(self) -> dict[str, str]:
+        """The id of the text of each extra window or crop, by its own id."""
+        return {window.id: name for name, windows in self.extra_texts.items() for window in windows}
 
     @property
     def student_texts(self) -> list[Example]:
         """All that students of a cached teacher learn from: training texts, texts without labels, and their windows."""
         return self.with_extra_texts([*self.data.train, *self.data.unlabelled])
 
-    @cached_property
-    def teacher_texts(self) -> tuple[list[Example], Array]:
-        """What weights are computed from and the teacher learns from, and the row in train of each (N + W,).
+    def teacher_texts(self, texts: Sequence[Example]) -> tuple[list[Example], Array]:
+        """What weights are computed from and the teacher learns from, and the row in `texts` of each (N + W,).
 
-        That is, the N training texts, and then W further windows of the long ones (`teacher_windows`).
+        That is, the N texts, and then W further windows of the long ones (`teacher_windows`).
         """
-        train, further = self.data.train, self._extra_texts(self.settings.teacher_windows)
-        windows = [(row, window) for row, e in enumerate(train) for window in further.get(e.id, ())]
-        rows = [*range(len(train)), *(row for row, _ in windows)]
-        return [*train, *(window for _, window in windows)], np.array(rows)
+        further = self._extra_texts(texts, self.settings.teacher_windows)
+        windows = [(row, window) for row, e in enumerate(texts) for window in further.get(e.id, ())]
+        rows = [*range(len(texts)), *(row for row, _ in windows)]
+        return [*texts, *(window for _, window in windows)], np.array(rows)
 
-    def _extra_texts(self, windows: int, crops: int = 0) -> dict[str, list[Example]]:
-        settings, texts = self.settings, [*self.data.train, *self.data.unlabelled]
+    def _extra_texts(self, texts: Sequence[Example], windows: int, crops: int = 0) -> dict[str, list[Example]]:
+        settings = self.settings
         if not (windows or crops):
             return {}
         # not `self.tokenizer`: models are saved with it, and so with the truncation of its last call
@@ -124,16 +129,17 @@ class Features:
         if not is_done(self.folders.weights, self.folders.fingerprints.weigh):
             remedy = f"run `metakd weigh --output {self.folders.root}` first"
             raise InputError(f"{self.folders.weights}: no instance weights; {remedy}")
-        texts = {window.id: name for name, windows in self.extra_texts.items() for window in windows}
-        names = [texts.get(e.id, e.id) for e in examples]
-        weights = self._weights
-        if not weights.keys() >= {*names}:
-            weights = weights | _read_weights(self.folders.unlabelled_weights)
-        return [weights[name] for name in names]
+        names = [self.texts_of_windows.get(e.id, e.id) for e in examples]
+        return [weight if (weight := self._weights.get(name)) is not None else self._others[name] for name in names]
 
     @cached_property
     def _weights(self) -> dict[str, float]:
         return _read_weights(self.folders.weights)
+
+    @cached_property
+    def _others(self) -> dict[str, float]:
+        """The weights of texts without labels, which there are once the teacher has read these."""
+        return _read_weights(self.folders.unlabelled_weights)
 
 
 def _read_weights(folder: Path) -> dict[str, float]:

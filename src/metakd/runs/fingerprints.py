@@ -25,6 +25,7 @@ STUDENTS: tuple[Step, ...] = ("distill", "baseline")
 TAUGHT: tuple[Step, ...] = ("distill",)
 LABELS_ALONE: tuple[Step, ...] = ("baseline",)
 ROWS = "acts through the rows, which have a fingerprint"
+AS_BEFORE = [("teacher_windows", 0)]  # values with which steps do what they did before there was the setting
 READING = "decides what models read when they predict, not what they learn from"
 SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results a setting may change, or why none
     "columns": ROWS,
@@ -144,4 +145,5 @@ class Fingerprints:
         """The settings that may change a step's results, with what `auto` means as precision on this machine."""
         names = {name for name, steps in SETTING_STEPS.items() if not isinstance(steps, str) and step in steps}
         values = self.settings.model_dump(mode="json", include=names)
+        values = {name: value for name, value in values.items() if (name, value) not in AS_BEFORE}
         return values | ({"precision": self.precision} if "precision" in names else {})

@@ -113,6 +113,8 @@ class Run:
 
         The models here have no weights. A student's real epochs follow when its method is built for its examples.
         """
+        if self.data.unlabelled and not any("teacher" in METHODS[method].needs for method in self.methods):
+            notice(f"--unlabelled: {self.settings.method} learns from labels alone, so it reads none of that text")
         for method in self.methods:
             check_needs(method, METHODS[method])
             check_shareable(method, METHODS[method], self.settings)
@@ -151,7 +153,7 @@ class Run:
         """
         if "teacher" in METHODS[method].needs:
             return list(stages)
-        examples, most = len(self.data.train), len(self.features.student_texts)
+        examples, most = len(self.data.train), len(self.features.with_extra_texts(self.data.train))
         return [replace(stage, epochs=math.ceil(stage.epochs * most / examples)) for stage in stages]
 
     @property
@@ -181,11 +183,11 @@ class Run:
         Raises:
             InputError: The folder cannot be written, or has finished steps that other settings or data made.
         """
-        if distributed.on_main(self._begin) != self.fingerprints.weigh:
+        if distributed.on_main(self._begin) != self._sources:
             raise InputError("data, base or precision differ from the main process; use the same in all processes")
         return self
 
-    def _begin(self) -> str:
+    def _begin(self) -> list[str]:
         changed, description, path = self.check_folder(), self.description(), self.folder / RUN_FILE
         before = read_run(self.folder) if path.is_file() else {}
         try:
@@ -198,7 +200,12 @@ class Run:
             notice(f"{self.folder} continues with changed settings: {changed}")
         if before and before.get("data_fingerprint") != self.data.fingerprint:
             notice(f"{self.folder} continues with changed data; finished models stay, and scores are made again")
-        return self.fingerprints.weigh
+        return self._sources
+
+    @property
+    def _sources(self) -> list[str]:
+        """What all processes have to share."""
+        return [self.fingerprints.weigh, self.data.unlabelled_fingerprint]
 
     def check_folder(self) -> str:
         """The settings that have changed since the folder was started, in words.

@@ -70,6 +70,10 @@ class TeacherCache:
         """The row of each example; KeyError for one that is not cached."""
         return [self._rows[name] for name in ids]
 
+    def logits(self, rows: Sequence[int]) -> Tensor:
+        """The logits for these rows: (B, M)."""
+        return self._index["logits"][rows]
+
     def covers(self, ids: Sequence[str], layers: TeacherLayers, fitting: Array) -> bool:
         """Whether the cache has these examples (N,), and `layers` for exactly those that are `fitting` (N,)."""
         if not (layers.within(self.layers) and self._rows.keys() >= {*ids}):
