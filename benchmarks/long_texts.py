@@ -76,7 +76,7 @@ def cross_fitted(fleet: Fleet, rows: Mapping[str, list[Example]], labels: list[s
 
 def _summary(predictions: Mapping[str, Predictions], labels: Sequence[str]) -> dict[str, Any]:
     average = score(predictions, set(predictions), len(labels))["average"]
-    windows = mean(p.costs["windows"] for p in predictions.values())
+    windows = mean(p.costs.get("windows", 1.0) for p in predictions.values())
     return {"accuracy": average["accuracy"], "interval": average["accuracy_interval"], "windows": windows}
 
 
