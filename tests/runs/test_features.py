@@ -37,7 +37,7 @@ def test_a_run_tokenises_each_text_once(
 ) -> None:
     """Long training texts a second time for their windows, and a row of dev for each of nine reloaded models.
 
-    Each row of dev is tokenised once more for all models, to choose by the long ones how far these are read.
+    With --long-texts adaptive, each row of dev once more for all models, to choose by the long ones how far to read.
     """
     monkeypatch.setattr(checks, "RELOADED", 1)
     texts = dict[str, list[str]]()
@@ -47,7 +47,11 @@ def test_a_run_tokenises_each_text_once(
             row["text"] = f"{split}{number} {row['text']}" + " very good" * (number % 4 == 3) * 8
         texts[split] = [row["text"] for row in rows]
         write_rows(tmp_path / "data" / f"{split}.jsonl", rows)
-    run_all(open_run(tmp_path / "run", tmp_path / "data", base, method=method, windows=1, batch_size=8))
+    run_all(
+        open_run(
+            tmp_path / "run", tmp_path / "data", base, method=method, windows=1, batch_size=8, long_texts="adaptive"
+        )
+    )
     assert [tokenised[text] for text in texts["train"]] == [1, 1, 1, 2] * 12
     assert sum(tokenised[text] for text in texts["dev"]) == 48 + 1 + 2 * (1 + len(DOMAINS)) + 48
 

@@ -33,7 +33,7 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "student": ("layers=1", STUDENTS),
     "student_init": ("base", BY_TEACHER),
     "max_length": (12, ALL),
-    "long_texts": ("mean", set()),
+    "long_texts": ("first", set()),
     "most_windows": (3, set()),
     "stride": (2, set()),
     "read_length": (64, set()),

@@ -77,7 +77,7 @@ class Settings(BaseModel):
     )
     max_length: int = setting(128, "Tokens that models read at once, special ones included.", "128", ge=4, le=LONGEST)
     long_texts: Literal["first", "longer", "mean", "adaptive"] = setting(
-        "adaptive",
+        "mean",
         "What models read of longer texts when they predict: the first window; up to --read-length tokens at once; all "
         "windows, of which the mean log-probabilities count; or windows as long as they are unsure, as dev decides.",
         "first",

@@ -20,7 +20,8 @@ class Reading(BaseModel):
         max_length: Tokens of a window, special ones included.
         most_windows: The most windows of a text; with 1, a longer text is truncated.
         stride: Tokens that a window repeats of the one before, at most half of those that it has of the text.
-        enough: The probability of the likeliest class from which no further window is read; None reads all.
+        enough: The probability of the likeliest class, as if windows were independent, from which no further one is
+            read; None reads all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

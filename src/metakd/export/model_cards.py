@@ -71,7 +71,8 @@ def _long_texts(reading: Reading, pairs: bool) -> str:
     """What the model reads of a long text, and how to do that without metakd."""
     if reading.most_windows == 1:
         return f"It reads the first {reading.max_length} tokens of a text; truncate longer ones."
-    until = f" until the likeliest label has a probability of {reading.enough}" if reading.enough is not None else ""
+    sure = f" until, as if they were independent, the likeliest label has a probability of {reading.enough}"
+    until = sure if reading.enough is not None else ""
     return (
         f"Of a {'pair' if pairs else 'text'} longer than {reading.max_length} tokens it reads windows of that length, "
         f"each with a stride of {reading.stride}, up to {reading.most_windows} of them{until}. Its answer is the mean "

@@ -78,7 +78,8 @@ def read_on(
         predict: Windows -> the class probabilities of each.
     """
     answers = Answers(first.copy(), {})
-    unsure = np.flatnonzero(full & _unsure(first, reading)).tolist() if reading.most_windows > 1 else []
+    long = full & (first.max(-1) < _enough(reading))
+    unsure = np.flatnonzero(long).tolist() if reading.most_windows > 1 else []
     for start in range(0, len(unsure), SLICE):
         rows = unsure[start : start + SLICE]
         _read_further(answers, dict(zip(rows, cut(rows), strict=True)), reading, predict)
@@ -98,7 +99,7 @@ def _read_further(
             f"some texts are longer than {reading.most_windows} windows of {reading.max_length} tokens, and are read "
             "up to there; --most-windows reads more"
         )
-    rows, step = [*windows], 1 if reading.enough is not None else most
+    rows, enough, step = [*windows], _enough(reading), 1 if reading.enough is not None else most
     for start in range(0, most, step):
         pieces = {row: part for row in rows if (part := windows[row][start : min(start + step, most)])}
         if not pieces:
@@ -109,13 +110,24 @@ def _read_further(
             before = answers.windows.get(row, _log(answers.probabilities[row : row + 1]))
             answers.windows[row] = np.concatenate([before, added])
             answers.probabilities[row] = combined(answers.windows[row])[-1]
-        rows = [row for row in pieces if _unsure(answers.probabilities[row], reading)]
+        rows = [row for row in pieces if confidences(answers.windows[row])[-1] < enough]
 
 
 def combined(log_p: NDArray[np.float32]) -> Probabilities:
     """The probabilities after each of W windows, by the mean of the log-probabilities so far: (W, M) -> (W, M)."""
-    means = log_p.cumsum(0) / np.arange(1, len(log_p) + 1)[:, None]
-    powers = np.exp(means - means.max(-1, keepdims=True))
+    return _softmax(log_p.cumsum(0) / np.arange(1, len(log_p) + 1)[:, None])
+
+
+def confidences(log_p: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The probability of the likeliest class after each of W windows, as if these were independent: (W, M) -> (W,).
+
+    It decides whether a further window is read: it grows with each that agrees, as the mean does not.
+    """
+    return np.asarray(_softmax(log_p.cumsum(0)).max(-1))
+
+
+def _softmax(logits: NDArray[np.floating[Any]]) -> Probabilities:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
 
 
@@ -123,9 +135,8 @@ def _log(probabilities: Probabilities) -> NDArray[np.float32]:
     return np.log(probabilities.clip(LEAST))
 
 
-def _unsure(probabilities: Probabilities, reading: Reading) -> Any:
-    """Whether a further window is read: (..., M) -> (...)."""
-    return probabilities.max(-1) < (np.inf if reading.enough is None else reading.enough)
+def _enough(reading: Reading) -> float:
+    return np.inf if reading.enough is None else reading.enough
 
 
 def reading_by(settings: Mapping[str, Any], max_length: int, readable_tokens: Callable[[int], int]) -> Reading:
