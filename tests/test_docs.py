@@ -143,6 +143,21 @@ def test_the_figures_of_performance_are_those_of_the_committed_results() -> None
     assert figures.format(*scores) in text
 
 
+def test_the_figures_of_whole_texts_are_those_of_the_committed_results() -> None:
+    results = results_of("long_texts")
+    assert script("long_texts")["table"](results) in page("docs/evidence-details.md")
+    models, times = results["seeds"]["0"], results["latency_ms"]
+    scores = [100 * models[name][way]["accuracy"] for name in ("meta_teacher", "student") for way in ("first", "mean")]
+    ratios = [times[name]["mean"]["mean"] / times[name]["first"]["mean"] for name in ("meta_teacher", "student")]
+    text = "the teacher from {:.1f} to {:.1f} and students from {:.1f} to {:.1f}, in {:.1f} and {:.1f} times the "
+    text += "milliseconds"
+    assert text.format(*scores, *ratios) in text_of("README.md")
+    gains = scores[1] - scores[0], scores[3] - scores[2]
+    assert "brought {:.1f} points for the teacher and {:.1f} for students".format(*gains) in text_of(
+        "docs/evidence-details.md"
+    )
+
+
 def test_the_fit_of_scaling_is_that_of_the_committed_results() -> None:
     results, benchmark = results_of("scaling"), script("scaling")
     assert benchmark["size_table"](results) in page("docs/scaling.md")

@@ -33,7 +33,7 @@ def test_texts_that_are_known_are_left_out_and_counted(labelled: Path, tmp_path:
     data = load_dataset(labelled, unlabelled=write_rows(tmp_path / "more.jsonl", extra))
     assert [(e.text, e.label, e.domain) for e in data.unlabelled] == [("x", "", "books"), ("y", "", "films")]
     assert data.unlabelled[1].id == "unlabelled/7"
-    assert "2 texts without labels; left out: 1 in train, 1 in dev, 1 in test, 1 repeated" in data.notices[-1]
+    assert "2 new texts without labels; 4 left out: 1 in train, 1 in dev, 1 in test, 1 repeated" in data.notices[-1]
     assert data.unlabelled_place == str(tmp_path / "more.jsonl")
     assert load_dataset(labelled).fingerprint == data.fingerprint
     assert load_dataset(labelled).unlabelled_fingerprint != data.unlabelled_fingerprint

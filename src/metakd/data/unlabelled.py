@@ -58,7 +58,7 @@ def read_unlabelled(
         raise InputError(f"{source.name}: no text is left that is not in train, dev or test; leave out --unlabelled")
     counts = Counter(left_out)
     each = ", ".join(f"{counts[where]} {where}" for where in dict.fromkeys(left_out))
-    notice = f"{source.name}: {len(kept)} texts without labels" + f"; left out: {each}" * bool(each)
+    notice = f"{source.name}: {len(kept)} new texts without labels" + f"; {len(left_out)} left out: {each}" * bool(each)
     return Unlabelled(kept, source.place, notice)
 
 

@@ -88,6 +88,9 @@ def caption(results: Mapping[str, Any]) -> str:
     scores = ", ".join(f"{name} {percent(value)}" for name, value in without.items() if value is not None)
     if scores:
         text += f" {results['leaked_rows']} of them are also in train; averages without them: {scores}."
+    way = results.get("run", {}).get("settings", {}).get("long_texts", "first")
+    if reads_windows(results) or way in ("longer", "adaptive"):
+        text += f" Long texts: {way}."
     if reads_windows(results):
         times = {name: each["latency_ms"].get("by_windows", {}) for name, each in results["average"].items()}
         each = "; ".join(f"{name} {by_windows(means)}" for name, means in times.items() if means)
