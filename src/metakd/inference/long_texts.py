@@ -115,7 +115,7 @@ def _read_further(
 
 def combined(log_p: NDArray[np.float32]) -> Probabilities:
     """The probabilities after each of W windows, by the mean of the log-probabilities so far: (W, M) -> (W, M)."""
-    return _softmax(log_p.cumsum(0) / np.arange(1, len(log_p) + 1)[:, None])
+    return softmax(log_p.cumsum(0) / np.arange(1, len(log_p) + 1)[:, None])
 
 
 def confidences(log_p: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -123,10 +123,11 @@ def confidences(log_p: NDArray[np.float32]) -> NDArray[np.float32]:
 
     It decides whether a further window is read: it grows with each that agrees, as the mean does not.
     """
-    return np.asarray(_softmax(log_p.cumsum(0)).max(-1))
+    return np.asarray(softmax(log_p.cumsum(0)).max(-1))
 
 
-def _softmax(logits: NDArray[np.floating[Any]]) -> Probabilities:
+def softmax(logits: NDArray[np.floating[Any]]) -> Probabilities:
+    """Over the last axis, without SciPy, which a light install does not have."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
 

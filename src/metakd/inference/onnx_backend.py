@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.windows import Reading, first_tokens, following_windows
-from metakd.inference.long_texts import Answers, Probabilities, read_on
+from metakd.inference.long_texts import Answers, Probabilities, read_on, softmax
 from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
 from metakd.utils.validation import check_files, open_tokenizer
@@ -77,8 +77,8 @@ class OnnxModel:
         return _session(self.path, 1)
 
     @cached_property
-    def whole_tokenizer(self) -> Tokenizer:
-        """The tokenizer without truncation."""
+    def untruncated(self) -> Tokenizer:
+        """Its tokenizer without truncation."""
         tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
         tokenizer.no_truncation()
         return tokenizer
@@ -90,7 +90,7 @@ class OnnxModel:
         encoded = first_tokens(self.tokenizer, texts, length)
 
         def cut(rows: Sequence[int]) -> list[list[Encoding]]:
-            return following_windows(self.whole_tokenizer, [texts[row] for row in rows], self.reading)
+            return following_windows(self.untruncated, [texts[row] for row in rows], self.reading)
 
         full = np.array([len(encoding) >= length for encoding in encoded], bool)
         return read_on(self.of_tokens(encoded), full, self.reading, cut, self.of_tokens)
@@ -103,7 +103,7 @@ class OnnxModel:
 
         def fill(session: onnxruntime.InferenceSession, batch: NDArray[np.int64]) -> None:
             (logits,) = session.run(None, self._padded([encoded[i] for i in batch]))
-            probabilities[batch] = _softmax(logits)
+            probabilities[batch] = softmax(logits)
 
         if self.threads == 1 or len(batches) < 2 * self.threads:
             for batch in batches:
@@ -129,11 +129,6 @@ def read_tokenizer(folder: Path, max_length: int) -> Tokenizer:
     tokenizer.enable_truncation(max_length)
     tokenizer.no_padding()
     return tokenizer
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
