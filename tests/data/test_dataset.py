@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import write_rows
+from metakd.config.settings import Settings
 from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
 from metakd.data.schema import SPLITS, Example
-from metakd.data.splits import cut_into_splits, leaks, sample_by_domain
+from metakd.data.splits import cut_into_splits, leaks, parse_cut, sample_by_domain
 from metakd.utils.errors import InputError
 
 GOOD: list[dict[str, Any]] = [
@@ -47,7 +48,7 @@ def test_numbers_are_labels_too(tmp_path: Path) -> None:
 def test_one_file_is_cut_by_domain_and_label_and_says_so(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": "ab"[i % 2], "domain": "xy"[i // 2 % 2]} for i in range(80)]
     data = load_dataset(write_rows(tmp_path / "all.jsonl", rows), seed=1)
-    assert {name: len(part) for name, part in data.splits.items()} == {"train": 64, "dev": 8, "test": 8}
+    assert {name: len(part) for name, part in data.splits.items()} == {"train": 52, "dev": 8, "test": 20}
     assert "was split by domain and label" in data.notices[0]
     for part in ("dev", "test"):
         assert len({(e.domain, e.label) for e in data.splits[part]}) == 4
@@ -57,7 +58,8 @@ def test_a_text_on_several_rows_stays_in_one_split() -> None:
     rows = [Example(str(i), f"text {i % 40}", None, "ab"[i % 2], "x") for i in range(80)]
     splits = cut_into_splits(rows, 0)
     assert {e.text for e in splits["test"]}.isdisjoint(e.text for e in splits["train"])
-    assert len(splits["test"]) == 8
+    assert len(splits["test"]) == 20
+    assert len(cut_into_splits(rows, 0, test=10)["test"]) == 8
 
 
 def test_dropping_leaks_keeps_the_later_split_whole(tmp_path: Path) -> None:
@@ -100,3 +102,48 @@ def test_rows_put_together_by_hand_need_unique_ids(toy_data: Path) -> None:
     data = load_dataset(toy_data)
     with pytest.raises(InputError, match="train: 256 ids are on several rows, for example "):
         replace(data, splits={"train": data.train * 2})
+
+
+def test_auto_gives_test_fifty_texts_of_a_domain_that_has_two_hundred() -> None:
+    """Large: 10 % of 1,000. Middle: 200 and 2 labels, 26 %, at most 25: 25 of each label. Small: 25 % of 40."""
+    sizes = {"large": 1000, "middle": 200, "small": 40}
+    rows = [Example(f"{d}{i}", f"{d} {i}", None, "ab"[i % 2], d) for d, n in sizes.items() for i in range(n)]
+    splits = cut_into_splits(rows, 0)
+    assert Counter(e.domain for e in splits["test"]) == {"large": 100, "middle": 50, "small": 10}
+    assert Counter(e.domain for e in splits["dev"]) == {"large": 100, "middle": 20, "small": 4}
+    assert Counter(e.domain for e in cut_into_splits(rows, 0, *parse_cut("60/20/20"))["test"])["large"] == 200
+
+
+@pytest.mark.parametrize("cut", ["80/10", "80/10/20", "100/0/0", "0/50/50", "a/b/c", "-10/10/100", ""])
+def test_a_cut_that_is_none_is_refused(cut: str) -> None:
+    with pytest.raises(InputError, match="cut = "):
+        Settings.build({"cut": cut})
+
+
+def test_bad_rows_are_skipped_and_listed_only_on_request(tmp_path: Path) -> None:
+    good = [{"text": f"t{i}", "label": "pn"[i % 2], "domain": "d"} for i in range(8)]
+    bad = [{"text": "", "label": "p", "domain": "d"}, {"text": "x", "domain": "d"}, {"text": "y", "domain": "d"}]
+    file = write_rows(tmp_path / "rows.jsonl", [*good[:4], *bad, *good[4:]])
+    with file.open("a", encoding="utf-8") as rows:
+        rows.write("{broken\n")
+    with pytest.raises(InputError, match="3 faults"):
+        load_dataset(file)
+    data = load_dataset(file, skip_bad_rows=True)
+    assert sum(map(len, data.splits.values())) == 8
+    assert [fault.partition(": ")[0] for fault in data.skipped] == [
+        "rows.jsonl, row 5, text",
+        "rows.jsonl, row 12",
+        "rows.jsonl, row 6 and 1 more",
+    ]
+    assert data.notices[-1].startswith("rows.jsonl: 3 faults; their rows are left out, for example rows.jsonl, row 5")
+    write_rows(file, [{"text": "a", "domain": "d"}])  # a missing column is no fault of rows
+    with pytest.raises(InputError, match="no column 'label'"):
+        load_dataset(file, skip_bad_rows=True)
+
+
+def test_duplicates_are_dropped_with_the_same_label_and_domain_alone(tmp_path: Path) -> None:
+    kinds = ["apx", "apx", "anx", "apy", "bnx", "bnx", "bnx"]
+    write_rows(tmp_path / "train.jsonl", [dict(zip(("text", "label", "domain"), kind, strict=True)) for kind in kinds])
+    data = load_dataset(tmp_path, drop_duplicates=True)
+    assert ["".join((e.text, e.label, e.domain)) for e in data.train] == ["apx", "anx", "apy", "bnx"]
+    assert data.notices == ["3 rows of train dropped: they repeat another row"]

@@ -58,8 +58,6 @@ def test_tables_in_memory_have_no_place(labelled: Path) -> None:
         (rows("x", domain="music"), "domain 'music' (1 rows): not in train, which has books, films"),
         (rows("x", text_pair="y"), "text_pair: 1 rows have one, unlike those of train"),
         (rows("a", "e"), "no text is left that is not in train, dev or test; leave out --unlabelled"),
-        ([{"text": "x"}], "no column 'domain'"),
-        (rows("x", domain=""), "row 1, domain: is empty"),
         (rows(""), "row 1, text: is empty"),
         ([], "no rows"),
     ],
@@ -70,3 +68,53 @@ def test_what_cannot_be_used_is_refused(
     with pytest.raises(InputError) as caught:
         load_dataset(labelled, unlabelled=write_rows(tmp_path / "more.jsonl", extra))
     assert message.replace("--unlabelled", "unlabelled") in str(caught.value).replace("--unlabelled", "unlabelled")
+
+
+def test_rows_of_train_without_a_label_are_text_without_labels_on_request(labelled: Path) -> None:
+    with (labelled / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"text": "x", "label": "", "domain": "books"}\n{"text": "a", "domain": "films"}\n')
+    with pytest.raises(InputError, match="row 7, label: is empty"):
+        load_dataset(labelled)
+    data = load_dataset(labelled, unlabelled_rows=True)
+    assert [(e.text, e.domain) for e in data.unlabelled] == [("x", "books")]
+    assert len(data.train) == 6
+    assert data.notices == ["train: 1 new texts without labels; 1 left out: 1 in train"]
+    assert data.unlabelled_place is None
+
+
+def test_empty_labels_of_dev_stay_faults(labelled: Path) -> None:
+    with (labelled / "dev.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"text": "x", "label": "", "domain": "books"}\n')
+    with pytest.raises(InputError, match=r"dev\.jsonl, row 3, label: is empty"):
+        load_dataset(labelled, unlabelled_rows=True)
+
+
+def test_texts_without_a_domain_get_the_one_that_train_suggests(tmp_path: Path) -> None:
+    """Each domain has its word; cross-validation can then be right always."""
+    train = [
+        {"text": f"{word} {i}", "label": "pn"[i % 2], "domain": domain}
+        for domain, word in (("books", "plot"), ("kitchen", "pan"))
+        for i in range(8)
+    ]
+    write_rows(tmp_path / "data" / "train.jsonl", train)
+    extra = [{"text": "pan x"}, {"text": "plot y", "domain": None}, {"text": "plot z", "domain": "kitchen"}]
+    data = load_dataset(tmp_path / "data", unlabelled=write_rows(tmp_path / "more.jsonl", extra))
+    assert [e.domain for e in data.unlabelled] == ["kitchen", "books", "kitchen"]
+    assert data.notices[-1].endswith("; 2 had no domain and got one by TF-IDF (accuracy 100.0 % by cross-validation)")
+
+
+def test_most_are_drawn_evenly_from_the_domains(labelled: Path, tmp_path: Path) -> None:
+    """Of 20 and 2 texts, at most 10: both of the smaller domain, and 8."""
+    extra = [*rows(*(f"x{i}" for i in range(20))), *rows("y0", "y1", domain="films")]
+    file = write_rows(tmp_path / "more.jsonl", extra)
+    drawn, again, other = (
+        [e.text for e in load_dataset(labelled, seed, unlabelled=file, max_unlabelled=10).unlabelled]
+        for seed in (0, 0, 1)
+    )
+    assert drawn == again != other
+    assert drawn[-2:] == ["y0", "y1"]
+    assert len(drawn) == 10
+    assert (
+        "10 new texts without labels; 12 left out: 12 not drawn"
+        in (load_dataset(labelled, unlabelled=file, max_unlabelled=10).notices[-1])
+    )

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from metakd.data.schema import Example
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.encoder import forward
 from metakd.models.loading import load_encoder
-from metakd.pipeline.distill import StudentJob, _features, distill, distill_all, student_jobs
+from metakd.pipeline.distill import StudentJob, _features, _without, distill, distill_all, student_jobs
 from metakd.pipeline.run_all import clear, run_all
-from metakd.pipeline.teacher_outputs import open_teacher_cache
+from metakd.pipeline.teacher_outputs import largest_counts, open_teacher_cache, unsure_texts
 from metakd.training.distillation_module import Distillation
 from metakd.training.teacher_cache import TeacherCache
 from metakd.utils.locks import waiting_lock
@@ -169,6 +170,40 @@ def test_a_window_of_an_unlabelled_text_has_the_class_of_the_text(toy_run: NewRu
 
 def features_of(run: Any, job: StudentJob, cache: TeacherCache) -> list[int]:
     return _features(run, job, run.features.student_tokenizer, cache, {}).column("labels").tolist()
+
+
+def test_unsure_texts_and_those_of_a_crowded_class_are_left_out(toy_run: NewRun, tmp_path: Path) -> None:
+    """Of each domain, no class has more than 60 % of what is left, and the surest stay."""
+    rows = [{"text": f"{e.text} page", "domain": e.domain} for e in toy_examples(40, 9, "n")]
+    more = write_rows(tmp_path / "more.jsonl", rows)
+    how = {"unlabelled": str(more), "terms": "prediction", "stages": "joint", "windows": 1, "max_length": 6}
+    run = taught(toy_run(**how, max_share=0.6, min_confidence=0.2, teacher_epochs=2))
+    cache = open_teacher_cache(run, ["meta_kd"])
+    unsure, said = unsure_texts(run, cache), read_rows(run.folders.unlabelled_weights / "weights.jsonl")
+    assert unsure
+    for domain in run.data.domains:
+        of_domain = [row for row in said if row["domain"] == domain]
+        kept = [row for row in of_domain if row["id"] not in unsure]
+        counts = Counter(row["label"] for row in kept)
+        assert max(counts.values()) <= max(0.6, 1 / len({row["label"] for row in of_domain})) * len(kept)
+        for label in counts:
+            confidences = [[r["confidence"] for r in part if r["label"] == label] for part in (kept, of_domain)]
+            assert sorted(confidences[0]) == sorted(confidences[1])[-len(confidences[0]) :]
+    distill_all(run, ["books"], ["meta_kd"])
+    (job,) = student_jobs(run, "meta_kd", [None])
+    left = {e.id for e in _without(run, job, unsure).examples}
+    assert {e.id for e in job.examples} - left >= unsure
+    assert not any(run.features.texts_of_windows.get(name, name) in unsure for name in left)
+
+
+def test_a_share_is_kept_by_as_many_texts_as_can_be() -> None:
+    """10, 3 and 1: at 60 % the first may have 6 of 10. 9 and 1 at 50 %: one each. At 10 %: equal counts."""
+    assert largest_counts({0: 10, 1: 3, 2: 1}, 0.6) == {0: 6, 1: 3, 2: 1}
+    assert largest_counts({0: 9, 1: 1}, 0.5) == {0: 1, 1: 1}
+    assert largest_counts({0: 9, 1: 4}, 0.1) == {0: 4, 1: 4}
+    assert largest_counts({0: 9}, 0.5) == {0: 9}
+    assert largest_counts({0: 2, 1: 2}, 1.0) == {0: 2, 1: 2}
+    assert largest_counts({}, 0.5) == {}
 
 
 def test_only_students_of_a_teacher_depend_on_text_without_labels(toy_run: NewRun, tmp_path: Path) -> None:

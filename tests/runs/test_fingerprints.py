@@ -28,7 +28,14 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "encoding": ("latin-1", set()),
     "data_config": ("other", set()),
     "drop_leaks": (True, set()),
-    "unlabelled": ("more.jsonl", set()),
+    "cut": ("60/20/20", set()),
+    "skip_bad_rows": (True, set()),
+    "drop_duplicates": (True, set()),
+    "unlabelled": ("others.jsonl", set()),
+    "unlabelled_rows": (True, set()),
+    "max_unlabelled": (10, set()),
+    "min_confidence": (0.5, BY_TEACHER),
+    "max_share": (0.5, BY_TEACHER),
     "base": ("a copy", ALL),
     "student": ("layers=1", STUDENTS),
     "student_init": ("base", BY_TEACHER),
@@ -89,6 +96,7 @@ def data(toy_data: Path) -> MultiDomainDataset:
 def fingerprints(base: Path, data: MultiDomainDataset, tmp_path: Path) -> Fingerprints:
     """Fingerprints of the steps of a run, and of the student of books by each method."""
     few = {"base": str(base), "max_length": 16, "student": "layers=2", "stages": "two", "precision": "float32"}
+    few["unlabelled"] = "more.jsonl"
 
     def build(rows: MultiDomainDataset = data, **settings: Any) -> dict[str, str]:
         run = Run(tmp_path, Settings.build(few | settings), rows)

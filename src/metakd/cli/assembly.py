@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metakd.cli.options import DATA_HELP
-from metakd.config.settings import Settings, flag
+from metakd.config.settings import Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.data.sources import is_hub_id, open_source
 from metakd.utils import distributed
 from metakd.utils.artifacts import RUN_FILE, read_run
 from metakd.utils.console import console, notice
-from metakd.utils.errors import InputError, printable, require
+from metakd.utils.errors import InputError, flag, printable, require
 
 if TYPE_CHECKING:
     from metakd.data.dataset import MultiDomainDataset

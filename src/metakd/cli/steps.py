@@ -25,12 +25,12 @@ from metakd.cli.options import (
     with_settings,
 )
 from metakd.cli.report import report_of
-from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, flag
+from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
 from metakd.data.examples import open_file
 from metakd.utils import distributed
 from metakd.utils.artifacts import read_run
 from metakd.utils.console import stdout
-from metakd.utils.errors import CheckError, InputError, with_resume_hint
+from metakd.utils.errors import CheckError, InputError, flag, with_resume_hint
 
 if TYPE_CHECKING:
     from metakd.runs.run import Run

@@ -9,9 +9,8 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from metakd.data.schema import FIELDS
-from metakd.utils.errors import InputError, listed, shown
-from metakd.utils.validation import damage
+from metakd.config.setting_faults import faults_between
+from metakd.utils.errors import InputError, flag, listed, shown
 
 DEMO_DATA = Path(__file__).parents[1] / "demo_data"
 DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
@@ -22,9 +21,16 @@ Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
 Tracker = Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 
 READING = ("long_texts", "most_windows", "stride", "read_length")  # what models read when they predict
+READ_BY = (  # how `load_dataset` reads the data
+    *("columns", "encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks"),
+    *("unlabelled", "unlabelled_rows", "max_unlabelled"),
+)
 GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Everyday settings": ("columns", "base", "student", "max_length", "method", "baseline", "seed"),
-    "Data and checks": ("unlabelled", "encoding", "data_config", "drop_leaks", "allow_weak_teacher"),
+    "Data and checks": (
+        *("encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks", "allow_weak_teacher"),
+    ),
+    "Text without labels": ("unlabelled", "unlabelled_rows", "max_unlabelled", "min_confidence", "max_share"),
     "Long texts": (*READING, "windows", "teacher_windows", "crops"),
     "Teacher and instance weights": (
         *("teacher_epochs", "teacher_learning_rate", "weights", "alpha", "domain_loss", "gamma1", "heads"),
@@ -37,11 +43,6 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Optimisation": ("batch_size", "warmup", "weight_decay", "dropout", "attention_dropout"),
     "Cost": ("precision", "cache_budget", "keep_cache", "track"),
 }
-
-
-def flag(name: str) -> str:
-    """The flag of a setting."""
-    return f"--{name.replace('_', '-')}"
 
 
 def setting(default: Any, text: str, paper: str = "", **bounds: Any) -> Any:
@@ -61,6 +62,25 @@ class Settings(BaseModel):
     unlabelled: str | None = setting(
         None, "Text without labels that students learn from too: like --data, with the columns text and domain."
     )
+    unlabelled_rows: bool = setting(
+        False, "Take rows of train with an empty label as text without labels, not as faults."
+    )
+    max_unlabelled: int | None = setting(
+        None, "The most texts without labels, drawn by seed, evenly from the domains.", ge=1
+    )
+    min_confidence: float = setting(
+        0.0, "Leave out texts without labels of whose class the teacher is less sure.", ge=0, le=1
+    )
+    max_share: float = setting(
+        1.0, "The largest share of one class among a domain's texts without labels; the surest stay.", gt=0, le=1
+    )
+    cut: str = setting(
+        "auto",
+        "Percent for train, dev and test if the data is one file, as in '80/10/10'; 'auto': that, with more for test "
+        "in domains that would have under 50 texts there.",
+    )
+    skip_bad_rows: bool = setting(False, "Leave out rows with faults, and list them in skipped_rows.txt.")
+    drop_duplicates: bool = setting(False, "Keep one row of each text, label and domain of a split.")
     drop_leaks: bool = setting(False, "Drop rows of train and dev whose text is also in a later split.")
     base: str = setting(
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -206,39 +226,14 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        faults = [f"{flag(k)}: {fault}" for k, value in self if isinstance(value, str) and (fault := damage(value))]
-        faults += [
-            f"--columns: write FIELD=COLUMN (fields: {', '.join(FIELDS)}), not {listed([name])}={listed([column])}"
-            for name, column in self.columns.items()
-            if name not in FIELDS or not column
-        ]
-        from_teacher = self.student_init == "teacher" and self.student.startswith("layers")
-        two, predicts = self.stages == "two", "prediction" in self.terms
-        if 2 * self.stride >= self.max_length:
-            faults.append(f"--stride: at most {(self.max_length - 1) // 2}, less than half of --max-length")
-        if not self.terms or len(set(self.terms)) != len(self.terms):
-            faults.append("--terms: list at least one term, and each only once")
-        if two and not predicts:
-            faults.append("--stages two needs the term 'prediction' in its second stage; add it to --terms")
-        elif not predicts and not from_teacher:
-            faults.append(
-                "--terms: without 'prediction', a student that does not start from the teacher learns no classes"
-            )
-        if two and self.match_epochs and set(self.terms) == {"prediction"}:
-            faults.append("--match-epochs: the first stage has no term to learn from; set it to 0, or add to --terms")
-        if not two and self.match_epochs:
-            faults.append("--match-epochs: only --stages two has a first stage; choose it, or leave this at 0")
-        if not (self.shared_epochs or self.predict_epochs or (two and self.match_epochs)):
-            faults.append("--predict-epochs: without a shared start or a first stage, at least 1 is needed")
+        faults = faults_between(self)
         if faults:
             raise ValueError("; ".join(faults))
         return self
 
     def reading(self) -> dict[str, Any]:
         """The arguments of `load_dataset` besides the data and the seed."""
-        return {
-            name: getattr(self, name) for name in ("columns", "encoding", "data_config", "drop_leaks", "unlabelled")
-        }
+        return {name: getattr(self, name) for name in READ_BY}
 
     @classmethod
     def build(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:

@@ -6,17 +6,26 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
-from metakd.data.examples import with_ids
+from metakd.data.examples import Reader
 from metakd.data.schema import SPLITS, Example
-from metakd.data.sources import open_source
-from metakd.data.splits import by_domain, count_rows, cut_into_splits, scored_split, too_small_to_cut, without_leaks
-from metakd.data.unlabelled import Unlabelled, read_unlabelled
+from metakd.data.sources import Source, open_source
+from metakd.data.splits import (
+    by_domain,
+    count_rows,
+    cut_into_splits,
+    parse_cut,
+    scored_split,
+    too_small_to_cut,
+    without_leaks,
+    without_repeats,
+)
+from metakd.data.unlabelled import read_unlabelled
 from metakd.utils.errors import InputError, listed, raise_faults, shown
 
 Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
@@ -37,6 +46,7 @@ class MultiDomainDataset:
     notices: list[str] = field(default_factory=list)
     unlabelled: list[Example] = field(default_factory=list)  # texts that students learn from too; no label, no split
     unlabelled_place: str | None = None
+    skipped: list[str] = field(default_factory=list)  # faults of the rows that were left out
 
     def __post_init__(self) -> None:
         """InputError if two training rows have the same id, as teacher outputs are cached by id."""
@@ -160,44 +170,76 @@ def load_dataset(
     columns: Mapping[str, str] | None = None,
     encoding: str = "utf-8",
     data_config: str | None = None,
+    cut: str = "auto",
+    skip_bad_rows: bool = False,
+    drop_duplicates: bool = False,
     drop_leaks: bool = False,
     unlabelled: Any = None,
+    unlabelled_rows: bool = False,
+    max_unlabelled: int | None = None,
 ) -> MultiDomainDataset:
     """The checked examples of `data`: train, dev and test (dev or test may be missing), or one table split into them.
 
     Args:
         data: The path of a file or folder, a hub dataset's id, a pandas DataFrame, a `datasets` object, or a dict of
             such tables by split.
-        seed: Draws the split of one table.
+        seed: Draws the split of one table, and the texts of `max_unlabelled`.
         columns: The column of each field with another name, as in {"text": "review"}.
         encoding: Encoding of text files.
         data_config: Configuration of a hub dataset that has several.
+        cut: Percent for train, dev and test of one table, as in "80/10/10", or "auto" [splits.test_percent].
+        skip_bad_rows: Leave out rows with faults; the dataset's `skipped` lists them.
+        drop_duplicates: Keep one row of each text, label and domain of a split.
         drop_leaks: Drop rows whose text is also in a later split.
         unlabelled: Text without labels that students learn from too, in any form that `data` may have.
+        unlabelled_rows: Take rows of train with an empty label as such text.
+        max_unlabelled: The most of it, drawn evenly from the domains.
 
     Raises:
         InputError: The data cannot be used; lists every fault with file, row and field.
     """
-    source = open_source(data, encoding, data_config)
-    faults: list[str] = []
-    splits = {name: with_ids(t, faults, columns=columns) for name, t in source.tables.items()}
-    raise_faults(source.name, faults)
-    notices = []
-    if "" in splits:
-        splits = cut_into_splits(splits[""], seed)
-        faults += too_small_to_cut(by_domain(splits["test"]))
-        notices.append(f"{source.name} was split by domain and label with seed {seed}: {_sizes(splits)}")
-    if drop_leaks:
-        whole, splits = splits, without_leaks(splits)
-        dropped = {name: len(rows) - len(splits[name]) for name, rows in whole.items()}
-        notices += [f"{n} rows of {k} dropped: their texts are also in a later split" for k, n in dropped.items() if n]
-    raise_faults(source.name, faults + _faults_of(splits))
+    source, reader = open_source(data, encoding, data_config), Reader(columns, skip_bad_rows)
+    splits, gaps = _read(source, reader, unlabelled_rows)
+    splits, notices = _prepared(source.name, splits, seed, cut, drop_duplicates, drop_leaks)
     labels, domains = (sorted({getattr(e, name) for e in splits["train"]}) for name in ("label", "domain"))
-    texts = Unlabelled([], None, "")
-    if unlabelled is not None:
-        texts = read_unlabelled(unlabelled, splits, columns=columns, encoding=encoding, data_config=data_config)
-        notices.append(texts.notice)
-    return MultiDomainDataset(source.name, source.place, splits, labels, domains, notices, texts.examples, texts.place)
+    dataset = MultiDomainDataset(source.name, source.place, splits, labels, domains, notices, skipped=reader.skipped)
+    if unlabelled is not None or unlabelled_rows:
+        more = None if unlabelled is None else open_source(unlabelled, encoding, data_config)
+        texts = read_unlabelled(more, gaps, splits, reader, max_unlabelled, seed)
+        dataset = replace(dataset, unlabelled=texts, unlabelled_place=more.place if more else None)
+    return replace(dataset, notices=[*notices, *reader.notices])
+
+
+def _read(source: Source, reader: Reader, unlabelled_rows: bool) -> tuple[dict[str, list[Example]], list[Example]]:
+    """The rows with labels by split, and those of train without."""
+    rows = {
+        name: reader.labelled(table, empty_labels=unlabelled_rows and name in ("", "train"))
+        for name, table in source.tables.items()
+    }
+    raise_faults(source.name, reader.faults)
+    labelled = {name: [e for e in examples if e.label] for name, examples in rows.items()}
+    return labelled, [e for examples in rows.values() for e in examples if not e.label]
+
+
+def _prepared(
+    name: str, splits: dict[str, list[Example]], seed: int, cut: str, drop_duplicates: bool, drop_leaks: bool
+) -> tuple[dict[str, list[Example]], list[str]]:
+    """The rows as they will be used, cut into splits if they are one table, and what was done to them, in words."""
+    notices, faults, steps = list[str](), list[str](), list[tuple[Callable[..., Any], str]]()
+    if drop_duplicates:
+        steps.append((without_repeats, "they repeat another row"))
+    if drop_leaks:
+        steps.append((without_leaks, "their texts are also in a later split"))
+    if "" in splits:
+        splits = cut_into_splits(splits[""], seed, *parse_cut(cut))
+        faults = too_small_to_cut(splits["test"])
+        notices.append(f"{name} was split by domain and label with seed {seed}: {_sizes(splits)}")
+    for step, why in steps:
+        whole, splits = splits, step(splits)
+        dropped = {split: len(rows) - len(splits[split]) for split, rows in whole.items()}
+        notices += [f"{n} rows of {split} dropped: {why}" for split, n in dropped.items() if n]
+    raise_faults(name, faults + _faults_of(splits))
+    return splits, notices
 
 
 def _sizes(splits: Mapping[str, Sequence[Example]]) -> str:

@@ -1,13 +1,15 @@
 """One table's rows -> checked examples, as a stream."""
 
+import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from metakd.utils.errors import InputError, listed, raise_faults, shown
 from metakd.utils.validation import damage
 
 LONGEST_NAME = 1_000  # characters of a label, a domain or an id
+OF_ONE_ROW = re.compile(r", row \d+( and \d+ more)?[,:]")  # after the table's name, in a fault that some rows have
 
 
 def read_examples(path: Path, *, columns: Mapping[str, str] | None = None, encoding: str = "utf-8") -> list[Example]:
@@ -36,10 +39,44 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
     return tables[""]
 
 
-def with_ids(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> list[Example]:
+@dataclass
+class Reader:
+    """Reads the tables of one dataset; gathers the faults, or with `skips` the faults of the rows that it skips."""
+
+    columns: Mapping[str, str] | None = None
+    skips: bool = False
+    faults: list[str] = dataclasses.field(default_factory=list)
+    skipped: list[str] = dataclasses.field(default_factory=list)
+    notices: list[str] = dataclasses.field(default_factory=list)
+
+    def labelled(self, table: Table, *, empty_labels: bool = False) -> list[Example]:
+        """All valid rows of a labelled table, each with a unique id; with `empty_labels`, some may have none."""
+        faults, needed = list[str](), tuple(name for name in LABELLED if name != "label" or not empty_labels)
+        optional = ("label",) * empty_labels
+        examples = with_ids(table, faults, needed=needed, optional=optional, columns=self.columns)
+        self.take(table.name, faults, any_valid=bool(examples))
+        return examples
+
+    def take(self, name: str, faults: Sequence[str], any_valid: bool) -> None:
+        """Add a table's faults to those that count, or skip those of single rows."""
+        bad = [fault for fault in faults if any_valid and self.skips and OF_ONE_ROW.match(fault, len(name))]
+        self.faults += [fault for fault in faults if fault not in {*bad}]
+        self.skipped += bad
+        if bad:
+            self.notices.append(f"{name}: {len(bad)} faults; their rows are left out, for example {bad[0]}")
+
+
+def with_ids(
+    table: Table,
+    faults: list[str],
+    *,
+    needed: Sequence[str] = LABELLED,
+    optional: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+) -> list[Example]:
     """All valid rows of a labelled table, each with a unique id: a repeated text gets -2, -3, ..."""
     repeats, examples = Counter[str](), list[Example]()
-    for _, example in read_table(table, faults, columns=columns):
+    for _, example in read_table(table, faults, needed=needed, optional=optional, columns=columns):
         if not example.id:
             repeats[digest := content_id(example)] += 1
             example = replace(example, id=digest if repeats[digest] == 1 else f"{digest}-{repeats[digest]}")
@@ -62,16 +99,21 @@ def stream(table: Table, faults: list[str], *, columns: Mapping[str, str] | None
 
 
 def read_table(
-    table: Table, faults: list[str], *, needed: Sequence[str] = LABELLED, columns: Mapping[str, str] | None = None
+    table: Table,
+    faults: list[str],
+    *,
+    needed: Sequence[str] = LABELLED,
+    optional: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[int, Example]]:
     """The valid rows of a table with their numbers; faults of the other rows are appended to `faults`.
 
-    `needed` are the fields that every row has to have. `columns` maps a field to its column if the names differ. An
-    example's id is empty if its row has none.
+    `needed` are the fields that every row has to have, `optional` labels or domains that are read where there are any.
+    `columns` maps a field to its column if the names differ. What a row does not have is empty in its example.
     """
     names = {field: field for field in FIELDS} | dict(columns or {})
-    fields_needed = dict.fromkeys([*needed, *(columns or {})])
-    unused = {"label", "domain"} - set(fields_needed)
+    fields_needed = dict.fromkeys(name for name in (*needed, *(columns or {})) if name not in optional)
+    unused = {"label", "domain"} - {*fields_needed, *optional}
     for column, count in Counter(names[field] for field in fields_needed).items():
         if count > 1:
             fields_of_one = " and ".join(field for field in fields_needed if names[field] == column)

@@ -186,7 +186,7 @@ def _csv(name: str, lines: Iterator[str], delimiter: str | None, faults: list[st
             else:  # spreadsheets leave out empty fields at the end
                 yield row, dict(zip_longest(header, record, fillvalue=""))
     except csv.Error as error:
-        faults.append(f"{name}, row {row + 1}: {error}; check its double quotes (later rows were not read)")
+        faults.append(f"{name}, from row {row + 1} on: {error}; check its double quotes (these rows were not read)")
 
 
 def _sniff(head: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Train, dev and test: splitting by domain and label, held-out rows, and texts that are in two splits."""
 
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,7 +10,8 @@ from metakd.data.schema import SPLITS, Example
 from metakd.utils.errors import InputError
 
 Text = tuple[str, str | None]
-LEAST_TO_CUT = 10  # texts of a domain and label; one of ten goes to dev and one to test
+DEV, TEST = 10, 10  # percent of one file
+ENOUGH, MOST_TEST = 50, 25  # test texts of a domain that --cut auto aims at, and the most percent for them
 HELD_OUT = 10  # percent of the training texts that held-out batches are drawn from
 
 
@@ -37,25 +39,53 @@ def sample_by_domain(examples: Sequence[Example], most: int, seed: int) -> list[
     return [e for rows in domains.values() for e in (rows if len(rows) <= each else draw.sample(rows, each))]
 
 
-def cut_into_splits(examples: Sequence[Example], seed: int, dev: int = 10, test: int = 10) -> dict[str, list[Example]]:
+def cut_into_splits(
+    examples: Sequence[Example], seed: int, dev: int = DEV, test: int | None = None
+) -> dict[str, list[Example]]:
     """`dev` and `test` percent of the texts of each domain and label, by seed; the rest goes to train.
 
-    All rows of a text go to one split. If train would have no text of a domain's label, it gets all of them.
+    All rows of a text go to one split. If train would have no text of a domain's label, it gets all of them. With
+    `test` None, test has TEST percent, or more of a domain that would have under ENOUGH texts there [test_percent].
     """
     groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
     for example in examples:
         groups[example.domain, example.label][_text_of(example)] = None
+    sizes: dict[str, list[int]] = defaultdict(list)
+    for (domain, _), texts in groups.items():
+        sizes[domain].append(len(texts))
     split_of: dict[Text, str] = {}
     for key in sorted(groups):
         members = [text for text in groups[key] if text not in split_of]
         random.Random(f"{seed}/{key}").shuffle(members)
-        num_dev, num_test = len(members) * dev // 100, len(members) * test // 100
+        percent = test_percent(sizes[key[0]]) if test is None else test
+        num_dev, num_test = len(members) * dev // 100, len(members) * percent // 100
         split_of |= dict.fromkeys(members, "train") | dict.fromkeys(members[:num_dev], "dev")
         split_of |= dict.fromkeys(members[num_dev : num_dev + num_test], "test")
     for texts in groups.values():
         if all(split_of[text] != "train" for text in texts):
             split_of |= dict.fromkeys(texts, "train")
     return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
+
+
+def test_percent(texts: Collection[int]) -> int:
+    """Percent of a domain's texts that test gets: TEST, or as many as give it ENOUGH, but at most MOST_TEST.
+
+    `texts` are counted by label; of each label, less than one text is lost to rounding.
+    """
+    return max(TEST, min(MOST_TEST, math.ceil(100 * (ENOUGH + len(texts)) / sum(texts))))
+
+
+def parse_cut(cut: str) -> tuple[int, int | None]:
+    """Percent for dev and for test of '80/10/10'; of 'auto', DEV and None. Raises ValueError for anything else."""
+    if cut == "auto":
+        return DEV, None
+    parts = cut.split("/")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts) or sum(map(int, parts)) != 100:
+        raise ValueError("write percent for train, dev and test that add up to 100, as in 80/10/10, or auto")
+    train, dev, test = map(int, parts)
+    if not train or not test:
+        raise ValueError("train and test need at least one percent each")
+    return dev, test
 
 
 def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
@@ -78,11 +108,20 @@ def _text_of(example: Example) -> Text:
     return example.text, example.text_pair
 
 
+def without_repeats(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
+    """The splits with one row, the first, of each text, label and domain."""
+    kept = {
+        name: list({(_text_of(e), e.label, e.domain): e for e in reversed(rows)}.values())
+        for name, rows in splits.items()
+    }
+    return {name: rows[::-1] for name, rows in kept.items()}
+
+
 def too_small_to_cut(scored: Collection[Any]) -> list[str]:
-    """The fault of one file of which the cut leaves nothing to score; `scored` are the domains that test has."""
+    """The fault of one file of which the cut leaves nothing to score; `scored` are rows or domains that test has."""
     if scored:
         return []
-    return [f"no domain has {LEAST_TO_CUT} texts of a label, so dev and test would be empty; add files for them"]
+    return [f"no label has {100 // MOST_TEST} texts in one domain, so test would be empty; add rows, or files by split"]
 
 
 def leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:

@@ -1,71 +1,84 @@
 """Text without labels, from which students learn what the teacher says of it."""
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
 
-from metakd.data.examples import content_id, read_table
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+
+from metakd.data.examples import Reader, content_id, read_table
 from metakd.data.schema import Example
-from metakd.data.sources import open_source
+from metakd.data.sources import Source
+from metakd.data.splits import by_domain, sample_by_domain
 from metakd.utils.errors import InputError, listed, raise_faults, shown
 
 ID = "unlabelled/"  # before the id of each, so that none is that of a training row
-
-
-class Unlabelled(NamedTuple):
-    """Texts without labels, the place to read them from again, and how many they are."""
-
-    examples: list[Example]
-    place: str | None
-    notice: str
+FOLDS = 5
+MOST_KNOWN = 20_000  # training texts from which domains are learnt
 
 
 def read_unlabelled(
-    data: Any,
+    source: Source | None,
+    gaps: Sequence[Example],
     splits: Mapping[str, Sequence[Example]],
-    *,
-    columns: Mapping[str, str] | None = None,
-    encoding: str = "utf-8",
-    data_config: str | None = None,
-) -> Unlabelled:
-    """The texts of `data` that are in none of the splits, each once, with the domains of train.
+    reader: Reader,
+    most: int | None,
+    seed: int,
+) -> list[Example]:
+    """The texts that are in none of the splits, each once, with the domains of train.
 
     Args:
-        data: As `load_dataset` reads it, with the columns text and domain; labels are not read.
+        source: Tables with the column text, and domain or not; labels are not read.
+        gaps: Rows of train whose label is empty.
         splits: The labelled rows.
-        columns: The column of each field with another name.
-        encoding: Encoding of text files.
-        data_config: Configuration of a hub dataset that has several.
+        reader: Reads the tables, and gets a notice of what was kept.
+        most: The most texts, drawn evenly from the domains; None for all.
+        seed: Draws them.
 
     Returns:
-        The examples, whose labels are empty.
+        The examples, whose labels are empty. Texts without a domain get the one that train's texts suggest.
 
     Raises:
         InputError: With every fault, or if nothing is left.
     """
-    source, faults = open_source(data, encoding, data_config), list[str]()
-    named = {field: column for field, column in (columns or {}).items() if field not in ("label", "id")}
-    rows = [
-        replace(e, label="")
-        for table in source.tables.values()
-        for _, e in read_table(table, faults, needed=("text", "domain"), columns=named)
-    ]
-    faults += _unfit(rows, splits["train"])
-    raise_faults(source.name, faults)
+    name = source.name if source else "train"
+    rows = [*gaps, *(_rows(source, reader) if source else ())]
+    reader.faults += _unfit(rows, splits["train"])
+    raise_faults(name, reader.faults)
     kept, left_out = _new(rows, splits)
     if not kept:
-        raise InputError(f"{source.name}: no text is left that is not in train, dev or test; leave out --unlabelled")
+        remedy = "leave out --unlabelled" if source else "leave out --unlabelled-rows"
+        raise InputError(f"{name}: no text is left that is not in train, dev or test; {remedy}")
+    kept, assigned = _with_domains(kept, splits["train"], seed)
+    drawn = _draw(kept, most, seed)
+    left_out += ["not drawn"] * (len(kept) - len(drawn))
     counts = Counter(left_out)
     each = ", ".join(f"{counts[where]} {where}" for where in dict.fromkeys(left_out))
-    notice = f"{source.name}: {len(kept)} new texts without labels" + f"; {len(left_out)} left out: {each}" * bool(each)
-    return Unlabelled(kept, source.place, notice)
+    dropped = f"; {len(left_out)} left out: {each}" * bool(each)
+    reader.notices.append(f"{name}: {len(drawn)} new texts without labels{dropped}{assigned}")
+    return drawn
+
+
+def _rows(source: Source, reader: Reader) -> list[Example]:
+    columns = {field: column for field, column in (reader.columns or {}).items() if field not in ("label", "id")}
+    rows = list[Example]()
+    for table in source.tables.values():
+        faults = list[str]()
+        read = [e for _, e in read_table(table, faults, needed=("text",), optional=("domain",), columns=columns)]
+        reader.take(table.name, faults, any_valid=bool(read))
+        rows += [replace(e, label="") for e in read]
+    return rows
 
 
 def _unfit(rows: Iterable[Example], train: Sequence[Example]) -> list[str]:
     """Faults of rows that are valid by themselves."""
     domains, paired = {e.domain for e in train}, any(e.text_pair is not None for e in train)
-    unknown = Counter(e.domain for e in rows if e.domain not in domains)
+    unknown = Counter(e.domain for e in rows if e.domain and e.domain not in domains)
     faults = [
         f"domain {shown(name)} ({count} rows): not in train, which has {listed(sorted(domains))}; drop the rows, or "
         "label some"
@@ -91,3 +104,40 @@ def _new(rows: Iterable[Example], splits: Mapping[str, Sequence[Example]]) -> tu
         ids.add(name)
         kept.append(replace(e, id=name))
     return kept, left_out
+
+
+def _with_domains(rows: list[Example], train: Sequence[Example], seed: int) -> tuple[list[Example], str]:
+    """The rows, each with a domain, and how sure those are that were not there: TF-IDF into a linear classifier."""
+    missing = sum(not e.domain for e in rows)
+    if not missing:
+        return rows, ""
+    known = sample_by_domain(train, MOST_KNOWN, seed)
+    domains = np.array([e.domain for e in known])
+    fewest = min(Counter(domains.tolist()).values())
+    if (domains == domains[0]).all():
+        return [e if e.domain else replace(e, domain=domains[0].item()) for e in rows], ""
+    classifier = make_pipeline(TfidfVectorizer(sublinear_tf=True), LinearSVC(random_state=0))
+    texts = [_whole(e) for e in known]
+    sure = "unknown, as a domain has one text"
+    if fewest > 1:
+        folds = min(FOLDS, fewest)
+        sure = f"{100 * cross_val_score(classifier, texts, domains, cv=folds).mean():.1f} % by cross-validation"
+    guesses = classifier.fit(texts, domains).predict([_whole(e) for e in rows]).tolist()
+    assigned = [e if e.domain else replace(e, domain=guess) for e, guess in zip(rows, guesses, strict=True)]
+    return assigned, f"; {missing} had no domain and got one by TF-IDF (accuracy {sure})"
+
+
+def _whole(example: Example) -> str:
+    return f"{example.text} {example.text_pair or ''}"
+
+
+def _draw(rows: list[Example], most: int | None, seed: int) -> list[Example]:
+    """At most `most` rows, in their order: as many of each domain, or all that it has."""
+    if most is None or len(rows) <= most:
+        return rows
+    left, kept, domains = most, set[str](), sorted(by_domain(rows).values(), key=len)
+    for place, members in enumerate(domains):
+        count = min(len(members), left // (len(domains) - place))
+        kept |= {e.id for e in random.Random(seed).sample(members, count)}
+        left -= count
+    return [e for e in rows if e.id in kept]

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from metakd.config.settings import LONGEST, Settings, flag
+from metakd.config.settings import LONGEST, Settings
 from metakd.data.examples import open_file, stream
 from metakd.data.schema import Example
 from metakd.data.windows import Reading
@@ -15,7 +15,7 @@ from metakd.inference.long_texts import Model, reading_by
 from metakd.models.hub import resolve
 from metakd.utils.artifacts import MANIFEST, changed_files, move_into_place, read_manifest
 from metakd.utils.console import notice, progress_bar
-from metakd.utils.errors import Faults, InputError, raise_faults, require
+from metakd.utils.errors import Faults, InputError, flag, raise_faults, require
 
 CHUNK = 2048  # rows of a file that are read and labelled at a time
 

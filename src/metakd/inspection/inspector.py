@@ -20,7 +20,7 @@ from metakd.data.dataset import Counts, MultiDomainDataset, faults_across
 from metakd.data.examples import read_table
 from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import open_source
-from metakd.data.splits import LEAST_TO_CUT, scored_split, too_small_to_cut
+from metakd.data.splits import scored_split, test_percent, too_small_to_cut
 from metakd.inspection.terms import strongest_terms
 from metakd.inspection.unknown_tokens import foreign_domains, unknown_shares
 from metakd.utils.errors import listed, shown
@@ -161,11 +161,13 @@ class Inspector:
         groups = domains[columns["domain"]] * np.uint64(len(labels)) + labels[columns["label"]]
         pairs = np.unique(np.stack([columns["text"], groups], axis=1), axis=0)
         _, first = np.unique(pairs[:, 0], return_index=True)
-        large, texts = np.unique(pairs[first, 1], return_counts=True)
-        scored = {int(group) // len(labels) for group in large[texts >= LEAST_TO_CUT]}
+        by_domain: dict[int, list[int]] = defaultdict(list)
+        for group, texts in zip(*np.unique(pairs[first, 1], return_counts=True), strict=True):
+            by_domain[int(group) // len(labels)].append(int(texts))
+        scored = {domain for domain, texts in by_domain.items() if max(texts) * test_percent(texts) >= 100}
         return too_small_to_cut(scored) or [
-            f"test will have no rows of {shown(name)}, as no label of it has {LEAST_TO_CUT} texts; add some, pass test "
-            "as a separate file, or drop the domain"
+            f"test will have no rows of {shown(name)}, as its labels have too few texts; add some, pass test as a "
+            "separate file, or drop the domain"
             for rank, name in enumerate(sorted(self._domains))
             if rank not in scored
         ]
@@ -213,7 +215,8 @@ def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[
             if split == scored and (rows := sum(by_label.values())) < FEW:
                 messages.append(f"{domain} has {rows} rows in {split}: too few to score (under {FEW})")
     for domain, by_label in sorted(counts["train"].items()) if whole else ():
-        if (share := sum(count // LEAST_TO_CUT for count in by_label.values())) < FEW:
+        percent = test_percent(by_label.values())
+        if (share := sum(count * percent // 100 for count in by_label.values())) < FEW:
             messages.append(f"{domain} will have about {share} rows in test: too few to score (under {FEW})")
     return messages
 

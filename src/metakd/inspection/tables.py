@@ -21,7 +21,8 @@ def short_form(report: Mapping[str, Any]) -> list[str]:
 def findings(report: Mapping[str, Any]) -> list[str]:
     """What may weaken or distort the results, one line each, with what can be done."""
     messages: list[str] = [
-        f"{_counted(n, f'row of {split} repeats', f'rows of {split} repeat')} the text of another row of {split}"
+        f"{_counted(n, f'row of {split} repeats', f'rows of {split} repeat')} the text of another row of {split}; "
+        "`metakd run --drop-duplicates` keeps one of each label and domain"
         for split, n in report["duplicates"].items()
         if n
     ]
@@ -40,7 +41,10 @@ def findings(report: Mapping[str, Any]) -> list[str]:
         messages.append(f"{_counted(torn['texts'], 'text has', 'texts have')} more than one label{where}")
     messages += report["remarks"]
     if faults := len(report["faults"]):
-        messages.append(f"{_counted(faults, 'fault', 'faults')} to fix before `metakd run` accepts the data")
+        messages.append(
+            f"{_counted(faults, 'fault', 'faults')} to fix before `metakd run` accepts the data, or its "
+            "--skip-bad-rows leaves out the rows"
+        )
     rest = len(messages) - SHOWN_FINDINGS
     shown = [m if len(m) <= SHOWN_CHARACTERS else f"{m[:SHOWN_CHARACTERS]}..." for m in messages[:SHOWN_FINDINGS]]
     return [*shown, f"and {rest} more findings (--json lists all)"] if rest > 0 else shown

@@ -3,7 +3,7 @@
 import gc
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.pipeline.checks import check_reloaded, check_teacher, checked_rows, spread
 from metakd.pipeline.rechecks import check_again
 from metakd.pipeline.teach import load_teacher
-from metakd.pipeline.teacher_outputs import drop_teacher_cache, open_teacher_cache
+from metakd.pipeline.teacher_outputs import drop_teacher_cache, open_teacher_cache, unsure_texts
 from metakd.prototypes import expertise_weights, transfer_weights
 from metakd.runs.features import NO_LABEL
 from metakd.runs.folders import EXTRAS_FILE
@@ -128,13 +128,20 @@ def _distill_jobs(run: Run, jobs: Sequence[StudentJob]) -> None:
     """Run the jobs that read the teacher cache first, so that it can be deleted."""
     cached = [job for job in jobs if "teacher" in METHODS[job.method].needs]
     cache = open_teacher_cache(run, [*dict.fromkeys(job.method for job in cached)]) if cached else None
+    unsure = unsure_texts(run, cache) if cache else set()
     for job in cached:
-        _distill(run, job, cache)
+        _distill(run, _without(run, job, unsure), cache)
     if not run.settings.keep_cache:
         drop_teacher_cache(run)
     for job in jobs:
         if job not in cached:
             _distill(run, job, None)
+
+
+def _without(run: Run, job: StudentJob, texts: set[str]) -> StudentJob:
+    """The job without some texts and their windows."""
+    text_of = run.features.texts_of_windows if texts else {}
+    return replace(job, examples=[e for e in job.examples if text_of.get(e.id, e.id) not in texts]) if texts else job
 
 
 def _is_done(job: StudentJob) -> bool:

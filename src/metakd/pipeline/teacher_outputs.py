@@ -1,6 +1,7 @@
 """The teacher's outputs for all training texts, computed once and read by every student."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from metakd.methods.base import Stage
@@ -14,7 +15,7 @@ from metakd.runs.run import Run
 from metakd.training.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 from metakd.utils import distributed
 from metakd.utils.artifacts import MANIFEST, STEP_VERSIONS, digest_files, fingerprint, step_folder
-from metakd.utils.console import console
+from metakd.utils.console import console, notice
 from metakd.utils.locks import waiting_lock
 
 WAITING_FOR = "computes the teacher's outputs"
@@ -42,6 +43,42 @@ def open_teacher_cache(run: Run, methods: Sequence[str]) -> TeacherCache:
             distributed.on_main(lambda: weigh_unlabelled(run, lambda: cache.logits(cache.rows(texts))))
         distributed.barrier()
     return cache
+
+
+def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
+    """The ids of texts without labels that --min-confidence and --max-share leave out, by the teacher's outputs."""
+    settings, texts = run.settings, run.data.unlabelled
+    if not texts or (settings.min_confidence, settings.max_share) == (0, 1):
+        return set()
+    confidences, labels = cache.logits(cache.rows([e.id for e in texts])).float().softmax(-1).max(-1)
+    sure = [
+        i
+        for i in confidences.argsort(descending=True, stable=True).tolist()
+        if confidences[i] >= settings.min_confidence
+    ]
+    kept = set[str]()
+    for domain in run.data.domains:
+        places = [i for i in sure if texts[i].domain == domain]
+        left = largest_counts(Counter(labels[places].tolist()), settings.max_share)
+        for i in places:  # the surest first
+            if left[label := int(labels[i])]:
+                left[label] -= 1
+                kept.add(texts[i].id)
+    notice(f"--min-confidence and --max-share keep {len(kept):,} of {len(texts):,} texts without labels")
+    return {e.id for e in texts} - kept
+
+
+def largest_counts(counts: Mapping[int, int], share: float) -> dict[int, int]:
+    """The largest counts, each at most those given, of which none is more than `share` of their sum.
+
+    Where so few classes cannot all stay below it, they get equal counts.
+    """
+    share = max(share, 1 / max(1, len(counts)))
+    total, before = sum(counts.values()), -1
+    while total != before:
+        most, before = int(share * total + 1e-9), total
+        total = sum(min(count, most) for count in counts.values())
+    return {label: min(count, most) for label, count in counts.items()}
 
 
 def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:

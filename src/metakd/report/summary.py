@@ -6,13 +6,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, Settings, flag
+from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.evaluation.statistics import FEWEST_SEEDS, points
 from metakd.evaluation.tables import ALIKE, milliseconds, percent
 from metakd.methods import BASELINE
 from metakd.models.hub import public_name
 from metakd.report.facts import Findings
+from metakd.utils.errors import flag
 
 BASELINES = {
     BASELINE: "the same small model fine-tuned on labels alone",

@@ -25,14 +25,25 @@ STUDENTS: tuple[Step, ...] = ("distill", "baseline")
 TAUGHT: tuple[Step, ...] = ("distill",)
 LABELS_ALONE: tuple[Step, ...] = ("baseline",)
 ROWS = "acts through the rows, which have a fingerprint"
-AS_BEFORE = [("teacher_windows", 0)]  # values with which steps do what they did before there was the setting
+AS_BEFORE = [
+    ("teacher_windows", 0),
+    ("min_confidence", 0.0),
+    ("max_share", 1.0),
+]  # values with which steps do what they did before there was the setting
 READING = "decides what models read when they predict, not what they learn from"
 SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results a setting may change, or why none
     "columns": ROWS,
     "encoding": ROWS,
     "data_config": ROWS,
+    "cut": ROWS,
+    "skip_bad_rows": ROWS,
+    "drop_duplicates": ROWS,
     "drop_leaks": ROWS,
     "unlabelled": ROWS,
+    "unlabelled_rows": ROWS,
+    "max_unlabelled": ROWS,
+    "min_confidence": TAUGHT,
+    "max_share": TAUGHT,
     "base": ALL,
     "student": STUDENTS,
     "student_init": TAUGHT,

@@ -26,10 +26,10 @@ from metakd.models.model_checks import check_models
 from metakd.models.student import blank_student, layers_to_cut, start_layers
 from metakd.runs.features import Features
 from metakd.runs.fingerprints import Fingerprints
-from metakd.runs.folders import Folders
+from metakd.runs.folders import SKIPPED_FILE, Folders
 from metakd.training.trackers import check_tracker
 from metakd.utils import distributed
-from metakd.utils.artifacts import RUN_FILE, RUN_FORMAT, free_disk, is_done, read_run, write_json
+from metakd.utils.artifacts import RUN_FILE, RUN_FORMAT, free_disk, is_done, read_run, write_json, write_text
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, collecting
 from metakd.utils.hardware import Precision, native_precision
@@ -194,6 +194,8 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             if before != description:  # several at once agree, and only read
                 write_json(path, description)
+                if self.data.skipped:
+                    write_text(self.folder / SKIPPED_FILE, "\n".join([*self.data.skipped, ""]))
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
         if changed:

@@ -19,6 +19,7 @@ from metakd.utils.hardware import environment
 
 MANIFEST, RUN_FILE = "manifest.json", "run.json"
 RUN_FORMAT = 2  # of run.json; earlier formats name settings differently
+FORMERLY = {"long_texts": "first", "cut": "80/10/10"}  # what runs did before there was the setting
 STEP_VERSIONS = {"weigh": 1, "teach": 1, "distill": 1, "fit": 3}  # in their order; see tools/step_versions.py
 
 
@@ -163,7 +164,8 @@ def read_run(folder: Path) -> dict[str, Any]:
             f"{folder}: made by another version of metakd, which names settings differently; choose another --output, "
             "or replace the run with `metakd run --overwrite`"
         )
-    description["settings"].setdefault("long_texts", "first")  # of runs before models read any further
+    for name, value in FORMERLY.items():
+        description["settings"].setdefault(name, value)
     return description
 
 

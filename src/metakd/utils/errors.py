@@ -56,6 +56,11 @@ def addressed(message: str) -> str:
     return FLAG.sub(lambda m: m[2].replace("-", "_") + ("=False" if m[1] else "") if m[2] else m[0], message)
 
 
+def flag(name: str) -> str:
+    """The flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
 class InputError(Exception):
     """The user's input cannot be used. The command line prints the message and exits with code 2."""
 

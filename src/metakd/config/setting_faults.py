@@ -1,0 +1,45 @@
+"""Settings that are valid alone, but not together."""
+
+from typing import Any
+
+from metakd.data.schema import FIELDS
+from metakd.data.splits import parse_cut
+from metakd.utils.errors import flag, listed, shown
+from metakd.utils.validation import damage
+
+
+def faults_between(settings: Any) -> list[str]:
+    """One message for each fault of `settings.Settings`, which this module cannot import."""
+    faults = [f"{flag(k)}: {fault}" for k, value in settings if isinstance(value, str) and (fault := damage(value))]
+    faults += [
+        f"--columns: write FIELD=COLUMN (fields: {', '.join(FIELDS)}), not {listed([name])}={listed([column])}"
+        for name, column in settings.columns.items()
+        if name not in FIELDS or not column
+    ]
+    try:
+        parse_cut(settings.cut)
+    except ValueError as error:
+        faults.append(f"--cut = {shown(settings.cut)}: {error}")
+    if not (settings.unlabelled or settings.unlabelled_rows):
+        faults += [
+            f"{flag(name)}: chooses among texts without labels; add --unlabelled or --unlabelled-rows"
+            for name in ("max_unlabelled", "min_confidence", "max_share")
+            if getattr(settings, name) != type(settings).model_fields[name].default
+        ]
+    from_teacher = settings.student_init == "teacher" and settings.student.startswith("layers")
+    two, predicts = settings.stages == "two", "prediction" in settings.terms
+    if 2 * settings.stride >= settings.max_length:
+        faults.append(f"--stride: at most {(settings.max_length - 1) // 2}, less than half of --max-length")
+    if not settings.terms or len(set(settings.terms)) != len(settings.terms):
+        faults.append("--terms: list at least one term, and each only once")
+    if two and not predicts:
+        faults.append("--stages two needs the term 'prediction' in its second stage; add it to --terms")
+    elif not predicts and not from_teacher:
+        faults.append("--terms: without 'prediction', a student that does not start from the teacher learns no classes")
+    if two and settings.match_epochs and set(settings.terms) == {"prediction"}:
+        faults.append("--match-epochs: the first stage has no term to learn from; set it to 0, or add to --terms")
+    if not two and settings.match_epochs:
+        faults.append("--match-epochs: only --stages two has a first stage; choose it, or leave this at 0")
+    if not (settings.shared_epochs or settings.predict_epochs or (two and settings.match_epochs)):
+        faults.append("--predict-epochs: without a shared start or a first stage, at least 1 is needed")
+    return faults
