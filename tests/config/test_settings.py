@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from metakd.config.settings import GROUPS, Settings
+from metakd.config.settings import FEW_TEXTS, GROUPS, Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.utils.errors import InputError, require
 
@@ -49,3 +49,17 @@ def test_every_setting_has_help_and_a_group() -> None:
 def test_a_missing_extra_names_the_command_that_installs_it() -> None:
     with pytest.raises(InputError, match=r"pip install '\.\[train\]'"):
         require("no_such_module", "train")
+
+
+def test_few_texts_change_defaults_and_no_chosen_value() -> None:
+    """1,000 texts are 63 batches of 16: four passes make 252 updates, eight 504; 32 batches of 32 need eight."""
+    sized = Settings().sized_for(1_000)
+    assert (sized.batch_size, sized.teacher_learning_rate) == (16, 1e-4)
+    assert (sized.teacher_epochs, sized.shared_epochs) == (4, 8)
+    assert Settings(batch_size=32).sized_for(1_000).teacher_epochs == 8
+    assert Settings(teacher_epochs=1, shared_epochs=0).sized_for(1_000).model_dump()["teacher_epochs"] == 1
+    assert Settings(teacher_epochs=1, shared_epochs=0).sized_for(1_000).shared_epochs == 0
+    assert Settings().sized_for(FEW_TEXTS) == Settings()
+    assert Settings().sized_for(FEW_TEXTS - 1).teacher_epochs == 3
+    again = Settings.build(sized.model_dump())  # as from run.json
+    assert again.sized_for(100) == sized

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from conftest import NewRun, read_json, taught, toy_examples
+from conftest import NewRun, open_run, read_json, taught, toy_examples
 from metakd import CheckError, InputError
 from metakd.models.meta_teacher import MetaTeacher
+from metakd.pipeline.checks import near_chance
 from metakd.pipeline.distill import distill
 from metakd.pipeline.teach import _weights, teach
 
@@ -41,11 +42,31 @@ def test_the_manifest_holds_how_well_a_probe_reads_the_domain(finished_run: Path
 def test_a_teacher_near_chance_is_refused(toy_run: NewRun) -> None:
     """By the rows that dev has now."""
     run = taught(toy_run(allow_weak_teacher=False, teacher_learning_rate=1e-9))
-    with pytest.raises(InputError, match=r"near chance: .* on 16 examples of dev.*allow_weak_teacher"):
+    with pytest.raises(InputError, match=r"near chance: .* on 16 examples of dev.*--allow-weak-teacher"):
         distill(run, "books")
     splits = run.data.splits | {"dev": [*run.data.splits["dev"], *toy_examples(4, 9, "new")]}
     with pytest.raises(InputError, match=r"near chance: .* on 20 examples of dev"):
         distill(replace(run, data=replace(run.data, splits=splits)), "books")
+
+
+def test_a_teacher_near_chance_is_trained_again_at_a_higher_rate(
+    toy_run: NewRun,
+    base: Path,
+    toy_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is then the teacher that one attempt at the higher rate gives."""
+    monkeypatch.setattr("metakd.pipeline.teach.HIGHER", 5e6)
+    run = taught(toy_run(allow_weak_teacher=False, teacher_learning_rate=1e-9, teacher_epochs=8))
+    manifest = read_json(run.folders.teacher / "manifest.json")
+    assert manifest["learning_rate"] == pytest.approx(5e-3)
+    assert near_chance(manifest["first_attempt"]["check"])
+    assert not near_chance(manifest["check"])
+    direct = taught(open_run(tmp_path / "direct", toy_data, base, teacher_learning_rate=5e6 * 1e-9, teacher_epochs=8))
+    weights = [load_file(each.folders.teacher / "model.safetensors") for each in (run, direct)]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])
 
 
 def test_a_reloaded_model_that_differs_is_an_error(toy_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:

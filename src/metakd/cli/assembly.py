@@ -103,12 +103,13 @@ def read_data(
     InputError for flags that the command sets itself (`decided`), unless they have the same value (None never has); a
     notice for such keys of the file.
     """
-    from metakd.data.dataset import load_dataset
-
     in_file = _in_file(config)
     settings = Settings.build(in_file | options)
     _refuse_unreadable(data, settings)
     load_library()
+    from metakd.data.dataset import load_dataset
+    from metakd.runs.run import fitted
+
     fixed = decided()
     flags, keys = ([k for k, v in fixed.items() if values.get(k, v) != v] for values in (options, in_file))
     if flags:
@@ -118,7 +119,7 @@ def read_data(
     dataset = load_dataset(data, settings.seed, **settings.reading())
     for message in dataset.notices:
         notice(message)
-    return settings, dataset
+    return fitted(settings, dataset), dataset
 
 
 def _refuse_unreadable(data: str, settings: Settings) -> None:

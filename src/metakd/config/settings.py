@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -15,6 +16,10 @@ from metakd.utils.errors import InputError, flag, listed, shown
 DEMO_DATA = Path(__file__).parents[1] / "demo_data"
 DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
 LONGEST = 1_000_000  # tokens of a text
+FEW_TEXTS, LEAST_UPDATES = (
+    4_000,
+    250,
+)  # training texts below which `Settings.sized_for` changes defaults; of the teacher
 EPOCHS: dict[str, Any] = {"ge": 0, "le": 10_000}
 
 Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
@@ -234,6 +239,22 @@ class Settings(BaseModel):
     def reading(self) -> dict[str, Any]:
         """The arguments of `load_dataset` besides the data and the seed."""
         return {name: getattr(self, name) for name in READ_BY}
+
+    def sized_for(self, rows: int) -> Settings:
+        """These settings for `rows` training texts: few need other values than defaults, where none were chosen.
+
+        Less than FEW_TEXTS texts are read in smaller batches and at a higher rate of the teacher, and so often that the
+        teacher gets LEAST_UPDATES and a shared start twice as many.
+        """
+        if rows >= FEW_TEXTS:
+            return self
+        values: dict[str, Any] = {"batch_size": 16, "teacher_learning_rate": 1e-4}
+        batch_size = self.batch_size if "batch_size" in self.model_fields_set else values["batch_size"]
+        updates = math.ceil(rows / batch_size)
+        values["teacher_epochs"] = max(self.teacher_epochs, math.ceil(LEAST_UPDATES / updates))
+        values["shared_epochs"] = max(self.shared_epochs, math.ceil(2 * LEAST_UPDATES / updates))
+        changed = {k: value for k, value in values.items() if k not in self.model_fields_set}
+        return self.model_copy(update={k: value for k, value in changed.items() if value != getattr(self, k)})
 
     @classmethod
     def build(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:

@@ -1,6 +1,7 @@
 """Checks of trained models: the saved model predicts the same, and the teacher is better than chance."""
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,13 +82,21 @@ def check_teacher(run: Run) -> None:
         if not is_checked(manifest, teacher_run.data):
             continue  # `distill_all` checks it again, and then asks once more
         check = manifest["check"]
-        accuracy, chance = check["accuracy"], check["commonest_class"]
-        if accuracy - chance < min(TEACHER_MARGIN, (1 - chance) / 2) and not settings.allow_weak_teacher:
+        if near_chance(check) and not settings.allow_weak_teacher:
+            resume = f"metakd run --output {shlex.quote(str(run.folder))} --resume"
+            longer = f"rm -r {shlex.quote(str(folder))} && {resume} --teacher-epochs {3 * settings.teacher_epochs}"
             raise InputError(
-                f"the meta-teacher is near chance: accuracy {accuracy:.3f} on {check['examples']} examples of "
-                f"{check['split']}, and {chance:.3f} for the most common class. Raise --teacher-epochs or "
-                "--teacher-learning-rate, check the labels, or continue anyway with --allow-weak-teacher"
+                f"the meta-teacher is near chance: accuracy {check['accuracy']:.3f} on {check['examples']} examples of "
+                f"{check['split']}, and {check['commonest_class']:.3f} for the most common class. Can you tell the "
+                f"labels of ten rows from their texts? Then train it longer: `{longer}`; or go on with this one: "
+                f"`{resume} --allow-weak-teacher`"
             )
+
+
+def near_chance(check: Mapping[str, Any]) -> bool:
+    """Whether a checked model is hardly better than predicting the most common class."""
+    accuracy, chance = check["accuracy"], check["commonest_class"]
+    return bool(accuracy - chance < min(TEACHER_MARGIN, (1 - chance) / 2))
 
 
 def spread(weights: torch.Tensor, name: str) -> dict[str, Any]:

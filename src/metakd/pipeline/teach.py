@@ -11,14 +11,17 @@ from metakd.data.tokenization import Array
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
 from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, freeze
-from metakd.pipeline.checks import check_reloaded, checked_rows, probe
+from metakd.pipeline.checks import check_reloaded, checked_rows, near_chance, probe
 from metakd.runs.run import Run
 from metakd.training.trackers import LOGS_FOLDER
 from metakd.training.trainer import TrainingPlan, fit
 from metakd.utils import distributed
 from metakd.utils.artifacts import is_done, step_folder
+from metakd.utils.console import notice
 from metakd.utils.hardware import device
 from metakd.utils.locks import run_lock
+
+HIGHER = 4  # times the learning rate, at which a teacher near chance is trained again
 
 
 def load_teacher(run: Run) -> MetaTeacher:
@@ -70,22 +73,33 @@ def teach(run: Run) -> Path:
 
 
 def _teach(run: Run, checkpoints: Path) -> None:
-    settings, data, tokenizer = run.settings, run.data, run.features.tokenizer
+    """Train the teacher, and once more at a higher rate if it ends near chance."""
     facts: dict[str, Any] = {"precision": run.precision}
+    rate, allowed = run.settings.teacher_learning_rate, run.settings.allow_weak_teacher
+    with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as partial:
+        _train(run, rate, checkpoints, partial, facts)
+        if not allowed and distributed.on_main(lambda: near_chance(facts["check"])):
+            notice(f"the meta-teacher is near chance; it is trained again at {HIGHER} times the learning rate")
+            facts["first_attempt"] = {name: facts[name] for name in ("log", "check") if name in facts}
+            _train(run, HIGHER * rate, checkpoints / "higher_rate", partial, facts)
+
+
+def _train(run: Run, learning_rate: float, checkpoints: Path, folder: Path, facts: dict[str, Any]) -> None:
+    """Train a teacher at this rate from the base, and save it to `folder`."""
+    settings, data, tokenizer = run.settings, run.data, run.features.tokenizer
     texts, text_rows = run.features.teacher_texts(data.train)
     features = run.features.encode(texts).with_columns(**_weights(run, text_rows))
-    epochs, rate, logs = settings.teacher_epochs, settings.teacher_learning_rate, run.folder / LOGS_FOLDER
-    plan = TrainingPlan("teach all domains", epochs, rate, checkpoints, settings, run.precision, logs=logs)
-    with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as partial:
-        set_seed(settings.seed)
-        encoder = load_encoder(resolve(settings.base), run.teacher_labels)
-        encoder.config.text_pairs = data.has_pairs
-        set_dropout(encoder, settings.dropout, settings.attention_dropout)
-        teacher = _meta_teacher(run, encoder)
-        facts["log"] = fit(teacher, features, run.features.collator, plan)
-        if distributed.is_main():
-            teacher.save(partial)
-            tokenizer.save_pretrained(partial)
-            split, rows = checked_rows(data)
-            facts["check"] = check_reloaded(run, partial, encoder, tokenizer, rows, split)
-            facts["domain_probe"] = probe(run, teacher, rows)
+    epochs, logs = settings.teacher_epochs, run.folder / LOGS_FOLDER
+    plan = TrainingPlan("teach all domains", epochs, learning_rate, checkpoints, settings, run.precision, logs=logs)
+    set_seed(settings.seed)
+    encoder = load_encoder(resolve(settings.base), run.teacher_labels)
+    encoder.config.text_pairs = data.has_pairs
+    set_dropout(encoder, settings.dropout, settings.attention_dropout)
+    teacher = _meta_teacher(run, encoder)
+    facts |= {"learning_rate": learning_rate, "log": fit(teacher, features, run.features.collator, plan)}
+    if distributed.is_main():
+        teacher.save(folder)
+        tokenizer.save_pretrained(folder)
+        split, rows = checked_rows(data)
+        facts["check"] = check_reloaded(run, folder, encoder, tokenizer, rows, split)
+        facts["domain_probe"] = probe(run, teacher, rows)

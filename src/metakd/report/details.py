@@ -97,10 +97,11 @@ def nodes(findings: Findings, texts: bool) -> dict[str, dict[str, Any]]:
 
 def _teacher(findings: Findings) -> dict[str, Any]:
     settings, average = findings.run["settings"], findings.results["average"]["meta_teacher"]
+    rate = findings.manifest("meta_teacher").get("learning_rate", settings["teacher_learning_rate"])
     known = [
         ("Accuracy, average", score(average)),
         ("Size", _size(average)),
-        ("Trained", f"{settings['teacher_epochs']:g} epochs, learning rate {settings['teacher_learning_rate']:g}"),
+        ("Trained", f"{settings['teacher_epochs']:g} epochs, learning rate {rate:g}"),
         ("Domain loss", f"{settings['domain_loss']}, γ₁ = {settings['gamma1']:g}"),
         ("Instance weights", settings["weights"]),
     ]

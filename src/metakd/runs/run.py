@@ -31,9 +31,18 @@ from metakd.training.trackers import check_tracker
 from metakd.utils import distributed
 from metakd.utils.artifacts import RUN_FILE, RUN_FORMAT, free_disk, is_done, read_run, write_json, write_text
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError, collecting
+from metakd.utils.errors import InputError, collecting, flag
 from metakd.utils.hardware import Precision, native_precision
 from metakd.utils.locks import refuse_unrelated
+
+
+def fitted(settings: Settings, data: MultiDomainDataset) -> Settings:
+    """The settings for as many training texts as there are, with a notice of what few of them change."""
+    sized = settings.sized_for(len(data.train))
+    changed = [f"{flag(name)} {value:g}" for name, value in sized if value != getattr(settings, name)]
+    if changed:
+        notice(f"{len(data.train):,} training texts are few, so defaults change: {', '.join(changed)}")
+    return sized
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Run:
             check_tracker(settings.track)
         if problems or dataset is None:
             raise InputError("\n".join(str(problem) for problem in problems))
-        run = cls(Path(folder), settings, dataset)
+        run = cls(Path(folder), fitted(settings, dataset), dataset)
         _ = run.stages
         run._name_foreign_domains()
         return run
@@ -87,8 +96,8 @@ class Run:
         tokenizers = {"--base": self.features.tokenizer}
         if layers_to_cut(self.settings.student) is None:
             tokenizers["--student"] = self.features.student_tokenizer
-        for flag, tokenizer in tokenizers.items():
-            for message in foreign_domains(unknown_shares(tokenizer.backend_tokenizer, self.data.train), flag):
+        for model, tokenizer in tokenizers.items():
+            for message in foreign_domains(unknown_shares(tokenizer.backend_tokenizer, self.data.train), model):
                 notice(message)
 
     @cached_property
