@@ -50,7 +50,7 @@ from metakd.config.settings import Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
-from metakd.data.releases import AMAZON_DOMAINS, AMAZON_LABELS, prepare
+from metakd.experiments.releases import AMAZON_DOMAINS, AMAZON_LABELS, prepare
 from metakd.inspection.inspector import inspect_data
 from metakd.utils.artifacts import write_json
 from metakd.utils.errors import InputError

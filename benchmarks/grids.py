@@ -38,8 +38,8 @@ from filelock import FileLock
 from metakd import Settings, teach, weigh
 from metakd.config.settings_file import read_settings_file
 from metakd.data import tokenization
-from metakd.data.dataset import MultiDomainDataset, folder_name, load_dataset
-from metakd.data.schema import Example
+from metakd.data.dataset import MultiDomainDataset, load_dataset
+from metakd.data.schema import Example, folder_name
 from metakd.data.tokenization import Encoded, encode
 from metakd.experiments.results_store import ResultsStore
 from metakd.experiments.runner import experiment

@@ -18,7 +18,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
-from metakd.data.dataset import folder_name
+from metakd.data.schema import folder_name
 from metakd.report.page import write_report
 from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import environment

@@ -162,6 +162,22 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         return _masked_mean_squared_error(ours, theirs, _pairs(mask))
 
 
+def soft_label_loss(logits: Tensor, labels: Tensor, soft_labels: Tensor, gold_weights: Tensor) -> Tensor:
+    """β · CE(y, p) + (1 − β) · CE(q, p) with p = softmax(logits), in nats.
+
+    Args:
+        logits: (B, M).
+        labels: (B,) int, y.
+        soft_labels: (B, M), q, rows sum to 1.
+        gold_weights: (B,), β.
+
+    Returns:
+        (B,).
+    """
+    soft = F.cross_entropy(logits.float(), soft_labels, reduction="none")
+    return gold_weights * cross_entropy(logits, labels) + (1 - gold_weights) * soft
+
+
 def prediction_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """L_pred = −T² · Σ_m softmax(teacher / T)[m] · log softmax(student / T)[m] (Hinton et al., 2015).
 

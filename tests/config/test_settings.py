@@ -53,13 +53,18 @@ def test_a_missing_extra_names_the_command_that_installs_it() -> None:
 
 def test_few_texts_change_defaults_and_no_chosen_value() -> None:
     """1,000 texts are 63 batches of 16: four passes make 252 updates, eight 504; 32 batches of 32 need eight."""
-    sized = Settings().sized_for(1_000)
+    sized = Settings().sized_for(1_000, 2)
     assert (sized.batch_size, sized.teacher_learning_rate) == (16, 1e-4)
     assert (sized.teacher_epochs, sized.shared_epochs) == (4, 8)
-    assert Settings(batch_size=32).sized_for(1_000).teacher_epochs == 8
-    assert Settings(teacher_epochs=1, shared_epochs=0).sized_for(1_000).model_dump()["teacher_epochs"] == 1
-    assert Settings(teacher_epochs=1, shared_epochs=0).sized_for(1_000).shared_epochs == 0
-    assert Settings().sized_for(FEW_TEXTS) == Settings()
-    assert Settings().sized_for(FEW_TEXTS - 1).teacher_epochs == 3
-    again = Settings.build(sized.model_dump())  # as from run.json
-    assert again.sized_for(100) == sized
+    assert Settings(batch_size=32).sized_for(1_000, 2).teacher_epochs == 8
+    chosen = Settings(teacher_epochs=1, shared_epochs=0).sized_for(1_000, 2)
+    assert (chosen.teacher_epochs, chosen.shared_epochs) == (1, 0)
+    assert Settings().sized_for(FEW_TEXTS, 150) == Settings()
+    assert Settings().sized_for(FEW_TEXTS - 1, 2).teacher_epochs == 3
+    assert Settings.build(sized.model_dump()).sized_for(100, 150) == sized  # as from run.json
+
+
+def test_many_labels_need_more_updates_at_a_higher_rate() -> None:
+    """3,000 texts are 188 batches of 16; 150 labels need 1,050 updates."""
+    sized = Settings().sized_for(3_000, 150)
+    assert (sized.teacher_learning_rate, sized.teacher_epochs, sized.shared_epochs) == (2e-4, 6, 12)

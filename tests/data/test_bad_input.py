@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from conftest import SPECIALS, Checkpoint, Command, as_row, read_json, toy_examples
-from metakd.data.releases import AMAZON_DOMAINS, AMAZON_LABELS
+from metakd.experiments.releases import AMAZON_DOMAINS, AMAZON_LABELS
 
 Shell = Callable[[str], tuple[int, str]]
 Content = str | bytes | Path | Callable[[], str | bytes]  # a Path is where a link leads

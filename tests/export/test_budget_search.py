@@ -11,7 +11,8 @@ import pytest
 
 from conftest import FAST, Checkpoint, Command, as_row, passed, read_json, refused, reopen, toy_examples, write_rows
 from metakd import Classifier, Settings
-from metakd.data.dataset import folder_name, load_dataset
+from metakd.data.dataset import load_dataset
+from metakd.data.schema import folder_name
 from metakd.evaluation.costs import measure_latencies
 from metakd.export import budget_search, candidates
 from metakd.export.candidates import Budget, Candidate, measure_candidates

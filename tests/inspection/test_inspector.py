@@ -98,8 +98,7 @@ def test_one_file_is_judged_by_what_the_cut_will_make_of_it(tmp_path: Path) -> N
     report = inspect_data(write_rows(tmp_path / "rows.jsonl", rows))
     messages = report["remarks"]
     assert report["faults"] == [
-        "test will have no rows of 'kitchen', as its labels have too few texts; add some, pass test as a separate "
-        "file, or drop the domain"
+        "test will have no rows of 'kitchen', as its labels have too few texts; add some, or drop the domain"
     ]
     assert "kitchen has no rows of good in train" in messages
     assert "kitchen will have about 0 rows in test: too few to score (under 50)" in messages

@@ -16,7 +16,7 @@ from metakd.runs.fingerprints import MODEL_FILES, SETTING_STEPS
 from metakd.utils.artifacts import STEP_VERSIONS, digest_files
 
 Fingerprints = Callable[..., dict[str, str]]
-BY_TEACHER = {"meta_kd", "cross_domain", "hrkd", "metadistil"}
+BY_TEACHER = {"meta_kd", "cross_domain", "hrkd", "metadistil", "soft_labels"}
 BY_LABELS = {"fine_tuned", "fine_tuned_shared"}
 STUDENTS = BY_TEACHER | BY_LABELS
 FROM_TEACHER = {"teach"} | BY_TEACHER
@@ -34,6 +34,9 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "unlabelled": ("others.jsonl", set()),
     "unlabelled_rows": (True, set()),
     "max_unlabelled": (10, set()),
+    "soft_labels": (False, set()),
+    "probability_labels": (["a", "b"], set()),
+    "gold_weight": (0.25, FROM_TEACHER),
     "min_confidence": (0.5, BY_TEACHER),
     "max_share": (0.5, BY_TEACHER),
     "base": ("a copy", ALL),
@@ -96,7 +99,7 @@ def data(toy_data: Path) -> MultiDomainDataset:
 def fingerprints(base: Path, data: MultiDomainDataset, tmp_path: Path) -> Fingerprints:
     """Fingerprints of the steps of a run, and of the student of books by each method."""
     few = {"base": str(base), "max_length": 16, "student": "layers=2", "stages": "two", "precision": "float32"}
-    few["unlabelled"] = "more.jsonl"
+    few |= {"unlabelled": "more.jsonl", "soft_labels": True}
 
     def build(rows: MultiDomainDataset = data, **settings: Any) -> dict[str, str]:
         run = Run(tmp_path, Settings.build(few | settings), rows)
@@ -152,7 +155,7 @@ def test_a_raised_version_moves_its_step_and_those_after_it(
 ) -> None:
     before = fingerprints()
     monkeypatch.setitem(STEP_VERSIONS, step, STEP_VERSIONS[step] + 1)
-    after = {"weigh": FROM_WEIGHTS, "teach": FROM_TEACHER, "distill": STUDENTS}
+    after = {"weigh": FROM_WEIGHTS, "teach": FROM_TEACHER - {"soft_labels"}, "distill": STUDENTS}
     assert moved(before, fingerprints()) == after[step]
 
 

@@ -27,7 +27,7 @@ def test_a_steps_modules_are_those_that_decide_its_numbers() -> None:
     steps = {step: {*modules(step)} for step in STEPS}
     assert {"prototypes", "models.forward_passes", "data.tokenization"} <= steps["weigh"]
     assert {"losses", "training.trainer", "models.meta_teacher"} <= steps["teach"]
-    assert {"losses", "methods.hrkd", "training.teacher_cache", "data.long_texts", "data.splits"} <= steps["distill"]
+    assert {"losses", "methods.hrkd", "training.teacher_cache", "runs.extra_texts", "data.splits"} <= steps["distill"]
     assert {"evaluation.costs", "export.onnx_graph", "inference.onnx_backend"} <= steps["fit"]
     assert "methods.hrkd" not in steps["weigh"] | steps["teach"] | steps["fit"]
     assert all(path_of(name).is_file() for name in WITHOUT_EFFECT)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from conftest import as_row, write_rows
 from metakd.config.settings import Settings
 from metakd.config.settings_file import read_settings_file
-from metakd.data.dataset import folder_name, load_dataset
+from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
-from metakd.data.schema import FIELDS, Example
+from metakd.data.schema import FIELDS, Example, folder_name
 from metakd.inspection.inspector import inspect_data
 from metakd.utils.errors import InputError, collecting, listed, printable, shown
 from metakd.utils.validation import damage

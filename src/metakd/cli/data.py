@@ -20,7 +20,7 @@ def data(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train.jsonl, dev.jsonl, ...")],
 ) -> None:
     """Convert a paper's raw release to the paper's split, ready for `metakd run --data`."""
-    from metakd.data.releases import prepare
+    from metakd.experiments.releases import prepare
 
     dataset = prepare(release, source, output)
     for message in dataset.notices:

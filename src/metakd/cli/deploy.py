@@ -32,7 +32,7 @@ def predict(
         raise InputError(f"--output {output}: is the input file, which would be overwritten")
     check_writable(output, ".jsonl", overwrite)
     Settings.build({"max_length": LONGEST} | options)  # a model has its own limit
-    from metakd.data.dataset import folder_name
+    from metakd.data.schema import folder_name
 
     if not model.is_dir():  # folders of domains with special characters have encoded names
         model = model.with_name(folder_name(model.name))
@@ -64,7 +64,7 @@ def export(
 ) -> None:
     """Export students to ONNX: to run without torch, checked against PyTorch, scored and timed."""
     load_library(folder)
-    from metakd.data.dataset import folder_name
+    from metakd.data.schema import folder_name
     from metakd.evaluation.tables import BUSY_NOTE
     from metakd.export.exporter import export as export_run
     from metakd.export.model_cards import check_login, push

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metakd.data.schema import FIELDS
+from metakd.data.schema import FIELDS, SOFT
 from metakd.data.splits import parse_cut
 from metakd.utils.errors import flag, listed, shown
 from metakd.utils.validation import damage
@@ -26,6 +26,11 @@ def faults_between(settings: Any) -> list[str]:
             for name in ("max_unlabelled", "min_confidence", "max_share")
             if getattr(settings, name) != type(settings).model_fields[name].default
         ]
+    if not settings.soft_labels:
+        needing = [f"--columns {name}" for name in SOFT if name in settings.columns]
+        needing += ["--probability-labels"] * bool(settings.probability_labels)
+        needing += ["--method soft_labels"] * (settings.method == "soft_labels")
+        faults += [f"{option}: add --soft-labels, so that these columns are read" for option in needing]
     from_teacher = settings.student_init == "teacher" and settings.student.startswith("layers")
     two, predicts = settings.stages == "two", "prediction" in settings.terms
     if 2 * settings.stride >= settings.max_length:

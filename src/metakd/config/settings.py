@@ -16,10 +16,9 @@ from metakd.utils.errors import InputError, flag, listed, shown
 DEMO_DATA = Path(__file__).parents[1] / "demo_data"
 DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
 LONGEST = 1_000_000  # tokens of a text
-FEW_TEXTS, LEAST_UPDATES = (
-    4_000,
-    250,
-)  # training texts below which `Settings.sized_for` changes defaults; of the teacher
+FEW_TEXTS = 4_000  # for training, below which `Settings.sized_for` changes defaults
+LEAST_UPDATES, UPDATES_PER_LABEL = 250, 7  # of their teacher
+MANY_LABELS = 20  # for which it needs a higher rate
 EPOCHS: dict[str, Any] = {"ge": 0, "le": 10_000}
 
 Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
@@ -28,7 +27,7 @@ Tracker = Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlfl
 READING = ("long_texts", "most_windows", "stride", "read_length")  # what models read when they predict
 READ_BY = (  # how `load_dataset` reads the data
     *("columns", "encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks"),
-    *("unlabelled", "unlabelled_rows", "max_unlabelled"),
+    *("unlabelled", "unlabelled_rows", "max_unlabelled", "soft_labels", "probability_labels"),
 )
 GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Everyday settings": ("columns", "base", "student", "max_length", "method", "baseline", "seed"),
@@ -36,6 +35,7 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
         *("encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks", "allow_weak_teacher"),
     ),
     "Text without labels": ("unlabelled", "unlabelled_rows", "max_unlabelled", "min_confidence", "max_share"),
+    "Probabilities as data": ("soft_labels", "probability_labels", "gold_weight"),
     "Long texts": (*READING, "windows", "teacher_windows", "crops"),
     "Teacher and instance weights": (
         *("teacher_epochs", "teacher_learning_rate", "weights", "alpha", "domain_loss", "gamma1", "heads"),
@@ -78,6 +78,13 @@ class Settings(BaseModel):
     )
     max_share: float = setting(
         1.0, "The largest share of one class among a domain's texts without labels; the surest stay.", gt=0, le=1
+    )
+    soft_labels: bool = setting(
+        False, "Learn from the columns probabilities or teacher_label of train, as a large model has filled them."
+    )
+    probability_labels: tuple[str, ...] = setting((), "Labels of lists of probabilities, in order, like 'bad,good'.")
+    gold_weight: float = setting(
+        0.5, "Weight of the gold label where a row has both; the rest is the soft label's (β).", ge=0, le=1
     )
     cut: str = setting(
         "auto",
@@ -215,8 +222,9 @@ class Settings(BaseModel):
         """Convert lists as flags write them, and YAML's `false` and [2, 4, 6], to the types of the fields."""
         values = dict(values)
         values.pop("bootstrap", None)  # of older runs; intervals need no resamples now
-        if isinstance(values.get("terms"), str):
-            values["terms"] = tuple(term.strip() for term in values["terms"].split(",") if term.strip())
+        for name in ("terms", "probability_labels"):
+            if isinstance(values.get(name), str):
+                values[name] = tuple(part.strip() for part in values[name].split(",") if part.strip())
         if isinstance(values.get("columns"), str):
             pairs = [pair.partition("=")[::2] for pair in values["columns"].split(",") if pair.strip()]
             values["columns"] = {field.strip(): column.strip() for field, column in pairs}
@@ -240,21 +248,22 @@ class Settings(BaseModel):
         """The arguments of `load_dataset` besides the data and the seed."""
         return {name: getattr(self, name) for name in READ_BY}
 
-    def sized_for(self, rows: int) -> Settings:
-        """These settings for `rows` training texts: few need other values than defaults, where none were chosen.
+    def sized_for(self, rows: int, labels: int) -> Settings:
+        """These settings for so many training texts and labels: few texts need other values than the defaults.
 
-        Less than FEW_TEXTS texts are read in smaller batches and at a higher rate of the teacher, and so often that the
-        teacher gets LEAST_UPDATES and a shared start twice as many.
+        Below FEW_TEXTS they are read in smaller batches, at a higher rate of the teacher, and so often that the teacher
+        gets LEAST_UPDATES, or more for many labels, and a shared start twice as many. What was chosen stays.
         """
         if rows >= FEW_TEXTS:
             return self
-        values: dict[str, Any] = {"batch_size": 16, "teacher_learning_rate": 1e-4}
+        many = labels >= MANY_LABELS
+        values: dict[str, Any] = {"batch_size": 16, "teacher_learning_rate": 2e-4 if many else 1e-4}
         batch_size = self.batch_size if "batch_size" in self.model_fields_set else values["batch_size"]
-        updates = math.ceil(rows / batch_size)
-        values["teacher_epochs"] = max(self.teacher_epochs, math.ceil(LEAST_UPDATES / updates))
-        values["shared_epochs"] = max(self.shared_epochs, math.ceil(2 * LEAST_UPDATES / updates))
-        changed = {k: value for k, value in values.items() if k not in self.model_fields_set}
-        return self.model_copy(update={k: value for k, value in changed.items() if value != getattr(self, k)})
+        passes = max(LEAST_UPDATES, labels * UPDATES_PER_LABEL) / math.ceil(rows / batch_size)
+        values["teacher_epochs"] = max(self.teacher_epochs, math.ceil(passes))
+        values["shared_epochs"] = max(self.shared_epochs, math.ceil(2 * passes))
+        changed = {name: value for name, value in values.items() if name not in self.model_fields_set}
+        return self.model_copy(update={name: v for name, v in changed.items() if v != getattr(self, name)})
 
     @classmethod
     def build(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote
 
 from metakd.data.examples import Reader
+from metakd.data.faults import faults_of, foreign_soft_labels
 from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import Source, open_source
 from metakd.data.splits import (
     by_domain,
-    count_rows,
     cut_into_splits,
     parse_cut,
     scored_split,
@@ -26,12 +24,7 @@ from metakd.data.splits import (
     without_repeats,
 )
 from metakd.data.unlabelled import read_unlabelled
-from metakd.utils.errors import InputError, listed, raise_faults, shown
-
-Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
-LONGEST_FOLDER = 200  # characters of a folder's name, percent-encoded; file systems end at 255
-MOST_DOMAINS, MOST_LABELS = 1_000, 10_000  # a student each, a class each; more are ids or texts in a wrong column
-WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
+from metakd.utils.errors import InputError, raise_faults, shown
 
 
 @dataclass(frozen=True)
@@ -62,6 +55,15 @@ class MultiDomainDataset:
     @property
     def train(self) -> list[Example]:
         return self.splits["train"]
+
+    @cached_property
+    def gold(self) -> list[Example]:
+        """The training rows with gold labels; all, if none has one."""
+        return [e for e in self.train if e.gold] or self.train
+
+    @cached_property
+    def has_soft_labels(self) -> bool:
+        return any(e.soft_label for e in self.train)
 
     @property
     def scored_split(self) -> str | None:
@@ -118,7 +120,7 @@ class MultiDomainDataset:
             for e in rows
         ]
         splits = cut_into_splits(rows, seed, dev, test)
-        raise_faults(f"{self.name}, split again", _faults_of(splits))
+        raise_faults(f"{self.name}, split again", faults_of(splits))
         return replace(self, splits=splits, notices=[*self.notices, f"{self.name} was split again: {_sizes(splits)}"])
 
     @cached_property
@@ -150,17 +152,9 @@ class MultiDomainDataset:
 
 def _digest(name: str, examples: Iterable[Example], digest: Any) -> Any:
     for e in examples:
-        digest.update(json.dumps([name, e.id, e.text, e.text_pair, e.label, e.domain]).encode())
+        soft = [e.soft_label, e.gold] if e.soft_label else []
+        digest.update(json.dumps([name, e.id, e.text, e.text_pair, e.label, e.domain, *soft]).encode())
     return digest
-
-
-def folder_name(domain: str) -> str:
-    """The domain's name as one safe path component: percent-encoded except letters, digits, blanks and '_-'.
-
-    Domains that would share a folder on disks that ignore case are refused by `faults_across`.
-    """
-    name = quote(domain, safe=" ").replace(".", "%2E").replace("~", "%7E")
-    return f"%{ord(name[0]):02X}{name[1:]}" if WINDOWS_DEVICES.fullmatch(name) else name
 
 
 def load_dataset(
@@ -177,6 +171,8 @@ def load_dataset(
     unlabelled: Any = None,
     unlabelled_rows: bool = False,
     max_unlabelled: int | None = None,
+    soft_labels: bool = False,
+    probability_labels: Sequence[str] = (),
 ) -> MultiDomainDataset:
     """The checked examples of `data`: train, dev and test (dev or test may be missing), or one table split into them.
 
@@ -194,14 +190,17 @@ def load_dataset(
         unlabelled: Text without labels that students learn from too, in any form that `data` may have.
         unlabelled_rows: Take rows of train with an empty label as such text.
         max_unlabelled: The most of it, drawn evenly from the domains.
+        soft_labels: Read the columns `probabilities` and `teacher_label` of train [data.soft_labels].
+        probability_labels: The labels of lists of probabilities.
 
     Raises:
         InputError: The data cannot be used; lists every fault with file, row and field.
     """
-    source, reader = open_source(data, encoding, data_config), Reader(columns, skip_bad_rows)
+    source, order = open_source(data, encoding, data_config), probability_labels if soft_labels else None
+    reader = Reader(columns, skip_bad_rows, order)
     splits, gaps = _read(source, reader, unlabelled_rows)
     splits, notices = _prepared(source.name, splits, seed, cut, drop_duplicates, drop_leaks)
-    labels, domains = (sorted({getattr(e, name) for e in splits["train"]}) for name in ("label", "domain"))
+    labels, domains = _labels(splits["train"]), sorted({e.domain for e in splits["train"]})
     dataset = MultiDomainDataset(source.name, source.place, splits, labels, domains, notices, skipped=reader.skipped)
     if unlabelled is not None or unlabelled_rows:
         more = None if unlabelled is None else open_source(unlabelled, encoding, data_config)
@@ -213,8 +212,9 @@ def load_dataset(
 def _read(source: Source, reader: Reader, unlabelled_rows: bool) -> tuple[dict[str, list[Example]], list[Example]]:
     """The rows with labels by split, and those of train without."""
     rows = {
-        name: reader.labelled(table, empty_labels=unlabelled_rows and name in ("", "train"))
+        name: reader.labelled(table, is_train=is_train, empty_labels=unlabelled_rows and is_train)
         for name, table in source.tables.items()
+        for is_train in [name in ("", "train")]
     }
     raise_faults(source.name, reader.faults)
     labelled = {name: [e for e in examples if e.label] for name, examples in rows.items()}
@@ -238,54 +238,15 @@ def _prepared(
         whole, splits = splits, step(splits)
         dropped = {split: len(rows) - len(splits[split]) for split, rows in whole.items()}
         notices += [f"{n} rows of {split} dropped: {why}" for split, n in dropped.items() if n]
-    raise_faults(name, faults + _faults_of(splits))
+    raise_faults(name, faults + faults_of(splits) + foreign_soft_labels(splits["train"], _labels(splits["train"])))
     return splits, notices
+
+
+def _labels(train: Sequence[Example]) -> list[str]:
+    """The gold labels; if there are none, those that have probabilities."""
+    gold = {e.label for e in train if e.gold}
+    return sorted(gold or {name for e in train for name, _ in e.soft_label})
 
 
 def _sizes(splits: Mapping[str, Sequence[Example]]) -> str:
     return ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
-
-
-def _faults_of(splits: Mapping[str, Sequence[Example]]) -> list[str]:
-    pairs = Counter(e.text_pair is not None for rows in splits.values() for e in rows)
-    counts = {split: count_rows(rows) for split, rows in splits.items()}
-    return faults_across(counts, lone=pairs[False], paired=pairs[True])
-
-
-def faults_across(counts: Counts, *, lone: int, paired: int) -> list[str]:
-    """Faults of valid rows as a whole; `lone` and `paired` count rows without and with a pair."""
-    by_domain = {split: Counter({d: sum(c.values()) for d, c in domains.items()}) for split, domains in counts.items()}
-    by_label = {split: sum(map(Counter, domains.values()), Counter[str]()) for split, domains in counts.items()}
-    domains, labels = by_domain.get("train", Counter[str]()), by_label.get("train", Counter[str]())
-    faults = []
-    if len(labels) < 2:
-        faults.append(f"train: only one label ({listed(list(labels)) or 'none'}); a classifier needs at least two")
-    faults += [
-        f"{split}, {what}: {shown(name)} ({rows[name]} rows) does not occur in train; add it there, or drop the rows"
-        for split in counts
-        for what, rows, known in (("label", by_label[split], labels), ("domain", by_domain[split], domains))
-        for name in sorted(set(rows) - set(known))
-    ]
-    faults += _unfit_names(domains, labels)
-    if lone and paired:
-        faults.append(f"text_pair: missing on {lone} rows and present on others; give it to all rows or to none")
-    return faults
-
-
-def _unfit_names(domains: Collection[str], labels: Collection[str]) -> list[str]:
-    """Faults of the domains and labels of train: too many, too long, or too similar."""
-    faults = [
-        f"{what}: {len(names):,} different names, but the limit is {most:,}; is this the right column?"
-        for what, names, most in (("domain", domains, MOST_DOMAINS), ("label", labels, MOST_LABELS))
-        if len(names) > most
-    ]
-    alike: dict[str, list[str]] = defaultdict(list)
-    for domain in sorted(domains):
-        if len(folder_name(domain)) > LONGEST_FOLDER:
-            faults.append(f"domain: {domain[:30]!r}... is too long for a folder name; shorten it")
-        alike[folder_name(domain).casefold()].append(domain)
-    for names in alike.values():
-        if len(names) > 1:
-            pair = " and ".join(map(shown, names))
-            faults.append(f"domain: {pair} differ only in capitals, which some disks ignore; rename one")
-    return faults

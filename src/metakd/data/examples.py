@@ -8,13 +8,14 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from metakd.data.readers import Values
-from metakd.data.schema import FIELDS, LABELLED, Example
+from metakd.data.schema import FIELDS, LABELLED, SOFT, Example, SoftLabel
+from metakd.data.soft_labels import likeliest, parse_soft_label
 from metakd.data.sources import Table, open_source
 from metakd.utils.errors import InputError, listed, raise_faults, shown
 from metakd.utils.validation import damage
@@ -45,15 +46,20 @@ class Reader:
 
     columns: Mapping[str, str] | None = None
     skips: bool = False
+    soft_labels: Sequence[str] | None = None  # the labels of lists of probabilities; None reads no soft labels
     faults: list[str] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
     notices: list[str] = dataclasses.field(default_factory=list)
 
-    def labelled(self, table: Table, *, empty_labels: bool = False) -> list[Example]:
-        """All valid rows of a labelled table, each with a unique id; with `empty_labels`, some may have none."""
-        faults, needed = list[str](), tuple(name for name in LABELLED if name != "label" or not empty_labels)
-        optional = ("label",) * empty_labels
-        examples = with_ids(table, faults, needed=needed, optional=optional, columns=self.columns)
+    def labelled(self, table: Table, *, is_train: bool = False, empty_labels: bool = False) -> list[Example]:
+        """All valid rows of a labelled table, each with a unique id; with `empty_labels`, some may have none.
+
+        Those of train may have a soft label instead, if the reader reads them.
+        """
+        faults, order = list[str](), self.soft_labels if is_train else None
+        needed = tuple(name for name in LABELLED if name != "label" or not empty_labels)
+        how: dict[str, Any] = {"needed": needed, "optional": ("label",) * empty_labels, "columns": self.columns}
+        examples = with_ids(table, faults, **how, probability_labels=order)
         self.take(table.name, faults, any_valid=bool(examples))
         return examples
 
@@ -73,10 +79,12 @@ def with_ids(
     needed: Sequence[str] = LABELLED,
     optional: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
+    probability_labels: Sequence[str] | None = None,
 ) -> list[Example]:
     """All valid rows of a labelled table, each with a unique id: a repeated text gets -2, -3, ..."""
     repeats, examples = Counter[str](), list[Example]()
-    for _, example in read_table(table, faults, needed=needed, optional=optional, columns=columns):
+    how: dict[str, Any] = {"needed": needed, "optional": optional, "columns": columns}
+    for _, example in read_table(table, faults, **how, probability_labels=probability_labels):
         if not example.id:
             repeats[digest := content_id(example)] += 1
             example = replace(example, id=digest if repeats[digest] == 1 else f"{digest}-{repeats[digest]}")
@@ -105,15 +113,20 @@ def read_table(
     needed: Sequence[str] = LABELLED,
     optional: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
+    probability_labels: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, Example]]:
     """The valid rows of a table with their numbers; faults of the other rows are appended to `faults`.
 
     `needed` are the fields that every row has to have, `optional` labels or domains that are read where there are any.
-    `columns` maps a field to its column if the names differ. What a row does not have is empty in its example.
+    `columns` maps a field to its column if the names differ. What a row does not have is empty in its example. Soft
+    labels are read if there are `probability_labels`, the labels of lists, or an empty list.
     """
     names = {field: field for field in FIELDS} | dict(columns or {})
-    fields_needed = dict.fromkeys(name for name in (*needed, *(columns or {})) if name not in optional)
-    unused = {"label", "domain"} - {*fields_needed, *optional}
+    has_soft_labels = probability_labels is not None
+    replaceable = ("label", *SOFT) if has_soft_labels else SOFT
+    fields_needed = dict.fromkeys(name for name in (*needed, *(columns or {})) if name not in (*optional, *replaceable))
+    unused = {"label", "domain", *SOFT} - {*fields_needed, *optional, *(replaceable if has_soft_labels else ())}
+    in_row = {*fields_needed, *needed}
     for column, count in Counter(names[field] for field in fields_needed).items():
         if count > 1:
             fields_of_one = " and ".join(field for field in fields_needed if names[field] == column)
@@ -135,7 +148,8 @@ def read_table(
             )
         elif not absent:
             fields = {field: None if field in unused else values.get(name) for field, name in names.items()}
-            if (example := _check(f"{table.name}, row {row}", fields, fields_needed, faults)) is not None:
+            where = f"{table.name}, row {row}"
+            if (example := _check(where, fields, in_row, faults, probability_labels)) is not None:
                 yield row, example
     for field, (first, others) in first_rows.items():
         more = f" and {absences[field] - 1} more" if absences[field] > 1 else ""
@@ -175,22 +189,35 @@ def _absence(field: str, column: str, others: Sequence[str]) -> str:
     return f"no column {column!r}{column_of}; the columns are: {listed(others) or 'none'}; {remedy}"
 
 
-def _check(where: str, fields: Values, needed: Mapping[str, None], faults: list[str]) -> Example | None:
-    """The example of a row; None if one of its values has a fault."""
+def _check(
+    where: str, fields: Values, needed: Collection[str], faults: list[str], order: Sequence[str] | None
+) -> Example | None:
+    """The example of a row; None if one of its values has a fault.
+
+    Unless `order` is None, soft labels are read, and a row that has one needs no label.
+    """
     before = len(faults)
+    soft_label: SoftLabel = ()
+    if order is not None:
+        try:
+            soft_label = parse_soft_label(fields["probabilities"], _name(fields["teacher_label"]), order)
+        except ValueError as error:
+            faults.append(f"{where}, {error}")
     for field in ("text", "text_pair"):
         value = fields[field] = fields[field] if fields[field] != "" else None
         if (value is not None or field in needed) and (fault := _text_fault(value)):
             faults.append(f"{where}, {field}: {fault}")
-    for field in ("label", "domain", "id"):
+    for field in ("label", "domain", "id", "teacher_label"):
         name = _name(fields[field])
-        if fault := _name_fault(fields[field], name, field in needed):
+        if fault := _name_fault(fields[field], name, field in needed and not (soft_label and field == "label")):
             faults.append(f"{where}, {field}: {fault}")
         fields[field] = name or ""
     if len(faults) > before:
         return None
-    label, domain = (sys.intern(fields[field]) for field in ("label", "domain"))  # one string for all their rows
-    return Example(fields["id"], fields["text"], fields["text_pair"], label, domain)
+    gold = bool(fields["label"]) or not soft_label
+    label = fields["label"] if gold else likeliest(soft_label)
+    label, domain = sys.intern(label), sys.intern(fields["domain"])  # one string for all their rows
+    return Example(fields["id"], fields["text"], fields["text_pair"], label, domain, soft_label, gold)
 
 
 def _text_fault(value: Any) -> str | None:

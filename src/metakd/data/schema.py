@@ -1,23 +1,44 @@
 """The schema of the data: names of splits and fields, and a checked example."""
 
+import re
 from dataclasses import dataclass
+from urllib.parse import quote
 
 SPLITS = ("train", "dev", "test")
-FIELDS = ("text", "text_pair", "label", "domain", "id")
+SOFT = ("probabilities", "teacher_label")
+FIELDS = ("text", "text_pair", "label", "domain", "id", *SOFT)
 LABELLED = ("text", "label", "domain")  # fields of every row to learn from
+WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
+
+
+SoftLabel = tuple[tuple[str, float], ...]  # labels and their probabilities; empty if there are none
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text (or pair of texts) of one domain; `label` is empty in a file without labels."""
+    """One text (or pair of texts) of one domain; `label` is empty in a file without labels.
+
+    Without a gold label, it is the likeliest of the soft label.
+    """
 
     id: str
     text: str
     text_pair: str | None
     label: str
     domain: str
+    soft_label: SoftLabel = ()
+    gold: bool = True
 
     @property
     def inputs(self) -> str | tuple[str, str]:
         """What a model reads of it: its text, or both texts of a pair."""
         return self.text if self.text_pair is None else (self.text, self.text_pair)
+
+
+def folder_name(domain: str) -> str:
+    """The domain's name as one safe path component: percent-encoded except letters, digits, blanks and '_-'.
+
+    Domains that would share a folder on disks that ignore case are refused by `data.faults.faults_across`.
+    """
+    name = quote(domain, safe=" ").replace(".", "%2E").replace("~", "%7E")
+    return f"%{ord(name[0]):02X}{name[1:]}" if WINDOWS_DEVICES.fullmatch(name) else name

@@ -81,11 +81,11 @@ class Encoded(Dataset[TextFeatures]):
         return map(self.__getitem__, range(len(self)))
 
     def column(self, name: str) -> Tensor:
-        """One value per example: (N,)."""
+        """One value, or one row of them, per example: (N,) or (N, M)."""
         return torch.from_numpy(self.columns[name])
 
     def with_columns(self, **columns: Sequence[Any] | Array) -> Encoded:
-        """The same texts with one value per example (N,) under each name; real numbers become float32."""
+        """The same texts with (N,) values, or (N, M), under each name; real numbers become float32."""
         arrays = {name: np.asarray(values) for name, values in columns.items()}
         arrays |= {name: a.astype(np.float32) for name, a in arrays.items() if a.dtype.kind == "f"}
         return replace(self, columns={**self.columns, **arrays})
@@ -183,7 +183,9 @@ class Collator:
                 continue
             lengths = np.array([len(value) for value in values])
             real = np.arange(lengths.max()) < lengths[:, None]
-            padded = np.full(real.shape, self.pad_ids.get(name, 0))
+            padded = np.full(
+                real.shape, self.pad_ids.get(name, 0), values[0].dtype if first.dtype.kind == "f" else None
+            )
             padded[real] = np.concatenate(values)
             batch[name] = torch.from_numpy(padded)
             if name in self.pad_ids:

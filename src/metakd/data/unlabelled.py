@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from metakd.data.examples import Reader, content_id, read_table
-from metakd.data.schema import Example
+from metakd.data.schema import SOFT, Example
 from metakd.data.sources import Source
 from metakd.data.splits import by_domain, sample_by_domain
 from metakd.utils.errors import InputError, listed, raise_faults, shown
@@ -65,7 +65,7 @@ def read_unlabelled(
 
 
 def _rows(source: Source, reader: Reader) -> list[Example]:
-    columns = {field: column for field, column in (reader.columns or {}).items() if field not in ("label", "id")}
+    columns = {field: column for field, column in (reader.columns or {}).items() if field not in ("label", "id", *SOFT)}
     rows = list[Example]()
     for table in source.tables.values():
         faults = list[str]()

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from metakd.config.settings import Settings
-from metakd.data.dataset import MultiDomainDataset, folder_name
+from metakd.data.dataset import MultiDomainDataset
+from metakd.data.schema import folder_name
 from metakd.evaluation.statistics import Values, compare, difference, summary
 from metakd.experiments.results_store import ResultsStore
 from metakd.experiments.tables import markdown

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from metakd.config.settings import Settings
-from metakd.data.dataset import MultiDomainDataset, folder_name
+from metakd.data.dataset import MultiDomainDataset
+from metakd.data.schema import folder_name
 from metakd.data.splits import of_domain
 from metakd.data.windows import Reading
 from metakd.export.candidates import Budget, Candidate, load_as, measure_candidates

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from metakd.config.settings import Settings
-from metakd.data.dataset import Counts, MultiDomainDataset, faults_across
+from metakd.data.dataset import MultiDomainDataset
 from metakd.data.examples import read_table
+from metakd.data.faults import Counts, faults_across
 from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import open_source
 from metakd.data.splits import scored_split, test_percent, too_small_to_cut
@@ -166,8 +167,7 @@ class Inspector:
             by_domain[int(group) // len(labels)].append(int(texts))
         scored = {domain for domain, texts in by_domain.items() if max(texts) * test_percent(texts) >= 100}
         return too_small_to_cut(scored) or [
-            f"test will have no rows of {shown(name)}, as its labels have too few texts; add some, pass test as a "
-            "separate file, or drop the domain"
+            f"test will have no rows of {shown(name)}, as its labels have too few texts; add some, or drop the domain"
             for rank, name in enumerate(sorted(self._domains))
             if rank not in scored
         ]

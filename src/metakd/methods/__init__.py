@@ -7,12 +7,14 @@ from metakd.methods.fine_tuned_shared import FineTunedShared
 from metakd.methods.hrkd import HRKD
 from metakd.methods.meta_kd import MetaKD
 from metakd.methods.metadistil import MetaDistil
+from metakd.methods.soft_labels import SoftLabels
 
 METHODS: dict[str, type[Method]] = {
     "meta_kd": MetaKD,
     "cross_domain": CrossDomain,
     "hrkd": HRKD,
     "metadistil": MetaDistil,
+    "soft_labels": SoftLabels,
     "fine_tuned": FineTuned,
     "fine_tuned_shared": FineTunedShared,
 }

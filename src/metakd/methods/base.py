@@ -20,6 +20,7 @@ Need = Literal[
     "teacher",  # frozen; its outputs come from the cache, if they are in it
     "live_teacher",  # a teacher that is trained together with the student
     "instance_weights",
+    "soft_labels",  # probabilities of the labels, from columns of the data
     "all_domains",  # text of every domain in each batch, in stages on several domains
     "foreign_text",  # a domain's stages read all domains' text, with weights `transfer`
     "held_out_split",  # training examples that the student does not learn from
@@ -87,6 +88,11 @@ def domain_epochs(settings: Settings) -> int:
 def has_teacher(kind: type[Method]) -> bool:
     """Whether the method learns from a meta-teacher, cached or live."""
     return bool(kind.needs & {"teacher", "live_teacher"})
+
+
+def learns_from_labels_alone(kind: type[Method]) -> bool:
+    """Whether the method reads gold labels, and no soft ones of a teacher or of the data."""
+    return not (has_teacher(kind) or "soft_labels" in kind.needs)
 
 
 def check_needs(name: str, kind: type[Method]) -> None:

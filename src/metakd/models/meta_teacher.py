@@ -103,10 +103,15 @@ class MetaTeacher(nn.Module):
     def forward(self, **batch: Tensor) -> LossTerms:
         """L_T = mean_i [t_i · CE(y_i, classifier(x_i)) + γ1 · L_dom(z_i, domain_classifier(h_i))]; no t on L_dom.
 
-        If the batch has windows of texts, both terms of each count by its share of the text.
+        If the batch has windows of texts, both terms of each count by its share of the text. If it has soft labels,
+        CE is that of `losses.soft_label_loss`.
         """
-        outputs, domains = self.outputs(batch), batch["domains"]
-        cross_entropy, shares = losses.cross_entropy(outputs.logits, batch["labels"]), batch.get("shares")
+        outputs, domains, shares = self.outputs(batch), batch["domains"], batch.get("shares")
+        if "soft_labels" in batch:
+            mixed = batch["soft_labels"], batch["gold_weights"]
+            cross_entropy = losses.soft_label_loss(outputs.logits, batch["labels"], *mixed)
+        else:
+            cross_entropy = losses.cross_entropy(outputs.logits, batch["labels"])
         weights = batch["instance_weights"] if shares is None else batch["instance_weights"] * shares
         terms = {"class": Term(cross_entropy, weights=weights)}
         if self.domain_loss != "none":

@@ -55,11 +55,13 @@ class StudentJob:
 
 def student_jobs(run: Run, method: str, domains: Iterable[str | None]) -> list[StudentJob]:
     """A job for each of `domains`; the texts are sorted by domain only once."""
-    train, held_out = run.data.train, list[Example]()
+    train, held_out = run.labelled_rows(method), list[Example]()
     if "held_out_split" in METHODS[method].needs:  # drawn once from all, so that the shared start has not read it
         train, held_out = hold_out(train, run.settings.seed)
     if "teacher" in METHODS[method].needs:
         train = run.features.with_extra_texts([*train, *run.data.unlabelled])
+    if "soft_labels" in METHODS[method].needs:
+        train = run.features.with_extra_texts(train)
     whole = train, held_out
     parts = [by_domain(examples) for examples in whole]
     jobs = []
@@ -206,6 +208,8 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
     needs, features = METHODS[job.method].needs, run.features.encode(job.examples, tokenizer)
     if "instance_weights" in needs:
         features = features.with_columns(instance_weights=run.features.instance_weights(job.examples))
+    if "soft_labels" in needs:
+        features = features.with_columns(**run.features.soft_labels(job.examples))
     if cache is None:
         return features
     features = features.with_columns(**{CACHE_ROW: cache.rows([e.id for e in job.examples])})
@@ -244,5 +248,5 @@ def _set_up(run: Run, job: StudentJob, start: Path | None) -> Setup:
     set_dropout(student, settings.dropout, settings.attention_dropout)
     is_cut, num_domains = num_layers is not None, len(run.teacher_domains)
     same_tokens = is_cut or same_tokenizer(run.features.student_tokenizer, run.features.tokenizer)
-    rows = len(job.examples) + len(job.held_out), len(run.data.train)
+    rows = len(job.examples) + len(job.held_out), len(run.labelled_rows(job.method))
     return Setup(settings, student, is_cut, teacher, same_tokens, num_domains, *rows, run.precision)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from metakd.config.settings import Settings
-from metakd.data.dataset import folder_name, load_dataset
+from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
-from metakd.data.schema import Example
+from metakd.data.schema import Example, folder_name
 from metakd.data.splits import leaks, of_domain
 from metakd.evaluation.metrics import Predictions, accuracy_of_kept, score
 from metakd.evaluation.predictions import (
@@ -77,7 +77,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
         )
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
     all_predictions = predict_by_models(fleets, run.data.labels, examples, stores)
-    tfidf = predict_by_tfidf(run.data.train, run.data.labels, examples, run.settings.seed)
+    tfidf = predict_by_tfidf(run.data.gold, run.data.labels, examples, run.settings.seed)
     all_predictions["tfidf"] = tfidf.predictions
     all_predictions = with_latencies(all_predictions, fleets, examples, run.settings.seed, tfidf.timed)
     scores = score_models(all_predictions, description, examples, leaked)

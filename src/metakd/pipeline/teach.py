@@ -88,7 +88,7 @@ def _train(run: Run, learning_rate: float, checkpoints: Path, folder: Path, fact
     """Train a teacher at this rate from the base, and save it to `folder`."""
     settings, data, tokenizer = run.settings, run.data, run.features.tokenizer
     texts, text_rows = run.features.teacher_texts(data.train)
-    features = run.features.encode(texts).with_columns(**_weights(run, text_rows))
+    features = run.features.encode(texts).with_columns(**_weights(run, text_rows), **run.features.soft_labels(texts))
     epochs, logs = settings.teacher_epochs, run.folder / LOGS_FOLDER
     plan = TrainingPlan("teach all domains", epochs, learning_rate, checkpoints, settings, run.precision, logs=logs)
     set_seed(settings.seed)

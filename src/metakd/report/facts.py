@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from metakd.data.dataset import folder_name
+from metakd.data.schema import folder_name
 from metakd.evaluation.statistics import Values, compare
 from metakd.methods import BASELINE
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE

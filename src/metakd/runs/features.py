@@ -12,13 +12,14 @@ import numpy as np
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
-from metakd.data.long_texts import extra_texts
 from metakd.data.schema import Example
+from metakd.data.soft_labels import accuracy_of_hard_labels, soft_label_columns
 from metakd.data.tokenization import TOKENIZER_FILES, Array, Collator, Encoded, TokenStore
 from metakd.models.hub import resolve
 from metakd.models.loading import load_tokenizer
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN
 from metakd.models.student import layers_to_cut
+from metakd.runs.extra_texts import extra_texts
 from metakd.runs.folders import WEIGHTS_FILE, Folders
 from metakd.utils.artifacts import digest_files, is_done
 from metakd.utils.errors import InputError
@@ -121,6 +122,13 @@ class Features:
             labels=np.array([self.data.label_ids[e.label] if e.label else NO_LABEL for e in examples]),
             domains=np.array([places.get(e.domain, UNKNOWN_DOMAIN) for e in examples]),
         )
+
+    def soft_labels(self, examples: Sequence[Example]) -> dict[str, Array]:
+        """q and β of each example [`data.soft_labels.soft_label_columns`]; nothing if train has no soft labels."""
+        if not self.data.has_soft_labels:
+            return {}
+        accuracy = accuracy_of_hard_labels(self.data.train)
+        return {**soft_label_columns(examples, self.data.label_ids, accuracy, self.settings.gold_weight)}
 
     def instance_weights(self, examples: Sequence[Example]) -> list[float]:
         """The instance weight of each example by `weigh`, 1 without weights; InputError if `weigh` has not run."""

@@ -8,7 +8,7 @@ from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.tokenization import TOKENIZER_FILES
 from metakd.methods import METHODS
-from metakd.methods.base import has_teacher
+from metakd.methods.base import has_teacher, learns_from_labels_alone
 from metakd.models.hub import resolve
 from metakd.models.student import layers_to_cut
 from metakd.utils.artifacts import STEP_VERSIONS, digest_files, fingerprint
@@ -42,6 +42,9 @@ SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results 
     "unlabelled": ROWS,
     "unlabelled_rows": ROWS,
     "max_unlabelled": ROWS,
+    "soft_labels": ROWS,
+    "probability_labels": ROWS,
+    "gold_weight": TEACHER,
     "min_confidence": TAUGHT,
     "max_share": TAUGHT,
     "base": ALL,
@@ -144,7 +147,7 @@ class Fingerprints:
         sources += [self.teach] if learns_from_teacher else []
         if "teacher" in METHODS[method].needs and self.data.unlabelled:
             sources.append(self.data.unlabelled_fingerprint)
-        values = self._values("distill" if learns_from_teacher else "baseline")
+        values = self._values("baseline" if learns_from_labels_alone(METHODS[method]) else "distill")
         return fingerprint("distill", STEP_VERSIONS["distill"], method, domain, sources, values)
 
     @property

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from metakd.data.dataset import folder_name
+from metakd.data.schema import folder_name
 from metakd.runs.fingerprints import Fingerprints
 
 WEIGHTS_FILE, EXTRAS_FILE = "weights.jsonl", "extras.safetensors"  # the latter: projections and h of a shared start

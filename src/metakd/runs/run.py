@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
+from metakd.data.schema import Example
 from metakd.data.splits import hold_out
 from metakd.inspection.unknown_tokens import foreign_domains, unknown_shares
 from metakd.methods import BASELINE, METHODS
-from metakd.methods.base import Setup, Stage, check_needs, check_shareable
+from metakd.methods.base import Setup, Stage, check_needs, check_shareable, learns_from_labels_alone
 from metakd.models.hub import licence, resolve
 from metakd.models.loading import blank_encoder, same_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, class_names
@@ -38,7 +39,7 @@ from metakd.utils.locks import refuse_unrelated
 
 def fitted(settings: Settings, data: MultiDomainDataset) -> Settings:
     """The settings for as many training texts as there are, with a notice of what few of them change."""
-    sized = settings.sized_for(len(data.train))
+    sized = settings.sized_for(len(data.train), len(data.labels))
     changed = [f"{flag(name)} {value:g}" for name, value in sized if value != getattr(settings, name)]
     if changed:
         notice(f"{len(data.train):,} training texts are few, so defaults change: {', '.join(changed)}")
@@ -124,6 +125,8 @@ class Run:
         """
         if self.data.unlabelled and not any("teacher" in METHODS[method].needs for method in self.methods):
             notice(f"--unlabelled: {self.settings.method} learns from labels alone, so it reads none of that text")
+        if "soft_labels" in METHODS[self.settings.method].needs and not self.data.has_soft_labels:
+            raise InputError(f"{self.data.name}: no row of train has probabilities or a teacher_label to learn from")
         for method in self.methods:
             check_needs(method, METHODS[method])
             check_shareable(method, METHODS[method], self.settings)
@@ -153,6 +156,10 @@ class Run:
         """Whether the students of `method`, one of `methods`, all start from one."""
         return any(stage.shared for stage in self.stages[method])
 
+    def labelled_rows(self, method: str) -> list[Example]:
+        """The rows of train that the method learns from: those with gold labels, if it learns from labels alone."""
+        return self.data.gold if learns_from_labels_alone(METHODS[method]) else self.data.train
+
     def lengthened(self, method: str, stages: Sequence[Stage]) -> list[Stage]:
         """The stages with as many updates as methods have that also learn from extra windows and crops.
 
@@ -160,9 +167,10 @@ class Run:
             method: One of `methods`.
             stages: Its stages, for the texts alone.
         """
-        if "teacher" in METHODS[method].needs:
+        if METHODS[method].needs & {"teacher", "soft_labels"}:
             return list(stages)
-        examples, most = len(self.data.train), len(self.features.with_extra_texts(self.data.train))
+        rows = self.labelled_rows(method)
+        examples, most = len(rows), len(self.features.with_extra_texts(rows))
         return [replace(stage, epochs=math.ceil(stage.epochs * most / examples)) for stage in stages]
 
     @property

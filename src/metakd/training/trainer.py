@@ -15,8 +15,8 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallb
 
 from metakd import losses
 from metakd.config.settings import Settings
-from metakd.data.dataset import folder_name
 from metakd.data.samplers import LengthBatches, endless_batches, updates_per_epoch
+from metakd.data.schema import folder_name
 from metakd.data.tokenization import Batch, Collator, Encoded
 from metakd.losses import LossTerms
 from metakd.models.embeddings import only_rows_in_use

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import Command, multinli_rows, passed, read_json, refused, write_release, write_rows
 from metakd.data.dataset import load_dataset
-from metakd.data.releases import prepare
+from metakd.experiments.releases import prepare
 from metakd.utils.errors import InputError
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from conftest import TINY, WORDS, as_row, read_json, taught, toy_examples, write_rows
 from metakd.config.settings import Settings
-from metakd.data.long_texts import extra_texts
 from metakd.data.schema import Example
 from metakd.data.splits import of_domain
 from metakd.data.tokenization import encode
@@ -23,6 +22,7 @@ from metakd.models.loading import load_tokenizer
 from metakd.pipeline.checks import checked_rows
 from metakd.pipeline.distill import StudentJob, distill_all, student_jobs
 from metakd.pipeline.teacher_outputs import layers_to_keep
+from metakd.runs.extra_texts import extra_texts
 from metakd.runs.run import Run
 from metakd.training.teacher_cache import TeacherCache
 from metakd.utils.artifacts import read_manifest
