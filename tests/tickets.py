@@ -1,9 +1,14 @@
 """Support tickets as users have them: short, in two languages, imbalanced, with duplicates, empty cells and long texts.
 
-`rows(seed)` has about 900 valid rows of three domains and four labels, and beside them what a user's file has too.
+`rows(seed)` has 900 valid rows of three domains and four labels, and six with an empty cell. As a script, it writes them:
+
+    python tests/tickets.py tickets.jsonl
 """
 
+import json
 import random
+import sys
+from pathlib import Path
 from typing import Any
 
 THINGS = {
@@ -84,3 +89,7 @@ def rows(seed: int = 0) -> list[dict[str, Any]]:
     made += [row | {"text" if i % 2 else "label": ""} for i, row in enumerate(draw.sample(made, EMPTY))]
     draw.shuffle(made)
     return made
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
