@@ -1,7 +1,7 @@
 """What a newcomer gets: `metakd run --data X --output Y` and nothing else, on several corpora.
 
     python tests/tickets.py tickets.jsonl
-    python benchmarks/first_try.py tickets=tickets.jsonl clinc=clinc.jsonl --work runs/first --options "--skip-bad-rows"
+    python benchmarks/first_try.py tickets=tickets.jsonl --work runs/first --options=--skip-bad-rows
 
 Adds to benchmarks/results/first_try.json, by name: minutes, accuracy by model, rows, and the settings that few texts
 have changed. With --rows, a corpus is cut down to as many rows of train of each label.

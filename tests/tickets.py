@@ -1,6 +1,6 @@
 """Support tickets as users have them: short, in two languages, imbalanced, with duplicates, empty cells and long texts.
 
-`rows(seed)` has 900 valid rows of three domains and four labels, and six with an empty cell. As a script, it writes them:
+`rows(seed)` has 900 valid rows of three domains and four labels, and six with an empty cell. A script, it writes them:
 
     python tests/tickets.py tickets.jsonl
 """
