@@ -32,11 +32,13 @@ def cut_down(path: Path, rows: int, folder: Path) -> Path:
     for example in data.train:
         by_label[example.label].append(example)
     draw = random.Random(0)
-    data.splits["train"] = [e for _, members in sorted(by_label.items()) for e in draw.sample(members, rows)]
+    data.splits["train"] = [
+        e for _, members in sorted(by_label.items()) for e in draw.sample(members, min(rows, len(members)))
+    ]
     folder.mkdir(parents=True, exist_ok=True)
     for split, examples in data.splits.items():
-        lines = [{"text": e.text, "label": e.label, "domain": e.domain, "id": e.id} for e in examples]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        kept = [{"text": e.text, "text_pair": e.text_pair, "label": e.label, "domain": e.domain} for e in examples]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
     return folder
 
 
@@ -47,7 +49,7 @@ def first_try(data: Path, output: Path, options: list[str]) -> dict[str, Any]:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     minutes = round((time.monotonic() - started) / 60, 1)
     if ended.returncode:
-        return {"minutes": minutes, "refused": ended.stderr.splitlines()[-1].replace(str(data), data.name)}
+        return {"minutes": minutes, "refused": ended.stderr[-1000:].replace(str(data), data.name)}
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
     settings, defaults = results["run"]["settings"], Settings().model_dump(mode="json")
     changed = ("batch_size", "teacher_learning_rate", "teacher_epochs", "shared_epochs")
@@ -79,10 +81,10 @@ def main() -> None:
         data = Path(place)
         if options.rows is not None:
             data = cut_down(data, options.rows, options.work / f"{name}-data")
-        found = first_try(data, options.work / name, shlex.split(options.options))
-        print(name, json.dumps({key: found.get(key) for key in ("minutes", "accuracy", "refused")}), flush=True)
+        result = first_try(data, options.work / name, shlex.split(options.options))
+        print(name, json.dumps({key: result.get(key) for key in ("minutes", "accuracy", "refused")}), flush=True)
         known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-        write_json(RESULT, {**known, name: found})
+        write_json(RESULT, {**known, name: result})
 
 
 if __name__ == "__main__":

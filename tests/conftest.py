@@ -26,7 +26,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from metakd.data.schema import Example
+from metakd.data.schema import FIELDS, Example
 from metakd.data.tokenization import Encoded, encode
 from metakd.models.loading import load_tokenizer
 from metakd.utils.console import notice
@@ -136,7 +136,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def as_row(example: Example) -> dict[str, Any]:
-    return {key: value for key, value in asdict(example).items() if value is not None}
+    return {key: value for key, value in asdict(example).items() if key in FIELDS and value is not None}
 
 
 def write_toy(folder: Path, **counts: int) -> Path:
@@ -159,7 +159,7 @@ FAST = [
     *("--match-learning-rate", "5e-3", "--shared-learning-rate", "5e-3"),
 ]
 TINY = {"precision": "float32", "allow_weak_teacher": True, "stages": "two", "windows": 0, "student": "layers=2"}
-TINY |= {"batch_size": 16, "max_length": 16}
+TINY |= {"batch_size": 16, "max_length": 16, "teacher_tries": 1}
 TINY |= {"teacher_epochs": 1, "shared_epochs": 1, "predict_epochs": 1}
 
 

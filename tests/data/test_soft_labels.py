@@ -21,7 +21,7 @@ def row(text: str, **fields: Any) -> dict[str, Any]:
 
 
 def example(label: str, soft: tuple[tuple[str, float], ...] = (), gold: bool = True) -> Example:
-    return Example(label, label, None, label, "d", soft, gold)
+    return Example(label, label, None, label, "d", soft, gold, hard=len(soft) == 1)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,9 @@ def example(label: str, soft: tuple[tuple[str, float], ...] = (), gold: bool = T
 def test_mappings_lists_json_and_hard_labels(
     probabilities: Any, teacher_label: Any, expected: dict[str, float]
 ) -> None:
-    assert dict(parse_soft_label(probabilities, teacher_label, ["bad", "good"])) == pytest.approx(expected)
+    soft_label, hard = parse_soft_label(probabilities, teacher_label, ["bad", "good"])
+    assert dict(soft_label) == pytest.approx(expected)
+    assert hard == (isinstance(probabilities, str | None) and not probabilities and bool(teacher_label))
 
 
 FAULTS: list[tuple[Any, str]] = [
@@ -106,7 +108,7 @@ def test_rows_without_a_gold_label_have_the_likeliest_and_move_the_fingerprint(t
     data = load_dataset(tmp_path, soft_labels=True)
     assert [(e.label, e.gold) for e in data.train] == [("good", True), ("bad", True), ("bad", False)]
     assert [e.text for e in data.gold] == ["a", "b"]
-    write_rows(tmp_path / "train.jsonl", [*rows[:2], row("c", label="bad")])
+    write_rows(tmp_path / "train.jsonl", [*rows[:2], row("c", label="bad", teacher_label="bad")])
     assert load_dataset(tmp_path, soft_labels=True).train_fingerprint != data.train_fingerprint
     none = [each | {"label": "", "teacher_label": each["label"]} for each in rows[:2]]
     write_rows(tmp_path / "train.jsonl", none)

@@ -1,5 +1,6 @@
 """Text without labels: what is read of it, what is left out, and each fault in one message."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,19 @@ def test_most_are_drawn_evenly_from_the_domains(labelled: Path, tmp_path: Path) 
         "10 new texts without labels; 12 left out: 12 not drawn"
         in (load_dataset(labelled, unlabelled=file, max_unlabelled=10).notices[-1])
     )
+
+
+def test_dropped_labels_and_a_share_of_the_texts(labelled: Path, tmp_path: Path) -> None:
+    """Of three texts of books and of films (two good, one bad), 40 percent are none: one of each label stays."""
+    file = write_rows(tmp_path / "more.jsonl", [*rows("x0", "x1", "x2", "x3"), *rows("y0", "y1", domain="films")])
+    data = load_dataset(labelled, unlabelled=file)
+    thin = data.thinned(40, 0, rest_unlabelled=True)
+    dropped = {e.id for e in data.train} - {e.id for e in thin.train}
+    assert {e.id for e in thin.unlabelled} == dropped | {e.id for e in data.unlabelled}
+    assert dropped
+    assert all(not e.label for e in thin.unlabelled)
+    assert data.thinned(40, 0).unlabelled == data.unlabelled
+    half = data.with_unlabelled(50, 0)
+    assert Counter(e.domain for e in half.unlabelled) == {"books": 2, "films": 1}
+    assert data.with_unlabelled(0, 0).unlabelled == []
+    assert half.train_fingerprint == data.train_fingerprint

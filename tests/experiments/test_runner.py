@@ -185,6 +185,28 @@ def test_rubbish_is_not_merged(tmp_path: Path, change: dict[str, Any]) -> None:
         ResultsStore(tmp_path / "rows.jsonl")
 
 
+def test_text_without_labels_is_what_variants_differ_in(
+    run: Experiment, quick: Settings, data: MultiDomainDataset, tmp_path: Path
+) -> None:
+    """With a fifth of the labels, the rest is text without labels: all, a quarter or none of it is read."""
+    with pytest.raises(InputError, match="no text without labels; add unlabelled, or choose unlabelled-20"):
+        run("unlabelled")
+    trials = {v.name: Trial.of(v, 0, quick, data, tmp_path) for v in EXPERIMENTS["unlabelled-20"](quick)}
+    read = {name: len(trial.parts[0][0].data.unlabelled) for name, trial in trials.items()}
+    labelled = {len(trial.parts[0][0].data.train) for trial in trials.values()}
+    assert len(labelled) == 1
+    rest = len(data.train) - labelled.pop()
+    assert list(read.values()) == [rest, sum(n * 25 // 100 for n in by_domain_sizes(trials["meta_kd"])), 0, rest, rest]
+    results = run("unlabelled-20", only=["meta_kd", "self_trained"])
+    assert set(results["students"]) == {"meta_kd", "self_trained"}
+    assert not list(tmp_path.glob("*shared_student-*"))
+
+
+def by_domain_sizes(trial: Trial) -> list[int]:
+    unlabelled = trial.parts[0][0].data.unlabelled
+    return [sum(e.domain == domain for e in unlabelled) for domain in {e.domain for e in unlabelled}]
+
+
 def test_scarce_labels_are_of_one_domain_or_of_all(quick: Settings, data: MultiDomainDataset, tmp_path: Path) -> None:
     """Each domain keeps a twentieth of its texts, at least one a label, the same ones for all who learn from them."""
 

@@ -78,7 +78,7 @@ def test_faults_do_not_end_an_inspection(tmp_path: Path) -> None:
     rest = [row("a"), row("b")]
     assert inspect_data(write_rows(tmp_path / "rest.jsonl", rest))["faults"] == [
         "train: only one label (good); a classifier needs at least two",
-        "no label has 4 texts in one domain, so test would be empty; add rows, or files by split",
+        "no label has enough texts in one domain for test to get one; add rows, files by split, or another --cut",
     ]
 
 
@@ -103,8 +103,8 @@ def test_one_file_is_judged_by_what_the_cut_will_make_of_it(tmp_path: Path) -> N
     assert "kitchen has no rows of good in train" in messages
     assert "kitchen will have about 0 rows in test: too few to score (under 50)" in messages
     tiny = write_rows(tmp_path / "tiny.jsonl", rows[:4])
-    assert "so test would be empty" in inspect_data(tiny)["faults"][0]
-    with pytest.raises(InputError, match="so test would be empty"):
+    assert "for test to get one" in inspect_data(tiny)["faults"][0]
+    with pytest.raises(InputError, match="for test to get one"):
         load_dataset(tiny)
 
 

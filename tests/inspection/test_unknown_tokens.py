@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import BPE, Unigram
-from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 
 from conftest import Checkpoint, Command, as_row, passed, toy_examples, write_rows
 from metakd.data.schema import Example
-from metakd.inspection.unknown_tokens import foreign_domains, unknown_shares
+from metakd.inspection.unknown_tokens import foreign_domains, pieces_per_word, unknown_shares
 from metakd.utils.console import notice
 from metakd.utils.validation import open_tokenizer
 
@@ -63,3 +63,15 @@ def test_inspect_and_a_run_say_so(
         caplog.clear()
         passed(metakd(*plan, "--student", student))
         assert [text.split()[-1] for text in caplog.messages if message in text] == flags
+
+
+def test_words_in_many_pieces_show_another_language() -> None:
+    """'ab' is one token, 'aba' three of letters; digits, and scripts without capitals, are no words."""
+    bpe = Tokenizer(BPE({"a": 0, "b": 1, "ab": 2, "ክ": 3}, [("a", "b")]))
+    bpe.pre_tokenizer = Whitespace()
+    pieces = pieces_per_word(bpe, examples({"x": ["ab ab ab", "ab 12 ክክክክ"], "y": ["aaa ab"], "z": ["ክ"]}))
+    assert pieces == {"x": 1.0, "y": 2.0}
+    (message,) = foreign_domains({"x": 0.0, "y": 0.0}, pieces)
+    assert message.startswith("y has 2.0 tokens a word, as text in a language that the encoder does not know")
+    (message,) = foreign_domains({"y": 0.5}, pieces)
+    assert message.startswith("50 % of the tokens of y are unknown")

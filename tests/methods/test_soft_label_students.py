@@ -108,4 +108,4 @@ def test_without_such_columns_the_method_has_nothing_to_learn_from(
     assert "--method soft_labels: add --soft-labels" in text
     code, _, text = metakd(*options, "--soft-labels", *FAST)
     assert code == 2
-    assert "no row of train has probabilities or a teacher_label to learn from" in " ".join(text.split())
+    assert "no row of train has probabilities or a teacher_label; name their column" in " ".join(text.split())

@@ -14,11 +14,20 @@ from transformers import pipeline as hugging_face_pipeline
 
 import metakd
 from conftest import Checkpoint, NewRun, open_run, read_json, read_rows, taught, toy_examples, write_rows
+from metakd import InputError
 from metakd.data.schema import Example
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.encoder import forward
 from metakd.models.loading import load_encoder
-from metakd.pipeline.distill import StudentJob, _features, _without, distill, distill_all, student_jobs
+from metakd.pipeline.distill import (
+    StudentJob,
+    _features,
+    _pseudo_labelled,
+    _without,
+    distill,
+    distill_all,
+    student_jobs,
+)
 from metakd.pipeline.run_all import clear, run_all
 from metakd.pipeline.teacher_outputs import largest_counts, open_teacher_cache, unsure_texts
 from metakd.training.distillation_module import Distillation
@@ -177,7 +186,7 @@ def test_unsure_texts_and_those_of_a_crowded_class_are_left_out(toy_run: NewRun,
     rows = [{"text": f"{e.text} page", "domain": e.domain} for e in toy_examples(40, 9, "n")]
     more = write_rows(tmp_path / "more.jsonl", rows)
     how = {"unlabelled": str(more), "terms": "prediction", "stages": "joint", "windows": 1, "max_length": 6}
-    run = taught(toy_run(**how, max_share=0.6, min_confidence=0.2, teacher_epochs=2))
+    run = taught(toy_run(**how, max_share=0.6, min_confidence=0.55, teacher_epochs=2))
     cache = open_teacher_cache(run, ["meta_kd"])
     unsure, said = unsure_texts(run, cache), read_rows(run.folders.unlabelled_weights / "weights.jsonl")
     assert unsure
@@ -204,6 +213,25 @@ def test_a_share_is_kept_by_as_many_texts_as_can_be() -> None:
     assert largest_counts({0: 9}, 0.5) == {0: 9}
     assert largest_counts({0: 2, 1: 2}, 1.0) == {0: 2, 1: 2}
     assert largest_counts({}, 0.5) == {}
+
+
+def test_a_self_trained_student_learns_the_classes_that_the_baseline_gives(toy_run: NewRun, tmp_path: Path) -> None:
+    """Of the shared start on labels alone, which the run's own baseline has too."""
+    rows = [{"text": f"{e.text} page", "domain": e.domain} for e in toy_examples(20, 9, "n")]
+    more = write_rows(tmp_path / "more.jsonl", rows)
+    run = toy_run(unlabelled=str(more), method="self_trained", shared_epochs=2)
+    examples = _pseudo_labelled(run)
+    first = run.folders.student("fine_tuned_shared", None)
+    classes = TorchModel.load(first).answers(run.data.unlabelled).probabilities.argmax(-1)
+    assert [e.label for e in examples] == [run.data.labels[place] for place in classes]
+    assert [e.id for e in examples] == [e.id for e in run.data.unlabelled]
+    learnt: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metakd.pipeline.distill._distill", lambda _, job, cache: learnt.append(len(job.examples)))
+        distill_all(run, ["books"], ["self_trained"])
+    assert learnt == [256 + 20, 128 + 10]  # the shared start, then books
+    with pytest.raises(InputError, match="set shared_epochs to 1 or more"):
+        distill_all(toy_run(unlabelled=str(more), method="self_trained", shared_epochs=0), ["books"], ["self_trained"])
 
 
 def test_only_students_of_a_teacher_depend_on_text_without_labels(toy_run: NewRun, tmp_path: Path) -> None:

@@ -42,31 +42,41 @@ def test_the_manifest_holds_how_well_a_probe_reads_the_domain(finished_run: Path
 def test_a_teacher_near_chance_is_refused(toy_run: NewRun) -> None:
     """By the rows that dev has now."""
     run = taught(toy_run(allow_weak_teacher=False, teacher_learning_rate=1e-9))
-    with pytest.raises(InputError, match=r"near chance: .* on 16 examples of dev.*--allow-weak-teacher"):
+    with pytest.raises(InputError, match=r"near chance: .* on 16 examples of dev.*--resume --allow-weak-teacher"):
         distill(run, "books")
     splits = run.data.splits | {"dev": [*run.data.splits["dev"], *toy_examples(4, 9, "new")]}
     with pytest.raises(InputError, match=r"near chance: .* on 20 examples of dev"):
         distill(replace(run, data=replace(run.data, splits=splits)), "books")
 
 
-def test_a_teacher_near_chance_is_trained_again_at_a_higher_rate(
-    toy_run: NewRun,
-    base: Path,
-    toy_data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_teacher_that_learns_nothing_is_trained_again_at_another_rate(
+    toy_run: NewRun, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is then the teacher that one attempt at the higher rate gives."""
-    monkeypatch.setattr("metakd.pipeline.teach.HIGHER", 5e6)
-    run = taught(toy_run(allow_weak_teacher=False, teacher_learning_rate=1e-9, teacher_epochs=8))
+    """It is then the teacher that one try at that rate gives."""
+    monkeypatch.setattr("metakd.pipeline.teach.RATES", (1, 5e6, 0))
+    run = taught(toy_run(teacher_learning_rate=1e-9, teacher_epochs=8, teacher_tries=3))
     manifest = read_json(run.folders.teacher / "manifest.json")
-    assert manifest["learning_rate"] == pytest.approx(5e-3)
-    assert near_chance(manifest["first_attempt"]["check"])
+    first, second = manifest["tries"]
+    assert (first["learning_rate"], second["learning_rate"]) == (1e-9, pytest.approx(5e-3))
+    assert near_chance(first["on_training_rows"])
     assert not near_chance(manifest["check"])
+    assert manifest["learning_rate"] == pytest.approx(5e-3)
     direct = taught(open_run(tmp_path / "direct", toy_data, base, teacher_learning_rate=5e6 * 1e-9, teacher_epochs=8))
     weights = [load_file(each.folders.teacher / "model.safetensors") for each in (run, direct)]
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])
+
+
+def test_a_worse_or_broken_second_try_leaves_the_first(
+    toy_run: NewRun, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a rate of 1e30 the loss is not finite."""
+    monkeypatch.setattr("metakd.pipeline.teach.RATES", (1, 1e39))
+    run = taught(toy_run(teacher_learning_rate=1e-9, teacher_tries=2))
+    manifest = read_json(run.folders.teacher / "manifest.json")
+    assert manifest["learning_rate"] == 1e-9
+    assert manifest["tries"][0]["learning_rate"] == 1e-9
+    with pytest.raises(InputError, match="not finite"):
+        taught(open_run(tmp_path / "other", toy_data, base, teacher_learning_rate=1e30, teacher_tries=2))
 
 
 def test_a_reloaded_model_that_differs_is_an_error(toy_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ from metakd import Run, Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
 from metakd.methods import METHODS
 from metakd.runs.fingerprints import MODEL_FILES, SETTING_STEPS
-from metakd.utils.artifacts import STEP_VERSIONS, digest_files
+from metakd.utils.artifacts import FORMERLY, STEP_VERSIONS, digest_files
 
 Fingerprints = Callable[..., dict[str, str]]
 BY_TEACHER = {"meta_kd", "cross_domain", "hrkd", "metadistil", "soft_labels"}
-BY_LABELS = {"fine_tuned", "fine_tuned_shared"}
+BY_LABELS = {"fine_tuned", "fine_tuned_shared", "self_trained"}
 STUDENTS = BY_TEACHER | BY_LABELS
 FROM_TEACHER = {"teach"} | BY_TEACHER
 FROM_WEIGHTS = {"weigh", "teach"} | BY_TEACHER
@@ -58,6 +58,7 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "heads": ("domain", FROM_TEACHER),
     "teacher_epochs": (4, FROM_TEACHER),
     "teacher_learning_rate": (1e-4, FROM_TEACHER),
+    "teacher_tries": (3, FROM_TEACHER),
     "allow_weak_teacher": (True, set()),
     "terms": (["hidden", "prediction"], BY_TEACHER),
     "stages": ("joint", STUDENTS),
@@ -143,6 +144,24 @@ def test_a_setting_that_is_left_out_is_noticed(
     """The test above would fail for each setting that no fingerprint has."""
     monkeypatch.setitem(SETTING_STEPS, name, "left out")
     assert moved_by(name, fingerprints, base_copy) != MOVED[name][1]
+
+
+def test_settings_that_are_new_move_nothing_with_what_runs_did_before(data: MultiDomainDataset, base: Path) -> None:
+    """The names that each step has always depended on, and no more: folders of earlier versions go on."""
+    settings = Settings.build({"base": str(base)} | FORMERLY)
+    prints = Run(Path("nowhere"), settings, data).fingerprints
+    values = {step: {*prints._values(step)} for step in ("weigh", "teach", "baseline")}
+    always = {"base", "max_length", "precision"}
+    optimisation = {"seed", "batch_size", "warmup", "weight_decay", "dropout", "attention_dropout"}
+    teacher = {"domain_loss", "gamma1", "heads", "teacher_epochs", "teacher_learning_rate"}
+    student = {"student", "stages", "shared_epochs", "match_epochs", "predict_epochs", "predict_learning_rate"}
+    student |= {"windows", "crops", "layer_map", "start_layers", "baseline_learning_rate"}
+    assert values["weigh"] == always | {"alpha", "weights"}
+    assert values["teach"] == always | optimisation | teacher | {"alpha", "weights"}
+    assert values["baseline"] == always | optimisation | student
+    taught = {"student_init", "terms", "gamma2", "temperature", "expertise", "attention"}
+    taught |= {"shared_learning_rate", "match_learning_rate"}
+    assert {*prints._values("distill")} == values["teach"] | student - {"baseline_learning_rate"} | taught
 
 
 def test_methods_of_the_same_settings_have_different_fingerprints(fingerprints: Fingerprints) -> None:

@@ -108,7 +108,6 @@ def read_data(
     _refuse_unreadable(data, settings)
     load_library()
     from metakd.data.dataset import load_dataset
-    from metakd.runs.run import fitted
 
     fixed = decided()
     flags, keys = ([k for k, v in fixed.items() if values.get(k, v) != v] for values in (options, in_file))
@@ -119,7 +118,7 @@ def read_data(
     dataset = load_dataset(data, settings.seed, **settings.reading())
     for message in dataset.notices:
         notice(message)
-    return fitted(settings, dataset), dataset
+    return settings, dataset
 
 
 def _refuse_unreadable(data: str, settings: Settings) -> None:

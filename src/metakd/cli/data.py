@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from metakd.cli.options import BASE, DATA_HELP, MAX_LENGTH, Columns, Encoding, reading
+from metakd.cli.options import BASE, DATA_HELP, INSPECTED, MAX_LENGTH, with_data_flags
+from metakd.config.settings import Settings
 from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError, raise_faults
 
@@ -30,22 +31,21 @@ def data(
 
 
 @app.command()
+@with_data_flags
 def inspect(
+    options: dict[str, Any],
     data: Annotated[str, typer.Argument(help=DATA_HELP, metavar="DATA")],
-    columns: Columns = "",
-    encoding: Encoding = "utf-8",
-    data_config: Annotated[str | None, typer.Option(help="Configuration of a hub dataset that has several.")] = None,
     base: Annotated[str, typer.Option(help="Encoder whose tokenizer counts lengths.")] = BASE,
     max_length: Annotated[int, typer.Option(help="Tokens read of each text.", min=4)] = MAX_LENGTH,
-    drop_leaks: Annotated[bool, typer.Option("--drop-leaks", help="Inspect what `run --drop-leaks` keeps.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Inspect data: counts, lengths, duplicates, leaks, contradictory labels, characteristic terms."""
+    settings = Settings.build(options)
     from metakd.inspection.inspector import inspect_data
     from metakd.inspection.tables import findings, tables
     from metakd.models.hub import tokenizer_file
 
-    how: dict[str, Any] = reading(columns, encoding) | {"data_config": data_config, "drop_leaks": drop_leaks}
+    how = {name: getattr(settings, name) for name in INSPECTED}
     try:
         tokenizer: Path | None = tokenizer_file(base)
     except InputError as error:

@@ -118,8 +118,11 @@ def fit(
     from metakd.export.budget_search import fit as fit_models
     from metakd.export.candidates import Budget
     from metakd.report.page import write_tradeoff
+    from metakd.runs.defaults import fitted
 
-    result = fit_models(dataset, settings, output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most)
+    result = fit_models(
+        dataset, fitted(settings, dataset), output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most
+    )
     numbers = [Column(name, justify="right") for name in ("dev", "test", "p95 ms", "MB")]
     title = f"Best models within the budget, of {len(result['tried'])} candidates"
     caption = BUSY_NOTE if any(form["busy"] for form in result["delivered"].values()) else None

@@ -14,6 +14,10 @@ from metakd.utils.errors import flag
 DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."
 WIDEST_CHOICES = 24  # characters in which help lists choices beside their flag
 BASE, MAX_LENGTH = (Settings.model_fields[name].default for name in ("base", "max_length"))
+INSPECTED = (
+    *("columns", "encoding", "data_config", "cut", "skip_bad_rows", "drop_leaks"),
+    *("unlabelled_rows", "soft_labels", "probability_labels"),
+)
 Columns = Annotated[str, typer.Option(help="Columns that have other names: 'text=review,domain=genre'.")]
 Encoding = Annotated[str, typer.Option(help="Encoding of a text file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")]
@@ -38,12 +42,17 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
     return _with_flags(command, {"Long texts": READING}, defaults=False)
 
 
+def with_data_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for the settings that say how labelled data is read."""
+    return _with_flags(command, {"Data": INSPECTED})
+
+
 def _with_flags(
     command: Callable[..., None], groups: Mapping[str, Sequence[str]], defaults: bool = True
 ) -> Callable[..., None]:
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     del parameters["options"]
-    names = {name: group for group, in_group in groups.items() for name in in_group}
+    names = {name: group for group, in_group in groups.items() for name in in_group if name not in parameters}
     for name, group in names.items():
         field = Settings.model_fields[name]
         switch = field.annotation is bool

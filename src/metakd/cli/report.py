@@ -75,10 +75,12 @@ def experiment(
     from metakd.experiments.runner import experiment as run_experiment
     from metakd.experiments.runner import report_name
     from metakd.experiments.tables import markdown
+    from metakd.runs.defaults import fitted
 
     if shares:
         dataset = dataset.resplit(*shares[1:])
         notice(dataset.notices[-1])
+    settings = fitted(settings, dataset)
     chosen = [] if only is None else [variant.strip() for variant in only.split(",")]
     choices: dict[str, Any] = {"only": chosen, "split": split, "reference": reference, "tuned": tuned}
     results = run_experiment(name, dataset, settings, output, seeds=numbers, merge=merge or [], **choices)

@@ -29,12 +29,14 @@ def faults_between(settings: Any) -> list[str]:
     if not settings.soft_labels:
         needing = [f"--columns {name}" for name in SOFT if name in settings.columns]
         needing += ["--probability-labels"] * bool(settings.probability_labels)
+        needing += ["--gold-weight"] * (settings.gold_weight != type(settings).model_fields["gold_weight"].default)
         needing += ["--method soft_labels"] * (settings.method == "soft_labels")
         faults += [f"{option}: add --soft-labels, so that these columns are read" for option in needing]
     from_teacher = settings.student_init == "teacher" and settings.student.startswith("layers")
     two, predicts = settings.stages == "two", "prediction" in settings.terms
     if 2 * settings.stride >= settings.max_length:
-        faults.append(f"--stride: at most {(settings.max_length - 1) // 2}, less than half of --max-length")
+        half = f"less than half of --max-length, which is {settings.max_length}"
+        faults.append(f"--stride = {settings.stride}: at most {(settings.max_length - 1) // 2}, {half}")
     if not settings.terms or len(set(settings.terms)) != len(settings.terms):
         faults.append("--terms: list at least one term, and each only once")
     if two and not predicts:

@@ -38,7 +38,8 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Probabilities as data": ("soft_labels", "probability_labels", "gold_weight"),
     "Long texts": (*READING, "windows", "teacher_windows", "crops"),
     "Teacher and instance weights": (
-        *("teacher_epochs", "teacher_learning_rate", "weights", "alpha", "domain_loss", "gamma1", "heads"),
+        *("teacher_epochs", "teacher_learning_rate", "teacher_tries"),
+        *("weights", "alpha", "domain_loss", "gamma1", "heads"),
     ),
     "Students": (
         *("student_init", "shared_epochs", "shared_learning_rate", "stages", "match_epochs", "match_learning_rate"),
@@ -65,7 +66,8 @@ class Settings(BaseModel):
     encoding: str = setting("utf-8", "Encoding of text files.")
     data_config: str | None = setting(None, "Configuration of a hub dataset, if it has several.")
     unlabelled: str | None = setting(
-        None, "Text without labels that students learn from too: like --data, with the columns text and domain."
+        None,
+        "Text without labels that students learn from too: like --data, with a column text and, if known, domain.",
     )
     unlabelled_rows: bool = setting(
         False, "Take rows of train with an empty label as text without labels, not as faults."
@@ -91,7 +93,7 @@ class Settings(BaseModel):
         "Percent for train, dev and test if the data is one file, as in '80/10/10'; 'auto': that, with more for test "
         "in domains that would have under 50 texts there.",
     )
-    skip_bad_rows: bool = setting(False, "Leave out rows with faults, and list them in skipped_rows.txt.")
+    skip_bad_rows: bool = setting(False, "Leave out rows with faults; a run lists them in skipped_rows.txt.")
     drop_duplicates: bool = setting(False, "Keep one row of each text, label and domain of a split.")
     drop_leaks: bool = setting(False, "Drop rows of train and dev whose text is also in a later split.")
     base: str = setting(
@@ -142,6 +144,9 @@ class Settings(BaseModel):
     )
     teacher_epochs: int = setting(3, "Epochs of the teacher over all domains' text.", "3", **EPOCHS | {"ge": 1})
     teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the teacher.", "2e-5", gt=0)
+    teacher_tries: int = setting(
+        2, "How often a teacher that stays near chance on its own text is trained, at other rates.", ge=1, le=3
+    )
     allow_weak_teacher: bool = setting(False, "Distil even if the teacher is hardly better than the most common class.")
 
     # Distillation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from metakd.data.examples import Reader
-from metakd.data.faults import faults_of, foreign_soft_labels
+from metakd.data.faults import faults_of
 from metakd.data.schema import SPLITS, Example
 from metakd.data.sources import Source, open_source
 from metakd.data.splits import (
@@ -25,6 +26,8 @@ from metakd.data.splits import (
 )
 from metakd.data.unlabelled import read_unlabelled
 from metakd.utils.errors import InputError, raise_faults, shown
+
+NO_SOFT_LABELS = "name their column with --columns probabilities=..., or leave out --soft-labels"
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ class MultiDomainDataset:
 
     @cached_property
     def gold(self) -> list[Example]:
-        """The training rows with gold labels; all, if none has one."""
-        return [e for e in self.train if e.gold] or self.train
+        """The training rows with gold labels; all of a domain where none has one."""
+        certain = {e.domain for e in self.train if e.gold}
+        return [e for e in self.train if e.gold or e.domain not in certain]
 
     @cached_property
     def has_soft_labels(self) -> bool:
@@ -102,14 +106,31 @@ class MultiDomainDataset:
         unlabelled = [e for e in self.unlabelled if e.domain in names]
         return replace(self, name=name, splits=splits, domains=domains, notices=[], unlabelled=unlabelled)
 
-    def thinned(self, percent: int, seed: int, domain: str | None = None) -> MultiDomainDataset:
-        """With `percent` of the training texts of each domain (or of one) and label, drawn by seed; at least one."""
+    def thinned(
+        self, percent: int, seed: int, domain: str | None = None, *, rest_unlabelled: bool = False
+    ) -> MultiDomainDataset:
+        """With `percent` of the training texts of each domain (or of one) and label, drawn by seed; at least one.
+
+        With `rest_unlabelled`, the others are added to the texts without labels.
+        """
         if percent == 100:
             return self
         rows = [e for e in self.train if domain in (None, e.domain)]
         dropped = {e.id for e in cut_into_splits(rows, seed, dev=0, test=100 - percent)["test"]}
         train = [e for e in self.train if e.id not in dropped]
-        return replace(self, splits=self.splits | {"train": train}, notices=[])
+        rest = [replace(e, label="", soft_label=()) for e in self.train if e.id in dropped and rest_unlabelled]
+        return replace(self, splits=self.splits | {"train": train}, notices=[], unlabelled=[*self.unlabelled, *rest])
+
+    def with_unlabelled(self, percent: int, seed: int) -> MultiDomainDataset:
+        """With `percent` of the texts without labels of each domain, drawn by seed."""
+        if percent == 100:
+            return self
+        kept = {
+            e.id
+            for rows in by_domain(self.unlabelled).values()
+            for e in random.Random(seed).sample(rows, len(rows) * percent // 100)
+        }
+        return replace(self, notices=[], unlabelled=[e for e in self.unlabelled if e.id in kept])
 
     def resplit(self, dev: int, test: int, seed: int = 0) -> MultiDomainDataset:
         """All rows, split again: `dev` and `test` percent of the texts of each domain and label, the rest for train."""
@@ -120,7 +141,7 @@ class MultiDomainDataset:
             for e in rows
         ]
         splits = cut_into_splits(rows, seed, dev, test)
-        raise_faults(f"{self.name}, split again", faults_of(splits))
+        raise_faults(f"{self.name}, split again", faults_of(splits, _labels(splits["train"])))
         return replace(self, splits=splits, notices=[*self.notices, f"{self.name} was split again: {_sizes(splits)}"])
 
     @cached_property
@@ -176,9 +197,10 @@ def load_dataset(
 ) -> MultiDomainDataset:
     """The checked examples of `data`: train, dev and test (dev or test may be missing), or one table split into them.
 
+    InputError lists every fault with file, row and field.
+
     Args:
-        data: The path of a file or folder, a hub dataset's id, a pandas DataFrame, a `datasets` object, or a dict of
-            such tables by split.
+        data: A file, folder, hub dataset's id, pandas DataFrame, `datasets` object, or a dict of such tables by split.
         seed: Draws the split of one table, and the texts of `max_unlabelled`.
         columns: The column of each field with another name, as in {"text": "review"}.
         encoding: Encoding of text files.
@@ -192,21 +214,27 @@ def load_dataset(
         max_unlabelled: The most of it, drawn evenly from the domains.
         soft_labels: Read the columns `probabilities` and `teacher_label` of train [data.soft_labels].
         probability_labels: The labels of lists of probabilities.
-
-    Raises:
-        InputError: The data cannot be used; lists every fault with file, row and field.
     """
-    source, order = open_source(data, encoding, data_config), probability_labels if soft_labels else None
-    reader = Reader(columns, skip_bad_rows, order)
+    source = open_source(data, encoding, data_config)
+    more = None if unlabelled is None else open_source(unlabelled, encoding, data_config)
+    reader = Reader(columns, skip_bad_rows, probability_labels if soft_labels else None)
     splits, gaps = _read(source, reader, unlabelled_rows)
     splits, notices = _prepared(source.name, splits, seed, cut, drop_duplicates, drop_leaks)
+    texts = read_unlabelled(more, gaps, splits, reader, max_unlabelled, seed) if more or unlabelled_rows else []
+    return _dataset(source, more, splits, texts, [*notices, *reader.notices], reader.skipped)
+
+
+def _dataset(
+    source: Source,
+    more: Source | None,
+    splits: dict[str, list[Example]],
+    unlabelled: list[Example],
+    notices: list[str],
+    skipped: list[str],
+) -> MultiDomainDataset:
     labels, domains = _labels(splits["train"]), sorted({e.domain for e in splits["train"]})
-    dataset = MultiDomainDataset(source.name, source.place, splits, labels, domains, notices, skipped=reader.skipped)
-    if unlabelled is not None or unlabelled_rows:
-        more = None if unlabelled is None else open_source(unlabelled, encoding, data_config)
-        texts = read_unlabelled(more, gaps, splits, reader, max_unlabelled, seed)
-        dataset = replace(dataset, unlabelled=texts, unlabelled_place=more.place if more else None)
-    return replace(dataset, notices=[*notices, *reader.notices])
+    places = source.place, more.place if more else None
+    return MultiDomainDataset(source.name, places[0], splits, labels, domains, notices, unlabelled, places[1], skipped)
 
 
 def _read(source: Source, reader: Reader, unlabelled_rows: bool) -> tuple[dict[str, list[Example]], list[Example]]:
@@ -216,7 +244,9 @@ def _read(source: Source, reader: Reader, unlabelled_rows: bool) -> tuple[dict[s
         for name, table in source.tables.items()
         for is_train in [name in ("", "train")]
     }
-    raise_faults(source.name, reader.faults)
+    reader.refuse_faults(source.name)
+    if reader.soft_labels is not None and not any(e.soft_label for examples in rows.values() for e in examples):
+        raise InputError(f"{source.name}: no row of train has probabilities or a teacher_label; {NO_SOFT_LABELS}")
     labelled = {name: [e for e in examples if e.label] for name, examples in rows.items()}
     return labelled, [e for examples in rows.values() for e in examples if not e.label]
 
@@ -233,12 +263,14 @@ def _prepared(
     if "" in splits:
         splits = cut_into_splits(splits[""], seed, *parse_cut(cut))
         faults = too_small_to_cut(splits["test"])
+        if not any(e.gold for e in splits["train"]):
+            faults = ["no row has a gold label to be scored by; add files for dev and test"]
         notices.append(f"{name} was split by domain and label with seed {seed}: {_sizes(splits)}")
     for step, why in steps:
         whole, splits = splits, step(splits)
         dropped = {split: len(rows) - len(splits[split]) for split, rows in whole.items()}
         notices += [f"{n} rows of {split} dropped: {why}" for split, n in dropped.items() if n]
-    raise_faults(name, faults + faults_of(splits) + foreign_soft_labels(splits["train"], _labels(splits["train"])))
+    raise_faults(name, faults + faults_of(splits, _labels(splits["train"])))
     return splits, notices
 
 

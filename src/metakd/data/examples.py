@@ -21,6 +21,9 @@ from metakd.utils.errors import InputError, listed, raise_faults, shown
 from metakd.utils.validation import damage
 
 LONGEST_NAME = 1_000  # characters of a label, a domain or an id
+SECOND_HEADER = (
+    "repeats the names of the columns, as a second header; drop the row, and check the order of the columns below it"
+)
 OF_ONE_ROW = re.compile(r", row \d+( and \d+ more)?[,:]")  # after the table's name, in a fault that some rows have
 
 
@@ -66,10 +69,18 @@ class Reader:
     def take(self, name: str, faults: Sequence[str], any_valid: bool) -> None:
         """Add a table's faults to those that count, or skip those of single rows."""
         bad = [fault for fault in faults if any_valid and self.skips and OF_ONE_ROW.match(fault, len(name))]
-        self.faults += [fault for fault in faults if fault not in {*bad}]
+        skipped = {*bad}
+        self.faults += [fault for fault in faults if fault not in skipped]
         self.skipped += bad
         if bad:
             self.notices.append(f"{name}: {len(bad)} faults; their rows are left out, for example {bad[0]}")
+
+    def refuse_faults(self, name: str) -> None:
+        """Raise InputError for the faults so far, if any, and say how to leave out their rows where that would help."""
+        if self.faults:
+            of_rows = not self.skips and any(OF_ONE_ROW.search(fault) for fault in self.faults)
+            remedy = "\n  To leave out such rows, add --skip-bad-rows" * of_rows
+            raise InputError(f"{InputError.collect(name, self.faults).args[0]}{remedy}")
 
 
 def with_ids(
@@ -122,40 +133,55 @@ def read_table(
     labels are read if there are `probability_labels`, the labels of lists, or an empty list.
     """
     names = {field: field for field in FIELDS} | dict(columns or {})
-    has_soft_labels = probability_labels is not None
-    replaceable = ("label", *SOFT) if has_soft_labels else SOFT
-    fields_needed = dict.fromkeys(name for name in (*needed, *(columns or {})) if name not in (*optional, *replaceable))
-    unused = {"label", "domain", *SOFT} - {*fields_needed, *optional, *(replaceable if has_soft_labels else ())}
-    in_row = {*fields_needed, *needed}
-    for column, count in Counter(names[field] for field in fields_needed).items():
-        if count > 1:
-            fields_of_one = " and ".join(field for field in fields_needed if names[field] == column)
-            faults.append(
-                f"{table.name}: --columns reads {fields_of_one} from one column, {shown(column)}; name one each"
-            )
+    soft = () if probability_labels is None else SOFT
+    fields_needed = [f for f in dict.fromkeys((*needed, *(columns or {}))) if f not in (*optional, *SOFT)]
+    read = dict.fromkeys((*fields_needed, *optional, *soft))
+    unused = {"label", "domain", *SOFT} - {*read}
+    faults += _named_twice(table.name, [(field, names[field]) for field in read])
     first_rows: dict[str, tuple[int, list[str]]] = {}  # without the field, and the columns that they have
+    unseen = {*read} & {"label", *SOFT} & {*optional, *(columns or {})} - {*fields_needed}
     absences = Counter[str]()
-    before, row = len(faults), 0
+    before, row, values = len(faults), 0, Values()
     for row, values in table.rows(faults):
-        absent = [field for field in fields_needed if names[field] not in values]
+        unseen -= {field for field in unseen if names[field] in values}
+        absent = _absent(values, names, fields_needed, soft)
         absences.update(absent)
         for field in absent:
             first_rows.setdefault(field, (row, list(values)))
         if not absent and _repeats_names(values):
-            faults.append(
-                f"{table.name}, row {row}: repeats the names of the columns, as a second header; drop the row, and "
-                "check the order of the columns below it"
-            )
+            faults.append(f"{table.name}, row {row}: {SECOND_HEADER}")
         elif not absent:
             fields = {field: None if field in unused else values.get(name) for field, name in names.items()}
-            where = f"{table.name}, row {row}"
-            if (example := _check(where, fields, in_row, faults, probability_labels)) is not None:
+            example = _check(f"{table.name}, row {row}", fields, fields_needed, faults, probability_labels)
+            if example is not None:
                 yield row, example
+    faults += [f"{table.name}: {_absence(field, names[field], [*values])}" for field in sorted(unseen) if row]
     for field, (first, others) in first_rows.items():
         more = f" and {absences[field] - 1} more" if absences[field] > 1 else ""
         faults.append(f"{table.name}, row {first}{more}: {_absence(field, names[field], others)}")
     if not row and len(faults) == before:
         faults.append(f"{table.name}: no rows")
+
+
+def _absent(values: Values, names: Mapping[str, str], needed: Sequence[str], soft: Sequence[str]) -> list[str]:
+    """The needed fields whose columns a row does not have; it needs no label if it has a soft one."""
+    absent = [field for field in needed if names[field] not in values]
+    has_soft_label = any(not _is_empty(values.get(names[field])) for field in soft)
+    return [] if absent == ["label"] and has_soft_label else absent
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _named_twice(table: str, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Faults of columns from which several fields are read."""
+    fields_of = {column: [field for field, other in columns if other == column] for _, column in columns}
+    return [
+        f"{table}: --columns reads {' and '.join(fields)} from one column, {shown(column)}; name one each"
+        for column, fields in fields_of.items()
+        if len(fields) > 1
+    ]
 
 
 def check_pairs(examples: Sequence[Example], pairs: bool | None) -> None:
@@ -196,13 +222,15 @@ def _check(
 
     Unless `order` is None, soft labels are read, and a row that has one needs no label.
     """
-    before = len(faults)
+    before, hard = len(faults), False
     soft_label: SoftLabel = ()
     if order is not None:
         try:
-            soft_label = parse_soft_label(fields["probabilities"], _name(fields["teacher_label"]), order)
+            soft_label, hard = parse_soft_label(fields["probabilities"], _name(fields["teacher_label"]), order)
         except ValueError as error:
             faults.append(f"{where}, {error}")
+        unfit = [fault for name, _ in soft_label if not hard and (fault := _name_fault(name, name, True))]
+        faults += [f"{where}, probabilities, a label: {fault}" for fault in unfit]
     for field in ("text", "text_pair"):
         value = fields[field] = fields[field] if fields[field] != "" else None
         if (value is not None or field in needed) and (fault := _text_fault(value)):
@@ -217,7 +245,7 @@ def _check(
     gold = bool(fields["label"]) or not soft_label
     label = fields["label"] if gold else likeliest(soft_label)
     label, domain = sys.intern(label), sys.intern(fields["domain"])  # one string for all their rows
-    return Example(fields["id"], fields["text"], fields["text_pair"], label, domain, soft_label, gold)
+    return Example(fields["id"], fields["text"], fields["text_pair"], label, domain, soft_label, gold, hard)
 
 
 def _text_fault(value: Any) -> str | None:

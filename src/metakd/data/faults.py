@@ -14,21 +14,31 @@ LONGEST_FOLDER = 200  # characters of a folder's name, percent-encoded; file sys
 MOST_DOMAINS, MOST_LABELS = 1_000, 10_000  # a student each, a class each; more are ids or texts in a wrong column
 
 
-def faults_of(splits: Mapping[str, Sequence[Example]]) -> list[str]:
-    """Faults of the rows of all splits together."""
+def faults_of(splits: Mapping[str, Sequence[Example]], labels: Collection[str]) -> list[str]:
+    """Faults of the rows of all splits together, of which train has these `labels`."""
     pairs = Counter(e.text_pair is not None for rows in splits.values() for e in rows)
     counts = {split: count_rows(rows) for split, rows in splits.items()}
-    return faults_across(counts, lone=pairs[False], paired=pairs[True])
+    known = {*labels}
+    foreign = Counter(name for e in splits["train"] for name, _ in e.soft_label if name not in known)
+    return faults_across(counts, lone=pairs[False], paired=pairs[True], more_labels=known) + [
+        f"train, probabilities or teacher_label: {shown(name)} ({count} rows) is no label of train, which has "
+        f"{listed(sorted(known))}"
+        for name, count in sorted(foreign.items())
+    ]
 
 
-def faults_across(counts: Counts, *, lone: int, paired: int) -> list[str]:
-    """Faults of valid rows as a whole; `lone` and `paired` count rows without and with a pair."""
+def faults_across(counts: Counts, *, lone: int, paired: int, more_labels: Collection[str] = ()) -> list[str]:
+    """Faults of valid rows as a whole; `lone` and `paired` count rows without and with a pair.
+
+    `more_labels` are labels of train that none of its rows has as the likeliest.
+    """
     by_domain = {split: Counter({d: sum(c.values()) for d, c in domains.items()}) for split, domains in counts.items()}
     by_label = {split: sum(map(Counter, domains.values()), Counter[str]()) for split, domains in counts.items()}
-    domains, labels = by_domain.get("train", Counter[str]()), by_label.get("train", Counter[str]())
+    domains = by_domain.get("train", Counter[str]())
+    labels = {*by_label.get("train", Counter[str]()), *more_labels}
     faults = []
     if len(labels) < 2:
-        faults.append(f"train: only one label ({listed(list(labels)) or 'none'}); a classifier needs at least two")
+        faults.append(f"train: only one label ({listed(sorted(labels)) or 'none'}); a classifier needs at least two")
     faults += [
         f"{split}, {what}: {shown(name)} ({rows[name]} rows) does not occur in train; add it there, or drop the rows"
         for split in counts
@@ -58,13 +68,3 @@ def _unfit_names(domains: Collection[str], labels: Collection[str]) -> list[str]
             pair = " and ".join(map(shown, names))
             faults.append(f"domain: {pair} differ only in capitals, which some disks ignore; rename one")
     return faults
-
-
-def foreign_soft_labels(train: Sequence[Example], labels: Sequence[str]) -> list[str]:
-    """Faults of probabilities of labels that train does not have."""
-    foreign = Counter(name for e in train for name, _ in e.soft_label if name not in labels)
-    return [
-        f"train, probabilities or teacher_label: {shown(name)} ({count} rows) is no label of train, which has "
-        f"{listed(labels)}"
-        for name, count in sorted(foreign.items())
-    ]

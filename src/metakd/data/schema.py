@@ -28,6 +28,7 @@ class Example:
     domain: str
     soft_label: SoftLabel = ()
     gold: bool = True
+    hard: bool = False  # whether the soft label is a `teacher_label`
 
     @property
     def inputs(self) -> str | tuple[str, str]:

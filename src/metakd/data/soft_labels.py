@@ -4,7 +4,9 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,8 @@ from metakd.utils.errors import listed, shown
 SUM_ERROR = 0.01  # how far probabilities may be from a sum of 1, as people round them; they are then divided by it
 
 
-def parse_soft_label(probabilities: Any, teacher_label: Any, order: Sequence[str]) -> SoftLabel:
-    """The labels and probabilities of a row; empty if both columns are.
+def parse_soft_label(probabilities: Any, teacher_label: Any, order: Sequence[str]) -> tuple[SoftLabel, bool]:
+    """The labels and probabilities of a row, empty if both columns are, and whether they are a `teacher_label`.
 
     Args:
         probabilities: A mapping from label, or a list in the order of `order`; also as JSON text.
@@ -30,12 +32,12 @@ def parse_soft_label(probabilities: Any, teacher_label: Any, order: Sequence[str
     if isinstance(probabilities, str) and probabilities.strip():
         try:
             probabilities = json.loads(probabilities)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(f"probabilities: neither a mapping nor a list: {shown(probabilities)}") from None
     if probabilities is None or isinstance(probabilities, str):
-        return ((teacher_label, 1.0),) if teacher_label else ()
+        return (((teacher_label, 1.0),), True) if teacher_label else ((), False)
     probabilities = probabilities.tolist() if hasattr(probabilities, "tolist") else probabilities
-    if isinstance(probabilities, list):
+    if isinstance(probabilities, list | tuple):
         if len(probabilities) != len(order):
             named = f"--probability-labels names {len(order)}" if order else "--probability-labels names none"
             raise ValueError(f"probabilities: a list of {len(probabilities)}, but {named}")
@@ -48,11 +50,11 @@ def parse_soft_label(probabilities: Any, teacher_label: Any, order: Sequence[str
     total = math.fsum(known.values())
     if abs(total - 1) > SUM_ERROR:
         raise ValueError(f"probabilities: sum to {total:.4g}, not 1")
-    return tuple((name, value / total) for name, value in known.items())
+    return tuple((sys.intern(name), float(value) / total) for name, value in known.items()), False
 
 
 def _is_probability(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1 + SUM_ERROR
+    return type(value) is not bool and isinstance(value, Real) and 0 <= float(value) <= 1 + SUM_ERROR
 
 
 def likeliest(soft_label: SoftLabel) -> str:
@@ -62,7 +64,7 @@ def likeliest(soft_label: SoftLabel) -> str:
 
 def accuracy_of_hard_labels(examples: Sequence[Example]) -> float | None:
     """How often a `teacher_label` is the gold label, by Laplace's rule of succession; None without rows to tell."""
-    right = [e.label == e.soft_label[0][0] for e in examples if e.gold and len(e.soft_label) == 1]
+    right = [e.label == e.soft_label[0][0] for e in examples if e.gold and e.hard]
     return (sum(right) + 1) / (len(right) + 2) if right else None
 
 
@@ -86,7 +88,7 @@ def soft_label_columns(
     rest = 0.0 if accuracy is None else (1 - accuracy) / (len(label_ids) - 1)
     for row, e in enumerate(examples):
         beta[row] = (gold_weight if e.soft_label else 1.0) if e.gold else 0.0
-        if len(e.soft_label) == 1:
+        if e.hard:
             q[row] = rest
             q[row, label_ids[e.soft_label[0][0]]] = 1.0 if accuracy is None else accuracy
         elif e.soft_label:

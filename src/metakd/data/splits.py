@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from metakd.data.schema import SPLITS, Example
@@ -44,11 +45,12 @@ def cut_into_splits(
 ) -> dict[str, list[Example]]:
     """`dev` and `test` percent of the texts of each domain and label, by seed; the rest goes to train.
 
-    All rows of a text go to one split. If train would have no text of a domain's label, it gets all of them. With
-    `test` None, test has TEST percent, or more of a domain that would have under ENOUGH texts there [test_percent].
+    All rows of a text go to one split; those without a gold label to train or, if it is scored, to none. If train would
+    have no text of a domain's label, it gets all of them. With `test` None, test has TEST percent, or more of a domain
+    that would have under ENOUGH texts there [test_percent].
     """
     groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
-    for example in examples:
+    for example in filter(lambda e: e.gold, examples):
         groups[example.domain, example.label][_text_of(example)] = None
     sizes: dict[str, list[int]] = defaultdict(list)
     for (domain, _), texts in groups.items():
@@ -64,7 +66,13 @@ def cut_into_splits(
     for texts in groups.values():
         if all(split_of[text] != "train" for text in texts):
             split_of |= dict.fromkeys(texts, "train")
-    return {name: [e for e in examples if split_of[_text_of(e)] == name] for name in SPLITS}
+    return {name: [e for e in examples if _split_of(e, split_of) == name] for name in SPLITS}
+
+
+def _split_of(example: Example, split_of: Mapping[Text, str]) -> str | None:
+    """Rows without a gold label go to train, unless their text is scored."""
+    split = split_of.get(_text_of(example), "train")
+    return split if example.gold or split == "train" else None
 
 
 def test_percent(texts: Collection[int]) -> int:
@@ -109,19 +117,28 @@ def _text_of(example: Example) -> Text:
 
 
 def without_repeats(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
-    """The splits with one row, the first, of each text, label and domain."""
-    kept = {
-        name: list({(_text_of(e), e.label, e.domain): e for e in reversed(rows)}.values())
-        for name, rows in splits.items()
-    }
-    return {name: rows[::-1] for name, rows in kept.items()}
+    """The splits with one row of each text, label and domain: the first, or the first with a gold label.
+
+    It gets the soft label of another, if it has none.
+    """
+    kept: dict[str, list[Example]] = {}
+    for name, rows in splits.items():
+        first: dict[tuple[Text, str, str], Example] = {}
+        for e in rows:
+            key = _text_of(e), e.label, e.domain
+            known = first.setdefault(key, e)
+            better = e if e.gold and not known.gold else known
+            soft = known if known.soft_label else e
+            first[key] = replace(better, soft_label=soft.soft_label, hard=soft.hard)
+        kept[name] = [*first.values()]
+    return kept
 
 
 def too_small_to_cut(scored: Collection[Any]) -> list[str]:
     """The fault of one file of which the cut leaves nothing to score; `scored` are rows or domains that test has."""
     if scored:
         return []
-    return [f"no label has {100 // MOST_TEST} texts in one domain, so test would be empty; add rows, or files by split"]
+    return ["no label has enough texts in one domain for test to get one; add rows, files by split, or another --cut"]
 
 
 def leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:

@@ -183,9 +183,8 @@ class Collator:
                 continue
             lengths = np.array([len(value) for value in values])
             real = np.arange(lengths.max()) < lengths[:, None]
-            padded = np.full(
-                real.shape, self.pad_ids.get(name, 0), values[0].dtype if first.dtype.kind == "f" else None
-            )
+            is_real = isinstance(first, np.ndarray) and first.dtype.kind == "f"
+            padded = np.full(real.shape, self.pad_ids.get(name, 0), np.float32 if is_real else None)
             padded[real] = np.concatenate(values)
             batch[name] = torch.from_numpy(padded)
             if name in self.pad_ids:

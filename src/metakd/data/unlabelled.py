@@ -6,20 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.model_selection import cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.svm import LinearSVC
 
 from metakd.data.examples import Reader, content_id, read_table
 from metakd.data.schema import SOFT, Example
 from metakd.data.sources import Source
 from metakd.data.splits import by_domain, sample_by_domain
-from metakd.utils.errors import InputError, listed, raise_faults, shown
+from metakd.utils.errors import InputError, listed, require, shown
 
 ID = "unlabelled/"  # before the id of each, so that none is that of a training row
 FOLDS = 5
 MOST_KNOWN = 20_000  # training texts from which domains are learnt
+CHUNK = 10_000  # texts whose domains are predicted at once
+TOKENS = r"(?u)\w+|[^\w\s]+"  # every text has one
 
 
 def read_unlabelled(
@@ -49,7 +47,7 @@ def read_unlabelled(
     name = source.name if source else "train"
     rows = [*gaps, *(_rows(source, reader) if source else ())]
     reader.faults += _unfit(rows, splits["train"])
-    raise_faults(name, reader.faults)
+    reader.refuse_faults(name)
     kept, left_out = _new(rows, splits)
     if not kept:
         remedy = "leave out --unlabelled" if source else "leave out --unlabelled-rows"
@@ -108,23 +106,25 @@ def _new(rows: Iterable[Example], splits: Mapping[str, Sequence[Example]]) -> tu
 
 def _with_domains(rows: list[Example], train: Sequence[Example], seed: int) -> tuple[list[Example], str]:
     """The rows, each with a domain, and how sure those are that were not there: TF-IDF into a linear classifier."""
-    missing = sum(not e.domain for e in rows)
-    if not missing:
-        return rows, ""
+    missing = [_whole(e) for e in rows if not e.domain]
     known = sample_by_domain(train, MOST_KNOWN, seed)
     domains = np.array([e.domain for e in known])
-    fewest = min(Counter(domains.tolist()).values())
-    if (domains == domains[0]).all():
-        return [e if e.domain else replace(e, domain=domains[0].item()) for e in rows], ""
-    classifier = make_pipeline(TfidfVectorizer(sublinear_tf=True), LinearSVC(random_state=0))
-    texts = [_whole(e) for e in known]
+    counts = Counter(domains.tolist())
+    if not missing or len(counts) == 1:
+        return [e if e.domain else replace(e, domain=known[0].domain) for e in rows], ""
+    modules = ("feature_extraction.text", "svm", "pipeline", "model_selection")
+    text, linear, pipeline, selection = (require(f"sklearn.{module}", "train") for module in modules)
+    counter = text.TfidfVectorizer(sublinear_tf=True, token_pattern=TOKENS)
+    classifier, texts = pipeline.make_pipeline(counter, linear.LinearSVC(random_state=0)), [_whole(e) for e in known]
     sure = "unknown, as a domain has one text"
-    if fewest > 1:
-        folds = min(FOLDS, fewest)
-        sure = f"{100 * cross_val_score(classifier, texts, domains, cv=folds).mean():.1f} % by cross-validation"
-    guesses = classifier.fit(texts, domains).predict([_whole(e) for e in rows]).tolist()
-    assigned = [e if e.domain else replace(e, domain=guess) for e, guess in zip(rows, guesses, strict=True)]
-    return assigned, f"; {missing} had no domain and got one by TF-IDF (accuracy {sure})"
+    if min(counts.values()) > 1:
+        right = selection.cross_val_score(classifier, texts, domains, cv=min(FOLDS, *counts.values())).mean()
+        sure = f"{100 * right:.1f} % by cross-validation"
+    classifier.fit(texts, domains)
+    parts = (missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK))
+    guesses = iter([guess for part in parts for guess in classifier.predict(part).tolist()])
+    assigned = [e if e.domain else replace(e, domain=next(guesses)) for e in rows]
+    return assigned, f"; {len(missing)} had no domain and got one by TF-IDF (accuracy {sure})"
 
 
 def _whole(example: Example) -> str:

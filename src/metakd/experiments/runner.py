@@ -26,7 +26,7 @@ from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import refuse_unrelated, waiting_lock
 
 ROWS_FILE, LOCK_FILE = "rows.jsonl", "experiment.lock"
-STUDENTS = ("students", "shared_student-*")
+STUDENTS = ("students", "*shared_student-*")
 LONGEST_LIST = 150  # characters of the variants' names in a report's name; a fingerprint replaces longer lists
 
 
@@ -132,6 +132,8 @@ def _variants(
         faults.append(f"--tuned: no settings for {', '.join(untuned)}; run `tune` for them, or use --only for others")
     if len(data.domains) < 2 and any(v.scope == "unseen" for v in variants):
         faults.append(f"{data.name}: only one domain, so no teacher can learn from others")
+    if name == "unlabelled" and not data.unlabelled:
+        faults.append("there is no text without labels; add --unlabelled, or choose unlabelled-20")
     raise_faults(f"experiment {name}", faults)
     if chosen is None:
         return variants

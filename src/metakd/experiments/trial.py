@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from metakd.utils.hardware import environment
 
 SCORED = ("dev", "test")  # to choose, and to report
 FIXED_SETTINGS: dict[str, Any] = {"baseline": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
+FIXED_SETTINGS |= {"teacher_tries": 1}
 PROBES = {"chance": "domain by chance", "pooled": "domain read off E(x)", "representation": "domain read off h"}
 
 
@@ -60,7 +61,10 @@ class Trial:
             """A run with a teacher of each domain."""
             return run(part, *(run(part.only(domain)) for domain in part.domains))
 
-        thinned = partial(data.thinned, variant.percent, seed)
+        def thinned(domain: str | None = None) -> MultiDomainDataset:
+            few = data.thinned(variant.percent, seed, domain, rest_unlabelled=variant.rest_unlabelled)
+            return few.with_unlabelled(variant.unlabelled, seed)
+
         left = thinned()
         whole = run(left)
         if variant.scope in ("all", "several"):

@@ -26,6 +26,8 @@ class Variant:
     teacher: str = ""  # name under which its teacher is scored, if it is
     scope: Scope = "all"
     percent: int = 100  # of the training texts that are used, drawn by seed within domain and label
+    rest_unlabelled: bool = False  # whether the others are read without their labels
+    unlabelled: int = 100  # percent of the texts without labels that are used
     tunes: str = ""  # variant of `main` that this one is a candidate for, in `tune`
     tuned_settings: Mapping[str, Any] = field(default_factory=dict)  # settings from TUNING_GRID, under its changes
 
@@ -136,6 +138,21 @@ def scarce(settings: Settings, percent: int, scope: Scope) -> list[Variant]:
     return [replace(v, percent=percent, scope=scopes.get(v.scope, v.scope)) for v in main(settings)]
 
 
+def unlabelled(settings: Settings) -> list[Variant]:
+    """Meta-KD with all, a quarter and none of the text without labels, and a small model that labels it for itself."""
+    return [
+        Variant("meta_kd", META_KD, "meta teacher"),
+        Variant("meta_kd (a quarter of the unlabelled text)", META_KD, unlabelled=25),
+        Variant("meta_kd (no unlabelled text)", META_KD, unlabelled=0),
+        *_of_methods("self_trained", "fine_tuned_shared"),
+    ]
+
+
+def rest_unlabelled(settings: Settings, percent: int) -> list[Variant]:
+    """The same with labels for `percent` of the training texts; the rest is the text without labels."""
+    return [replace(v, percent=percent, rest_unlabelled=True) for v in unlabelled(settings)]
+
+
 EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {
     "main": main,
     "tune": tune,
@@ -146,4 +163,6 @@ EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {
     "scarce-20": partial(scarce, percent=20, scope="rare"),
     "scarce-all-5": partial(scarce, percent=5, scope="all"),
     "scarce-all-20": partial(scarce, percent=20, scope="all"),
+    "unlabelled": unlabelled,
+    "unlabelled-20": partial(rest_unlabelled, percent=20),
 }

@@ -148,7 +148,12 @@ def reading_by(settings: Mapping[str, Any], max_length: int, readable_tokens: Ca
     if settings["long_texts"] == "first":
         return Reading(max_length=max_length)
     if settings["long_texts"] == "longer":
-        return Reading(max_length=max(max_length, readable_tokens(settings["read_length"])))
+        wanted = settings["read_length"]
+        length = max(max_length, readable_tokens(wanted))
+        if length != wanted:
+            limit = "the encoder can read no more" if length < wanted else "the model reads as many in any case"
+            notice(f"--read-length {wanted:,}: {length:,} tokens are read, as {limit}")
+        return Reading(max_length=length)
     return Reading(max_length=max_length, most_windows=settings["most_windows"], stride=settings["stride"])
 
 

@@ -13,23 +13,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
-from metakd.data.examples import read_table
+from metakd.data.examples import Reader, read_table
 from metakd.data.faults import Counts, faults_across
-from metakd.data.schema import SPLITS, Example
+from metakd.data.schema import LABELLED, SPLITS, Example
 from metakd.data.sources import open_source
-from metakd.data.splits import scored_split, test_percent, too_small_to_cut
+from metakd.data.splits import parse_cut, scored_split, test_percent, too_small_to_cut
+from metakd.inspection.lengths import lengths, long_texts
 from metakd.inspection.terms import strongest_terms
-from metakd.inspection.unknown_tokens import foreign_domains, unknown_shares
-from metakd.utils.errors import listed, shown
+from metakd.inspection.unknown_tokens import foreign_domains, pieces_per_word, unknown_shares
+from metakd.utils.errors import shown
 from metakd.utils.validation import open_tokenizer
 
 SAMPLE = 20_000  # most rows that lengths and terms are computed from
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
-LONG = 0.02  # share of a domain's texts that are longer than models read at once, from which it is worth a remark
 SHOWN_ROWS = 5
 TERMS = 10  # of each domain
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
@@ -46,7 +45,12 @@ def inspect_data(
     columns: Mapping[str, str] | None = None,
     encoding: str = "utf-8",
     data_config: str | None = None,
+    cut: str = "auto",
+    skip_bad_rows: bool = False,
     drop_leaks: bool = False,
+    unlabelled_rows: bool = False,
+    soft_labels: bool = False,
+    probability_labels: Sequence[str] = (),
     tokenizer: Path | None = None,
     max_length: int = Settings.model_fields["max_length"].default,
 ) -> dict[str, Any]:
@@ -56,21 +60,29 @@ def inspect_data(
     tokenizer.json, or else in words; `unknown` has the share of tokens that it does not know, by domain. Raises
     InputError for data that cannot be read at all.
     """
-    source = open_source(data, encoding, data_config)
-    inspector, faults = Inspector(), list[str]()
+    source, reader = open_source(data, encoding, data_config), Reader(columns, skip_bad_rows)
+    inspector, order = Inspector(parse_cut(cut)[1]), probability_labels if soft_labels else None
     splits = [split for split in ("", *SPLITS) if split in source.tables]
     for split in reversed(splits) if drop_leaks else splits:  # a leak is dropped from the earlier split
-        for row, example in read_table(source.tables[split], faults, columns=columns):
-            inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
-    report, model = inspector.report(faults), open_tokenizer(tokenizer) if tokenizer else None
-    unknown = unknown_shares(model, inspector.sample) if model else {}
+        table, is_train, faults = source.tables[split], split in ("", "train"), list[str]()
+        optional = ("label",) * (unlabelled_rows and is_train)
+        needed = tuple(name for name in LABELLED if name not in optional)
+        how: dict[str, Any] = {"needed": needed, "optional": optional, "columns": columns}
+        count = 0
+        for row, example in read_table(table, faults, **how, probability_labels=order if is_train else None):
+            count += 1
+            if example.label:
+                inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
+        reader.take(table.name, faults, any_valid=count > 0)
+    report, model = inspector.report(reader.faults), open_tokenizer(tokenizer) if tokenizer else None
+    unknown, pieces = ((f(model, inspector.sample) if model else {}) for f in (unknown_shares, pieces_per_word))
     measured = lengths(inspector.sample, model, max_length)
     return report | {
         "data": source.name,
         "lengths": measured,
         "unknown": unknown,
         "terms": {d: [word for word, _ in best] for d, best in strongest_terms(inspector.sample, TERMS).items()},
-        "remarks": report["remarks"] + foreign_domains(unknown) + _long_texts(measured),
+        "remarks": reader.notices + report["remarks"] + foreign_domains(unknown, pieces) + long_texts(measured),
     }
 
 
@@ -88,7 +100,9 @@ def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
 class Inspector:
     """Takes rows one by one and keeps 32 bytes of each, and a sample of full rows drawn by the hash of their text."""
 
-    def __init__(self) -> None:
+    def __init__(self, test: int | None = None) -> None:
+        """`test` is the percent for test of one table; None as `splits.test_percent` says."""
+        self._test = test
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         self._labels: dict[str, int] = {}
         self._domains: dict[str, int] = {}
@@ -149,7 +163,7 @@ class Inspector:
             "duplicates": {name: int(mask.sum()) - len(np.unique(texts[mask])) for name, mask in splits.items()},
             "leaks": _leaks(texts, splits),
             "contradictions": _contradictions(columns),
-            "remarks": dropped + remarks(as_train, labels, whole=WHOLE in counts),
+            "remarks": dropped + remarks(as_train, labels, whole=WHOLE in counts, test=self._test),
             "faults": faults,
         }
 
@@ -165,7 +179,9 @@ class Inspector:
         by_domain: dict[int, list[int]] = defaultdict(list)
         for group, texts in zip(*np.unique(pairs[first, 1], return_counts=True), strict=True):
             by_domain[int(group) // len(labels)].append(int(texts))
-        scored = {domain for domain, texts in by_domain.items() if max(texts) * test_percent(texts) >= 100}
+        scored = {
+            domain for domain, texts in by_domain.items() if max(texts) * (self._test or test_percent(texts)) >= 100
+        }
         return too_small_to_cut(scored) or [
             f"test will have no rows of {shown(name)}, as its labels have too few texts; add some, or drop the domain"
             for rank, name in enumerate(sorted(self._domains))
@@ -202,8 +218,9 @@ def _contradictions(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {"texts": len(torn), "rows": rows}
 
 
-def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[str]:
-    """What in the counts will weaken or distort the results; `whole` data are yet to be split."""
+def remarks(counts: Counts, labels: Sequence[str], whole: bool = False, test: int | None = None) -> list[str]:
+    """What in the counts will weaken or distort the results; `whole` data are yet to be split, `test` percent of them
+    to test."""
     domains = sorted({domain for by_domain in counts.values() for domain in by_domain})
     messages = [*_odd_names("label", labels), *_odd_names("domain", domains)]
     scored = scored_split(counts)
@@ -215,7 +232,7 @@ def remarks(counts: Counts, labels: Sequence[str], whole: bool = False) -> list[
             if split == scored and (rows := sum(by_label.values())) < FEW:
                 messages.append(f"{domain} has {rows} rows in {split}: too few to score (under {FEW})")
     for domain, by_label in sorted(counts["train"].items()) if whole else ():
-        percent = test_percent(by_label.values())
+        percent = test or test_percent(by_label.values())
         if (share := sum(count * percent // 100 for count in by_label.values())) < FEW:
             messages.append(f"{domain} will have about {share} rows in test: too few to score (under {FEW})")
     return messages
@@ -259,42 +276,3 @@ def _folded(name: str) -> str:
         return folded if "_" in folded else str(float(folded.replace(",", ".")))
     except ValueError:
         return folded
-
-
-def _long_texts(lengths: Mapping[str, Any]) -> list[str]:
-    """What share of the texts is longer than models read at once, and what `metakd run` does about it."""
-    shares = {domain: values["over_limit"] for domain, values in lengths["domains"].items()}
-    if max(shares.values(), default=0) < LONG:
-        return []
-    windows, most = (Settings.model_fields[name].default for name in ("windows", "most_windows"))
-    each = listed([f"{domain} {100 * share:.0f} %" for domain, share in sorted(shares.items(), key=lambda s: -s[1])])
-    return [
-        f"texts longer than {lengths['limit']} {lengths['unit']}: {each}; `metakd run` reads them in windows: students "
-        f"learn from the first {1 + windows} (--windows), and up to {most} are read to predict (--long-texts)"
-    ]
-
-
-def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) -> dict[str, Any]:
-    """Median, 95th percentile and maximum by domain, and the share that is longer than `limit` (truncated)."""
-    if tokenizer is None:
-        counts = [len(f"{e.text} {e.text_pair or ''}".split()) for e in sample]
-    else:
-        inputs = [e.inputs for e in sample]
-        counts = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(inputs)]
-    by_domain: dict[str, list[int]] = defaultdict(list)
-    for example, count in zip(sample, counts, strict=True):
-        by_domain[example.domain].append(count)
-    return {
-        "unit": "words" if tokenizer is None else "tokens",
-        "limit": limit,
-        "sampled_rows": len(sample),
-        "domains": {
-            domain: {
-                "median": int(np.median(values)),
-                "p95": int(np.percentile(values, 95)),
-                "longest": max(values),
-                "over_limit": round(float(np.mean(np.array(values) > limit)), 4),
-            }
-            for domain, values in sorted(by_domain.items())
-        },
-    }

@@ -7,6 +7,7 @@ from metakd.methods.fine_tuned_shared import FineTunedShared
 from metakd.methods.hrkd import HRKD
 from metakd.methods.meta_kd import MetaKD
 from metakd.methods.metadistil import MetaDistil
+from metakd.methods.self_trained import SelfTrained
 from metakd.methods.soft_labels import SoftLabels
 
 METHODS: dict[str, type[Method]] = {
@@ -17,5 +18,6 @@ METHODS: dict[str, type[Method]] = {
     "soft_labels": SoftLabels,
     "fine_tuned": FineTuned,
     "fine_tuned_shared": FineTunedShared,
+    "self_trained": SelfTrained,
 }
 BASELINE = "fine_tuned_shared"  # what a run's method is compared with

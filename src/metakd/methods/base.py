@@ -20,6 +20,7 @@ Need = Literal[
     "teacher",  # frozen; its outputs come from the cache, if they are in it
     "live_teacher",  # a teacher that is trained together with the student
     "instance_weights",
+    "pseudo_labels",  # classes of texts without labels, by the shared start of the baseline
     "soft_labels",  # probabilities of the labels, from columns of the data
     "all_domains",  # text of every domain in each batch, in stages on several domains
     "foreign_text",  # a domain's stages read all domains' text, with weights `transfer`

@@ -21,13 +21,14 @@ from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, select_head
 from metakd.prototypes import effective_share
 from metakd.runs.run import Run
-from metakd.utils.artifacts import is_done, read_manifest
+from metakd.utils.artifacts import RUN_FILE, is_done, read_manifest, read_run
 from metakd.utils.console import notice
 from metakd.utils.errors import CheckError, InputError
 from metakd.utils.hardware import device
 
 TEACHER_MARGIN = 0.05  # how far a teacher's accuracy must be above the share of the most common class
 NEARLY_ALL = 0.995  # effective share above which weights have almost no effect
+TRIED = 500  # training rows that show whether a teacher has learnt anything
 PROBED = 5_000  # most examples of the domain probe, whose time grows with rows times domains
 BINS = 20  # of the histogram of weights
 RELOADED = 64  # most examples that a saved model predicts once more
@@ -59,15 +60,11 @@ def check_reloaded(
         raise CheckError(f"{folder}: probabilities of the reloaded model differ by {difference:.2g}")
     features = run.features.encode(examples, tokenizer)
     probabilities = predict(model, features, collator)
-    heads = probabilities.shape[1] // len(run.data.labels)
-    by_class = select_head(probabilities, features.column("domains"), heads)
-    commonest = Counter(e.label for e in examples).most_common(1)[0][1]
     return {
         "split": split,
         "dev_fingerprint": run.data.dev_fingerprint,
         "examples": len(examples),
-        "accuracy": (by_class.argmax(-1) == features.column("labels")).float().mean().item(),
-        "commonest_class": commonest / len(examples),
+        **_accuracy(run, probabilities, examples),
     }
 
 
@@ -83,14 +80,41 @@ def check_teacher(run: Run) -> None:
             continue  # `distill_all` checks it again, and then asks once more
         check = manifest["check"]
         if near_chance(check) and not settings.allow_weak_teacher:
-            resume = f"metakd run --output {shlex.quote(str(run.folder))} --resume"
-            longer = f"rm -r {shlex.quote(str(folder))} && {resume} --teacher-epochs {3 * settings.teacher_epochs}"
             raise InputError(
                 f"the meta-teacher is near chance: accuracy {check['accuracy']:.3f} on {check['examples']} examples of "
                 f"{check['split']}, and {check['commonest_class']:.3f} for the most common class. Can you tell the "
-                f"labels of ten rows from their texts? Then train it longer: `{longer}`; or go on with this one: "
-                f"`{resume} --allow-weak-teacher`"
+                f"labels of ten rows from their texts? Then {_remedy(teacher_run)}"
             )
+
+
+def _remedy(run: Run) -> str:
+    """What to do about a teacher near chance; commands only where they work as they stand."""
+    longer, folder = f"--teacher-epochs {3 * run.settings.teacher_epochs}", run.folders.teacher
+    begun = (run.folder / RUN_FILE).is_file() and read_run(run.folder)["data"] is not None
+    if not begun or (run.folder / "students").exists():
+        return f"train it longer, for example with {longer}; or go on with it by --allow-weak-teacher"
+    resume = f"metakd run --output {shlex.quote(str(run.folder))} --resume"
+    return (
+        f"train it longer: `rm -r {shlex.quote(str(folder))} && {resume} {longer}`; or go on with it: "
+        f"`{resume} --allow-weak-teacher`"
+    )
+
+
+def training_accuracy(run: Run, teacher: MetaTeacher) -> dict[str, float]:
+    """Accuracy on a sample of the training rows, and the share of their most common class."""
+    rows = sample_by_domain(run.data.train, TRIED, run.settings.seed)
+    return _accuracy(run, predict(teacher.encoder, run.features.encode(rows), run.features.collator), rows)
+
+
+def _accuracy(run: Run, probabilities: torch.Tensor, examples: list[Example]) -> dict[str, float]:
+    """Accuracy of (N, heads · M) probabilities, and the share of the most common class."""
+    features, heads = run.features.encode(examples), probabilities.shape[1] // len(run.data.labels)
+    by_class = select_head(probabilities, features.column("domains"), heads)
+    commonest = Counter(e.label for e in examples).most_common(1)[0][1]
+    return {
+        "accuracy": (by_class.argmax(-1) == features.column("labels")).float().mean().item(),
+        "commonest_class": commonest / len(examples),
+    }
 
 
 def near_chance(check: Mapping[str, Any]) -> bool:

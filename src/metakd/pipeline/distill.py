@@ -14,7 +14,8 @@ from transformers import set_seed
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain, hold_out
 from metakd.data.tokenization import Collator, Encoded
-from metakd.methods import METHODS
+from metakd.inference.torch_backend import TorchModel
+from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, has_teacher
 from metakd.models.attention import set_attention
 from metakd.models.hub import resolve
@@ -135,9 +136,24 @@ def _distill_jobs(run: Run, jobs: Sequence[StudentJob]) -> None:
         _distill(run, _without(run, job, unsure), cache)
     if not run.settings.keep_cache:
         drop_teacher_cache(run)
+    pseudo = _pseudo_labelled(run) if any("pseudo_labels" in METHODS[job.method].needs for job in jobs) else []
     for job in jobs:
         if job not in cached:
-            _distill(run, job, None)
+            texts = pseudo if "pseudo_labels" in METHODS[job.method].needs else []
+            more = [e for e in texts if job.domain in (None, e.domain)]
+            _distill(run, replace(job, examples=[*job.examples, *more]), None)
+
+
+def _pseudo_labelled(run: Run) -> list[Example]:
+    """The texts without labels, each with the class that the shared start of the baseline finds likeliest."""
+    if not run.settings.shared_epochs:
+        raise InputError("--method self_trained: its first model is a shared start; set --shared-epochs to 1 or more")
+    (start,) = student_jobs(run, BASELINE, [None])
+    if not _is_done(start):
+        _distill(run, start, None)
+    texts = run.data.unlabelled
+    classes = TorchModel.load(start.folder).answers(texts).probabilities.argmax(-1) if texts else []
+    return [replace(e, label=run.data.labels[place]) for e, place in zip(texts, classes, strict=True)]
 
 
 def _without(run: Run, job: StudentJob, texts: set[str]) -> StudentJob:

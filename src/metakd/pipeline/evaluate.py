@@ -116,8 +116,8 @@ def check_scorable(run: Run) -> str:
     scored = {e.domain for e in run.data.splits[split]}
     if empty := [domain for domain in run.data.domains if domain not in scored]:
         raise InputError(
-            f"{run.data.name}: {split} has no rows of {', '.join(empty)}; add some (of a single file, about "
-            f"one row in ten of each label goes into {split}), pass {split} as a separate file, or drop the domain"
+            f"{run.data.name}: {split} has no rows of {', '.join(empty)}; add some (of a single file, --cut "
+            f"decides how much goes into {split}), pass {split} as a separate file, or drop the domain"
         )
     return split
 

@@ -10,7 +10,7 @@ from metakd.pipeline.evaluate import finished_steps
 from metakd.pipeline.run_all import run_all
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE
 from metakd.runs.run import Run
-from metakd.utils.artifacts import MANIFEST, changed_code, read_manifest, read_run, verified_manifest
+from metakd.utils.artifacts import FORMERLY, MANIFEST, changed_code, read_manifest, read_run, verified_manifest
 from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import run_lock
 
@@ -61,7 +61,7 @@ def _description(folder: Path) -> Mapping[str, Any]:
     if changed := [step for name in manifest["steps"] for step in changed_code(read_manifest(folder / name) or {})]:
         code = f"metakd's code of {', '.join(dict.fromkeys(changed))} has changed since {folder} was made"
         raise InputError(f"{code}; repeat it with the version of metakd that its {MANIFEST} names")
-    return {**manifest["run"], "settings": {"long_texts": "first", **manifest["run"]["settings"]}}
+    return {**manifest["run"], "settings": FORMERLY | manifest["run"]["settings"]}
 
 
 def _other_sources(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

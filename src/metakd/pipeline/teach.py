@@ -1,6 +1,7 @@
 """The second step: the base becomes the meta-teacher, fine-tuned on all domains [Meta-KD, 3.2]."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,17 @@ from metakd.data.tokenization import Array
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
 from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, freeze
-from metakd.pipeline.checks import check_reloaded, checked_rows, near_chance, probe
+from metakd.pipeline.checks import check_reloaded, checked_rows, near_chance, probe, training_accuracy
 from metakd.runs.run import Run
 from metakd.training.trackers import LOGS_FOLDER
-from metakd.training.trainer import TrainingPlan, fit
+from metakd.training.trainer import LossError, TrainingPlan, fit
 from metakd.utils import distributed
 from metakd.utils.artifacts import is_done, step_folder
 from metakd.utils.console import notice
 from metakd.utils.hardware import device
 from metakd.utils.locks import run_lock
 
-HIGHER = 4  # times the learning rate, at which a teacher near chance is trained again
+RATES = (1, 4, 0.25)  # times the learning rate, one for each of --teacher-tries
 
 
 def load_teacher(run: Run) -> MetaTeacher:
@@ -73,20 +74,33 @@ def teach(run: Run) -> Path:
 
 
 def _teach(run: Run, checkpoints: Path) -> None:
-    """Train the teacher, and once more at a higher rate if it ends near chance."""
-    facts: dict[str, Any] = {"precision": run.precision}
-    rate, allowed = run.settings.teacher_learning_rate, run.settings.allow_weak_teacher
-    with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as partial:
-        _train(run, rate, checkpoints, partial, facts)
-        if not allowed and distributed.on_main(lambda: near_chance(facts["check"])):
-            notice(f"the meta-teacher is near chance; it is trained again at {HIGHER} times the learning rate")
-            facts["first_attempt"] = {name: facts[name] for name in ("log", "check") if name in facts}
-            _train(run, HIGHER * rate, checkpoints / "higher_rate", partial, facts)
+    """Train the teacher, again at other rates while it stays near chance on its own text; the best one is kept."""
+    settings, best = run.settings, -1.0
+    facts: dict[str, Any] = {"precision": run.precision, "tries": []}
+    with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as folder:
+        for number in range(settings.teacher_tries):
+            rate = RATES[number] * settings.teacher_learning_rate
+            place = checkpoints / f"rate_{number}" if number else checkpoints
+            try:
+                teacher, log = _train(run, rate, place)
+            except LossError:
+                if not number or distributed.world_size() > 1:
+                    raise
+                continue
+            learnt = distributed.on_main(partial(training_accuracy, run, teacher))
+            if learnt["accuracy"] > best and distributed.is_main():
+                facts |= _save(run, teacher, folder) | {"learning_rate": rate, "log": log}
+            best = max(best, learnt["accuracy"])
+            facts["tries"].append({"learning_rate": rate, "on_training_rows": learnt})
+            if not near_chance(learnt):
+                break
+            if number + 1 < settings.teacher_tries:
+                notice(f"at the rate {rate:g}, the meta-teacher stays near chance on its own text; it is trained again")
 
 
-def _train(run: Run, learning_rate: float, checkpoints: Path, folder: Path, facts: dict[str, Any]) -> None:
-    """Train a teacher at this rate from the base, and save it to `folder`."""
-    settings, data, tokenizer = run.settings, run.data, run.features.tokenizer
+def _train(run: Run, learning_rate: float, checkpoints: Path) -> tuple[MetaTeacher, list[dict[str, float]]]:
+    """A teacher, trained at this rate from the base, and its log."""
+    settings, data = run.settings, run.data
     texts, text_rows = run.features.teacher_texts(data.train)
     features = run.features.encode(texts).with_columns(**_weights(run, text_rows), **run.features.soft_labels(texts))
     epochs, logs = settings.teacher_epochs, run.folder / LOGS_FOLDER
@@ -96,10 +110,13 @@ def _train(run: Run, learning_rate: float, checkpoints: Path, folder: Path, fact
     encoder.config.text_pairs = data.has_pairs
     set_dropout(encoder, settings.dropout, settings.attention_dropout)
     teacher = _meta_teacher(run, encoder)
-    facts |= {"learning_rate": learning_rate, "log": fit(teacher, features, run.features.collator, plan)}
-    if distributed.is_main():
-        teacher.save(folder)
-        tokenizer.save_pretrained(folder)
-        split, rows = checked_rows(data)
-        facts["check"] = check_reloaded(run, folder, encoder, tokenizer, rows, split)
-        facts["domain_probe"] = probe(run, teacher, rows)
+    return teacher, fit(teacher, features, run.features.collator, plan)
+
+
+def _save(run: Run, teacher: MetaTeacher, folder: Path) -> dict[str, Any]:
+    """Write a teacher to `folder`; its check and its probe, for the manifest."""
+    tokenizer, (split, rows) = run.features.tokenizer, checked_rows(run.data)
+    teacher.save(folder)
+    tokenizer.save_pretrained(folder)
+    check = check_reloaded(run, folder, teacher.encoder, tokenizer, rows, split)
+    return {"check": check, "domain_probe": probe(run, teacher, rows)}

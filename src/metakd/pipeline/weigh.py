@@ -58,16 +58,31 @@ def _weigh(run: Run) -> None:
             file, labels = partial / "embeddings", run.features.encode(data.train).column("labels")
             embeddings = _embeddings(run, data.train, file)
             domains = torch.tensor([data.domain_ids[e.domain] for e in data.train])  # also those unknown to a teacher
-            known = prototypes(embeddings, labels, domains, len(data.labels), len(data.domains))
-            scores = prototype_scores(known, embeddings, labels, domains, settings.alpha)
+            scores = _scores(run, embeddings, labels, domains, partial)
             weights = instance_weights(scores, normalize=settings.weights == "normalized")
             with (partial / WEIGHTS_FILE).open("w", encoding="utf-8") as written:
                 for e, score, weight in zip(data.train, scores.tolist(), weights.tolist(), strict=True):
                     written.write(json.dumps({"id": e.id, "domain": e.domain, "score": score, "weight": weight}) + "\n")
-            save_file({"vectors": known.vectors, "counts": known.counts}, partial / PROTOTYPES_FILE)
             file.unlink()
             facts |= {"mean_score": scores.mean().item(), "clamped": int((scores < 0).sum())}
             facts |= {"precision": run.precision, "weights": spread(weights, "instance weights")}
+
+
+def _scores(run: Run, embeddings: Tensor, labels: Tensor, domains: Tensor, folder: Path) -> Tensor:
+    """The prototype score of each training example (N,); the prototypes, of gold labels, are written to `folder`."""
+    data, alpha = run.data, run.settings.alpha
+    gold, count = {e.id for e in data.gold}, (len(data.labels), len(data.domains))
+    certain = torch.tensor([e.id in gold for e in data.train])
+    if certain.all():  # without copies of what need not fit in memory
+        known = prototypes(embeddings, labels, domains, *count)
+        scores = prototype_scores(known, embeddings, labels, domains, alpha)
+    else:
+        known = prototypes(embeddings[certain], labels[certain], domains[certain], *count)
+        scores = prototype_scores(known, embeddings, labels, domains, alpha, averaged=False)
+        parts = embeddings[certain], labels[certain], domains[certain]
+        scores[certain] = prototype_scores(known, *parts, alpha)
+    save_file({"vectors": known.vectors, "counts": known.counts}, folder / PROTOTYPES_FILE)
+    return scores
 
 
 def weigh_unlabelled(run: Run, logits: Callable[[], Tensor]) -> None:

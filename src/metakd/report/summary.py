@@ -121,7 +121,9 @@ def command(findings: Findings) -> str:
         return f"metakd reproduce {name} --data the-same-rows  # they were tables in memory"
     is_demo = Path(data).parts[-2:] == DEMO_DATA.parts[-2:]
     start = ["demo"] if is_demo else ["run", "--data", public_name(data)]
-    defaults = Settings.build(read_settings_file(DEMO_SETTINGS) if is_demo else {}).model_dump(mode="json")
+    chosen = Settings.build(read_settings_file(DEMO_SETTINGS) if is_demo else {})
+    rows = sum(sum(labels.values()) for labels in findings.corpus["rows"]["train"].values())
+    defaults = chosen.sized_for(rows, len(findings.run["labels"])).model_dump(mode="json")
     defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")}
     flags = [_flag(name, settings[name]) for name, usual in defaults.items() if settings.get(name, usual) != usual]
     fixed = ["--output", name, "--seed", str(settings["seed"])]

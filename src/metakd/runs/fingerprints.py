@@ -29,6 +29,8 @@ AS_BEFORE = [
     ("teacher_windows", 0),
     ("min_confidence", 0.0),
     ("max_share", 1.0),
+    ("gold_weight", 0.5),
+    ("teacher_tries", 1),
 ]  # values with which steps do what they did before there was the setting
 READING = "decides what models read when they predict, not what they learn from"
 SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results a setting may change, or why none
@@ -66,6 +68,7 @@ SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results 
     "heads": TEACHER,
     "teacher_epochs": TEACHER,
     "teacher_learning_rate": TEACHER,
+    "teacher_tries": TEACHER,
     "allow_weak_teacher": "decides whether students learn from a weak teacher, not how",
     "terms": TAUGHT,
     "stages": STUDENTS,
@@ -145,7 +148,7 @@ class Fingerprints:
         sources = [*self._sources, self.student]
         sources += [self.weigh] if "instance_weights" in METHODS[method].needs else []
         sources += [self.teach] if learns_from_teacher else []
-        if "teacher" in METHODS[method].needs and self.data.unlabelled:
+        if METHODS[method].needs & {"teacher", "pseudo_labels"} and self.data.unlabelled:
             sources.append(self.data.unlabelled_fingerprint)
         values = self._values("baseline" if learns_from_labels_alone(METHODS[method]) else "distill")
         return fingerprint("distill", STEP_VERSIONS["distill"], method, domain, sources, values)

@@ -17,7 +17,7 @@ from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
 from metakd.data.schema import Example
 from metakd.data.splits import hold_out
-from metakd.inspection.unknown_tokens import foreign_domains, unknown_shares
+from metakd.inspection.unknown_tokens import foreign_domains, pieces_per_word, unknown_shares
 from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, Stage, check_needs, check_shareable, learns_from_labels_alone
 from metakd.models.hub import licence, resolve
@@ -25,6 +25,7 @@ from metakd.models.loading import blank_encoder, same_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, class_names
 from metakd.models.model_checks import check_models
 from metakd.models.student import blank_student, layers_to_cut, start_layers
+from metakd.runs.defaults import fitted
 from metakd.runs.features import Features
 from metakd.runs.fingerprints import Fingerprints
 from metakd.runs.folders import SKIPPED_FILE, Folders
@@ -32,18 +33,9 @@ from metakd.training.trackers import check_tracker
 from metakd.utils import distributed
 from metakd.utils.artifacts import RUN_FILE, RUN_FORMAT, free_disk, is_done, read_run, write_json, write_text
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError, collecting, flag
+from metakd.utils.errors import InputError, collecting
 from metakd.utils.hardware import Precision, native_precision
 from metakd.utils.locks import refuse_unrelated
-
-
-def fitted(settings: Settings, data: MultiDomainDataset) -> Settings:
-    """The settings for as many training texts as there are, with a notice of what few of them change."""
-    sized = settings.sized_for(len(data.train), len(data.labels))
-    changed = [f"{flag(name)} {value:g}" for name, value in sized if value != getattr(settings, name)]
-    if changed:
-        notice(f"{len(data.train):,} training texts are few, so defaults change: {', '.join(changed)}")
-    return sized
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,10 @@ class Run:
         if layers_to_cut(self.settings.student) is None:
             tokenizers["--student"] = self.features.student_tokenizer
         for model, tokenizer in tokenizers.items():
-            for message in foreign_domains(unknown_shares(tokenizer.backend_tokenizer, self.data.train), model):
+            unknown, pieces = (
+                measure(tokenizer.backend_tokenizer, self.data.train) for measure in (unknown_shares, pieces_per_word)
+            )
+            for message in foreign_domains(unknown, pieces, model):
                 notice(message)
 
     @cached_property
@@ -123,10 +118,11 @@ class Run:
 
         The models here have no weights. A student's real epochs follow when its method is built for its examples.
         """
-        if self.data.unlabelled and not any("teacher" in METHODS[method].needs for method in self.methods):
-            notice(f"--unlabelled: {self.settings.method} learns from labels alone, so it reads none of that text")
-        if "soft_labels" in METHODS[self.settings.method].needs and not self.data.has_soft_labels:
-            raise InputError(f"{self.data.name}: no row of train has probabilities or a teacher_label to learn from")
+        readers = [method for method in self.methods if METHODS[method].needs & {"teacher", "pseudo_labels"}]
+        if self.data.unlabelled and not readers:
+            notice(f"--unlabelled: {self.settings.method} reads none of that text")
+        if "held_out_split" in METHODS[self.settings.method].needs and not all(e.gold for e in self.data.train):
+            raise InputError(f"--method {self.settings.method} learns from gold labels, which some rows do not have")
         for method in self.methods:
             check_needs(method, METHODS[method])
             check_shareable(method, METHODS[method], self.settings)
@@ -232,13 +228,18 @@ class Run:
         Raises:
             InputError: The folder has finished steps that other settings or data made.
         """
-        before = read_run(self.folder)["settings"] if (self.folder / RUN_FILE).is_file() else {}
-        now = self.description()["settings"]
+        begun = read_run(self.folder) if (self.folder / RUN_FILE).is_file() else {}
+        before, description = begun.get("settings", {}), self.description()
+        now = description["settings"]
         changed = "; ".join(f"{n} = {now[n]}, was {value}" for n, value in before.items() if now.get(n, value) != value)
         try:
             self._refuse_other_steps()
         except InputError as error:
-            raise InputError(f"{error}. Changed settings: {changed}" if changed else str(error)) from None
+            other = {"data_fingerprint": "the rows of the data", "unlabelled_fingerprint": "the texts without labels"}
+            rows = [what for key, what in other.items() if begun and begun.get(key) != description.get(key)]
+            also = f". Changed: {' and '.join(rows)}" if rows else ""
+            settings = f". Changed settings: {changed}" if changed else ""
+            raise InputError(f"{error}{also}{settings}") from None
         return changed
 
     def _refuse_other_steps(self) -> None:

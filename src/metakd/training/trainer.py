@@ -95,6 +95,10 @@ def fit(
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
+class LossError(InputError):
+    """A loss is not finite."""
+
+
 class _Trainer(Trainer):
     """Trainer with our batches, our reduction of the loss terms, and meta-validation before each update."""
 
@@ -128,7 +132,7 @@ class _Trainer(Trainer):
         values = torch.stack([*means, loss.detach()]).tolist()  # in one transfer, because each waits for the GPU
         for name, value in zip([*terms, "sum"], values, strict=True):
             if not math.isfinite(value):
-                raise InputError(
+                raise LossError(
                     f"{self._name}, update {self.state.global_step + 1}: the loss term {name!r} is not finite. Lower "
                     "the learning rate of this step, or check the data with `metakd inspect`"
                 )
