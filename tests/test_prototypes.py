@@ -130,3 +130,17 @@ def test_an_example_outside_the_prototypes_is_compared_with_all_of_its_class() -
     assert prototype_scores(known, torch.tensor([[1.0, 0.0]]), *outside[1:], averaged=False).item() == pytest.approx(
         0.5
     )
+
+
+def test_examples_that_are_not_counted_are_scored_but_in_no_prototype() -> None:
+    """As if prototypes were made of the first three alone, and the last compared with them whole."""
+    embeddings = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    labels, domains = torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 1, 0])
+    counted = torch.tensor([True, True, True, False])
+    known = prototypes(embeddings, labels, domains, 2, 2, counted)
+    alone = prototypes(embeddings[:3], labels[:3], domains[:3], 2, 2)
+    torch.testing.assert_close(known.vectors, alone.vectors)
+    assert known.counts.equal(alone.counts)
+    scores = prototype_scores(known, embeddings, labels, domains, averaged=counted)
+    torch.testing.assert_close(scores[:2], prototype_scores(alone, embeddings[:3], labels[:3], domains[:3])[:2])
+    torch.testing.assert_close(scores[3], torch.cosine_similarity(alone.vectors[0, 0], embeddings[3], dim=0))

@@ -49,7 +49,14 @@ def whole_texts(embeddings: Tensor, tokens: Tensor, rows: Tensor, num_texts: int
     return embeddings[:num_texts]
 
 
-def prototypes(embeddings: Tensor, labels: Tensor, domains: Tensor, num_labels: int, num_domains: int) -> Prototypes:
+def prototypes(
+    embeddings: Tensor,
+    labels: Tensor,
+    domains: Tensor,
+    num_labels: int,
+    num_domains: int,
+    counted: Tensor | None = None,
+) -> Prototypes:
     """p_k^m = mean of E(x_i) over the examples of domain k with class m [3.1].
 
     Args:
@@ -58,14 +65,16 @@ def prototypes(embeddings: Tensor, labels: Tensor, domains: Tensor, num_labels: 
         domains: (N,) int.
         num_labels: The number of classes, M.
         num_domains: The number of domains, K.
+        counted: (N,) bool, which examples are averaged; None for all.
 
     Returns:
         The prototypes, with the number of examples of each.
     """
-    groups = domains * num_labels + labels
-    counts = torch.bincount(groups, minlength=num_domains * num_labels)
-    sums = torch.zeros(num_domains * num_labels, embeddings.shape[1], dtype=embeddings.dtype)
-    sums.index_add_(0, groups, embeddings)
+    groups, size = domains * num_labels + labels, num_domains * num_labels
+    groups = groups if counted is None else groups.where(counted, torch.tensor(size))  # the last group is left out
+    counts = torch.bincount(groups, minlength=size + 1)[:size]
+    sums = torch.zeros(size + 1, embeddings.shape[1], dtype=embeddings.dtype)
+    sums = sums.index_add_(0, groups, embeddings)[:size]
     vectors = sums / counts.clamp(min=1)[:, None]
     shape = (num_domains, num_labels)
     return Prototypes(vectors.view(*shape, -1), counts.view(*shape))
@@ -78,7 +87,7 @@ def prototype_scores(
     domains: Tensor,
     alpha: float = 0.5,
     *,
-    averaged: bool = True,
+    averaged: bool | Tensor = True,
 ) -> Tensor:
     """t_i = α · cos(p_k^m, E_i) + (1 − α)/(K − 1) · Σ_{k' ≠ k} cos(p_k'^m, E_i), with m = y_i [3.1].
 
@@ -92,25 +101,28 @@ def prototype_scores(
         labels: (N,) int.
         domains: (N,) int.
         alpha: α, the share of the example's own domain, from 0 to 1.
-        averaged: Whether the prototypes average these examples, so that each has to be left out of its own.
+        averaged: Whether the prototypes average these examples, so that each has to be left out of its own; (N,) bool,
+            if only some of them.
 
     Returns:
         (N,), from −1 to 1.
     """
-    chunks = zip(embeddings.split(CHUNK), labels.split(CHUNK), domains.split(CHUNK), strict=True)
-    parts = [_scores(known, *chunk, alpha, averaged) for chunk in chunks]
+    within = torch.as_tensor(averaged).expand(len(labels))
+    columns = (column.split(CHUNK) for column in (embeddings, labels, domains, within))
+    parts = [_scores(known, e, m, k, inside, alpha) for e, m, k, inside in zip(*columns, strict=True)]
     scores, defined = (torch.cat(column) for column in zip(*parts, strict=True))
     neutral = scores[defined].mean() if defined.any() else torch.tensor(1.0)
     return torch.where(defined, scores, neutral)
 
 
 def _scores(
-    known: Prototypes, embeddings: Tensor, labels: Tensor, domains: Tensor, alpha: float, averaged: bool
+    known: Prototypes, embeddings: Tensor, labels: Tensor, domains: Tensor, averaged: Tensor, alpha: float
 ) -> tuple[Tensor, Tensor]:
     """t of one chunk of N examples, and which of them have a prototype to be compared with: (N,), (N,) bool."""
     counts, prototype = known.counts[domains, labels], known.vectors[domains, labels]  # (N,), (N, H)
-    if averaged:
-        prototype = (prototype * counts[:, None] - embeddings) / (counts - 1).clamp(min=1)[:, None]
+    if averaged.any():
+        others = (prototype * counts[:, None] - embeddings) / (counts - 1).clamp(min=1)[:, None]
+        prototype = others.where(averaged[:, None], prototype)
     home, has_home = F.cosine_similarity(prototype, embeddings, dim=-1), counts > averaged
 
     unit, there = F.normalize(known.vectors, dim=-1), known.counts > 0  # vectors of absent classes are 0

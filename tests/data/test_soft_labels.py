@@ -12,6 +12,7 @@ from conftest import write_rows
 from metakd import InputError, load_dataset
 from metakd.data.schema import Example
 from metakd.data.soft_labels import accuracy_of_hard_labels, parse_soft_label, soft_label_columns
+from metakd.inspection.inspector import inspect_data
 
 IDS = {"bad": 0, "good": 1, "odd": 2}
 
@@ -53,6 +54,9 @@ FAULTS: list[tuple[Any, str]] = [
     ({"good": 1.5, "bad": -0.5}, "expected numbers from 0 to 1, found 1.5, -0.5"),
     ({"good": "0.5", "bad": "0.5"}, "expected numbers from 0 to 1"),
     ({"good": True}, "expected numbers from 0 to 1"),
+    ({"good": 10**400}, "expected numbers from 0 to 1"),
+    ("[" * 100_000, "neither a mapping nor a list"),
+    ({"": 1.0}, "probabilities, a label: is empty"),
     ({"good": float("inf")}, "expected numbers from 0 to 1, found inf"),
     ({}, "sum to 0, not 1"),
     ([0.5, 0.5], "a list of 2, but --probability-labels names none"),
@@ -147,3 +151,59 @@ def test_targets_and_weights_by_hand() -> None:
     assert columns["gold_weights"] == pytest.approx([0.3, 1, 0, 0.3, 1])
     assert accuracy_of_hard_labels(rows[1:]) is None
     assert soft_label_columns(hard[2:], IDS, None, 0.3)["soft_labels"].tolist() == [[0, 1, 0]]
+
+
+def test_one_file_has_only_gold_labels_in_dev_and_test(tmp_path: Path) -> None:
+    """Of 80 texts, 40 with a gold label: 8 go to test, whose two repeats without a gold label are left out."""
+    gold = [row(f"t{i}", label="good" if i % 2 else "bad") for i in range(40)]
+    soft = [row(f"s{i}", label="", teacher_label="good" if i % 2 else "bad") for i in range(40)]
+    file = write_rows(tmp_path / "rows.jsonl", [*gold, *soft])
+    data = load_dataset(file, soft_labels=True, cut="80/0/20")
+    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 72, "dev": 0, "test": 8}
+    assert all(e.gold for e in data.splits["test"])
+    scored = data.splits["test"][0].text
+    write_rows(file, [*gold, *soft, row(scored, label="", teacher_label="bad")])
+    again = load_dataset(file, soft_labels=True, cut="80/0/20")
+    assert scored not in {e.text for e in again.train}
+    assert "1 rows without a gold label are left out: their texts are in dev or test" in again.notices
+    write_rows(file, soft)
+    with pytest.raises(InputError, match="no row has a gold label to be scored by"):
+        load_dataset(file, soft_labels=True)
+
+
+def test_thinned_rows_lose_their_soft_labels_too(tmp_path: Path) -> None:
+    rows = [row(f"s{i}", label="", teacher_label="good" if i % 2 else "bad") for i in range(40)]
+    write_rows(tmp_path / "train.jsonl", rows)
+    thin = load_dataset(tmp_path, soft_labels=True).thinned(25, 0, rest_unlabelled=True)
+    assert (len(thin.train), len(thin.unlabelled)) == (10, 30)
+    assert {(e.label, e.soft_label, e.gold, e.hard) for e in thin.unlabelled} == {("", (), True, False)}
+
+
+def test_a_hard_label_is_another_target_than_a_certain_probability(tmp_path: Path) -> None:
+    digests = []
+    for fields in ({"teacher_label": "good"}, {"probabilities": {"good": 1.0}}):
+        write_rows(tmp_path / "train.jsonl", [row("a", **fields), row("b", label="bad")])
+        digests.append(load_dataset(tmp_path, soft_labels=True).train_fingerprint)
+    assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "finding"),
+    [
+        ({"label": "", "teacher_label": "good"}, "train: only one label (good)"),
+        ({"label": "", "probabilities": {"good": 0.9, "bad": 0.1}}, ""),
+        ({"probabilities": {"odd": 1.0}}, "'odd' (2 rows) is no label of train"),
+        ({}, "no row of train has probabilities"),
+    ],
+)
+def test_inspect_judges_soft_labels_as_a_run_does(tmp_path: Path, fields: dict[str, Any], finding: str) -> None:
+    write_rows(tmp_path / "train.jsonl", [row("a", **fields), row("b", **fields)])
+    write_rows(tmp_path / "test.jsonl", [row("c"), row("d", label="bad") if not finding else row("d")])
+    faults = "; ".join(inspect_data(tmp_path, soft_labels=True)["faults"])
+    assert (finding in faults) if finding else not faults
+    if finding:
+        with pytest.raises(InputError) as error:
+            load_dataset(tmp_path, soft_labels=True)
+        assert finding in str(error.value)
+    else:
+        assert load_dataset(tmp_path, soft_labels=True).labels == ["bad", "good"]

@@ -72,6 +72,6 @@ def test_words_in_many_pieces_show_another_language() -> None:
     pieces = pieces_per_word(bpe, examples({"x": ["ab ab ab", "ab 12 ክክክክ"], "y": ["aaa ab"], "z": ["ክ"]}))
     assert pieces == {"x": 1.0, "y": 2.0}
     (message,) = foreign_domains({"x": 0.0, "y": 0.0}, pieces)
-    assert message.startswith("y has 2.0 tokens a word, as text in a language that the encoder does not know")
+    assert message.startswith("y has 2.0 tokens a word: the encoder does not know its language, or splits its terms")
     (message,) = foreign_domains({"y": 0.5}, pieces)
     assert message.startswith("50 % of the tokens of y are unknown")

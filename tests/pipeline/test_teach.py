@@ -66,17 +66,36 @@ def test_a_teacher_that_learns_nothing_is_trained_again_at_another_rate(
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])
 
 
-def test_a_worse_or_broken_second_try_leaves_the_first(
-    toy_run: NewRun, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("rates", "scores"), [((1, 2, 3), (0.50, 0.52, 0.51)), ((1, 2, 1e39), (0.50, 0.52))])
+def test_of_several_tries_the_best_is_kept(
+    toy_run: NewRun,
+    base: Path,
+    toy_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rates: tuple[float, ...],
+    scores: tuple[float, ...],
 ) -> None:
-    """At a rate of 1e30 the loss is not finite."""
-    monkeypatch.setattr("metakd.pipeline.teach.RATES", (1, 1e39))
-    run = taught(toy_run(teacher_learning_rate=1e-9, teacher_tries=2))
+    """The second; a third that is worse, or whose loss is not finite, changes nothing."""
+    drawn = iter(scores)
+    monkeypatch.setattr("metakd.pipeline.teach.RATES", rates)
+    monkeypatch.setattr(
+        "metakd.pipeline.teach.training_accuracy", lambda *_: {"accuracy": next(drawn), "commonest_class": 0.5}
+    )
+    run = taught(toy_run(teacher_learning_rate=1e-3, teacher_tries=3))
     manifest = read_json(run.folders.teacher / "manifest.json")
-    assert manifest["learning_rate"] == 1e-9
-    assert manifest["tries"][0]["learning_rate"] == 1e-9
+    assert manifest["learning_rate"] == 2e-3
+    assert len(manifest["tries"]) == 3
+    assert ("failed" in manifest["tries"][2]) == (rates[2] > 3)
+    drawn = iter([1.0])
+    direct = taught(open_run(tmp_path / "direct", toy_data, base, teacher_learning_rate=2e-3))
+    weights = [load_file(each.folders.teacher / "model.safetensors") for each in (run, direct)]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])
+
+
+def test_a_first_try_whose_loss_is_not_finite_is_an_error(toy_run: NewRun) -> None:
     with pytest.raises(InputError, match="not finite"):
-        taught(open_run(tmp_path / "other", toy_data, base, teacher_learning_rate=1e30, teacher_tries=2))
+        taught(toy_run(teacher_learning_rate=1e30, teacher_tries=2))
 
 
 def test_a_reloaded_model_that_differs_is_an_error(toy_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:

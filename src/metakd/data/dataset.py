@@ -116,9 +116,10 @@ class MultiDomainDataset:
         if percent == 100:
             return self
         rows = [e for e in self.train if domain in (None, e.domain)]
-        dropped = {e.id for e in cut_into_splits(rows, seed, dev=0, test=100 - percent)["test"]}
+        dropped = {e.id for e in cut_into_splits(rows, seed, dev=0, test=100 - percent, gold_alone=False)["test"]}
         train = [e for e in self.train if e.id not in dropped]
-        rest = [replace(e, label="", soft_label=()) for e in self.train if e.id in dropped and rest_unlabelled]
+        blank: dict[str, Any] = {"label": "", "soft_label": (), "gold": True, "hard": False}
+        rest = [replace(e, **blank) for e in self.train if e.id in dropped and rest_unlabelled]
         return replace(self, splits=self.splits | {"train": train}, notices=[], unlabelled=[*self.unlabelled, *rest])
 
     def with_unlabelled(self, percent: int, seed: int) -> MultiDomainDataset:
@@ -142,7 +143,8 @@ class MultiDomainDataset:
         ]
         splits = cut_into_splits(rows, seed, dev, test)
         raise_faults(f"{self.name}, split again", faults_of(splits, _labels(splits["train"])))
-        return replace(self, splits=splits, notices=[*self.notices, f"{self.name} was split again: {_sizes(splits)}"])
+        again = f"{self.name} was split again: {_sizes(splits)}"
+        return replace(self, splits=splits, notices=[*self.notices, *_left_out(rows, splits), again])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -173,7 +175,8 @@ class MultiDomainDataset:
 
 def _digest(name: str, examples: Iterable[Example], digest: Any) -> Any:
     for e in examples:
-        soft = [e.soft_label, e.gold] if e.soft_label else []
+        sure = ["not hard"] if len(e.soft_label) == 1 and not e.hard else []
+        soft = [e.soft_label, e.gold, *sure] if e.soft_label else []
         digest.update(json.dumps([name, e.id, e.text, e.text_pair, e.label, e.domain, *soft]).encode())
     return digest
 
@@ -261,11 +264,13 @@ def _prepared(
     if drop_leaks:
         steps.append((without_leaks, "their texts are also in a later split"))
     if "" in splits:
-        splits = cut_into_splits(splits[""], seed, *parse_cut(cut))
+        rows = splits[""]
+        splits = cut_into_splits(rows, seed, *parse_cut(cut))
         faults = too_small_to_cut(splits["test"])
         if not any(e.gold for e in splits["train"]):
             faults = ["no row has a gold label to be scored by; add files for dev and test"]
         notices.append(f"{name} was split by domain and label with seed {seed}: {_sizes(splits)}")
+        notices += _left_out(rows, splits)
     for step, why in steps:
         whole, splits = splits, step(splits)
         dropped = {split: len(rows) - len(splits[split]) for split, rows in whole.items()}
@@ -278,6 +283,12 @@ def _labels(train: Sequence[Example]) -> list[str]:
     """The gold labels; if there are none, those that have probabilities."""
     gold = {e.label for e in train if e.gold}
     return sorted(gold or {name for e in train for name, _ in e.soft_label})
+
+
+def _left_out(rows: Sequence[Example], splits: Mapping[str, Sequence[Example]]) -> list[str]:
+    """A notice of rows that the cut has left out, if any."""
+    count = len(rows) - sum(map(len, splits.values()))
+    return [f"{count} rows without a gold label are left out: their texts are in dev or test"] if count else []
 
 
 def _sizes(splits: Mapping[str, Sequence[Example]]) -> str:

@@ -10,11 +10,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from metakd.data.readers import Values
-from metakd.data.schema import FIELDS, LABELLED, SOFT, Example, SoftLabel
+from metakd.data.schema import FIELDS, LABELLED, MOST_LABELS, SOFT, Example, SoftLabel
 from metakd.data.soft_labels import likeliest, parse_soft_label
 from metakd.data.sources import Table, open_source
 from metakd.utils.errors import InputError, listed, raise_faults, shown
@@ -52,6 +53,7 @@ class Reader:
     soft_labels: Sequence[str] | None = None  # the labels of lists of probabilities; None reads no soft labels
     faults: list[str] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
+    skippable: bool = False  # whether `skips` would leave out rows with some of the faults
     notices: list[str] = dataclasses.field(default_factory=list)
 
     def labelled(self, table: Table, *, is_train: bool = False, empty_labels: bool = False) -> list[Example]:
@@ -69,6 +71,7 @@ class Reader:
     def take(self, name: str, faults: Sequence[str], any_valid: bool) -> None:
         """Add a table's faults to those that count, or skip those of single rows."""
         bad = [fault for fault in faults if any_valid and self.skips and OF_ONE_ROW.match(fault, len(name))]
+        self.skippable |= any_valid and not self.skips and any(OF_ONE_ROW.match(fault, len(name)) for fault in faults)
         skipped = {*bad}
         self.faults += [fault for fault in faults if fault not in skipped]
         self.skipped += bad
@@ -78,8 +81,7 @@ class Reader:
     def refuse_faults(self, name: str) -> None:
         """Raise InputError for the faults so far, if any, and say how to leave out their rows where that would help."""
         if self.faults:
-            of_rows = not self.skips and any(OF_ONE_ROW.search(fault) for fault in self.faults)
-            remedy = "\n  To leave out such rows, add --skip-bad-rows" * of_rows
+            remedy = "\n  To leave out such rows, add --skip-bad-rows" * self.skippable
             raise InputError(f"{InputError.collect(name, self.faults).args[0]}{remedy}")
 
 
@@ -229,7 +231,7 @@ def _check(
             soft_label, hard = parse_soft_label(fields["probabilities"], _name(fields["teacher_label"]), order)
         except ValueError as error:
             faults.append(f"{where}, {error}")
-        unfit = [fault for name, _ in soft_label if not hard and (fault := _name_fault(name, name, True))]
+        unfit = [fault for name, _ in soft_label if not hard and (fault := _label_fault(name))]
         faults += [f"{where}, probabilities, a label: {fault}" for fault in unfit]
     for field in ("text", "text_pair"):
         value = fields[field] = fields[field] if fields[field] != "" else None
@@ -269,6 +271,12 @@ def _name_fault(value: Any, name: str | None, needed: bool) -> str | None:
     if len(name) > LONGEST_NAME:
         return f"too long for a name ({len(name):,} characters); is this the right column?"
     return None if _has_content(name) else f"expected a name or a whole number, found {shown(value)}"
+
+
+@lru_cache(2 * MOST_LABELS)
+def _label_fault(name: str) -> str | None:
+    """The fault of a label of probabilities, which many rows have."""
+    return _name_fault(name, name, needed=True)
 
 
 def _name(value: Any) -> str | None:

@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
-from metakd.data.schema import Example, folder_name
+from metakd.data.schema import MOST_LABELS, Example, folder_name
 from metakd.data.splits import count_rows
 from metakd.utils.errors import listed, shown
 
 Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
 LONGEST_FOLDER = 200  # characters of a folder's name, percent-encoded; file systems end at 255
-MOST_DOMAINS, MOST_LABELS = 1_000, 10_000  # a student each, a class each; more are ids or texts in a wrong column
+MOST_DOMAINS = 1_000  # a student each; more are ids or texts in a wrong column
 
 
 def faults_of(splits: Mapping[str, Sequence[Example]], labels: Collection[str]) -> list[str]:
     """Faults of the rows of all splits together, of which train has these `labels`."""
     pairs = Counter(e.text_pair is not None for rows in splits.values() for e in rows)
     counts = {split: count_rows(rows) for split, rows in splits.items()}
+    names = Counter(name for e in splits["train"] for name, _ in e.soft_label)
+    faults = faults_across(counts, lone=pairs[False], paired=pairs[True], more_labels=labels)
+    return faults + foreign_labels(names, labels)
+
+
+def foreign_labels(names: Counter[str], labels: Collection[str]) -> list[str]:
+    """Faults of probabilities, counted by label in `names`, whose label is none of the `labels` of train."""
     known = {*labels}
-    foreign = Counter(name for e in splits["train"] for name, _ in e.soft_label if name not in known)
-    return faults_across(counts, lone=pairs[False], paired=pairs[True], more_labels=known) + [
+    return [
         f"train, probabilities or teacher_label: {shown(name)} ({count} rows) is no label of train, which has "
         f"{listed(sorted(known))}"
-        for name, count in sorted(foreign.items())
+        for name, count in sorted(names.items())
+        if name not in known
     ]
 
 

@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,7 @@ def parse_soft_label(probabilities: Any, teacher_label: Any, order: Sequence[str
 
 
 def _is_probability(value: Any) -> bool:
-    return type(value) is not bool and isinstance(value, Real) and 0 <= float(value) <= 1 + SUM_ERROR
+    return type(value) is not bool and isinstance(value, int | float | np.number) and bool(0 <= value <= 1 + SUM_ERROR)
 
 
 def likeliest(soft_label: SoftLabel) -> str:

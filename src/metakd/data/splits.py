@@ -41,16 +41,16 @@ def sample_by_domain(examples: Sequence[Example], most: int, seed: int) -> list[
 
 
 def cut_into_splits(
-    examples: Sequence[Example], seed: int, dev: int = DEV, test: int | None = None
+    examples: Sequence[Example], seed: int, dev: int = DEV, test: int | None = None, *, gold_alone: bool = True
 ) -> dict[str, list[Example]]:
     """`dev` and `test` percent of the texts of each domain and label, by seed; the rest goes to train.
 
-    All rows of a text go to one split; those without a gold label to train or, if it is scored, to none. If train would
-    have no text of a domain's label, it gets all of them. With `test` None, test has TEST percent, or more of a domain
-    that would have under ENOUGH texts there [test_percent].
+    All rows of a text go to one split; with `gold_alone`, those without a gold label to train or, if it is scored, to
+    none. If train would have no text of a domain's label, it gets all of them. With `test` None, test has TEST percent,
+    or more of a domain that would have under ENOUGH texts there [test_percent].
     """
     groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
-    for example in filter(lambda e: e.gold, examples):
+    for example in (e for e in examples if e.gold or not gold_alone):
         groups[example.domain, example.label][_text_of(example)] = None
     sizes: dict[str, list[int]] = defaultdict(list)
     for (domain, _), texts in groups.items():
@@ -66,13 +66,12 @@ def cut_into_splits(
     for texts in groups.values():
         if all(split_of[text] != "train" for text in texts):
             split_of |= dict.fromkeys(texts, "train")
-    return {name: [e for e in examples if _split_of(e, split_of) == name] for name in SPLITS}
-
-
-def _split_of(example: Example, split_of: Mapping[Text, str]) -> str | None:
-    """Rows without a gold label go to train, unless their text is scored."""
-    split = split_of.get(_text_of(example), "train")
-    return split if example.gold or split == "train" else None
+    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    for e in examples:
+        split = split_of.get(_text_of(e), "train")
+        if e.gold or not gold_alone or split == "train":
+            splits[split].append(e)
+    return splits
 
 
 def test_percent(texts: Collection[int]) -> int:
@@ -80,7 +79,7 @@ def test_percent(texts: Collection[int]) -> int:
 
     `texts` are counted by label; of each label, less than one text is lost to rounding.
     """
-    return max(TEST, min(MOST_TEST, math.ceil(100 * (ENOUGH + len(texts)) / sum(texts))))
+    return max(TEST, min(MOST_TEST, math.ceil(100 * (ENOUGH + len(texts)) / max(1, sum(texts)))))
 
 
 def parse_cut(cut: str) -> tuple[int, int | None]:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metakd.config.settings import Settings
-from metakd.data.dataset import MultiDomainDataset
+from metakd.data.dataset import NO_SOFT_LABELS, MultiDomainDataset
 from metakd.data.examples import Reader, read_table
-from metakd.data.faults import Counts, faults_across
+from metakd.data.faults import Counts, faults_across, foreign_labels
 from metakd.data.schema import LABELLED, SPLITS, Example
 from metakd.data.sources import open_source
 from metakd.data.splits import parse_cut, scored_split, test_percent, too_small_to_cut
@@ -64,26 +64,24 @@ def inspect_data(
     inspector, order = Inspector(parse_cut(cut)[1]), probability_labels if soft_labels else None
     splits = [split for split in ("", *SPLITS) if split in source.tables]
     for split in reversed(splits) if drop_leaks else splits:  # a leak is dropped from the earlier split
-        table, is_train, faults = source.tables[split], split in ("", "train"), list[str]()
+        is_train, faults = split in ("", "train"), list[str]()
         optional = ("label",) * (unlabelled_rows and is_train)
-        needed = tuple(name for name in LABELLED if name not in optional)
-        how: dict[str, Any] = {"needed": needed, "optional": optional, "columns": columns}
-        count = 0
-        for row, example in read_table(table, faults, **how, probability_labels=order if is_train else None):
-            count += 1
+        needed, row = [name for name in LABELLED if name not in optional], 0
+        how: dict[str, Any] = {"columns": columns, "probability_labels": order if is_train else None}
+        for row, example in read_table(source.tables[split], faults, needed=needed, optional=optional, **how):
             if example.label:
                 inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
-        reader.take(table.name, faults, any_valid=count > 0)
+        reader.take(source.tables[split].name, faults, any_valid=row > 0)
+    if order is not None and not (inspector.soft_names or reader.faults):
+        reader.faults.append(f"no row of train has probabilities or a teacher_label; {NO_SOFT_LABELS}")
     report, model = inspector.report(reader.faults), open_tokenizer(tokenizer) if tokenizer else None
     unknown, pieces = ((f(model, inspector.sample) if model else {}) for f in (unknown_shares, pieces_per_word))
     measured = lengths(inspector.sample, model, max_length)
-    return report | {
-        "data": source.name,
-        "lengths": measured,
-        "unknown": unknown,
-        "terms": {d: [word for word, _ in best] for d, best in strongest_terms(inspector.sample, TERMS).items()},
-        "remarks": reader.notices + report["remarks"] + foreign_domains(unknown, pieces) + long_texts(measured),
-    }
+    terms = strongest_terms(inspector.sample, TERMS)
+    noted = reader.notices + report["remarks"] + foreign_domains(unknown, pieces) + long_texts(measured)
+    more = {"data": source.name, "skippable": reader.skippable, "lengths": measured, "unknown": unknown}
+    more["terms"] = {domain: [word for word, _ in best] for domain, best in terms.items()}
+    return report | more | {"remarks": noted}
 
 
 def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
@@ -94,7 +92,7 @@ def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
             inspector.add(split, 0, example)
     report = inspector.report()
     report["contradictions"]["rows"] = []
-    return report
+    return report | {"skippable": False}
 
 
 class Inspector:
@@ -107,8 +105,10 @@ class Inspector:
         self._labels: dict[str, int] = {}
         self._domains: dict[str, int] = {}
         self._columns = {"text": array("Q"), "id": array("Q")} | {
-            name: array("I") for name in ("split", "domain", "label", "row")
+            name: array("I") for name in ("split", "domain", "label", "row", "gold")
         }
+        self._gold: dict[str, Counter[str]] = defaultdict(Counter)  # of train, or of one table
+        self.soft_names = Counter[str]()  # rows by the labels of their probabilities
         self._sample: list[tuple[int, int, Example]] = []
         self._paired = 0
         self._dropped = Counter[str]()
@@ -131,6 +131,10 @@ class Inspector:
         self._columns["domain"].append(self._domains.setdefault(example.domain, len(self._domains)))
         self._columns["label"].append(self._labels.setdefault(example.label, len(self._labels)))
         self._columns["row"].append(row)
+        self._columns["gold"].append(example.gold)
+        if split in ("train", WHOLE):
+            self._gold[example.domain][example.label] += example.gold
+        self.soft_names.update(name for name, _ in example.soft_label)
         push = heapq.heappush if len(self._sample) < SAMPLE else heapq.heappushpop
         push(self._sample, (-text, -len(self._columns["text"]), example))
 
@@ -152,7 +156,11 @@ class Inspector:
         faults = [*row_faults]
         faults += [f"id: {repeated} rows have the id of another row of their split"] if repeated else []
         if not faults:
-            faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired)
+            known = {label for counted in self._gold.values() for label, n in counted.items() if n} or {
+                *self.soft_names
+            }
+            faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired, more_labels=known)
+            faults += foreign_labels(self.soft_names, known)
             faults += self._unscored_if_cut(columns) if WHOLE in counts else _unscored(counts)
         dropped = [f"{n} rows of {k} dropped: their texts are also in a later split" for k, n in self._dropped.items()]
         return {
@@ -163,7 +171,7 @@ class Inspector:
             "duplicates": {name: int(mask.sum()) - len(np.unique(texts[mask])) for name, mask in splits.items()},
             "leaks": _leaks(texts, splits),
             "contradictions": _contradictions(columns),
-            "remarks": dropped + remarks(as_train, labels, whole=WHOLE in counts, test=self._test),
+            "remarks": dropped + remarks(as_train, labels, self._gold if WHOLE in counts else {}, self._test),
             "faults": faults,
         }
 
@@ -172,6 +180,7 @@ class Inspector:
 
         A text that has several domains or labels is counted for the first of them.
         """
+        columns = {name: values[columns["gold"] > 0] for name, values in columns.items()}
         domains, labels = _ranks(self._domains), _ranks(self._labels)
         groups = domains[columns["domain"]] * np.uint64(len(labels)) + labels[columns["label"]]
         pairs = np.unique(np.stack([columns["text"], groups], axis=1), axis=0)
@@ -218,9 +227,16 @@ def _contradictions(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {"texts": len(torn), "rows": rows}
 
 
-def remarks(counts: Counts, labels: Sequence[str], whole: bool = False, test: int | None = None) -> list[str]:
-    """What in the counts will weaken or distort the results; `whole` data are yet to be split, `test` percent of them
-    to test."""
+def remarks(
+    counts: Counts,
+    labels: Sequence[str],
+    whole: Mapping[str, Mapping[str, int]] | None = None,
+    test: int | None = None,
+) -> list[str]:
+    """What in the counts will weaken or distort the results.
+
+    `whole` are the gold rows by domain and label of a table that is yet to be split, `test` percent of them to test.
+    """
     domains = sorted({domain for by_domain in counts.values() for domain in by_domain})
     messages = [*_odd_names("label", labels), *_odd_names("domain", domains)]
     scored = scored_split(counts)
@@ -231,7 +247,7 @@ def remarks(counts: Counts, labels: Sequence[str], whole: bool = False, test: in
                 messages.append(f"{domain} has no rows of {' or '.join(missing)} in {split}")
             if split == scored and (rows := sum(by_label.values())) < FEW:
                 messages.append(f"{domain} has {rows} rows in {split}: too few to score (under {FEW})")
-    for domain, by_label in sorted(counts["train"].items()) if whole else ():
+    for domain, by_label in sorted((whole or {}).items()):
         percent = test or test_percent(by_label.values())
         if (share := sum(count * percent // 100 for count in by_label.values())) < FEW:
             messages.append(f"{domain} will have about {share} rows in test: too few to score (under {FEW})")

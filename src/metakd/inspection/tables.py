@@ -5,7 +5,6 @@ from typing import Any
 
 from rich.table import Column, Table
 
-from metakd.data.examples import OF_ONE_ROW
 from metakd.utils.errors import listed
 
 SHOWN_FINDINGS, SHOWN_CHARACTERS = 20, 300
@@ -44,7 +43,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
     if faults := len(report["faults"]):
         messages.append(
             f"{_counted(faults, 'fault', 'faults')} to fix before `metakd run` accepts the data"
-            + "; --skip-bad-rows leaves out rows with faults" * any(map(OF_ONE_ROW.search, report["faults"]))
+            + "; --skip-bad-rows leaves out rows with faults" * report["skippable"]
         )
     rest = len(messages) - SHOWN_FINDINGS
     shown = [m if len(m) <= SHOWN_CHARACTERS else f"{m[:SHOWN_CHARACTERS]}..." for m in messages[:SHOWN_FINDINGS]]

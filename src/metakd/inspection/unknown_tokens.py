@@ -62,8 +62,8 @@ def foreign_domains(
     """A message for each domain of which MANY tokens or more are unknown to the model that `flag` names, or whose words
     it has in MANY_PIECES or more."""
     return [
-        f"{domain} has {count:.1f} tokens a word, as text in a language that the encoder does not know; choose one of "
-        f"its language with {flag}"
+        f"{domain} has {count:.1f} tokens a word: the encoder does not know its language, or splits its terms; if it "
+        f"is another language, choose an encoder of it with {flag}"
         for domain, count in (pieces or {}).items()
         if count >= MANY_PIECES and shares.get(domain, 0) < MANY
     ] + [

@@ -146,8 +146,6 @@ def _distill_jobs(run: Run, jobs: Sequence[StudentJob]) -> None:
 
 def _pseudo_labelled(run: Run) -> list[Example]:
     """The texts without labels, each with the class that the shared start of the baseline finds likeliest."""
-    if not run.settings.shared_epochs:
-        raise InputError("--method self_trained: its first model is a shared start; set --shared-epochs to 1 or more")
     (start,) = student_jobs(run, BASELINE, [None])
     if not _is_done(start):
         _distill(run, start, None)

@@ -14,6 +14,7 @@ from metakd.utils.artifacts import FORMERLY, MANIFEST, changed_code, read_manife
 from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import run_lock
 
+NEW_FACTS = ("tries", "learning_rate")  # that manifests of earlier versions do not have
 VOLATILE = ("started", "seconds", "environment", "latency_ms")  # when, how long and on what machine, not results
 WHOLE_FILES = (PREDICTIONS_FILE, CORPUS_FILE)  # results.md is a view of results.json, latencies included
 
@@ -88,11 +89,14 @@ def compare(first: Path, second: Path) -> Reproduction:
     steps = [finished_steps(folder) for folder in (first, second)]
     for name in sorted({*steps[0], *steps[1]}):
         one, two = (manifests.get(name, {}) for manifests in steps)
-        differences[name] = _changed(one.get("files", {}), two.get("files", {})) + _unlike(one, two)
+        facts = {key: two[key] for key in two if key in one or key not in NEW_FACTS}
+        differences[name] = _changed(one.get("files", {}), two.get("files", {})) + _unlike(one, facts)
     for name in WHOLE_FILES:
         same = (first / name).read_bytes() == (second / name).read_bytes()
         differences[name] = [] if same else ["its bytes"]
     results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (first, second)]
+    for result in results:  # of an earlier version, without the settings that are new
+        result["run"]["settings"] = Settings.build(FORMERLY | result["run"]["settings"]).model_dump(mode="json")
     differences["results.json"] = _unlike(*results)
     unlike = {name: paths for name, paths in differences.items() if paths}
     return Reproduction([*differences], unlike, _other_environments(first, second))

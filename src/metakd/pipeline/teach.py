@@ -83,9 +83,11 @@ def _teach(run: Run, checkpoints: Path) -> None:
             place = checkpoints / f"rate_{number}" if number else checkpoints
             try:
                 teacher, log = _train(run, rate, place)
-            except LossError:
-                if not number or distributed.world_size() > 1:
+            except LossError as error:
+                if not number:
                     raise
+                facts["tries"].append({"learning_rate": rate, "failed": str(error)})
+                notice(f"at the rate {rate:g}, {error}")
                 continue
             learnt = distributed.on_main(partial(training_accuracy, run, teacher))
             if learnt["accuracy"] > best and distributed.is_main():

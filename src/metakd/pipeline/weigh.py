@@ -73,14 +73,8 @@ def _scores(run: Run, embeddings: Tensor, labels: Tensor, domains: Tensor, folde
     data, alpha = run.data, run.settings.alpha
     gold, count = {e.id for e in data.gold}, (len(data.labels), len(data.domains))
     certain = torch.tensor([e.id in gold for e in data.train])
-    if certain.all():  # without copies of what need not fit in memory
-        known = prototypes(embeddings, labels, domains, *count)
-        scores = prototype_scores(known, embeddings, labels, domains, alpha)
-    else:
-        known = prototypes(embeddings[certain], labels[certain], domains[certain], *count)
-        scores = prototype_scores(known, embeddings, labels, domains, alpha, averaged=False)
-        parts = embeddings[certain], labels[certain], domains[certain]
-        scores[certain] = prototype_scores(known, *parts, alpha)
+    known = prototypes(embeddings, labels, domains, *count, certain)
+    scores = prototype_scores(known, embeddings, labels, domains, alpha, averaged=certain)
     save_file({"vectors": known.vectors, "counts": known.counts}, folder / PROTOTYPES_FILE)
     return scores
 

@@ -121,9 +121,11 @@ def command(findings: Findings) -> str:
         return f"metakd reproduce {name} --data the-same-rows  # they were tables in memory"
     is_demo = Path(data).parts[-2:] == DEMO_DATA.parts[-2:]
     start = ["demo"] if is_demo else ["run", "--data", public_name(data)]
-    chosen = Settings.build(read_settings_file(DEMO_SETTINGS) if is_demo else {})
+    usual = read_settings_file(DEMO_SETTINGS) if is_demo else {}
+    chosen = Settings.build(usual | {"batch_size": settings["batch_size"]})  # which other defaults depend on
     rows = sum(sum(labels.values()) for labels in findings.corpus["rows"]["train"].values())
     defaults = chosen.sized_for(rows, len(findings.run["labels"])).model_dump(mode="json")
+    defaults["batch_size"] = Settings.build(usual).sized_for(rows, 2).batch_size
     defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")}
     flags = [_flag(name, settings[name]) for name, usual in defaults.items() if settings.get(name, usual) != usual]
     fixed = ["--output", name, "--seed", str(settings["seed"])]

@@ -23,7 +23,7 @@ from metakd.models.embeddings import only_rows_in_use
 from metakd.training.checkpointing import CheckpointCallback, last_whole_checkpoint, local_random_state, seal_checkpoint
 from metakd.training.trackers import trackers
 from metakd.utils import distributed
-from metakd.utils.batch_shares import mean_share, sum_over_processes
+from metakd.utils.batch_shares import mean_share, sum_over_processes, true_of_any
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import Precision, allocator_tuned
@@ -130,12 +130,12 @@ class _Trainer(Trainer):
         loss = share * losses.reduce(terms)
         means = [term.values.detach().mean() for term in terms.values()]
         values = torch.stack([*means, loss.detach()]).tolist()  # in one transfer, because each waits for the GPU
-        for name, value in zip([*terms, "sum"], values, strict=True):
-            if not math.isfinite(value):
-                raise LossError(
-                    f"{self._name}, update {self.state.global_step + 1}: the loss term {name!r} is not finite. Lower "
-                    "the learning rate of this step, or check the data with `metakd inspect`"
-                )
+        endless = [name for name, value in zip([*terms, "sum"], values, strict=True) if not math.isfinite(value)]
+        if true_of_any(bool(endless))[0]:  # so that all processes stop at the same update
+            raise LossError(
+                f"{self._name}, update {self.state.global_step + 1}: the loss term {[*endless, 'sum'][0]!r} is not "
+                "finite. Lower the learning rate of this step, or check the data with `metakd inspect`"
+            )
         for name, value in zip(terms, values, strict=False):
             self._add(f"loss_{name}", share * value)
         self._add("loss", values[-1])
