@@ -56,8 +56,10 @@ SHAPES: dict[str, dict[str, int]] = {
 
 
 @pytest.fixture(autouse=True)
-def _afresh() -> None:
-    """The same draws in every test, and notices that an earlier test has seen are printed again."""
+def _afresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same draws in every test, notices that an earlier test has seen are printed again, and tiny data changes no
+    defaults."""
+    monkeypatch.setattr("metakd.config.settings.FEW_TEXTS", 0)
     torch.manual_seed(0)
     notice.cache_clear()
 

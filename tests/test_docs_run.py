@@ -57,6 +57,9 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Pa
     write_rows(Path("other.jsonl"), rows[:16])
     write_rows(Path("new.jsonl"), [{"text": row["text"]} for row in rows])
     write_rows(Path("more.jsonl"), [{"text": e.text, "domain": e.domain} for e in toy_examples(20, 5, "u")])
+    answered = [row | {"probabilities": {"positive": 0.9, "negative": 0.1}} for row in rows]
+    for split, part in (("train", answered), ("test", rows[:16])):
+        write_rows(Path("answered") / f"{split}.jsonl", part)
     Path("my.yaml").write_text("gamma2: 0.1\n")
     save_checkpoint(Path("bert-base-uncased"))
     save_checkpoint(Path("huawei-noah/TinyBERT_General_4L_312D"), hidden_size=8)

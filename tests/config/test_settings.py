@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from metakd.config.settings import FEW_TEXTS, GROUPS, Settings
+from metakd.config.settings import GROUPS, Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.utils.errors import InputError, require
 
@@ -51,7 +51,14 @@ def test_a_missing_extra_names_the_command_that_installs_it() -> None:
         require("no_such_module", "train")
 
 
-def test_few_texts_change_defaults_and_no_chosen_value() -> None:
+@pytest.fixture
+def few_texts(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The number of texts below which defaults change; the other tests set it to 0."""
+    monkeypatch.setattr("metakd.config.settings.FEW_TEXTS", 4_000)
+    return 4_000
+
+
+def test_few_texts_change_defaults_and_no_chosen_value(few_texts: int) -> None:
     """1,000 texts are 63 batches of 16: four passes make 252 updates, eight 504; 32 batches of 32 need eight."""
     sized = Settings().sized_for(1_000, 2)
     assert (sized.batch_size, sized.teacher_learning_rate) == (16, 1e-4)
@@ -59,11 +66,12 @@ def test_few_texts_change_defaults_and_no_chosen_value() -> None:
     assert Settings(batch_size=32).sized_for(1_000, 2).teacher_epochs == 8
     chosen = Settings(teacher_epochs=1, shared_epochs=0).sized_for(1_000, 2)
     assert (chosen.teacher_epochs, chosen.shared_epochs) == (1, 0)
-    assert Settings().sized_for(FEW_TEXTS, 150) == Settings()
-    assert Settings().sized_for(FEW_TEXTS - 1, 2).teacher_epochs == 3
+    assert Settings().sized_for(few_texts, 150) == Settings()
+    assert Settings().sized_for(few_texts - 1, 2).teacher_epochs == 3
     assert Settings.build(sized.model_dump()).sized_for(100, 150) == sized  # as from run.json
 
 
+@pytest.mark.usefixtures("few_texts")
 def test_many_labels_need_more_updates_at_a_higher_rate() -> None:
     """3,000 texts are 188 batches of 16; 150 labels need 1,050 updates."""
     sized = Settings().sized_for(3_000, 150)

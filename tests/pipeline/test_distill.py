@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,19 +187,23 @@ def test_unsure_texts_and_those_of_a_crowded_class_are_left_out(toy_run: NewRun,
     rows = [{"text": f"{e.text} page", "domain": e.domain} for e in toy_examples(40, 9, "n")]
     more = write_rows(tmp_path / "more.jsonl", rows)
     how = {"unlabelled": str(more), "terms": "prediction", "stages": "joint", "windows": 1, "max_length": 6}
-    run = taught(toy_run(**how, max_share=0.6, min_confidence=0.55, teacher_epochs=2))
+    run = taught(toy_run(**how, teacher_epochs=2))
     cache = open_teacher_cache(run, ["meta_kd"])
-    unsure, said = unsure_texts(run, cache), read_rows(run.folders.unlabelled_weights / "weights.jsonl")
-    assert unsure
+    said = read_rows(run.folders.unlabelled_weights / "weights.jsonl")
+    least = sorted(row["confidence"] for row in said)[len(said) // 3]
+    run = replace(run, settings=run.settings.model_copy(update={"min_confidence": least, "max_share": 0.6}))
+    unsure = unsure_texts(run, cache)
+    assert len(said) // 3 <= len(unsure) < len(said)
     for domain in run.data.domains:
         of_domain = [row for row in said if row["domain"] == domain]
         kept = [row for row in of_domain if row["id"] not in unsure]
+        sure = [row for row in of_domain if row["confidence"] >= least]
+        assert all(row in sure for row in kept)
         counts = Counter(row["label"] for row in kept)
-        assert max(counts.values()) <= max(0.6, 1 / len({row["label"] for row in of_domain})) * len(kept)
+        assert max(counts.values(), default=0) <= max(0.6, 1 / max(1, len({row["label"] for row in sure}))) * len(kept)
         for label in counts:
-            confidences = [[r["confidence"] for r in part if r["label"] == label] for part in (kept, of_domain)]
+            confidences = [[r["confidence"] for r in part if r["label"] == label] for part in (kept, sure)]
             assert sorted(confidences[0]) == sorted(confidences[1])[-len(confidences[0]) :]
-    distill_all(run, ["books"], ["meta_kd"])
     (job,) = student_jobs(run, "meta_kd", [None])
     left = {e.id for e in _without(run, job, unsure).examples}
     assert {e.id for e in job.examples} - left >= unsure
