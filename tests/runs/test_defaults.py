@@ -9,15 +9,13 @@ from metakd import Run, Settings
 
 
 def test_few_texts_change_what_the_user_has_not_chosen(
-    base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """256 texts are 16 batches of 16: 250 updates take 16 epochs."""
     monkeypatch.setattr("metakd.config.settings.FEW_TEXTS", 4_000)
     chosen = Settings(base=str(base), max_length=16, student="layers=2", shared_epochs=2)
     run = Run.assemble(tmp_path / "run", chosen, toy_data).begin()
-    noted = " ".join(capsys.readouterr().err.split())
-    assert "256 training texts are few, so defaults change" in noted
-    assert "--teacher-epochs 16" in noted or "teacher_epochs 16" in noted
+    assert "256 training texts are few, so defaults change: teacher_epochs 16, teacher_learning_rate" in caplog.text
     assert (run.settings.batch_size, run.settings.teacher_epochs, run.settings.shared_epochs) == (16, 16, 2)
     stored = read_json(run.folder / "run.json")["settings"]
     again = Run.assemble(run.folder, Settings.build(stored), toy_data)
