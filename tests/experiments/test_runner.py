@@ -356,7 +356,7 @@ def test_the_command_prints_the_report_and_its_files(run_command: Command, tmp_p
     assert "size-on-test-against-2 layers.md" in out
     assert "| 4 layers |" in out
     assert "trial 1 of 4" in err
-    assert "was split again: train" in err  # --cut is the command's, not the setting for one file
+    assert "of 180 texts" in err  # --cut is the command's, not the setting for one file: of all 296, 60 percent
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,22 @@ def test_the_gain_of_one_seed_has_no_verdict(findings: Findings, mean: float, va
     assert "significant" not in gain[2]
 
 
+def of_settings(settings: dict[str, Any], data: str) -> Findings:
+    """A run of 500 training texts."""
+    run = {"data": data, "settings": settings, "labels": ["bad", "good"]}
+    return Findings(Path("runs/toy"), run, {}, {"rows": {"train": {"books": {"bad": 250, "good": 250}}}}, [])
+
+
+def test_the_command_of_few_texts_has_what_was_chosen_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With batches of 32, 500 texts get 16 epochs; with 16, 8, which here were chosen for 32."""
+    monkeypatch.setattr("metakd.config.settings.FEW_TEXTS", 4_000)
+    usual = Settings().sized_for(500, 2).model_dump(mode="json")
+    assert summary.command(of_settings(usual, "org/x")) == "metakd run --data org/x --output toy --seed 0"
+    chosen = Settings(batch_size=32, teacher_epochs=8).sized_for(500, 2).model_dump(mode="json")
+    made = summary.command(of_settings(chosen, "org/x"))
+    assert made.endswith("--seed 0 --teacher-epochs 8 --batch-size 32")
+
+
 @pytest.mark.parametrize(
     ("data", "settings", "command"),
     [
@@ -122,7 +138,7 @@ def test_the_command_makes_the_run_again(data: str, settings: dict[str, Any], co
     chosen |= {"columns": {"text": "a b", "label": "stars"}, "precision": "float32", "layer_map": "2,4,6"}
     in_demo = read_settings_file(DEMO_DATA / "settings.yaml") if "demo" in data else {}
     saved = Settings.build(in_demo).model_dump(mode="json") | chosen
-    made = summary.command(Findings(Path("runs/toy"), {"data": data, "settings": saved}, {}, {}, []))
+    made = summary.command(of_settings(saved, data))
     assert made.startswith(f"metakd {command} --columns ")
     words = shlex.split(made)
     assert words[words.index("--columns") + 1] == "text=a b,label=stars"
