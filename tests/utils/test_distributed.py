@@ -36,7 +36,7 @@ SECONDS = 600  # that anything may take on a busy machine before it counts as ha
 SETTINGS = [
     *("--batch-size", "8", "--max-length", "16", "--precision", "float32", "--no-baseline"),
     *("--teacher-epochs", "2", "--shared-epochs", "2", "--match-epochs", "1", "--allow-weak-teacher", "--keep-cache"),
-    *("--stages", "two", "--windows", "0"),
+    *("--stages", "two", "--windows", "0", "--teacher-tries", "1"),
     *("--teacher-learning-rate", "1e-3", "--shared-learning-rate", "1e-3", "--track", "none"),
 ]
 

@@ -79,10 +79,10 @@ def _teach(run: Run, checkpoints: Path) -> None:
     facts: dict[str, Any] = {"precision": run.precision, "tries": []}
     with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as folder:
         for number in range(settings.teacher_tries):
-            rate = RATES[number] * settings.teacher_learning_rate
+            rate, name = RATES[number] * settings.teacher_learning_rate, "teach all domains"
             place = checkpoints / f"rate_{number}" if number else checkpoints
             try:
-                teacher, log = _train(run, rate, place)
+                teacher, log = _train(run, rate, place, f"{name}, try {number + 1}" if number else name)
             except LossError as error:
                 if not number:
                     raise
@@ -100,13 +100,13 @@ def _teach(run: Run, checkpoints: Path) -> None:
                 notice(f"at the rate {rate:g}, the meta-teacher stays near chance on its own text; it is trained again")
 
 
-def _train(run: Run, learning_rate: float, checkpoints: Path) -> tuple[MetaTeacher, list[dict[str, float]]]:
-    """A teacher, trained at this rate from the base, and its log."""
+def _train(run: Run, learning_rate: float, checkpoints: Path, name: str) -> tuple[MetaTeacher, list[dict[str, float]]]:
+    """A teacher, trained at this rate from the base, and its log; `name` is shown beside the progress."""
     settings, data = run.settings, run.data
     texts, text_rows = run.features.teacher_texts(data.train)
     features = run.features.encode(texts).with_columns(**_weights(run, text_rows), **run.features.soft_labels(texts))
     epochs, logs = settings.teacher_epochs, run.folder / LOGS_FOLDER
-    plan = TrainingPlan("teach all domains", epochs, learning_rate, checkpoints, settings, run.precision, logs=logs)
+    plan = TrainingPlan(name, epochs, learning_rate, checkpoints, settings, run.precision, logs=logs)
     set_seed(settings.seed)
     encoder = load_encoder(resolve(settings.base), run.teacher_labels)
     encoder.config.text_pairs = data.has_pairs
