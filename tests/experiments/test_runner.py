@@ -30,6 +30,7 @@ from metakd.utils.errors import InputError
 Experiment = Callable[..., dict[str, Any]]
 QUICK: dict[str, Any] = {"stages": "two", "windows": 0, "allow_weak_teacher": True, "precision": "float32"}
 QUICK |= {"max_length": 16, "student": "layers=2", "batch_size": 16, "teacher_epochs": 3, "shared_epochs": 1}
+QUICK["teacher_tries"] = 1
 QUICK |= dict.fromkeys(("teacher_learning_rate", "shared_learning_rate", "predict_learning_rate"), 5e-3)
 
 

@@ -14,7 +14,7 @@ from metakd.utils.artifacts import changed_files, verified_manifest
 QUICK = [
     *("--allow-weak-teacher", "--student", "layers=2", "--max-length", "16", "--batch-size", "32", "--track", "none"),
     *("--teacher-epochs", "1", "--shared-epochs", "1", "--match-epochs", "2", "--stages", "two"),
-    *("--dropout", "0.1"),
+    *("--dropout", "0.1", "--teacher-tries", "1"),
 ]
 
 
