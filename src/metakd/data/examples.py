@@ -63,8 +63,9 @@ class Reader:
         """
         faults, order = list[str](), self.soft_labels if is_train else None
         needed = tuple(name for name in LABELLED if name != "label" or not empty_labels)
-        how: dict[str, Any] = {"needed": needed, "optional": ("label",) * empty_labels, "columns": self.columns}
-        examples = with_ids(table, faults, **how, probability_labels=order)
+        optional = ("label",) * empty_labels
+        how = {"needed": needed, "optional": optional, "columns": self.columns, "probability_labels": order}
+        examples = with_ids(table, faults, **how)
         self.take(table.name, faults, any_valid=bool(examples))
         return examples
 
@@ -85,19 +86,13 @@ class Reader:
             raise InputError(f"{InputError.collect(name, self.faults).args[0]}{remedy}")
 
 
-def with_ids(
-    table: Table,
-    faults: list[str],
-    *,
-    needed: Sequence[str] = LABELLED,
-    optional: Sequence[str] = (),
-    columns: Mapping[str, str] | None = None,
-    probability_labels: Sequence[str] | None = None,
-) -> list[Example]:
-    """All valid rows of a labelled table, each with a unique id: a repeated text gets -2, -3, ..."""
+def with_ids(table: Table, faults: list[str], **how: Any) -> list[Example]:
+    """All valid rows of a labelled table, each with a unique id: a repeated text gets -2, -3, ...
+
+    `how` are the other arguments of `read_table`.
+    """
     repeats, examples = Counter[str](), list[Example]()
-    how: dict[str, Any] = {"needed": needed, "optional": optional, "columns": columns}
-    for _, example in read_table(table, faults, **how, probability_labels=probability_labels):
+    for _, example in read_table(table, faults, **how):
         if not example.id:
             repeats[digest := content_id(example)] += 1
             example = replace(example, id=digest if repeats[digest] == 1 else f"{digest}-{repeats[digest]}")

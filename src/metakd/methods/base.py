@@ -86,6 +86,15 @@ def domain_epochs(settings: Settings) -> int:
     return settings.predict_epochs + (settings.match_epochs if settings.stages == "two" else 0)
 
 
+def shared_then_domain(settings: Settings, terms: tuple[str, ...]) -> list[Stage]:
+    """A shared start on all domains' text, then each domain's text, both with all `terms`."""
+    stages = [
+        Stage("share", settings.shared_epochs, settings.shared_learning_rate, terms, shared=True),
+        Stage("predict", domain_epochs(settings), settings.predict_learning_rate, terms),
+    ]
+    return [stage for stage in stages if stage.epochs]
+
+
 def has_teacher(kind: type[Method]) -> bool:
     """Whether the method learns from a meta-teacher, cached or live."""
     return bool(kind.needs & {"teacher", "live_teacher"})

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from metakd import losses
 from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
-from metakd.methods.base import Need, Setup, Stage, domain_epochs
+from metakd.methods.base import Need, Setup, Stage, shared_then_domain
 from metakd.models.encoder import EncoderOutputs, forward
 from metakd.models.linear import use_quick_linear, use_torch_linear
 from metakd.models.meta_teacher import TeacherOutputs
@@ -55,12 +55,7 @@ class MetaDistil:
         return cls(setup)
 
     def stages(self) -> list[Stage]:
-        settings, terms = self.settings, ("class", "prediction")
-        stages = [
-            Stage("share", settings.shared_epochs, settings.shared_learning_rate, terms, shared=True),
-            Stage("predict", domain_epochs(settings), settings.predict_learning_rate, terms),
-        ]
-        return [stage for stage in stages if stage.epochs]
+        return shared_then_domain(self.settings, ("class", "prediction"))
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         return {}

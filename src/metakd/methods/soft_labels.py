@@ -9,7 +9,7 @@ from metakd import losses
 from metakd.config.settings import Settings
 from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
-from metakd.methods.base import Need, Setup, Stage, domain_epochs
+from metakd.methods.base import Need, Setup, Stage, shared_then_domain
 from metakd.models.encoder import EncoderOutputs
 from metakd.models.meta_teacher import TeacherOutputs
 from metakd.prototypes import expertise_weights
@@ -33,13 +33,7 @@ class SoftLabels:
         return cls(setup.settings)
 
     def stages(self) -> list[Stage]:
-        """A shared start on all domains' text, then each domain's text."""
-        settings, terms = self.settings, ("class", "prediction")
-        stages = [
-            Stage("share", settings.shared_epochs, settings.shared_learning_rate, terms, shared=True),
-            Stage("predict", domain_epochs(settings), settings.predict_learning_rate, terms),
-        ]
-        return [stage for stage in stages if stage.epochs]
+        return shared_then_domain(self.settings, ("class", "prediction"))
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         return {}
