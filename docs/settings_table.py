@@ -2,7 +2,8 @@
 
 from typing import get_args
 
-from metakd.config.settings import GROUPS, Settings
+from metakd.config.groups import GROUPS
+from metakd.config.settings import Settings
 
 HEAD = """# Settings
 

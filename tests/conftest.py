@@ -52,6 +52,7 @@ SHAPES: dict[str, dict[str, int]] = {
     "xlm-roberta-xl": COMMON,
     "deberta-v2": COMMON,
     "albert": COMMON | {"embedding_size": 8},
+    "llama": COMMON,
 }
 
 

@@ -63,6 +63,8 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Pa
     Path("my.yaml").write_text("gamma2: 0.1\n")
     save_checkpoint(Path("bert-base-uncased"))
     save_checkpoint(Path("huawei-noah/TinyBERT_General_4L_312D"), hidden_size=8)
+    save_checkpoint(Path("HuggingFaceTB/SmolLM2-135M"), "llama")
+    shutil.copytree(finished_run / "meta_teacher", "my-classifier")
     with tarfile.open("domain_sentiment_data.tar.gz", "w:gz") as archive:
         archive.add(write_release(Path("raw"), 20), "sorted_data_acl")
     for split in ("train", "dev_matched"):

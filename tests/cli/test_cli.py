@@ -13,7 +13,7 @@ import pytest
 
 from conftest import FAST, Command, passed, read_json, refused, toy_examples, write_rows
 from metakd import __version__
-from metakd.config.settings import GROUPS
+from metakd.config.groups import GROUPS
 from metakd.data.schema import folder_name
 from metakd.utils.signals import Stopped
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from metakd.config.settings import GROUPS, Settings
+from metakd.config.groups import GROUPS
+from metakd.config.settings import Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.utils.errors import InputError, require
 

@@ -1,27 +1,16 @@
 """One small run with the real packaged encoder and real reviews: all-MiniLM-L6-v2 to a three-layer student."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import pipeline as hugging_face_pipeline
 
-from metakd import Classifier, Run, Settings, run_all
+from metakd import Classifier, Run, Settings, load_dataset, run_all
 from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
 from metakd.config.settings_file import read_settings_file
 from metakd.models.hub import ALL_MINILM, resolve
 from metakd.models.loading import load_encoder, load_tokenizer
-
-
-@pytest.fixture(autouse=True)
-def _all_cores() -> Iterator[None]:
-    """What conftest.py takes from tiny models, a real one needs."""
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(1)
 
 
 def test_the_packaged_encoder_is_all_minilm() -> None:
@@ -35,13 +24,14 @@ def test_the_packaged_encoder_is_all_minilm() -> None:
 
 @pytest.mark.slow
 def test_a_small_run_ends_in_students_that_read_reviews(tmp_path: Path) -> None:
-    """The demo, without its baseline: a fine-tuned base reads at least 85 % of its test reviews."""
+    """Two of the demo's domains, without the baseline, which takes a third of the time that all of it does."""
     settings = Settings.build({**read_settings_file(DEMO_SETTINGS), "baseline": False})
-    run_all(Run.assemble(tmp_path / "run", settings, DEMO_DATA).begin())
+    data = load_dataset(DEMO_DATA).without("films").without("electronics")
+    run_all(Run(tmp_path / "run", settings, data).begin())
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["average"]["meta_teacher"]["accuracy"] >= 0.85
-    assert results["average"]["student"]["accuracy"] > 0.75
-    assert results["average"]["tfidf"]["accuracy"] < 0.85
+    assert results["average"]["meta_teacher"]["accuracy"] > 0.75
+    assert results["average"]["student"]["accuracy"] > 0.72
+    assert results["average"]["tfidf"]["accuracy"] < 0.8
     assert results["average"]["student"]["parameters"] == pytest.approx(17.4e6, rel=0.02)
     folder = tmp_path / "run" / "students" / "books"
     text = "Wonderful prose, I could not put it down and I have given it to all my friends."

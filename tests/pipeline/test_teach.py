@@ -99,7 +99,7 @@ def test_a_first_try_whose_loss_is_not_finite_is_an_error(toy_run: NewRun) -> No
 
 
 def test_a_reloaded_model_that_differs_is_an_error(toy_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save_changed(self: MetaTeacher, folder: Path) -> None:
+    def save_changed(self: MetaTeacher, folder: Path, _domains: list[str]) -> None:
         self.encoder.save_pretrained(folder)
         weights = load_file(folder / "model.safetensors")
         weights["classifier.weight"][0] += 1.0

@@ -56,8 +56,12 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "domain_loss": ("none", FROM_TEACHER),
     "gamma1": (0.25, FROM_TEACHER),
     "heads": ("domain", FROM_TEACHER),
+    "teacher": ("a copy", FROM_TEACHER),
+    "teacher_labels": (["a", "b"], FROM_TEACHER),
     "teacher_epochs": (4, FROM_TEACHER),
     "teacher_learning_rate": (1e-4, FROM_TEACHER),
+    "lora_rank": (2, FROM_TEACHER),
+    "lora_targets": ("query", FROM_TEACHER),
     "teacher_tries": (3, FROM_TEACHER),
     "allow_weak_teacher": (True, set()),
     "terms": (["hidden", "prediction"], BY_TEACHER),
@@ -121,8 +125,10 @@ def moved(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 def moved_by(name: str, fingerprints: Fingerprints, base_copy: Path) -> set[str]:
     """What another value of a setting changes."""
-    value = str(base_copy) if name == "base" else MOVED[name][0]
-    return moved(fingerprints(), fingerprints(**{name: value}))
+    value = str(base_copy) if name in ("base", "teacher") else MOVED[name][0]
+    before = {"teacher_labels": {"teacher": str(base_copy)}, "lora_targets": {"lora_rank": 1}}.get(name, {})
+    after = {"teacher": {"teacher_epochs": 3}, "lora_rank": {"teacher_learning_rate": 5e-5}}.get(name, {})  # as before
+    return moved(fingerprints(**before), fingerprints(**before, **after, **{name: value}))
 
 
 def test_every_setting_is_classified() -> None:

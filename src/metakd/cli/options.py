@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from metakd.config.settings import GROUPS, READING, Settings
+from metakd.config.groups import GROUPS, READING
+from metakd.config.settings import Settings
 from metakd.utils.errors import flag
 
 DATA_HELP = "A file (JSONL, CSV, TSV, Parquet; .gz), a folder with train, dev and test, or a hub dataset's id."

@@ -32,6 +32,7 @@ def faults_between(settings: Any) -> list[str]:
         needing += ["--gold-weight"] * (settings.gold_weight != type(settings).model_fields["gold_weight"].default)
         needing += ["--method soft_labels"] * (settings.method == "soft_labels")
         faults += [f"{option}: add --soft-labels, so that these columns are read" for option in needing]
+    faults += _faults_of_teacher(settings)
     from_teacher = settings.student_init == "teacher" and settings.student.startswith("layers")
     two, predicts = settings.stages == "two", "prediction" in settings.terms
     if 2 * settings.stride >= settings.max_length:
@@ -49,4 +50,20 @@ def faults_between(settings: Any) -> list[str]:
         faults.append("--match-epochs: only --stages two has a first stage; choose it, or leave this at 0")
     if not (settings.shared_epochs or settings.predict_epochs or (two and settings.match_epochs)):
         faults.append("--predict-epochs: without a shared start or a first stage, at least 1 is needed")
+    return faults
+
+
+def _faults_of_teacher(settings: Any) -> list[str]:
+    """Faults between --teacher and what goes with it."""
+    if settings.teacher and settings.heads == "domain":
+        return ["--heads domain: a fine-tuned --teacher has one class head for all domains; leave it out"]
+    faults = []
+    if not settings.teacher and not settings.teacher_epochs:
+        faults.append("--teacher-epochs 0: add --teacher, a fine-tuned classifier; else at least 1 is needed")
+    if not settings.teacher and settings.teacher_labels:
+        faults.append("--teacher-labels: add --teacher, whose classes it names")
+    if settings.lora_rank is None and settings.lora_targets != "auto":
+        faults.append("--lora-targets: add --lora-rank")
+    if settings.lora_rank is not None and not settings.teacher_epochs:
+        faults.append("--lora-rank: --teacher stays as it is; add --teacher-epochs to fine-tune it further")
     return faults

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from metakd.config.groups import READ_BY
 from metakd.config.setting_faults import faults_between
 from metakd.utils.errors import InputError, flag, listed, shown
 
@@ -19,36 +20,11 @@ LONGEST = 1_000_000  # tokens of a text
 FEW_TEXTS = 4_000  # for training, below which `Settings.sized_for` changes defaults
 LEAST_UPDATES, UPDATES_PER_LABEL = 250, 7  # of their teacher
 MANY_LABELS = 20  # for which it needs a higher rate
+LORA_RATE = 5e-4  # of the teacher
 EPOCHS: dict[str, Any] = {"ge": 0, "le": 10_000}
 
 Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
 Tracker = Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
-
-READING = ("long_texts", "most_windows", "stride", "read_length")  # what models read when they predict
-READ_BY = (  # how `load_dataset` reads the data
-    *("columns", "encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks"),
-    *("unlabelled", "unlabelled_rows", "max_unlabelled", "soft_labels", "probability_labels"),
-)
-GROUPS = {  # of help and of docs/settings.md, the everyday ones first
-    "Everyday settings": ("columns", "base", "student", "max_length", "method", "baseline", "seed"),
-    "Data and checks": (
-        *("encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks", "allow_weak_teacher"),
-    ),
-    "Text without labels": ("unlabelled", "unlabelled_rows", "max_unlabelled", "min_confidence", "max_share"),
-    "Probabilities as data": ("soft_labels", "probability_labels", "gold_weight"),
-    "Long texts": (*READING, "windows", "teacher_windows", "crops"),
-    "Teacher and instance weights": (
-        *("teacher_epochs", "teacher_learning_rate", "teacher_tries"),
-        *("weights", "alpha", "domain_loss", "gamma1", "heads"),
-    ),
-    "Students": (
-        *("student_init", "shared_epochs", "shared_learning_rate", "stages", "match_epochs", "match_learning_rate"),
-        *("predict_epochs", "predict_learning_rate", "baseline_learning_rate"),
-        *("terms", "gamma2", "temperature", "expertise", "attention", "layer_map", "start_layers"),
-    ),
-    "Optimisation": ("batch_size", "warmup", "weight_decay", "dropout", "attention_dropout"),
-    "Cost": ("precision", "cache_budget", "keep_cache", "track"),
-}
 
 
 def setting(default: Any, text: str, paper: str = "", **bounds: Any) -> Any:
@@ -101,6 +77,14 @@ class Settings(BaseModel):
         "Pretrained encoder that becomes the teacher: a folder or a model id.",
         "bert-base-uncased",
     )
+    teacher: str | None = setting(
+        None,
+        "A fine-tuned classifier that teaches as it is: a folder or a model id. It takes the place of --base, unless "
+        "that is given too; --teacher-epochs fine-tunes it further.",
+    )
+    teacher_labels: tuple[str, ...] = setting(
+        (), "Names of its classes, in the order of its class head, if its config.json has others, like 'bad,good'."
+    )
     student: str = setting(
         "layers=3", "The small model: 'layers=N' of the base, or a checkpoint's folder or model id.", "TinyBERT-4L-312D"
     )
@@ -142,8 +126,16 @@ class Settings(BaseModel):
     heads: Literal["one", "domain"] = setting(
         "one", "Class heads of the teacher: one for all domains, or one for each.", "one"
     )
-    teacher_epochs: int = setting(3, "Epochs of the teacher over all domains' text.", "3", **EPOCHS | {"ge": 1})
+    teacher_epochs: int = setting(
+        3, "Epochs of the teacher over all domains' text; 0, and no other default, with --teacher.", "3", **EPOCHS
+    )
     teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the teacher.", "2e-5", gt=0)
+    lora_rank: int | None = setting(
+        None, "Fine-tune the teacher by low-rank updates of this rank (LoRA) instead of all weights.", ge=1, le=4096
+    )
+    lora_targets: str = setting(
+        "auto", "Linear layers that get them, by the last part of their names: 'q_proj,v_proj', or 'auto' for all."
+    )
     teacher_tries: int = setting(
         2, "How often a teacher that stays near chance on its own text is trained, at other rates.", ge=1, le=3
     )
@@ -227,7 +219,7 @@ class Settings(BaseModel):
         """Convert lists as flags write them, and YAML's `false` and [2, 4, 6], to the types of the fields."""
         values = dict(values)
         values.pop("bootstrap", None)  # of older runs; intervals need no resamples now
-        for name in ("terms", "probability_labels"):
+        for name in ("terms", "probability_labels", "teacher_labels"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(part.strip() for part in values[name].split(",") if part.strip())
         if isinstance(values.get("columns"), str):
@@ -235,6 +227,10 @@ class Settings(BaseModel):
             values["columns"] = {field.strip(): column.strip() for field, column in pairs}
             if len(values["columns"]) < len(pairs):
                 raise ValueError("--columns: names a field more than once; keep one column for each")
+        if values.get("teacher"):
+            values = {"base": values["teacher"], "teacher_epochs": 0} | values
+        if values.get("lora_rank"):
+            values = {"teacher_learning_rate": LORA_RATE} | values
         if values.get("domain_loss") is False:
             values["domain_loss"] = "false"
         for name in ("layer_map", "start_layers"):

@@ -11,7 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from metakd.config.settings import READING, Settings
+from metakd.config.groups import READING
+from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.samplers import updates_per_epoch
 from metakd.data.splits import of_domain

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from metakd.config.settings import READING, Settings
+from metakd.config.groups import READING
+from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.schema import Example
 from metakd.data.windows import Reading

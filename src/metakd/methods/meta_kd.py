@@ -142,7 +142,7 @@ def _usable_terms(setup: Setup, teacher: MetaTeacher) -> tuple[str, ...]:
     reasons: dict[str, str] = {}
     if not setup.same_tokens:
         reasons |= dict.fromkeys(LAYER_TERMS, "student and teacher have different tokenizers")
-    if teacher.domain_loss == "none" or teacher.gamma1 == 0:
+    if not teacher.learns_h:
         reasons["feature"] = "the teacher learnt no transferable representation (one domain, or no domain loss)"
     dropped = {term: reasons[term] for term in setup.settings.terms if term in reasons}
     for reason in dict.fromkeys(dropped.values()):

@@ -49,6 +49,11 @@ def find_locally(name: str) -> Path | None:
     """The folder of a checkpoint that is on this machine, or None; InputError for a folder that is not a checkpoint."""
     folder = Path(name).expanduser()
     if folder.is_dir():
+        if (folder / "adapter_config.json").is_file():
+            raise InputError(
+                f"{name}: this folder has an adapter, which is a part of a model; merge it into its base "
+                "(`merge_and_unload` of the package peft) and save that with its tokenizer into a folder"
+            )
         if not (folder / "config.json").is_file():
             raise InputError(f"{name}: this folder has no config.json, so it is not a Hugging Face checkpoint")
         return folder

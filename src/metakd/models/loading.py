@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from metakd.models.attention import set_attention
+from metakd.models.class_head import find_head, keep_rows, rows_of_labels
 from metakd.models.linear import use_quick_linear
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, as_input_error, listed, raise_faults, shown
@@ -96,16 +97,9 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     return model
 
 
-def _head(model: PreTrainedModel) -> nn.Linear | None:
-    """The linear layer, after the encoder, with a row for each class."""
-    outside = [m for name, m in model.named_modules() if not name.startswith(model.base_model_prefix)]
-    rows = [m for m in outside if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
-    return rows[-1] if rows else None
-
-
 def _match_head(model: PreTrainedModel, folder: Path, labels: Sequence[str]) -> None:
     """Give each label the row of the checkpoint's class head that has its name; without such rows, the head is new."""
-    places, head = {name: place for place, name in load_config(folder).id2label.items()}, _head(model)
+    places, head = {name: place for place, name in load_config(folder).id2label.items()}, find_head(model)
     if places == {label: place for place, label in enumerate(labels)}:
         return
     if head is None:
@@ -113,10 +107,7 @@ def _match_head(model: PreTrainedModel, folder: Path, labels: Sequence[str]) -> 
         return
     with torch.no_grad():
         if places.keys() == {*labels} and {*places.values()} == {*range(len(labels))}:
-            rows = [places[label] for label in labels]
-            for weights in (head.weight, head.bias):
-                if weights is not None:
-                    weights.copy_(weights[rows])
+            keep_rows(model, head, [places[label] for label in labels])
             return
         notice(f"{folder.name}: its classes are {listed([*places])}, not those of the data, so its class head is new")
         nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", 0.02))
@@ -133,6 +124,12 @@ def blank_encoder(folder: Path, labels: Sequence[str]) -> PreTrainedModel:
 
 def load_classifier(folder: Path) -> PreTrainedModel:
     """A float32 sequence classifier with its saved labels; InputError if it has none."""
+    config = classifier_config(folder)
+    return load_encoder(folder, [config.id2label[i] for i in range(config.num_labels)], whole=True)
+
+
+def classifier_config(folder: Path) -> Any:
+    """The configuration of a classifier with one label a text; InputError for that of anything else."""
     config = load_config(folder)
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
         raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
@@ -141,7 +138,41 @@ def load_classifier(folder: Path) -> PreTrainedModel:
     if sorted(config.id2label) != [*range(config.num_labels)]:
         names = listed([*map(str, config.id2label)])
         raise InputError(f"{folder}: id2label in its config.json has the classes {names}; they must be 0, 1 and so on")
-    return load_encoder(folder, [config.id2label[i] for i in range(config.num_labels)], whole=True)
+    return config
+
+
+def load_fine_tuned(folder: Path, labels: Sequence[str], classes: Sequence[str] = ()) -> PreTrainedModel:
+    """A classifier as it is, with the rows of its class head that belong to `labels`, in their order.
+
+    `classes` are the names of all its rows, if they are other than in its config.json. Raises InputError as
+    `head_rows` does.
+    """
+    rows, model = head_rows(folder, labels, classes), load_classifier(folder)
+    if (head := find_head(model)) is None:
+        raise InputError(f"{folder}: the class head of a {model.config.model_type} is not known to metakd")
+    if left := [name for place, name in sorted(model.config.id2label.items()) if place not in rows]:
+        notice(f"{folder.name}: its classes {listed(left)} are not among the data's labels, and are left out")
+    keep_rows(model, head, rows)
+    for name, value in label_maps(labels).items():
+        setattr(model.config, name, value)
+    return model
+
+
+def head_rows(folder: Path, labels: Sequence[str], classes: Sequence[str] = ()) -> list[int]:
+    """The row for each label in the class head of the classifier in `folder`, by name; InputError if one has none."""
+    config = classifier_config(folder)
+    count = config.num_labels
+    if classes and len(classes) != count:
+        raise InputError(f"--teacher-labels: {len(classes)} names, but the class head of {folder} has {count} rows")
+    classes = classes or [config.id2label[place] for place in range(count)]
+    rows = rows_of_labels(classes, labels)
+    if rows is None:
+        raise InputError(
+            f"{folder}: its classes are {listed([*classes])}, but the data's labels are {listed([*labels])}; name its "
+            "classes by the data's labels with --teacher-labels, in the order of its class head, or fine-tune it with "
+            "a new one: --base instead of --teacher"
+        )
+    return rows
 
 
 def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
@@ -154,8 +185,10 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
         tokenizer = kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not tokenizer.is_fast:
         raise InputError(f"{folder}: its tokenizer has no fast version (tokenizer.json), which metakd needs")
+    if tokenizer.pad_token_id is None and (stand_in := tokenizer.eos_token or tokenizer.unk_token):
+        tokenizer.pad_token = stand_in  # padding is masked, so any token will do
     if tokenizer.pad_token_id is None:
-        raise InputError(f"{folder}: its tokenizer has no padding token; choose an encoder like BERT")
+        raise InputError(f"{folder}: its tokenizer has no token for padding; set its pad_token and save it")
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
         raise InputError(f"{folder}: its tokenizer is empty; its files (tokenizer.json or vocab.txt) are missing")
     if tokenizer.truncation_side != "right":

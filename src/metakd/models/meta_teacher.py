@@ -6,6 +6,7 @@ B texts in a batch, L tokens, H width, A attention heads, d width of a head, M c
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -21,9 +23,10 @@ from metakd import losses
 from metakd.data.tokenization import TEACHER_TOKENS, Batch
 from metakd.losses import LossTerms, Term
 from metakd.models.encoder import forward
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, as_input_error
 
 HEAD_FILE = "domain_head.safetensors"
+DOMAINS = "domains"  # key of HEAD_FILE's metadata: the domains by which h was learnt, as JSON; missing if it was not
 UNKNOWN_DOMAIN = -1
 DOMAIN_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the domain classifier's logits and the domains
     "false": losses.false_domain_loss,
@@ -106,19 +109,21 @@ class MetaTeacher(nn.Module):
         If the batch has windows of texts, both terms of each count by its share of the text. If it has soft labels,
         CE is that of `losses.soft_label_loss`.
         """
-        outputs, domains, shares = self.outputs(batch), batch["domains"], batch.get("shares")
+        outputs, shares = self.outputs(batch), batch.get("shares")
         if "soft_labels" in batch:
             mixed = batch["soft_labels"], batch["gold_weights"]
             cross_entropy = losses.soft_label_loss(outputs.logits, batch["labels"], *mixed)
         else:
             cross_entropy = losses.cross_entropy(outputs.logits, batch["labels"])
         weights = batch["instance_weights"] if shares is None else batch["instance_weights"] * shares
-        terms = {"class": Term(cross_entropy, weights=weights)}
-        if self.domain_loss != "none":
-            logits = self.domain_classifier(outputs.representation)
-            values = DOMAIN_LOSSES[self.domain_loss](logits, domains)
-            terms["domain"] = Term(values, coefficient=self.gamma1, weights=shares)
-        return terms
+        return {"class": Term(cross_entropy, weights=weights)} | self.domain_terms(outputs.representation, batch)
+
+    def domain_terms(self, h: Tensor, batch: Batch) -> LossTerms:
+        """The second term of L_T for the h of a batch, (B, H); nothing without a domain loss."""
+        if self.domain_loss == "none":
+            return {}
+        values = DOMAIN_LOSSES[self.domain_loss](self.domain_classifier(h), batch["domains"])
+        return {"domain": Term(values, coefficient=self.gamma1, weights=batch.get("shares"))}
 
     def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:
         """Logits, h and `layers` for a batch; attention needs `set_attention(encoder, "factors")` first."""
@@ -131,16 +136,40 @@ class MetaTeacher(nn.Module):
             attention_factors={layer: outputs.attentions[layer - 1] for layer in layers.attention},
         )
 
-    def save(self, folder: Path) -> None:
+    @property
+    def learns_h(self) -> bool:
+        """Whether L_T teaches it h."""
+        return self.domain_loss != "none" and self.gamma1 > 0
+
+    def save(self, folder: Path, domains: Sequence[str]) -> None:
         """Write the encoder as a Hugging Face checkpoint, with everything about domains in a file beside it."""
         self.encoder.save_pretrained(folder)
+        metadata = {DOMAINS: json.dumps(domains)} if self.learns_h else None
         head = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
-        save_file({name: value.contiguous() for name, value in head.items()}, folder / HEAD_FILE)
+        save_file({name: value.contiguous() for name, value in head.items()}, folder / HEAD_FILE, metadata)
 
     def load_head(self, folder: Path) -> None:
         """Read the file that `save` put beside the checkpoint."""
         encoder = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
         self.load_state_dict(encoder | load_file(folder / HEAD_FILE))
+
+
+class RepresentationLearner(nn.Module):
+    """What a frozen encoder leaves to learn of a meta-teacher: h and the domain classifier, by L_dom alone.
+
+    Batches have E(x) as `pooled`, (B, H).
+    """
+
+    def __init__(self, teacher: MetaTeacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        return self.teacher.encoder
+
+    def forward(self, **batch: Tensor) -> LossTerms:
+        return self.teacher.domain_terms(self.teacher.transferable(batch["pooled"], batch["domains"]), batch)
 
 
 class TeacherEnsemble(MetaTeacher):
@@ -165,6 +194,15 @@ class TeacherEnsemble(MetaTeacher):
         log_p = torch.stack([each.logits.float().log_softmax(-1) for each in outputs])
         h = torch.stack([each.representation for each in outputs])
         return TeacherOutputs(log_p.logsumexp(0) - math.log(len(outputs)), h.mean(0), {}, {})
+
+
+def domains_of_h(folder: Path) -> list[str] | None:
+    """The domains by which the meta-teacher in `folder` learnt h; None without h, as for any other classifier."""
+    if not (folder / HEAD_FILE).is_file():
+        return None
+    with as_input_error(f"{folder / HEAD_FILE}: cannot be read"), safe_open(folder / HEAD_FILE, "pt") as file:
+        domains = (file.metadata() or {}).get(DOMAINS)
+        return None if domains is None else [*json.loads(domains)]
 
 
 def class_names(labels: Sequence[str], domains: Sequence[str]) -> list[str]:

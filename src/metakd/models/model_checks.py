@@ -20,15 +20,17 @@ from transformers import PreTrainedModel
 from metakd.config.settings import Settings
 from metakd.data.schema import Example
 from metakd.data.tokenization import Batch, Collator, encode
+from metakd.models.adapters import low_rank_updates
 from metakd.models.attention import has_raw_scores, set_attention
 from metakd.models.embeddings import only_rows_in_use
 from metakd.models.encoder import forward, model_inputs
 from metakd.models.hub import resolve
-from metakd.models.loading import load_config, load_encoder, load_tokenizer
+from metakd.models.loading import blank_encoder, head_rows, load_config, load_encoder, load_tokenizer, same_tokenizer
 from metakd.models.student import cut_student, layer_stacks, layers_to_cut, map_layers, start_layers
 from metakd.utils.errors import InputError, as_input_error, exhausted_resource, listed
 from metakd.utils.hardware import Precision, native_precision
 
+SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")  # that a base and --teacher share
 SAME_LAYER = 1e-6  # how far a layer's output may be from the base's own, of its largest value or of 1
 SAME_TEXT = 1e-3  # the same for a text beside a longer one, which other kernels may compute
 SHORT = 8  # tokens of a short text
@@ -49,7 +51,29 @@ def check_models(settings: Settings, pairs: bool = False) -> None:
     """
     precision = native_precision() if settings.precision == "auto" else settings.precision
     layers = settings.layer_map, settings.start_layers
+    if settings.teacher not in (None, settings.base):
+        _checked("--teacher", settings.teacher, settings.max_length, precision, pairs)
+    if settings.lora_rank:
+        with low_rank_updates(blank_encoder(resolve(settings.base), ["a", "b"]), 1, settings.lora_targets):
+            pass  # which raises InputError for layers that it does not have
     _check(settings.base, settings.student, settings.max_length, precision, pairs, *layers)
+
+
+def check_teacher_fits(settings: Settings, labels: Sequence[str]) -> None:
+    """Raise InputError unless --teacher, if there is one, has a class for each label, and is a fine-tuned --base."""
+    if not settings.teacher:
+        return
+    teacher, base = resolve(settings.teacher), resolve(settings.base)
+    head_rows(teacher, labels, settings.teacher_labels)
+    ours, theirs = load_config(teacher), load_config(base)
+    differences = [name for name in SHAPE if getattr(ours, name) != getattr(theirs, name)]
+    if not same_tokenizer(load_tokenizer(teacher), load_tokenizer(base)):
+        differences.append("tokenizer")
+    if differences:
+        raise InputError(
+            f"--base = {settings.base!r}: {teacher} is not a fine-tuned version of it, as they differ in "
+            f"{', '.join(differences)}; leave --base out, so that --teacher takes its place"
+        )
 
 
 @cache  # an experiment has hundreds of runs with the same models

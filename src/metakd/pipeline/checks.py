@@ -28,6 +28,7 @@ from metakd.utils.hardware import device
 
 TEACHER_MARGIN = 0.05  # how far a teacher's accuracy must be above the share of the most common class
 NEARLY_ALL = 0.995  # effective share above which weights have almost no effect
+AS_USUAL = 3  # epochs of a teacher that did not learn here yet
 TRIED = 500  # training rows that show whether a teacher has learnt anything
 PROBED = 5_000  # most examples of the domain probe, whose time grows with rows times domains
 BINS = 20  # of the histogram of weights
@@ -89,13 +90,17 @@ def check_teacher(run: Run) -> None:
 
 def _remedy(run: Run) -> str:
     """What to do about a teacher near chance; commands only where they work as they stand."""
-    longer, folder = f"--teacher-epochs {3 * run.settings.teacher_epochs}", run.folders.teacher
+    if run.settings.teacher_epochs:
+        train, epochs = "train it longer", 3 * run.settings.teacher_epochs
+    else:
+        train, epochs = "make sure that its classes mean what these labels do, or train it on the data", AS_USUAL
+    longer, folder = f"--teacher-epochs {epochs}", run.folders.teacher
     begun = (run.folder / RUN_FILE).is_file() and read_run(run.folder)["data"] is not None
     if not begun or (run.folder / "students").exists():
-        return f"train it longer, for example with {longer}; or go on with it by --allow-weak-teacher"
+        return f"{train}, for example with {longer}; or go on with it by --allow-weak-teacher"
     resume = f"metakd run --output {shlex.quote(str(run.folder))} --resume"
     return (
-        f"train it longer: `rm -r {shlex.quote(str(folder))} && {resume} {longer}`; or go on with it: "
+        f"{train}: `rm -r {shlex.quote(str(folder))} && {resume} {longer}`; or go on with it: "
         f"`{resume} --allow-weak-teacher`"
     )
 

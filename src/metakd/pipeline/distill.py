@@ -30,6 +30,7 @@ from metakd.prototypes import expertise_weights, transfer_weights
 from metakd.runs.features import NO_LABEL
 from metakd.runs.folders import EXTRAS_FILE
 from metakd.runs.run import Run
+from metakd.runs.starts import load_base
 from metakd.training.distillation_module import CACHE_ROW, Distillation
 from metakd.training.teacher_cache import TeacherCache
 from metakd.training.trackers import LOGS_FOLDER
@@ -255,7 +256,7 @@ def _set_up(run: Run, job: StudentJob, start: Path | None) -> Setup:
         student = load_encoder(start or resolve(settings.student), labels)
     else:
         from_teacher = settings.student_init == "teacher"
-        source = teacher.encoder if teacher and from_teacher else load_encoder(resolve(settings.base), labels)
+        source = teacher.encoder if teacher and from_teacher else load_base(settings, labels)
         layers = start_layers(source, num_layers, settings.start_layers, settings.layer_map)
         student = cut_student(source, layers, labels)
     student.config.text_pairs = run.data.has_pairs

@@ -19,6 +19,7 @@ from metakd.models.loading import load_config, load_encoder, set_dropout
 from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.pipeline.teacher_outputs import layers_to_keep
 from metakd.runs.run import Run
+from metakd.runs.starts import load_base
 from metakd.training.teacher_cache import fits, layer_bytes
 from metakd.utils.artifacts import free_disk, is_done
 from metakd.utils.console import stdout
@@ -67,7 +68,7 @@ def minutes(run: Run) -> dict[str, float]:
 def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
     """The base and a student of its kind."""
     labels, spec = run.data.labels, run.settings.student
-    base, layers = load_encoder(resolve(run.settings.base), labels), layers_to_cut(spec)
+    base, layers = load_base(run.settings, labels), layers_to_cut(spec)
     if layers is None:
         return base, load_encoder(resolve(spec), labels)
     return base, cut_student(base, start_layers(base, layers, run.settings.start_layers, run.settings.layer_map))
@@ -126,7 +127,7 @@ def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float
     no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
     work: dict[str, float] = {
         "weigh": no_weights * taught * teacher * (run.settings.weights != "none"),
-        "teach": no_teacher * run.settings.teacher_epochs * taught * BACKWARD * teacher,
+        "teach": no_teacher * (run.settings.teacher_epochs * BACKWARD or 1) * taught * teacher,
     }
     missing = [m for m in run.methods if not all(run.is_student_done(m, d) for d in run.data.domains)]
     if stages := _teacher_stages(run, missing):

@@ -1,4 +1,7 @@
-"""The second step: the base becomes the meta-teacher, fine-tuned on all domains [Meta-KD, 3.2]."""
+"""The second step: the base becomes the meta-teacher, fine-tuned on all domains [Meta-KD, 3.2].
+
+Or a classifier that is fine-tuned already becomes it as it is.
+"""
 
 import shutil
 from functools import partial
@@ -6,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel, set_seed
 
 from metakd.data.tokenization import Array
+from metakd.models.adapters import low_rank_updates
+from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
-from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, freeze
+from metakd.models.meta_teacher import MetaTeacher, RepresentationLearner, TeacherEnsemble, domains_of_h, freeze
 from metakd.pipeline.checks import check_reloaded, checked_rows, near_chance, probe, training_accuracy
 from metakd.runs.run import Run
+from metakd.runs.starts import load_teacher_to_be
 from metakd.training.trackers import LOGS_FOLDER
 from metakd.training.trainer import LossError, TrainingPlan, fit
 from metakd.utils import distributed
@@ -23,6 +30,7 @@ from metakd.utils.hardware import device
 from metakd.utils.locks import run_lock
 
 RATES = (1, 4, 0.25)  # times the learning rate, one for each of --teacher-tries
+H_EPOCHS, H_RATE = 10, 1e-3  # of h on a frozen encoder
 
 
 def load_teacher(run: Run) -> MetaTeacher:
@@ -30,14 +38,25 @@ def load_teacher(run: Run) -> MetaTeacher:
     members = []
     for teacher_run in run.teacher_runs:
         folder = teacher_run.folders.teacher
-        members.append(_meta_teacher(teacher_run, load_encoder(folder, teacher_run.teacher_labels, whole=True)))
+        members.append(_meta_teacher(teacher_run, load_encoder(folder, teacher_run.teacher_classes, whole=True)))
         members[-1].load_head(folder)
     return freeze(members[0] if len(members) == 1 else TeacherEnsemble(members, len(run.teacher_domains))).to(device())
 
 
 def _meta_teacher(run: Run, encoder: PreTrainedModel) -> MetaTeacher:
-    heads = len(run.teacher_labels) // len(run.data.labels)
+    heads = len(run.teacher_classes) // len(run.data.labels)
     return MetaTeacher(encoder, len(run.data.domains), run.settings.domain_loss, run.settings.gamma1, heads)
+
+
+def _untrained(run: Run) -> MetaTeacher:
+    """The teacher before it learns here: the base, or --teacher with its classes and, if it has learnt it, its h."""
+    settings = run.settings
+    set_seed(settings.seed)
+    teacher = _meta_teacher(run, load_teacher_to_be(settings, run.teacher_classes))
+    if settings.teacher and domains_of_h(resolve(settings.teacher)) == run.data.domains:
+        teacher.load_head(resolve(settings.teacher))
+    teacher.encoder.config.text_pairs = run.data.has_pairs
+    return teacher
 
 
 def _weights(run: Run, rows: Array) -> dict[str, Array]:
@@ -78,6 +97,13 @@ def _teach(run: Run, checkpoints: Path) -> None:
     settings, best = run.settings, -1.0
     facts: dict[str, Any] = {"precision": run.precision, "tries": []}
     with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as folder:
+        if not settings.teacher_epochs:
+            teacher, facts["log"] = _as_it_is(run, checkpoints)
+            facts |= distributed.on_main(lambda: _save(run, teacher, folder))
+            check = facts["check"]
+            accuracy = f"accuracy {check['accuracy']:.3f} on {check['examples']:,} rows of {check['split']}"
+            notice(f"--teacher, as it is: {accuracy}")
+            return
         for number in range(settings.teacher_tries):
             rate, name = RATES[number] * settings.teacher_learning_rate, "teach all domains"
             place = checkpoints / f"rate_{number}" if number else checkpoints
@@ -102,23 +128,37 @@ def _teach(run: Run, checkpoints: Path) -> None:
 
 def _train(run: Run, learning_rate: float, checkpoints: Path, name: str) -> tuple[MetaTeacher, list[dict[str, float]]]:
     """A teacher, trained at this rate from the base, and its log; `name` is shown beside the progress."""
-    settings, data = run.settings, run.data
-    texts, text_rows = run.features.teacher_texts(data.train)
+    settings = run.settings
+    texts, text_rows = run.features.teacher_texts(run.data.train)
     features = run.features.encode(texts).with_columns(**_weights(run, text_rows), **run.features.soft_labels(texts))
     epochs, logs = settings.teacher_epochs, run.folder / LOGS_FOLDER
     plan = TrainingPlan(name, epochs, learning_rate, checkpoints, settings, run.precision, logs=logs)
-    set_seed(settings.seed)
-    encoder = load_encoder(resolve(settings.base), run.teacher_labels)
-    encoder.config.text_pairs = data.has_pairs
-    set_dropout(encoder, settings.dropout, settings.attention_dropout)
-    teacher = _meta_teacher(run, encoder)
-    return teacher, fit(teacher, features, run.features.collator, plan)
+    teacher = _untrained(run)
+    set_dropout(teacher.encoder, settings.dropout, settings.attention_dropout)
+    with low_rank_updates(teacher.encoder, settings.lora_rank, settings.lora_targets):
+        log = fit(teacher, features, run.features.collator, plan)
+    return teacher, log
+
+
+def _as_it_is(run: Run, checkpoints: Path) -> tuple[MetaTeacher, list[dict[str, float]]]:
+    """--teacher, and the log of its h, which it learns from E(x) alone unless it has learnt it from these domains."""
+    teacher = _untrained(run)
+    if not teacher.learns_h or domains_of_h(resolve(run.settings.teacher or "")) == run.data.domains:
+        return teacher, []
+    texts, text_rows = run.features.teacher_texts(run.data.train)
+    features, name = run.features.encode(texts), "read all domains with the teacher"
+    teacher.encoder.to(device()).requires_grad_(False)
+    pooled = torch.zeros(len(texts), teacher.encoder.config.hidden_size)
+    embed(teacher.encoder, features, run.features.collator, name, run.precision, pooled)
+    features = features.with_columns(pooled=pooled.numpy(), **_weights(run, text_rows))
+    plan = TrainingPlan("learn h", H_EPOCHS, H_RATE, checkpoints, run.settings, run.precision)
+    return teacher, fit(RepresentationLearner(teacher), features, run.features.collator, plan)
 
 
 def _save(run: Run, teacher: MetaTeacher, folder: Path) -> dict[str, Any]:
     """Write a teacher to `folder`; its check and its probe, for the manifest."""
     tokenizer, (split, rows) = run.features.tokenizer, checked_rows(run.data)
-    teacher.save(folder)
+    teacher.save(folder, run.data.domains)
     tokenizer.save_pretrained(folder)
     check = check_reloaded(run, folder, teacher.encoder, tokenizer, rows, split)
     return {"check": check, "domain_probe": probe(run, teacher, rows)}

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from metakd.data.schema import Example
 from metakd.models.forward_passes import embed
-from metakd.models.hub import resolve
-from metakd.models.loading import load_encoder
 from metakd.pipeline.checks import spread
 from metakd.prototypes import Prototypes, instance_weights, prototype_scores, prototypes, whole_texts
 from metakd.runs.folders import WEIGHTS_FILE
 from metakd.runs.run import Run
+from metakd.runs.starts import load_base
 from metakd.utils import distributed
 from metakd.utils.artifacts import is_done, read_manifest, reserve, step_folder
 from metakd.utils.errors import InputError
@@ -119,7 +118,7 @@ def _embeddings(run: Run, texts: Sequence[Example], file: Path) -> Tensor:
     """E(x) of all texts (N, H), mapped to `file`, so that they need no memory."""
     windows, rows = run.features.teacher_texts(texts)
     features = run.features.encode(windows)
-    encoder = load_encoder(resolve(run.settings.base), run.data.labels).to(device())
+    encoder = load_base(run.settings, run.data.labels).to(device())
     shape = len(features), encoder.config.hidden_size
     reserve(file, 4 * shape[0] * shape[1])  # on a full disk, a mapped file would end the process without a message
     embeddings = torch.from_file(str(file), shared=True, size=shape[0] * shape[1]).view(shape)

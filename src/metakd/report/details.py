@@ -97,11 +97,12 @@ def nodes(findings: Findings, texts: bool) -> dict[str, dict[str, Any]]:
 
 def _teacher(findings: Findings) -> dict[str, Any]:
     settings, average = findings.run["settings"], findings.results["average"]["meta_teacher"]
+    epochs = settings["teacher_epochs"]
     rate = findings.manifest("meta_teacher").get("learning_rate", settings["teacher_learning_rate"])
     known = [
         ("Accuracy, average", score(average)),
         ("Size", _size(average)),
-        ("Trained", f"{settings['teacher_epochs']:g} epochs, learning rate {rate:g}"),
+        ("Trained", f"{epochs:g} epochs, learning rate {rate:g}" if epochs else "before this run; it teaches as it is"),
         ("Domain loss", f"{settings['domain_loss']}, γ₁ = {settings['gamma1']:g}"),
         ("Instance weights", settings["weights"]),
     ]

@@ -11,9 +11,10 @@ from metakd.report.summary import base_name
 
 def graph(findings: Findings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Nodes with their ancestors and descendants, and edges: from what something was built of, or between domains."""
-    domains, results = findings.domains, findings.results
+    domains, results, settings = findings.domains, findings.results, findings.run["settings"]
+    kind = "fine-tuned classifier" if settings.get("teacher") == settings["base"] else "pretrained encoder"
     nodes = [
-        _node("base", "base", [base_name(findings)], "pretrained encoder", -0.8, -0.85),
+        _node("base", "base", [base_name(findings)], kind, -0.8, -0.85),
         _node("meta_teacher", "teacher", ["meta-teacher"], score(results["average"]["meta_teacher"]), 0.0, 0.0),
     ]
     links = [("base", "meta_teacher")]

@@ -122,11 +122,12 @@ def command(findings: Findings) -> str:
     is_demo = Path(data).parts[-2:] == DEMO_DATA.parts[-2:]
     start = ["demo"] if is_demo else ["run", "--data", public_name(data)]
     usual = read_settings_file(DEMO_SETTINGS) if is_demo else {}
-    chosen = Settings.build(usual | {"batch_size": settings["batch_size"]})  # which other defaults depend on
+    deciding = {name: settings.get(name) for name in ("batch_size", "teacher")}  # which other defaults depend on
+    chosen = Settings.build(usual | deciding)
     rows = sum(sum(labels.values()) for labels in findings.corpus["rows"]["train"].values())
     defaults = chosen.sized_for(rows, len(findings.run["labels"])).model_dump(mode="json")
     defaults["batch_size"] = Settings.build(usual).sized_for(rows, 2).batch_size
-    defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")}
+    defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")} | {"teacher": None}
     flags = [_flag(name, settings[name]) for name, usual in defaults.items() if settings.get(name, usual) != usual]
     fixed = ["--output", name, "--seed", str(settings["seed"])]
     return shlex.join(["metakd", *start, *fixed, *chain.from_iterable(flags)])

@@ -25,12 +25,16 @@ STUDENTS: tuple[Step, ...] = ("distill", "baseline")
 TAUGHT: tuple[Step, ...] = ("distill",)
 LABELS_ALONE: tuple[Step, ...] = ("baseline",)
 ROWS = "acts through the rows, which have a fingerprint"
-AS_BEFORE = [
+AS_BEFORE: list[tuple[str, Any]] = [
     ("teacher_windows", 0),
     ("min_confidence", 0.0),
     ("max_share", 1.0),
     ("gold_weight", 0.5),
     ("teacher_tries", 1),
+    ("teacher", None),
+    ("teacher_labels", []),
+    ("lora_rank", None),
+    ("lora_targets", "auto"),
 ]  # values with which steps do what they did before there was the setting
 READING = "decides what models read when they predict, not what they learn from"
 SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results a setting may change, or why none
@@ -66,8 +70,12 @@ SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results 
     "domain_loss": TEACHER,
     "gamma1": TEACHER,
     "heads": TEACHER,
+    "teacher": TEACHER,
+    "teacher_labels": TEACHER,
     "teacher_epochs": TEACHER,
     "teacher_learning_rate": TEACHER,
+    "lora_rank": TEACHER,
+    "lora_targets": TEACHER,
     "teacher_tries": TEACHER,
     "allow_weak_teacher": "decides whether students learn from a weak teacher, not how",
     "terms": TAUGHT,
@@ -123,6 +131,17 @@ class Fingerprints:
         return {} if layers_to_cut(name) else digest_files(resolve(name), MODEL_FILES)
 
     @cached_property
+    def teacher(self) -> dict[str, str]:
+        """Digests of the files of the fine-tuned classifier that becomes the teacher, if there is one."""
+        return digest_files(resolve(self.settings.teacher), MODEL_FILES) if self.settings.teacher else {}
+
+    @property
+    def models(self) -> dict[str, dict[str, str]]:
+        """Digests of the files of each model that the run starts from."""
+        teacher = {"teacher": self.teacher} if self.teacher else {}
+        return {"base": self.base, "student": self.student, **teacher}
+
+    @cached_property
     def weigh(self) -> str:
         return fingerprint("weigh", STEP_VERSIONS["weigh"], self._sources, self._values("weigh"))
 
@@ -133,7 +152,8 @@ class Fingerprints:
             return fingerprint("several", [*self.other_teachers])
         if self.other_teachers:
             return self.other_teachers[0]
-        return fingerprint("teach", STEP_VERSIONS["teach"], self.weigh, self._values("teach"))
+        files = [self.teacher] if self.teacher else []
+        return fingerprint("teach", STEP_VERSIONS["teach"], self.weigh, self._values("teach"), *files)
 
     @cached_property
     def unlabelled(self) -> str:

@@ -23,7 +23,7 @@ from metakd.methods.base import Setup, Stage, check_needs, check_shareable, lear
 from metakd.models.hub import licence, resolve
 from metakd.models.loading import blank_encoder, same_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, class_names
-from metakd.models.model_checks import check_models
+from metakd.models.model_checks import check_models, check_teacher_fits
 from metakd.models.student import blank_student, layers_to_cut, start_layers
 from metakd.runs.defaults import fitted
 from metakd.runs.features import Features
@@ -79,6 +79,7 @@ class Run:
             check_tracker(settings.track)
         if problems or dataset is None:
             raise InputError("\n".join(str(problem) for problem in problems))
+        check_teacher_fits(settings, dataset.labels)
         run = cls(Path(folder), fitted(settings, dataset), dataset)
         _ = run.stages
         run._name_foreign_domains()
@@ -180,7 +181,7 @@ class Run:
         return sorted({domain for run in self.teacher_runs for domain in run.data.domains})
 
     @property
-    def teacher_labels(self) -> list[str]:
+    def teacher_classes(self) -> list[str]:
         """Classes of its meta-teacher: those of the data, or with --heads domain, those of each domain in turn."""
         one = self.settings.heads == "one"
         return self.data.labels if one else class_names(self.data.labels, self.data.domains)
@@ -262,14 +263,14 @@ class Run:
 
     def description(self) -> dict[str, Any]:
         """The content of run.json."""
-        data = Path(self.data.place or "nowhere")
-        licences = {"base": licence(resolve(self.settings.base)), "data": licence(data) if data.is_dir() else None}
+        data, model = Path(self.data.place or "nowhere"), resolve(self.settings.teacher or self.settings.base)
+        licences = {"base": licence(model), "data": licence(data) if data.is_dir() else None}
         return {
             "format": RUN_FORMAT,
             "data": self.data.place,
             "data_fingerprint": self.data.fingerprint,
             **({"unlabelled_fingerprint": self.data.unlabelled_fingerprint} if self.data.unlabelled else {}),
-            "models": {"base": self.fingerprints.base, "student": self.fingerprints.student},
+            "models": self.fingerprints.models,
             "licences": licences,
             "labels": self.data.labels,
             "domains": self.data.domains,

@@ -1,0 +1,28 @@
+"""Which settings belong together: in help, in reading data, in reading long texts."""
+
+READING = ("long_texts", "most_windows", "stride", "read_length")  # what models read when they predict
+READ_BY = (  # how `load_dataset` reads the data
+    *("columns", "encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks"),
+    *("unlabelled", "unlabelled_rows", "max_unlabelled", "soft_labels", "probability_labels"),
+)
+GROUPS = {  # of help and of docs/settings.md, the everyday ones first
+    "Everyday settings": ("columns", "base", "student", "max_length", "method", "baseline", "seed"),
+    "Data and checks": (
+        *("encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks", "allow_weak_teacher"),
+    ),
+    "Text without labels": ("unlabelled", "unlabelled_rows", "max_unlabelled", "min_confidence", "max_share"),
+    "Probabilities as data": ("soft_labels", "probability_labels", "gold_weight"),
+    "Long texts": (*READING, "windows", "teacher_windows", "crops"),
+    "Teacher and instance weights": (
+        *("teacher", "teacher_labels", "teacher_epochs", "teacher_learning_rate", "teacher_tries"),
+        *("lora_rank", "lora_targets"),
+        *("weights", "alpha", "domain_loss", "gamma1", "heads"),
+    ),
+    "Students": (
+        *("student_init", "shared_epochs", "shared_learning_rate", "stages", "match_epochs", "match_learning_rate"),
+        *("predict_epochs", "predict_learning_rate", "baseline_learning_rate"),
+        *("terms", "gamma2", "temperature", "expertise", "attention", "layer_map", "start_layers"),
+    ),
+    "Optimisation": ("batch_size", "warmup", "weight_decay", "dropout", "attention_dropout"),
+    "Cost": ("precision", "cache_budget", "keep_cache", "track"),
+}

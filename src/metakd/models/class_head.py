@@ -1,0 +1,38 @@
+"""A classifier's head: a linear layer with a row for each class, which are matched to the data's labels by name."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+GENERIC = "LABEL_"  # with a number: the name that transformers gives a class that nobody named
+
+
+def find_head(model: PreTrainedModel) -> nn.Linear | None:
+    """The linear layer, after the encoder, with a row for each class."""
+    outside = [m for name, m in model.named_modules() if not name.startswith(model.base_model_prefix)]
+    rows = [m for m in outside if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+    return rows[-1] if rows else None
+
+
+def rows_of_labels(classes: Sequence[str], labels: Sequence[str]) -> list[int] | None:
+    """The row of the head for each label, or None unless each has one.
+
+    Names are compared as they are, then without regard to case, then as numbers: LABEL_1 is the label 1.
+    """
+    for plain in (str, str.casefold, lambda name: name.removeprefix(GENERIC)):
+        places = [*map(plain, classes)]
+        wanted = [*map(plain, labels)]
+        if len({*places}) == len(places) and len({*wanted}) == len(wanted) and {*wanted} <= {*places}:
+            return [places.index(label) for label in wanted]
+    return None
+
+
+def keep_rows(model: PreTrainedModel, head: nn.Linear, rows: Sequence[int]) -> None:
+    """Reduce the head of `model` to these rows, in this order."""
+    with torch.no_grad():
+        head.weight = nn.Parameter(head.weight[rows])
+        if head.bias is not None:
+            head.bias = nn.Parameter(head.bias[rows])
+    head.out_features = model.num_labels = len(rows)

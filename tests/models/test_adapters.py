@@ -1,0 +1,181 @@
+"""LoRA: what learns and what does not, what is saved, and decoders as teachers of encoders."""
+
+import json
+import sys
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+from conftest import (
+    SPECIALS,
+    WORDS,
+    Checkpoint,
+    Command,
+    encoded,
+    open_run,
+    read_json,
+    refused,
+    save_tokenizer,
+    taught,
+    write_toy,
+)
+from metakd import losses
+from metakd.data.tokenization import Collator
+from metakd.export.onnx_format import write_model
+from metakd.inference.torch_backend import TorchModel
+from metakd.models.adapters import low_rank_updates
+from metakd.models.encoder import forward
+from metakd.models.loading import load_classifier, load_encoder, load_tokenizer
+from metakd.pipeline.distill import distill
+
+SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+GROUPED = {"num_key_value_heads": 1, "head_dim": 8}
+DECODERS: dict[str, dict[str, Any]] = {
+    "llama": GROUPED,
+    "mistral": GROUPED,
+    "qwen2": GROUPED,
+    "qwen3": GROUPED,
+    "gemma": GROUPED,
+    "gemma2": GROUPED,
+    "gemma3_text": GROUPED,
+    "phi3": GROUPED,
+    "smollm3": GROUPED | {"no_rope_layers": [1, 0]},
+    "gpt_neox": {},
+}
+
+
+def save_decoder(folder: Path, kind: str = "llama", padding: bool = False) -> Path:
+    """A tiny decoder; without a token for padding, as most are published."""
+    torch.manual_seed(0)
+    save_tokenizer(folder)
+    tokens = {
+        "vocab_size": 40,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "pad_token_id": 0 if padding else None,
+    }
+    config = AutoConfig.for_model(kind, **SHAPE, **tokens, **DECODERS[kind], initializer_range=0.3)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    if not padding:
+        file = folder / "tokenizer_config.json"
+        named = read_json(file)
+        del named["pad_token"]
+        file.write_text(json.dumps(named | {"eos_token": "[SEP]"}))
+    return folder
+
+
+def save_student(folder: Path, kind: str) -> Path:
+    """A tiny encoder with other tokens than the decoders have."""
+    torch.manual_seed(0)
+    words = [*WORDS[: len(SPECIALS)], *reversed(WORDS[len(SPECIALS) :])]
+    tokens = {"vocab_size": len(words), "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
+    AutoModel.from_config(AutoConfig.for_model(kind, **SHAPE, **tokens)).save_pretrained(folder)
+    save_tokenizer(folder, words)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
+def test_updates_and_what_follows_the_encoder_learn_and_are_merged(kind: str, checkpoint: Checkpoint) -> None:
+    """At first nothing has changed, after two steps only linear layers and the head; in the end, all may learn."""
+    folder = checkpoint(kind)
+    model = load_encoder(folder, ["a", "b"]).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    batch = Collator(0)(encoded(folder, 8, labels=[0, 1] * 4))
+    expected = forward(model, batch).logits
+    with low_rank_updates(model, 2):
+        torch.testing.assert_close(forward(model, batch).logits, expected)
+        learning = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(learning, lr=0.5)
+        for _ in range(2):  # one half of an update starts at zero, so the other learns from the second step on
+            optimizer.zero_grad()
+            losses.cross_entropy(forward(model, batch).logits, batch["labels"]).mean().backward()
+            optimizer.step()
+        trained = forward(model, batch).logits
+    torch.testing.assert_close(forward(model, batch).logits, trained)
+    assert not torch.allclose(trained, expected)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    changed = {name for name, value in after.items() if not value.equal(before[name])}
+    encoder = {name for name in changed if name.startswith(f"{model.base_model_prefix}.")}
+    assert encoder
+    assert all("embed" not in name and "norm" not in name.lower() and name.endswith("weight") for name in encoder)
+    assert changed - encoder
+    ranks = {int(torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3)) for name in encoder}
+    assert ranks <= {1, 2}
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_only_the_layers_that_were_named_get_updates(base: Path) -> None:
+    model = load_encoder(base, ["a", "b"])
+    with low_rank_updates(model, 2, "query, value"):
+        updated = {
+            name.split(".lora_")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if "lora_" in name
+        }
+    assert updated == {"query", "value"}
+
+
+def test_layers_that_there_are_not(metakd: Command, base: Path, toy_data: Path, tmp_path: Path) -> None:
+    flags = (
+        "--data",
+        toy_data,
+        "--base",
+        base,
+        "--max-length",
+        16,
+        "--student",
+        "layers=1",
+        "--output",
+        tmp_path / "run",
+    )
+    said = refused(metakd("run", *flags, "--lora-rank", 2, "--lora-targets", "q_proj"))
+    assert "--lora-targets: a bert has no linear layers q_proj; choose of dense, key, query, value" in said
+    assert "--lora-targets: add --lora-rank" in refused(metakd("run", *flags, "--lora-targets", "query"))
+    said = refused(metakd("run", *flags, "--lora-rank", 2, "--teacher", base, "--teacher-epochs", 0))
+    assert "--lora-rank: --teacher stays as it is; add --teacher-epochs" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_peft_the_command_that_installs_it_is_said(
+    metakd: Command, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    flags = (
+        "--data",
+        toy_data,
+        "--base",
+        base,
+        "--max-length",
+        16,
+        "--student",
+        "layers=1",
+        "--output",
+        tmp_path / "run",
+    )
+    assert "pip install '.[llm]'" in refused(metakd("run", *flags, "--lora-rank", 2))
+
+
+STUDENTS = [
+    pytest.param(kind, student, marks=[] if kind in ("llama", "mistral") else pytest.mark.slow_all)
+    for kind, student in zip(DECODERS, cycle(("bert", "modernbert")), strict=False)
+]
+
+
+@pytest.mark.parametrize(("kind", "student"), STUDENTS)
+def test_a_decoder_teaches_an_encoder(kind: str, student: str, tmp_path: Path) -> None:
+    """With other tokens, so that layers are not matched; with a token for padding or without; students are exported."""
+    folder = save_decoder(tmp_path / "decoder", kind, padding=kind in ("gemma", "qwen2"))
+    settings = {"student": str(save_student(tmp_path / "student", student)), "lora_rank": 2, "shared_epochs": 0}
+    data = write_toy(tmp_path / "few", train=32, dev=8, test=8)
+    run = taught(open_run(tmp_path / "run", data, folder, **settings, stages="joint", baseline=False))
+    teacher = load_classifier(run.folders.teacher)
+    assert (teacher.config.model_type, teacher.config.use_cache) == (kind, False)
+    assert load_tokenizer(run.folders.teacher).pad_token_id == teacher.config.pad_token_id
+    assert "loss_domain" in read_json(run.folders.teacher / "manifest.json")["log"][0]
+    books = distill(run, "books")
+    log = read_json(books / "manifest.json")["log"]["joint"][0]
+    assert {name for name in log if name.startswith("loss_")} == {"loss_prediction", "loss_feature"}
+    write_model(TorchModel.load(books), tmp_path / "exported", run.data.splits["dev"])
