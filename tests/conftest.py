@@ -24,7 +24,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from metakd.data.schema import FIELDS, Example
 from metakd.data.tokenization import Encoded, encode
@@ -52,7 +52,14 @@ SHAPES: dict[str, dict[str, int]] = {
     "xlm-roberta-xl": COMMON,
     "deberta-v2": COMMON,
     "albert": COMMON | {"embedding_size": 8},
-    "llama": COMMON,
+}
+GROUPED = {"num_key_value_heads": 1, "head_dim": 8}
+LOCAL = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4}
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "llama": GROUPED,
+    "gemma2": GROUPED | LOCAL,
+    "qwen3": GROUPED,
+    "gpt_neox": {},
 }
 
 
@@ -91,6 +98,17 @@ def save_checkpoint(folder: Path, kind: str = "bert", words: list[str] = WORDS, 
     config = AutoConfig.for_model(kind, **(common | wide | SHAPES[kind] | shape))
     AutoModel.from_config(config).save_pretrained(folder)
     save_tokenizer(folder, words)
+    return folder
+
+
+def save_language_model(folder: Path, kind: str = "llama") -> Path:
+    """A tiny causal language model."""
+    torch.manual_seed(0)
+    tokens = {"vocab_size": 40, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    shape = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    config = AutoConfig.for_model(kind, **shape, **tokens, **LANGUAGE_MODELS[kind], initializer_range=0.3)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    save_tokenizer(folder)
     return folder
 
 

@@ -15,7 +15,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from conftest import Command, as_row, multinli_rows, save_checkpoint, toy_examples, write_release, write_rows
+from conftest import (
+    Command,
+    as_row,
+    multinli_rows,
+    save_checkpoint,
+    save_language_model,
+    toy_examples,
+    write_release,
+    write_rows,
+)
 from metakd import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +72,7 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Pa
     Path("my.yaml").write_text("gamma2: 0.1\n")
     save_checkpoint(Path("bert-base-uncased"))
     save_checkpoint(Path("huawei-noah/TinyBERT_General_4L_312D"), hidden_size=8)
-    save_checkpoint(Path("HuggingFaceTB/SmolLM2-135M"), "llama")
+    save_language_model(Path("HuggingFaceTB/SmolLM2-135M"))
     shutil.copytree(finished_run / "meta_teacher", "my-classifier")
     with tarfile.open("domain_sentiment_data.tar.gz", "w:gz") as archive:
         archive.add(write_release(Path("raw"), 20), "sorted_data_acl")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.logging import RichHandler
 
-from metakd.cli import data, deploy, report, steps
+from metakd.cli import data, deploy, labelling, report, steps
 from metakd.utils import distributed
 from metakd.utils.console import console, stdout
 from metakd.utils.errors import (
@@ -30,7 +30,7 @@ app = typer.Typer(
     help="One pretrained language model and text from several domains in, one small classifier for each domain out.",
 )
 
-for group in (steps, data, report, deploy):  # as `metakd --help` lists them
+for group in (steps, data, labelling, report, deploy):  # as `metakd --help` lists them
     app.add_typer(group.app)
 
 

@@ -1,0 +1,86 @@
+"""The texts of a file, each with the probabilities that a language model gives the labels."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from metakd.data.schema import Example
+from metakd.labelling.answers import Answers
+from metakd.labelling.prompts import Task
+from metakd.labelling.zero_shot import with_shares
+from metakd.utils.artifacts import write_text
+from metakd.utils.console import notice, progress_bar
+
+DIGITS = 6  # of a probability
+
+
+class Scorer(Protocol):
+    """A language model that can be asked."""
+
+    identity: str  # of all that its scores depend on
+
+    def shortened(self, text: str) -> str:
+        """The beginning of a text, as long as it may be."""
+
+    def scores(self, prompts: Sequence[str], words: Sequence[str]) -> Iterator[tuple[list[int], list[list[float]]]]:
+        """Rows of prompts, and the logarithms of the words' probabilities, (B, M), up to a constant for each row."""
+
+
+def label_texts(
+    scorer: Scorer, examples: Sequence[Example], task: Task, answers: Answers, output: Path, correct_prior: bool
+) -> str:
+    """Write each text with the probabilities of its labels, and say how many are right, where that is known.
+
+    Args:
+        scorer: The model.
+        examples: The texts; those with a label say how frequent the labels are.
+        task: Prompt and words.
+        answers: What the model has answered before, which is not asked again; gets the rest.
+        output: A JSONL file, as `--soft-labels` reads it.
+        correct_prior: Whether the labels' mean probabilities are made equal to their shares.
+    """
+    prompts = [task.ask(_shortened(scorer, e)) for e in examples]
+    _ask(scorer, prompts, task, answers)
+    answered = [(e, s) for e, p in zip(examples, prompts, strict=True) if (s := answers.scores(p)) is not None]
+    if len(answered) < len(examples):
+        notice(f"{len(examples) - len(answered):,} texts are left out: no answer named a label")
+    scores = torch.tensor([s for _, s in answered], dtype=torch.float64)
+    labels, counts = [*task.words], Counter(e.label for e, _ in answered if e.label)
+    probabilities = scores.softmax(-1)
+    if correct_prior:
+        if not counts:
+            notice("no row has a label, so all labels are taken to be equally frequent; else add --no-correct-prior")
+        probabilities = with_shares(scores, torch.tensor([float(counts[label] + 1) for label in labels]))
+    rows = [_row(e, labels, p) for (e, _), p in zip(answered, probabilities.tolist(), strict=True)]
+    write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    right = sum(e.label == labels[i] for (e, _), i in zip(answered, probabilities.argmax(-1).tolist(), strict=True))
+    known = f", of which {counts.total():,} have a label: {right / counts.total():.1%} right" if counts else ""
+    return f"{len(answered):,} texts{known}"
+
+
+def _shortened(scorer: Scorer, e: Example) -> Example:
+    pair = None if e.text_pair is None else scorer.shortened(e.text_pair)
+    return replace(e, text=scorer.shortened(e.text), text_pair=pair)
+
+
+def _ask(scorer: Scorer, prompts: Sequence[str], task: Task, answers: Answers) -> None:
+    """Ask for the prompts that have not been answered."""
+    words, missing = [*task.words.values()], [p for p in dict.fromkeys(prompts) if answers.scores(p) is None]
+    if len(missing) < len({*prompts}):
+        notice(f"{answers.path} has answers for {len({*prompts}) - len(missing):,} texts; they are not asked again")
+    if missing:
+        with progress_bar("ask the language model", len(missing)) as progress:
+            for rows, scores in scorer.scores(missing, words):
+                answers.add({missing[row]: values for row, values in zip(rows, scores, strict=True)})
+                progress(advance=len(rows))
+
+
+def _row(e: Example, labels: Sequence[str], probabilities: Sequence[float]) -> dict[str, Any]:
+    fields = {"id": e.id, "text": e.text, "text_pair": e.text_pair, "label": e.label, "domain": e.domain}
+    rounded = {label: round(p, DIGITS) for label, p in zip(labels, probabilities, strict=True)}
+    return {name: value for name, value in fields.items() if value} | {"probabilities": rounded}

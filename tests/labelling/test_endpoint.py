@@ -1,0 +1,206 @@
+"""`metakd label --endpoint` against a server on this machine that answers as such APIs do, and as they fail."""
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import BAD, Command, as_row, passed, read_rows, refused, toy_examples, write_rows
+
+Reply = Callable[["Server", dict[str, Any]], tuple[int, Any]]
+KEY = "sk-secret-of-the-tests"
+
+
+class Server:
+    """An OpenAI-compatible API that knows the toy texts; `reply` may be replaced."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.reply: Reply = with_probabilities
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.asked.append(body)
+                server.keys.append(self.headers.get("Authorization"))
+                code, content = server.reply(server, body)
+                data = content if isinstance(content, bytes) else json.dumps(content).encode()
+                self.send_response(code)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("retry-after-ms", "1")
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def sentiment(body: dict[str, Any]) -> str:
+    return "negative" if {*BAD} & {*body["messages"][0]["content"].split()} else "positive"
+
+
+def answer(text: str, logprobs: dict[str, float] | None = None) -> dict[str, Any]:
+    top = [{"token": token, "logprob": math.log(p), "bytes": None} for token, p in (logprobs or {}).items()]
+    content = [{**top[0], "top_logprobs": top}] if top else None
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    choice["logprobs"] = {"content": content, "refusal": None} if content else None
+    return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+
+
+def with_probabilities(_: Server, body: dict[str, Any]) -> tuple[int, Any]:
+    """The likelier label begins the answer with probability 0.8; some of it with a blank or a capital."""
+    label = sentiment(body)
+    other = "pos" if label == "negative" else "neg"
+    return 200, answer(label, {label[:3]: 0.5, f" {label[:3].title()}": 0.3, other: 0.1, "The": 0.1})
+
+
+def without_probabilities(server: Server, body: dict[str, Any]) -> tuple[int, Any]:
+    """A server that knows no logprobs; one answer of three is wrong."""
+    if "logprobs" in body:
+        return 400, {"error": {"message": "logprobs are not supported", "type": "invalid_request_error"}}
+    wrong = body["temperature"] and sum(body["messages"] == each["messages"] for each in server.asked) % 3 == 0
+    label = sentiment(body)
+    return 200, answer(f"**{'negative' if (label == 'positive') == bool(wrong) else 'positive'}**.")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    serving = Server()
+    yield serving
+    serving.http.shutdown()
+
+
+@pytest.fixture
+def label(metakd: Command, server: Server, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """label(...) -> what the command ended with, on 20 toy texts."""
+    texts = write_rows(tmp_path / "texts.jsonl", [as_row(e) for e in toy_examples(20, 0, "t")])
+    usual = ("--data", texts, "--output", tmp_path / "out.jsonl", "--model", "m", "--overwrite")
+    return lambda *flags, url=server.url: metakd("label", *usual, "--endpoint", url, *flags)
+
+
+def test_probabilities_of_the_first_token_become_those_of_labels(
+    label: Callable[..., Any], server: Server, tmp_path: Path
+) -> None:
+    """0.8 and 0.1, of which 0.9 is the whole; the key is sent, and written nowhere."""
+    out, _ = passed(label("--no-correct-prior"))
+    assert "20 texts, of which 20 have a label: 100.0% right" in out
+    for row in read_rows(tmp_path / "out.jsonl"):
+        assert row["probabilities"][row["label"]] == pytest.approx(8 / 9, abs=1e-5)
+    assert server.keys == [f"Bearer {KEY}"] * len(server.asked)
+    assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    prompt = server.asked[0]["messages"][0]["content"]
+    assert "Which label fits the text below: negative, positive?" in prompt
+
+
+def test_votes_count_where_there_are_no_probabilities(
+    label: Callable[..., Any], server: Server, tmp_path: Path
+) -> None:
+    """Of three answers two are right; that the API knows no logprobs is asked once for each of 8 calls at a time."""
+    server.reply = without_probabilities
+    passed(label("--no-correct-prior", "--votes", 3))
+    texts = len({row["text"] for row in read_rows(tmp_path / "out.jsonl")})
+    assert len([body for body in server.asked if "logprobs" in body]) <= 8
+    assert len([body for body in server.asked if body["temperature"]]) == 3 * texts
+    for row in read_rows(tmp_path / "out.jsonl"):
+        assert row["probabilities"][row["label"]] == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_a_label_that_begins_as_another_is_voted_for(label: Callable[..., Any], server: Server, tmp_path: Path) -> None:
+    server.reply = lambda _, body: (200, answer(f"very {sentiment(body)}", {"very": 0.9, "x": 0.1}))
+    (tmp_path / "words.yaml").write_text("positive: very positive\nnegative: very negative\n")
+    out, _ = passed(label("--label-words", tmp_path / "words.yaml"))
+    assert "100.0% right" in out
+
+
+def test_errors_that_pass_are_asked_again(label: Callable[..., Any], server: Server) -> None:
+    def sometimes(serving: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        count = len(serving.asked)
+        return (
+            with_probabilities(serving, body) if count % 2 else (429 if count % 4 else 500, {"error": {"message": "x"}})
+        )
+
+    server.reply = sometimes
+    out, _ = passed(label())
+    assert "20 texts" in out
+
+
+def test_a_budget_ends_the_work_and_the_same_command_goes_on(
+    label: Callable[..., Any], server: Server, tmp_path: Path
+) -> None:
+    said = refused(label("--max-calls", 9))
+    assert "--max-calls 9 are made; what was answered is kept; the same command goes on from there" in said
+    assert not (tmp_path / "out.jsonl").exists()
+    assert len(server.asked) == len(read_rows(tmp_path / "out.answers")) == 9
+    passed(label("--max-calls", 20))
+    contents = [body["messages"][0]["content"] for body in server.asked]
+    assert len(contents) == len({*contents})
+
+
+def test_calls_keep_their_pace(label: Callable[..., Any], server: Server) -> None:
+    started = time.monotonic()
+    passed(label("--calls-per-minute", 600))
+    assert time.monotonic() - started >= 0.1 * (len(server.asked) - 1)
+
+
+def test_texts_whose_answer_names_no_label_are_left_out(
+    label: Callable[..., Any], server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.reply = lambda _, body: (
+        200,
+        answer("unclear" if "was" in body["messages"][0]["content"] else sentiment(body)),
+    )
+    passed(label())
+    rows = read_rows(tmp_path / "out.jsonl")
+    assert 0 < len(rows) < 20
+    assert f"{20 - len(rows)} texts are left out: no answer named a label" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ((401, {"error": {"message": "bad key"}}), "refuses the key: set OPENAI_API_KEY to one that it knows"),
+        ((403, {"error": {"message": "no"}}), "refuses the key"),
+        ((404, {"error": {"message": "no model m"}}), "no model m"),
+        ((429, {"error": {"message": "slow down"}}), "slow down"),
+        ((500, {"error": {"message": "out of order"}}), "out of order"),
+        ((200, b"<html>rubbish</html>"), "is it an OpenAI-compatible API?"),
+        ((200, {"choices": []}), "what comes back is not an answer"),
+        ((200, answer("I cannot tell.")), "no answer names a label, for example 'I cannot tell.'; change --prompt"),
+        ((200, answer("negative or positive")), "no answer names a label"),
+    ],
+)
+def test_an_endpoint_that_fails(
+    label: Callable[..., Any], server: Server, tmp_path: Path, reply: tuple[int, Any], message: str
+) -> None:
+    server.reply = lambda *_: reply
+    assert message in refused(label())
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_is_not_there_and_what_takes_too_long(
+    label: Callable[..., Any], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metakd.labelling.endpoint.RETRIES", 0)
+    assert "Connection error" in refused(label(url="http://127.0.0.1:9/v1"))
+    monkeypatch.setattr("metakd.labelling.endpoint.SECONDS", 0.2)
+    server.reply = lambda *_: (time.sleep(1), (200, answer("positive")))[1]
+    assert "timed out" in refused(label())
+
+
+def test_flags_that_need_an_endpoint(metakd: Command, tmp_path: Path) -> None:
+    texts = write_rows(tmp_path / "texts.jsonl", [as_row(e) for e in toy_examples(4, 0, "t")])
+    said = refused(metakd("label", "--data", texts, "--output", tmp_path / "o.jsonl", "--model", "m", "--votes", 3))
+    assert "--votes, --max-calls and --calls-per-minute go with --endpoint" in said
