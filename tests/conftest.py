@@ -60,6 +60,7 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     "gemma2": GROUPED | LOCAL,
     "qwen3": GROUPED,
     "gpt_neox": {},
+    "bert": {},
 }
 
 

@@ -65,6 +65,8 @@ def test_few_texts_change_defaults_and_no_chosen_value(few_texts: int) -> None:
     assert (sized.batch_size, sized.teacher_learning_rate) == (16, 1e-4)
     assert (sized.teacher_epochs, sized.shared_epochs) == (4, 8)
     assert Settings(batch_size=32).sized_for(1_000, 2).teacher_epochs == 8
+    ready = Settings(teacher="x").sized_for(1_000, 2)
+    assert (ready.base, ready.teacher_epochs, ready.teacher_learning_rate, ready.batch_size) == ("x", 0, 5e-5, 16)
     chosen = Settings(teacher_epochs=1, shared_epochs=0).sized_for(1_000, 2)
     assert (chosen.teacher_epochs, chosen.shared_epochs) == (1, 0)
     assert Settings().sized_for(few_texts, 150) == Settings()

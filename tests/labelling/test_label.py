@@ -26,6 +26,12 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_language_model(tmp_path_factory.mktemp("llm") / "llm")
 
 
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT with a head that predicts tokens, which sees those to come."""
+    return save_language_model(tmp_path_factory.mktemp("masked") / "llm", "bert")
+
+
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "texts.jsonl", [as_row(e) for e in toy_examples(40, 0, "t")])
@@ -110,6 +116,7 @@ def test_texts_without_labels(metakd: Command, llm: Path, tmp_path: Path, caplog
         ({"t.jsonl": ""}, ["--data", "t.jsonl"], "no rows"),
         ({}, ["--model", "BASE"], "not a causal language model"),
         ({}, ["--model", "nowhere/at-all"], "nowhere/at-all"),
+        ({}, ["--model", "MASKED"], "a bert cannot be asked for labels"),
     ],
 )
 def test_bad_input(
@@ -119,6 +126,7 @@ def test_bad_input(
     base: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    masked: Path,
     files: dict[str, str],
     flags: list[str],
     message: str,
@@ -128,7 +136,7 @@ def test_bad_input(
         Path(name).write_text(content)
     usual = {"--data": str(texts), "--model": str(llm), "--output": "out.jsonl"}
     usual |= dict(zip(flags[::2], flags[1::2], strict=True))
-    usual["--model"] = usual["--model"].replace("BASE", str(base))
+    usual["--model"] = {"BASE": str(base), "MASKED": str(masked)}.get(usual["--model"], usual["--model"])
     before = {path.name for path in tmp_path.iterdir()}
     assert message in refused(metakd("label", *[part for pair in usual.items() for part in pair]))
     assert {path.name for path in tmp_path.iterdir()} == before

@@ -13,7 +13,7 @@ from metakd.labelling.prompts import Task
 from metakd.labelling.zero_shot import with_shares
 
 
-@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
+@pytest.mark.parametrize("kind", sorted({*LANGUAGE_MODELS} - {"bert"}))
 def test_scores_are_those_of_each_answer_alone(kind: str, tmp_path: Path) -> None:
     """Without padding and without a cache: log p of the words' tokens after the prompt, averaged over them."""
     scorer = LocalModel(str(save_language_model(tmp_path / "llm", kind)), max_length=16)

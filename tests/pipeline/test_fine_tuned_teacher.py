@@ -250,3 +250,16 @@ def test_near_chance_it_says_what_to_check(metakd: Command, finished_run: Path, 
     assert "near chance" in said
     assert "make sure that its classes mean what these labels do" in said
     assert "--teacher-epochs 3" in said
+
+
+def test_experiments_that_train_teachers_refuse_it_and_fit_checks_it(
+    metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    flags = ("--data", toy_data, "--output", tmp_path / "out", "--max-length", 16)
+    teacher = finished_run / "meta_teacher"
+    said = refused(metakd("experiment", "main", *flags, "--student", "layers=1", "--teacher", teacher))
+    assert "--teacher: an experiment sets this itself; leave it out" in said
+    other = plain(teacher, tmp_path / "other", ("ham", "spam"))
+    said = refused(metakd("fit", *flags, "--p95-ms", 5, "--teacher", other))
+    assert "its classes are ham, spam, but the data's labels are negative, positive" in said
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

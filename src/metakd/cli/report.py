@@ -90,12 +90,16 @@ def experiment(
 
 
 def _decided(name: str) -> dict[str, Any]:
-    """Settings that the variants of an experiment set; None if they differ in one, or it has no effect."""
+    """Settings that the variants of an experiment set; None if they differ in one, or it has no effect.
+
+    Most experiments compare teachers that learn from different rows, so one that is there already has no place.
+    """
     from metakd.experiments.trial import FIXED_SETTINGS
     from metakd.experiments.variants import TUNING_GRID
 
     differing = {"size": ["student"], "tune": [*TUNING_GRID[0]]}.get(name, [])
-    return FIXED_SETTINGS | dict.fromkeys(["seed", "method", *differing])
+    trains_teachers = name not in ("ablation", "size", "unlabelled", "unlabelled-20")
+    return FIXED_SETTINGS | dict.fromkeys(["seed", "method", *differing, *["teacher"] * trains_teachers])
 
 
 def _shares(cut: str) -> list[int]:

@@ -263,6 +263,8 @@ class Settings(BaseModel):
         passes = max(LEAST_UPDATES, labels * UPDATES_PER_LABEL) / math.ceil(rows / batch_size)
         values["teacher_epochs"] = max(self.teacher_epochs, math.ceil(passes))
         values["shared_epochs"] = max(self.shared_epochs, math.ceil(2 * passes))
+        if not self.teacher_epochs:  # nothing of the teacher's training changes
+            del values["teacher_learning_rate"]
         changed = {name: value for name, value in values.items() if name not in self.model_fields_set}
         return self.model_copy(update={name: v for name, v in changed.items() if v != getattr(self, name)})
 

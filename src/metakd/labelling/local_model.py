@@ -15,6 +15,8 @@ from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import device, limit_threads
 from metakd.utils.validation import check_weights
 
+PROBES = ("one text", "a longer text, read beside it")
+
 
 class LocalModel:
     """Scores labels by the likelihood of their words."""
@@ -30,6 +32,8 @@ class LocalModel:
         limit_threads()
         folder = resolve(name)
         self.model, self.tokenizer = _load(folder)
+        with as_input_error(f"{folder}: a {self.model.config.model_type} cannot be asked for labels"):
+            _ = [*label_scores(self.model, self.tokenizer, PROBES, PROBES)]
         self.max_length, self.chat = max_length, chat
         if chat and not self.tokenizer.chat_template:
             raise InputError(f"--chat: {folder} has no chat template; leave it out")

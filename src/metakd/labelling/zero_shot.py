@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from metakd.utils.errors import InputError, listed
+
 STEPS, ENOUGH = 1_000, 1e-6  # of the iteration that finds b: the most, and the error of log shares to stop at
 BATCH = 16  # prompts that are read together
 
@@ -46,6 +48,8 @@ def label_scores(
         Rows of prompts, the shortest first, and their scores (B, M).
     """
     answers = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in words]
+    if empty := [text for text, tokens in zip(words, answers, strict=True) if not tokens]:
+        raise InputError(f"--label-words: the model has no tokens for {listed(empty)}")
     ids = tokenizer([*prompts], add_special_tokens=False)["input_ids"]
     order = sorted(range(len(prompts)), key=lambda row: len(ids[row]))
     for start in range(0, len(order), BATCH):

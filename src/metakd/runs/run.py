@@ -79,7 +79,6 @@ class Run:
             check_tracker(settings.track)
         if problems or dataset is None:
             raise InputError("\n".join(str(problem) for problem in problems))
-        check_teacher_fits(settings, dataset.labels)
         run = cls(Path(folder), fitted(settings, dataset), dataset)
         _ = run.stages
         run._name_foreign_domains()
@@ -119,6 +118,7 @@ class Run:
 
         The models here have no weights. A student's real epochs follow when its method is built for its examples.
         """
+        check_teacher_fits(self.settings, self.data.labels)
         readers = [method for method in self.methods if METHODS[method].needs & {"teacher", "pseudo_labels"}]
         if self.data.unlabelled and not readers:
             notice(f"--unlabelled: {self.settings.method} reads none of that text")
