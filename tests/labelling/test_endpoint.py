@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from conftest import BAD, Command, as_row, passed, read_rows, refused, toy_examples, write_rows
+from metakd.labelling.replies import named_label, token_probabilities
 
 Reply = Callable[["Server", dict[str, Any]], tuple[int, Any]]
 KEY = "sk-secret-of-the-tests"
@@ -67,12 +69,13 @@ def with_probabilities(_: Server, body: dict[str, Any]) -> tuple[int, Any]:
 
 
 def without_probabilities(server: Server, body: dict[str, Any]) -> tuple[int, Any]:
-    """A server that knows no logprobs; one answer of three is wrong."""
+    """A server that knows no logprobs; the third answer to a prompt is wrong."""
     if "logprobs" in body:
         return 400, {"error": {"message": "logprobs are not supported", "type": "invalid_request_error"}}
-    wrong = body["temperature"] and sum(body["messages"] == each["messages"] for each in server.asked) % 3 == 0
+    earlier = [each for each in server.asked if each["messages"] == body["messages"] and "logprobs" not in each]
     label = sentiment(body)
-    return 200, answer(f"**{'negative' if (label == 'positive') == bool(wrong) else 'positive'}**.")
+    other = "negative" if label == "positive" else "positive"
+    return 200, answer(f"**{other if len(earlier) == 3 else label}**.")
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ def test_votes_count_where_there_are_no_probabilities(
     passed(label("--no-correct-prior", "--votes", 3))
     texts = len({row["text"] for row in read_rows(tmp_path / "out.jsonl")})
     assert len([body for body in server.asked if "logprobs" in body]) <= 8
-    assert len([body for body in server.asked if body["temperature"]]) == 3 * texts
+    assert len([body for body in server.asked if "logprobs" not in body]) == 3 * texts
     for row in read_rows(tmp_path / "out.jsonl"):
         assert row["probabilities"][row["label"]] == pytest.approx(2 / 3, abs=1e-4)
 
@@ -168,16 +171,91 @@ def test_texts_whose_answer_names_no_label_are_left_out(
     assert f"{20 - len(rows)} texts are left out: no answer named a label" in caplog.text
 
 
+def test_many_texts_without_a_label_do_not_end_the_work_and_are_not_paid_for_again(
+    metakd: Command, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metakd.labelling.endpoint.TRIED", 5)
+    rows = [{"text": f"{'unsure' if i % 2 else 'good'} {i}"} for i in range(40)]
+    texts = write_rows(tmp_path / "texts.jsonl", rows)
+    flags = ("--data", texts, "--output", tmp_path / "out.jsonl", "--labels", "negative,positive", "--model", "m")
+    flags += ("--endpoint", server.url, "--overwrite")
+    server.reply = lambda _, body: (200, answer("??" if "unsure" in body["messages"][0]["content"] else "positive"))
+    passed(metakd("label", *flags))
+    assert len(read_rows(tmp_path / "out.jsonl")) == 20
+    passed(metakd("label", *flags))
+    assert len(server.asked) == 40
+
+
+@pytest.mark.parametrize("refused_option", ["max_tokens", "temperature", "top_logprobs"])
+def test_options_that_a_model_refuses_are_left_out(
+    label: Callable[..., Any], server: Server, refused_option: str
+) -> None:
+    """As models that think before they answer refuse some."""
+
+    def choosy(serving: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        if refused_option in body:
+            return 400, {"error": {"message": f"Unsupported parameter: '{refused_option}'"}}
+        return with_probabilities(serving, body) if "logprobs" in body else (200, answer(sentiment(body)))
+
+    server.reply = choosy
+    out, _ = passed(label())
+    assert "100.0% right" in out
+    assert len([body for body in server.asked if refused_option in body]) <= 8
+
+
+def test_repeated_calls_count_and_a_budget_leaves_fewer_votes(
+    label: Callable[..., Any], server: Server, tmp_path: Path
+) -> None:
+    server.reply = without_probabilities
+    assert "--max-calls 30 are made" in refused(label("--votes", 5, "--max-calls", 30))
+    assert len(server.asked) == 30
+    kept = len(read_rows(tmp_path / "out.answers"))
+    assert kept >= 4
+    server.reply = lambda *_: (429, {"error": {"message": "slow down"}})
+    assert "--max-calls 10 are made" in refused(label("--votes", 5, "--max-calls", 10))
+    assert len(server.asked) == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("No.", 1), ("I cannot tell", None), ("**yes**", 0), ("The answer is yes", 0), ("yes or no", None), ("", None)],
+)
+def test_a_label_is_named_by_a_whole_word(text: str, place: int | None) -> None:
+    assert named_label(text, ["yes", "no"]) == place
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ({"neg": 0.5, "Pos": 0.3, " pos": 0.1}, [5 / 9, 4 / 9]),
+        ({"**": 0.99, "neg": 0.006}, None),
+        ({"n": 0.9, "ne": 0.05, "p": 0.05}, None),
+        ({"negative": 0.7, "n": 0.01, "positive": 0.1}, [7 / 8, 1 / 8]),
+        (None, None),
+    ],
+)
+def test_first_tokens_that_do_not_tell_labels_apart_tell_nothing(
+    reply: dict[str, float] | None, expected: list[float] | None
+) -> None:
+    """Here neutral is a label too, so that `n` and `ne` may begin either."""
+    top = [SimpleNamespace(token=token, logprob=math.log(p)) for token, p in (reply or {}).items()]
+    content = [SimpleNamespace(top_logprobs=top)] if reply else None
+    choice = SimpleNamespace(logprobs=SimpleNamespace(content=content))
+    p = token_probabilities(choice, ["negative", "positive", "neutral"])
+    assert p == (None if expected is None else pytest.approx([*expected, 0]))
+
+
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        ((401, {"error": {"message": "bad key"}}), "refuses the key: set OPENAI_API_KEY to one that it knows"),
+        ((401, {"error": {"message": "bad key"}}), "refuses the key, which is to be in OPENAI_API_KEY"),
         ((403, {"error": {"message": "no"}}), "refuses the key"),
         ((404, {"error": {"message": "no model m"}}), "no model m"),
         ((429, {"error": {"message": "slow down"}}), "slow down"),
         ((500, {"error": {"message": "out of order"}}), "out of order"),
         ((200, b"<html>rubbish</html>"), "is it an OpenAI-compatible API?"),
-        ((200, {"choices": []}), "what comes back is not an answer"),
+        ((200, {"choices": [{}]}), "no answer names a label, for example ''; change --prompt"),
+        ((200, {"choices": []}), "what comes back is no answer"),
         ((200, answer("I cannot tell.")), "no answer names a label, for example 'I cannot tell.'; change --prompt"),
         ((200, answer("negative or positive")), "no answer names a label"),
     ],

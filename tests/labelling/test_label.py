@@ -68,7 +68,7 @@ def test_what_was_answered_is_not_asked_again(
     asked, scores = list[str](), local_model.LocalModel.scores
 
     def counted(self: local_model.LocalModel, prompts: list[str], words: list[str]) -> Any:
-        asked.extend(prompts)
+        asked.extend(prompt for prompt in prompts if prompt not in local_model.PROBES)
         return scores(self, prompts, words)
 
     monkeypatch.setattr(local_model.LocalModel, "scores", counted)
@@ -110,7 +110,9 @@ def test_texts_without_labels(metakd: Command, llm: Path, tmp_path: Path, caplog
         ({"w.yaml": "positive: good"}, ["--label-words", "w.yaml"], "no words for the label 'negative'"),
         ({"w.yaml": "a: b\npositive: c\nnegative: d"}, ["--label-words", "w.yaml"], "the data have no label a"),
         ({"w.yaml": "positive: a\nnegative: a"}, ["--label-words", "w.yaml"], "two labels have the same words"),
-        ({"w.yaml": "[a, b"}, ["--label-words", "w.yaml"], "expected a line 'label: words' for each label"),
+        ({"w.yaml": "[a, b]"}, ["--label-words", "w.yaml"], "w.yaml: expected 'name: value' lines"),
+        ({"w.yaml": "[a, b"}, ["--label-words", "w.yaml"], "w.yaml: not valid YAML"),
+        ({"w.yaml": "positive: a\npositive: b"}, ["--label-words", "w.yaml"], "repeated keys: positive"),
         ({"out.jsonl": ""}, [], "out.jsonl: already exists"),
         ({"out.answers": "no answer\n"}, [], "out.answers, row 1: not an answer; delete the file"),
         ({"t.jsonl": ""}, ["--data", "t.jsonl"], "no rows"),

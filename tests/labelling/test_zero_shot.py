@@ -25,6 +25,7 @@ def test_scores_are_those_of_each_answer_alone(kind: str, tmp_path: Path) -> Non
     for row, prompt in enumerate(prompts):
         for place, answer in enumerate(words):
             before, after = (scorer.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer))
+            before = [scorer.tokenizer.cls_token_id, *before]  # as this tokenizer begins texts
             with torch.no_grad():
                 log_p = scorer.model(input_ids=torch.tensor([before + after])).logits[0].log_softmax(-1)
             tokens = [log_p[len(before) - 1 + i, token].item() for i, token in enumerate(after)]
@@ -36,7 +37,7 @@ def test_a_chat_template_makes_the_prompt_a_message(tmp_path: Path) -> None:
     plain = LocalModel(str(save_language_model(tmp_path / "llm")), max_length=16)
     expected = next(plain.scores(["so the plot it was"], ["good", "bad"]))[1]
     before = plain.identity
-    plain.tokenizer.chat_template = "{% for m in messages %}so {{ m['content'] }} it was{% endfor %}"
+    plain.tokenizer.chat_template = "{% for m in messages %}[CLS] so {{ m['content'] }} it was{% endfor %}"
     with pytest.raises(InputError, match=r"chat: .* has no chat template"):
         LocalModel(str(tmp_path / "llm"), max_length=16, chat=True)
     plain.tokenizer.save_pretrained(tmp_path / "llm")

@@ -67,7 +67,8 @@ def test_a_teacher_that_is_handed_back_gives_the_same_students(
     teacher = finished_run / "meta_teacher"
     if permuted:
         teacher = plain(teacher, tmp_path / "permuted", ("positive", "negative"), (1, 0))
-        shutil.copy(finished_run / "meta_teacher" / HEAD_FILE, teacher)
+        for name in (HEAD_FILE, "manifest.json"):
+            shutil.copy(finished_run / "meta_teacher" / name, teacher)
         assert not same(teacher, finished_run / "meta_teacher")
     run = taught_by(teacher, finished_run, tmp_path / "run")
     assert same(run.folders.teacher, finished_run / "meta_teacher")
@@ -114,6 +115,8 @@ def test_it_is_fine_tuned_further_on_request(finished_run: Path, tmp_path: Path)
         (["NEGATIVE", "POSITIVE"], ["negative", "positive"], [0, 1]),
         (["LABEL_0", "LABEL_1"], ["0", "1"], [0, 1]),
         (["LABEL_0", "LABEL_1"], ["bad", "good"], None),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], ["1", "2"], None),
+        (["LABEL_0", "LABEL_1", "b"], ["b", "LABEL_0"], [2, 0]),
         (["A", "a", "b"], ["a", "b"], [1, 2]),
         (["A", "a", "b"], ["a", "B"], None),
         (["a"], ["a", "b"], None),
@@ -190,6 +193,8 @@ def spoil(folder: Path, how: str) -> list[str]:
             return ["--base", str(save_checkpoint(folder / "narrow", hidden_size=8))]
         case "a damaged h":
             (folder / HEAD_FILE).write_bytes(b"no tensors")
+            taught = {"domains": ["books", "kitchen"], "domain_loss": "false", "gamma1": 0.5}
+            (folder / "manifest.json").write_text(json.dumps({"h": taught}))
         case "no tokenizer":
             (folder / "tokenizer.json").unlink()
     return []
@@ -263,3 +268,30 @@ def test_experiments_that_train_teachers_refuse_it_and_fit_checks_it(
     said = refused(metakd("fit", *flags, "--p95-ms", 5, "--teacher", other))
     assert "its classes are ham, spam, but the data's labels are negative, positive" in said
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_other_domain_losses_teach_h_again(finished_run: Path, tmp_path: Path) -> None:
+    """What was learnt by one kind of L_dom, or with another weight, is not taken for what another would teach."""
+    teacher = finished_run / "meta_teacher"
+    for number, changed in enumerate(({"gamma1": 0.25}, {"domain_loss": "permuted"})):
+        run = taught_by(teacher, finished_run, tmp_path / str(number), **changed)
+        assert read_json(run.folders.teacher / "manifest.json")["log"]
+
+
+def test_a_teacher_inside_the_folder_that_is_replaced(metakd: Command, run_copy: Path, toy_data: Path) -> None:
+    teacher = run_copy / "meta_teacher"
+    said = refused(run_by(metakd, toy_data, run_copy, "--overwrite", "--teacher", teacher))
+    assert "is in --output, which is replaced" in said
+    assert (teacher / WEIGHTS).is_file()
+
+
+def test_a_new_teacher_overrules_what_depended_on_the_old_one(
+    metakd: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    """Epochs and base of a settings file, or of a folder's begun run, were meant for the teacher of before."""
+    teacher, settings = finished_run / "meta_teacher", tmp_path / "s.yaml"
+    settings.write_text("teacher_epochs: 7\nbase: nowhere\nmax_length: 16\nstudent: layers=1\nbaseline: false\n")
+    flags = ("--data", read_json(finished_run / "run.json")["data"], "--config", settings, "--output", tmp_path / "run")
+    passed(metakd("weigh", *flags, "--teacher", teacher))
+    begun = read_json(tmp_path / "run" / "run.json")["settings"]
+    assert (begun["base"], begun["teacher_epochs"], begun["max_length"]) == (str(teacher), 0, 16)

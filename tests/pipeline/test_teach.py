@@ -80,7 +80,7 @@ def test_of_several_tries_the_best_is_kept(
     drawn = iter(scores)
     monkeypatch.setattr("metakd.pipeline.teach.RATES", rates)
     monkeypatch.setattr(
-        "metakd.pipeline.teach.training_accuracy", lambda *_: {"accuracy": next(drawn), "commonest_class": 0.5}
+        "metakd.pipeline.teach.sampled_accuracy", lambda *_: {"accuracy": next(drawn), "commonest_class": 0.5}
     )
     run = taught(toy_run(teacher_learning_rate=1e-3, teacher_tries=3))
     manifest = read_json(run.folders.teacher / "manifest.json")
@@ -99,7 +99,7 @@ def test_a_first_try_whose_loss_is_not_finite_is_an_error(toy_run: NewRun) -> No
 
 
 def test_a_reloaded_model_that_differs_is_an_error(toy_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save_changed(self: MetaTeacher, folder: Path, _domains: list[str]) -> None:
+    def save_changed(self: MetaTeacher, folder: Path) -> None:
         self.encoder.save_pretrained(folder)
         weights = load_file(folder / "model.safetensors")
         weights["classifier.weight"][0] += 1.0

@@ -55,7 +55,7 @@ def read_request(
                 if begun
                 else f"--data is missing, and {output} has no run to continue. {DATA_HELP}"
             )
-        settings = Settings.build(begun.get("settings", {}) | _in_file(config) | options)
+        settings = Settings.build(_overlaid(_overlaid(begun.get("settings", {}), _in_file(config)), options))
         _refuse_unreadable(place, settings)
         return Request(output, settings, place, overwrite)
 
@@ -104,13 +104,13 @@ def read_data(
     notice for such keys of the file.
     """
     in_file = _in_file(config)
-    settings = Settings.build(in_file | options)
-    _refuse_unreadable(data, settings)
+    _refuse_unreadable(data, Settings.build(_overlaid(in_file, options)))
     load_library()
     from metakd.data.dataset import load_dataset
 
     fixed = decided()
     flags, keys = ([k for k, v in fixed.items() if values.get(k, v) != v] for values in (options, in_file))
+    settings = Settings.build(_overlaid({k: v for k, v in in_file.items() if k not in keys}, options))
     if flags:
         raise InputError(f"{', '.join(map(flag, flags))}: {command} sets this itself; leave it out")
     if keys:
@@ -130,6 +130,14 @@ def _refuse_unreadable(data: str, settings: Settings) -> None:
             open_source(settings.unlabelled, settings.encoding, settings.data_config)
         except InputError as error:
             raise InputError(f"--unlabelled: {error}") from None
+
+
+def _overlaid(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which those of `after` come first; with a new teacher, so do defaults that depend on it."""
+    dependent = {"teacher": ("base", "teacher_epochs"), "lora_rank": ("teacher_learning_rate",)}
+    changed = [name for name in dependent if after.get(name, before.get(name)) != before.get(name)]
+    overruled = {each for name in changed for each in dependent[name]}
+    return {name: value for name, value in before.items() if name not in overruled} | dict(after)
 
 
 def _in_file(config: Path | None) -> dict[str, Any]:

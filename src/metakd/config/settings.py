@@ -127,7 +127,7 @@ class Settings(BaseModel):
         "one", "Class heads of the teacher: one for all domains, or one for each.", "one"
     )
     teacher_epochs: int = setting(
-        3, "Epochs of the teacher over all domains' text; 0, and no other default, with --teacher.", "3", **EPOCHS
+        3, "Epochs of the teacher over all domains' text; with --teacher, by default 0.", "3", **EPOCHS
     )
     teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the teacher.", "2e-5", gt=0)
     lora_rank: int | None = setting(

@@ -1,6 +1,7 @@
-"""Settings files: YAML, read as untrusted text."""
+"""Settings files and other YAML: read as untrusted text."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -11,10 +12,27 @@ LONGEST_FILE = 100_000  # characters of a settings file
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, unchecked; `Settings.build` checks them.
+    """The keys and values of a YAML file, unchecked; `Settings.build` checks them."""
+    yaml = require("yaml", "train")
+    return _read(path, yaml.safe_load)
 
-    InputError for what YAML allows and no settings file needs: aliases, as a few lines can stand for billions of
-    values, and repeated keys.
+
+def read_texts_by_key(path: Path) -> dict[str, str]:
+    """The keys and values of a YAML file, all of them as they are written: `yes` is no boolean."""
+    yaml = require("yaml", "train")
+
+    def parse(text: str) -> Any:
+        node = yaml.compose(text, yaml.SafeLoader)
+        return {k.value: str(v.value) for k, v in node.value} if isinstance(node, yaml.MappingNode) else node
+
+    return _read(path, parse)
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """The mapping that `parse` makes of a YAML file.
+
+    InputError for what YAML allows and no such file needs: aliases, as a few lines can stand for billions of values,
+    and repeated keys.
     """
     yaml = require("yaml", "train")
     try:
@@ -28,7 +46,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: contains an alias ('*name'); write out the value")
         if repeated := _repeated_keys(yaml.compose(text, yaml.SafeLoader)):
             raise InputError(f"{path}: repeated keys: {listed(repeated)}; keep one of each")
-        values = yaml.safe_load(text)
+        values = parse(text)
     except InputError:
         raise
     except OSError as error:
@@ -40,7 +58,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise InputError(f"{path}: expected 'setting: value' lines, one for each setting")
+        raise InputError(f"{path}: expected 'name: value' lines, one for each name")
     return values
 
 

@@ -87,7 +87,7 @@ class Encoded(Dataset[TextFeatures]):
     def with_columns(self, **columns: Sequence[Any] | Array) -> Encoded:
         """The same texts with (N,) values, or (N, M), under each name; real numbers become float32."""
         arrays = {name: np.asarray(values) for name, values in columns.items()}
-        arrays |= {name: a.astype(np.float32) for name, a in arrays.items() if a.dtype.kind == "f"}
+        arrays |= {name: a.astype(np.float32, copy=False) for name, a in arrays.items() if a.dtype.kind == "f"}
         return replace(self, columns={**self.columns, **arrays})
 
     def with_teacher_tokens(self, teacher: Encoded) -> Encoded:

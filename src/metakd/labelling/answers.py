@@ -1,6 +1,8 @@
 """What a model has answered, on disk as soon as it is there: work that was paid for is never lost."""
 
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,33 +13,38 @@ from metakd.utils.errors import InputError
 class Answers:
     """Scores of the labels by prompt, in a file with a row for each; what is there is not asked again.
 
-    Rows of other models or other words stay in the file, unused.
+    An answer that named no label is None. Rows of other models or other words stay in the file, unused.
     """
 
     def __init__(self, path: Path, model: str, words: Mapping[str, str]) -> None:
         """`model` stands for all that the scores depend on besides prompt and words."""
         self.path = path
         self._asked = fingerprint(model, [*words.items()])
-        self._scores: dict[str, list[float]] = {}
+        self._scores: dict[str, list[float] | None] = {}
         if not path.exists():
             return
         content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):  # a process ended while it wrote
-            path.write_bytes(whole)
+            os.truncate(path, len(whole))
         for number, row in enumerate(whole.splitlines(), 1):
             try:
                 self._scores |= {json.loads(row)["key"]: json.loads(row)["scores"]}
             except (ValueError, KeyError, TypeError):
                 raise InputError(f"{path}, row {number}: not an answer; delete the file to ask again") from None
 
-    def scores(self, prompt: str) -> list[float] | None:
-        """The scores (M,) for a prompt, or None if it has not been answered."""
-        return self._scores.get(self._key(prompt))
+    def __contains__(self, prompt: str) -> bool:
+        return self._key(prompt) in self._scores
 
-    def add(self, answered: Mapping[str, Sequence[float]]) -> None:
-        """Write the scores for some prompts."""
-        rows = {self._key(prompt): [*scores] for prompt, scores in answered.items()}
+    def scores(self, prompt: str) -> list[float] | None:
+        """The scores (M,) for a prompt that has been answered, or None if the answer named no label."""
+        return self._scores[self._key(prompt)]
+
+    def add(self, answered: Mapping[str, Sequence[float] | None]) -> None:
+        """Write the scores for some prompts; InputError for numbers that are not finite."""
+        if not all(math.isfinite(value) for scores in answered.values() for value in scores or ()):
+            raise InputError("the model's scores are not finite, as those of float16 weights may be; use another model")
+        rows = {self._key(prompt): None if scores is None else [*scores] for prompt, scores in answered.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps({"key": key, "scores": scores}) + "\n" for key, scores in rows.items())
         self._scores |= rows

@@ -1,25 +1,29 @@
 """A language model behind an OpenAI-compatible API, as a source of labels. The key comes from the environment alone."""
 
+import contextlib
 import math
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
+from metakd.labelling.replies import named_label, reply_text, token_probabilities
 from metakd.utils.artifacts import fingerprint
 from metakd.utils.errors import InputError, error_summary, require, shown
 
 KEY = "OPENAI_API_KEY"
-SECONDS, RETRIES = 60.0, 5  # to wait for an answer, and to ask again after errors that may pass
+SECONDS = 60.0  # to wait for an answer
+RETRIES, FIRST_PAUSE = 5, 0.5  # after errors that may pass; seconds, doubled each time, unless the API says how long
 PARALLEL = 8  # calls at a time
 CHARACTERS = 4  # of a token, about
-ALTERNATIVES = 20  # tokens whose probability an API tells, at most
-LONGEST_ANSWER = 20  # tokens
+LONGEST_ANSWER, THINKING = 20, 2_000  # tokens, also of a model that thinks first
+REFUSALS = (400, 403, 422)  # by which APIs say that they do not know an option
 LEAST = 1e-4  # probability of a label that no answer names
 TRIED = 20  # first answers, one of which at least has to name a label
+KEPT = "what was answered is kept; the same command goes on from there"
 
 
 class Endpoint:
@@ -35,122 +39,148 @@ class Endpoint:
             model: The name of the model there.
             max_length: Tokens of a text that are sent, taken as four characters each.
             votes: Answers to draw for a text where the API tells no probabilities.
-            max_calls: The most calls, or None.
+            max_calls: The most calls, repeated ones included, or None.
             calls_per_minute: The most calls in a minute, or None.
 
         Raises:
             InputError: The package openai is missing.
         """
         self._api = require("openai", "api")
-        key = os.environ.get(KEY) or "none"  # servers of one's own ask for none
-        self._client = self._api.OpenAI(base_url=url, api_key=key, timeout=SECONDS, max_retries=RETRIES)
+        key = os.environ.get(KEY) or "none"  # a server of one's own needs none
+        self._client = self._api.OpenAI(base_url=url, api_key=key, timeout=SECONDS, max_retries=0)
         self.url, self.model, self.votes = url, model, votes
         self.max_length, self.max_calls, self.calls = max_length, max_calls, 0
         self._pause = 60 / calls_per_minute if calls_per_minute else 0.0
-        self._next, self._lock = time.monotonic(), threading.Lock()
-        self._tells = True  # whether it tells probabilities, as far as is known
-        self.unusable: list[str] = []  # answers that name no label
+        self._next, self._lock, self._stopped = time.monotonic(), threading.Lock(), threading.Event()
+        self._options: dict[str, Any] = {"logprobs": True, "top_logprobs": 20, "max_tokens": LONGEST_ANSWER}
+        self._unknown = set[str]()  # options that the API has refused
         self.identity = fingerprint("endpoint", url, model, votes)
 
     def shortened(self, text: str) -> str:
         return text[: CHARACTERS * self.max_length]
 
-    def scores(self, prompts: Sequence[str], words: Sequence[str]) -> Iterator[tuple[list[int], list[list[float]]]]:
+    def scores(
+        self, prompts: Sequence[str], words: Sequence[str]
+    ) -> Iterator[tuple[list[int], list[list[float] | None]]]:
         """The row of each prompt as it is answered, and the logarithms of the labels' probabilities (1, M).
 
+        None stands for an answer that names no label.
+
         Raises:
-            InputError: The API refuses, is not reached, or answers with no label; or `max_calls` are made.
+            InputError: The API refuses, is not reached, or never names a label; or `max_calls` are made.
         """
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            for start in range(0, len(prompts), PARALLEL):
-                rows = range(start, min(start + PARALLEL, len(prompts)))
-                asked = {row: pool.submit(self._ask, prompts[row], words) for row in rows}
-                wait(asked.values())
-                for row, future in asked.items():  # what was paid for first
-                    if not future.exception() and (scores := future.result()) is not None:
-                        yield [row], [scores]
-                self._raise(asked.values(), rows.stop)
-
-    def _raise(self, futures: Iterable[Future[Any]], done: int) -> None:
-        """Raise the first error as an InputError, or one for answers that are all unusable."""
-        error = next((error for future in futures if (error := future.exception())), None)
-        kept = "what was answered is kept; the same command goes on from there"
-        if isinstance(error, InputError):
-            raise InputError(f"{error}; {kept}")
-        if isinstance(error, self._api.AuthenticationError | self._api.PermissionDeniedError):
-            raise InputError(f"{self.url} refuses the key: set {KEY} to one that it knows; {kept}")
-        if isinstance(error, self._api.OpenAIError):
-            raise InputError(f"{self.url}: {error_summary(error)[:300]}; {kept}")
+        error: BaseException | None = None
+        usable = unusable = 0
+        for row, future in self._answered(prompts, words):
+            if problem := future.exception():
+                error = error or problem
+                self._stopped.set()
+                continue
+            values, text = future.result()
+            yield [row], [values]
+            usable += values is not None
+            unusable += values is None
+            if unusable == min(TRIED, len(prompts)) and not usable:
+                self._stopped.set()
+                error = InputError(f"no answer names a label, for example {shown(text)}; change --prompt")
         if error:
-            raise error
-        if len(self.unusable) >= min(done, TRIED):
-            raise InputError(f"no answer names a label, for example {shown(self.unusable[0])}; change --prompt")
+            raise self._explained(error)
 
-    def _ask(self, prompt: str, words: Sequence[str]) -> list[float] | None:
-        """Log-probabilities of the labels (M,), or None if no answer names one."""
-        choice = self._choice(prompt, temperature=0.0)
-        if (probabilities := _probabilities(choice, words)) is not None:
-            return [math.log(max(p, LEAST)) for p in probabilities]
-        answers = [choice] if self.votes == 1 else [self._choice(prompt, 1.0) for _ in range(self.votes)]
-        texts = [str(answer.message.content or "") for answer in answers]
-        named = Counter(place for text in texts if (place := _named(text, words)) is not None)
-        if not named:
-            self.unusable.append(texts[0])
-            return None
-        shares = [named[place] / named.total() for place in range(len(words))]
-        return [math.log(max(p, LEAST)) for p in shares]
+    def _answered(self, prompts: Sequence[str], words: Sequence[str]) -> Iterator[tuple[int, Future[Any]]]:
+        """The row of each prompt with what became of it, until it is stopped; PARALLEL are asked at a time."""
+        todo, running = iter(enumerate(prompts)), dict[Future[Any], int]()
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            try:
+                while True:
+                    while len(running) < PARALLEL and not self._stopped.is_set() and (asked := next(todo, None)):
+                        running[pool.submit(self._ask, asked[1], words)] = asked[0]
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        yield running.pop(future), future
+            finally:
+                self._stopped.set()  # so that calls that wait for their turn are not made
 
-    def _choice(self, prompt: str, temperature: float) -> Any:
-        """One answer, with the probabilities of its first tokens if the API tells them."""
-        message = {"role": "user", "content": prompt}
-        how: dict[str, Any] = {"model": self.model, "messages": [message], "temperature": temperature}
+    def _ask(self, prompt: str, words: Sequence[str]) -> tuple[list[float] | None, str]:
+        """Log-probabilities of the labels (M,), or None if no answer names one; and the first answer's text."""
+        reply = self._reply(prompt, temperature=0.0)
+        texts, p = [reply_text(reply)], token_probabilities(reply, words)
+        if p is None:
+            with contextlib.suppress(_SpentError):  # fewer votes count, too
+                texts += [reply_text(self._reply(prompt, temperature=1.0)) for _ in range(self.votes - 1)]
+            named = Counter(place for text in texts if (place := named_label(text, words)) is not None)
+            if not named:
+                return None, texts[0]
+            p = [named[place] / named.total() for place in range(len(words))]
+        return [math.log(max(each, LEAST)) for each in p], texts[0]
+
+    def _reply(self, prompt: str, temperature: float) -> Any:
+        """A reply, with the probabilities of its first tokens if the API tells them; asks again after some errors."""
+        asked: dict[str, Any] = {"model": self.model, "messages": [{"role": "user", "content": prompt}]}
+        failed = 0
         while True:
             self._wait()
-            more = {"logprobs": True, "top_logprobs": ALTERNATIVES} if self._tells else {}
+            options = self._options
+            more = options if "temperature" in self._unknown else options | {"temperature": temperature}
             try:
-                answer = self._client.chat.completions.create(**how, **more, max_tokens=LONGEST_ANSWER)
-            except self._api.BadRequestError as error:
-                if not (more and "logprobs" in str(error)):
+                reply = self._client.chat.completions.create(**asked, **more)
+                return reply.choices[0]
+            except (self._api.APIStatusError, self._api.APIConnectionError) as error:
+                if self._leave_out(error, more):
+                    continue
+                passes = (self._api.RateLimitError, self._api.InternalServerError, self._api.APIConnectionError)
+                if not isinstance(error, passes) or failed == RETRIES:
                     raise
-                self._tells = False
-                continue
-            except ValueError:
-                answer = None
-            if not getattr(answer, "choices", None):
-                raise InputError(f"{self.url}: what comes back is not an answer; is it an OpenAI-compatible API?")
-            return answer.choices[0]
+                self._stopped.wait(_pause_of(error) or FIRST_PAUSE * 2**failed)
+                failed += 1
+            except (ValueError, TypeError, AttributeError, IndexError):
+                raise InputError(f"{self.url}: what comes back is no answer; is it an OpenAI-compatible API?") from None
+
+    def _leave_out(self, error: Exception, sent: Mapping[str, Any]) -> bool:
+        """Whether an option that the API does not know, as its error says, was sent; from now on it is left out."""
+        named = [name for name in sent if name in str(error)]
+        if not named or not isinstance(error, self._api.APIStatusError) or error.status_code not in REFUSALS:
+            return False
+        with self._lock:
+            if "logprobs" in str(error):
+                named += ["logprobs", "top_logprobs"]
+            if "max_tokens" in named:  # models that think before they answer
+                self._options |= {"max_completion_tokens": THINKING}
+            self._unknown |= {*named}
+            self._options = {name: value for name, value in self._options.items() if name not in self._unknown}
+        return True
 
     def _wait(self) -> None:
         """Count a call, once it may be made."""
         with self._lock:
             if self.calls == self.max_calls:
-                raise InputError(f"--max-calls {self.max_calls} are made")
+                raise _SpentError(f"--max-calls {self.max_calls} are made")
             self.calls += 1
             now = time.monotonic()
-            self._next = max(self._next, now) + self._pause
-            delay = self._next - self._pause - now
-        time.sleep(max(0.0, delay))
+            delay = max(0.0, self._next - now)
+            self._next = now + delay + self._pause
+        if self._stopped.wait(delay):
+            raise _SpentError("stopped")
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """An InputError for what goes wrong at the API."""
+        text = error_summary(error)[:300]
+        if isinstance(error, InputError):
+            return InputError(f"{text}; {KEPT}")
+        if isinstance(error, self._api.AuthenticationError | self._api.PermissionDeniedError):
+            return InputError(f"{self.url} refuses the key, which is to be in {KEY} ({text}); {KEPT}")
+        return InputError(f"{self.url}: {text}; {KEPT}") if isinstance(error, self._api.OpenAIError) else error
 
 
-def _probabilities(choice: Any, words: Sequence[str]) -> list[float] | None:
-    """Of each label, by the first token of the answer; None where that does not tell labels apart."""
-    content = getattr(getattr(choice, "logprobs", None), "content", None)
-    if not content:
-        return None
-    p = [0.0] * len(words)
-    for each in content[0].top_logprobs:
-        begins = each.token.strip().casefold()
-        places = [place for place, text in enumerate(words) if begins and text.casefold().startswith(begins)]
-        if len(places) > 1:
-            return None
-        for place in places:
-            p[place] += math.exp(each.logprob)
-    return [each / sum(p) for each in p] if sum(p) else None
+class _SpentError(InputError):
+    """No further call may be made."""
 
 
-def _named(answer: str, words: Sequence[str]) -> int | None:
-    """The place of the label that an answer names; None for none or several."""
-    plain = answer.strip(" \n\t.\"'*`").casefold()
-    exact = [place for place, text in enumerate(words) if text.casefold() == plain]
-    within = [place for place, text in enumerate(words) if text.casefold() in plain]
-    return exact[0] if exact else within[0] if len(within) == 1 else None
+def _pause_of(error: Exception) -> float | None:
+    """The seconds after which the API wants to be asked again, if it says so."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    with contextlib.suppress(ValueError):
+        for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+            if name in headers:
+                return min(SECONDS, unit * float(headers[name]))
+    return None

@@ -15,8 +15,10 @@ from metakd.labelling.prompts import Task
 from metakd.labelling.zero_shot import with_shares
 from metakd.utils.artifacts import write_text
 from metakd.utils.console import notice, progress_bar
+from metakd.utils.errors import InputError
 
 DIGITS = 6  # of a probability
+SHOWN = 10  # labels in a message
 
 
 class Scorer(Protocol):
@@ -27,8 +29,13 @@ class Scorer(Protocol):
     def shortened(self, text: str) -> str:
         """The beginning of a text, as long as it may be."""
 
-    def scores(self, prompts: Sequence[str], words: Sequence[str]) -> Iterator[tuple[list[int], list[list[float]]]]:
-        """Rows of prompts, and the logarithms of the words' probabilities, (B, M), up to a constant for each row."""
+    def scores(
+        self, prompts: Sequence[str], words: Sequence[str]
+    ) -> Iterator[tuple[list[int], Sequence[list[float] | None]]]:
+        """Rows of prompts, and the logarithms of the words' probabilities, (B, M), up to a constant for each row.
+
+        None stands for an answer that names no label.
+        """
 
 
 def label_texts(
@@ -49,12 +56,19 @@ def label_texts(
     answered = [(e, s) for e, p in zip(examples, prompts, strict=True) if (s := answers.scores(p)) is not None]
     if len(answered) < len(examples):
         notice(f"{len(examples) - len(answered):,} texts are left out: no answer named a label")
+    if not answered:
+        raise InputError(f"no answer named a label; change --prompt, or delete {answers.path} to ask again")
     scores = torch.tensor([s for _, s in answered], dtype=torch.float64)
     labels, counts = [*task.words], Counter(e.label for e, _ in answered if e.label)
     probabilities = scores.softmax(-1)
     if correct_prior:
         if not counts:
             notice("no row has a label, so all labels are taken to be equally frequent; else add --no-correct-prior")
+        else:
+            shares = ", ".join(f"{label} {counts[label] / counts.total():.0%}" for label in labels[:SHOWN])
+            notice(
+                f"labels are taken to be as frequent as in rows that have one: {shares}{' ...' * (len(labels) > SHOWN)}"
+            )
         probabilities = with_shares(scores, torch.tensor([float(counts[label] + 1) for label in labels]))
     rows = [_row(e, labels, p) for (e, _), p in zip(answered, probabilities.tolist(), strict=True)]
     write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -70,7 +84,7 @@ def _shortened(scorer: Scorer, e: Example) -> Example:
 
 def _ask(scorer: Scorer, prompts: Sequence[str], task: Task, answers: Answers) -> None:
     """Ask for the prompts that have not been answered."""
-    words, missing = [*task.words.values()], [p for p in dict.fromkeys(prompts) if answers.scores(p) is None]
+    words, missing = [*task.words.values()], [p for p in dict.fromkeys(prompts) if p not in answers]
     if len(missing) < len({*prompts}):
         notice(f"{answers.path} has answers for {len({*prompts}) - len(missing):,} texts; they are not asked again")
     if missing:

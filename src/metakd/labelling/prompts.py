@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from metakd.config.settings_file import read_texts_by_key
 from metakd.data.schema import Example
 from metakd.utils.errors import InputError, listed, raise_faults, shown
 
@@ -66,17 +65,9 @@ def _read(path: Path) -> str:
 
 
 def _read_words(path: Path, labels: Sequence[str], faults: list[str]) -> dict[str, str]:
-    try:
-        content = yaml.safe_load(_read(path))
-    except yaml.YAMLError:
-        content = None
-    if not isinstance(content, Mapping):
-        faults.append(f"{path}: expected a line 'label: words' for each label")
-        return {}
-    words = {str(label): str(value).strip() for label, value in content.items() if value is not None}
-    known = {*labels}
+    words = {label: text.strip() for label, text in read_texts_by_key(path).items()}
     faults += [f"{path}: no words for the label {shown(label)}" for label in labels if not words.get(label)]
-    if unknown := sorted({*words} - known):
+    if unknown := sorted({*words} - {*labels}):
         faults.append(f"{path}: the data have no label {listed(unknown)}")
     if len({*words.values()}) < len(words):
         faults.append(f"{path}: two labels have the same words")

@@ -9,21 +9,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from metakd.utils.errors import InputError, listed
-
 STEPS, ENOUGH = 1_000, 1e-6  # of the iteration that finds b: the most, and the error of log shares to stop at
 BATCH = 16  # prompts that are read together
 
 
 def with_shares(
     scores: Tensor,  # (N, M): log-likelihoods
-    shares: Tensor,  # (M,): of the labels among such texts, with the sum 1
+    shares: Tensor,  # (M,): of the labels among such texts, up to a factor
 ) -> Tensor:  # (N, M)
     """Probabilities of the labels, softmax(scores + b), where b makes their means over all texts equal to `shares`.
 
     A language model prefers some words whatever the text is; b takes that off [calibration: Zhao et al., ICML 2021].
     """
-    log_p, target = scores.double().log_softmax(-1), shares.double().log()
+    log_p, target = scores.double().log_softmax(-1), (shares.double() / shares.sum()).log()
     offset = torch.zeros_like(target)
     for _ in range(STEPS):
         means = (log_p + offset).log_softmax(-1).logsumexp(0) - math.log(len(log_p))
@@ -34,27 +32,23 @@ def with_shares(
 
 
 def label_scores(
-    model: PreTrainedModel, tokenizer: Any, prompts: Sequence[str], words: Sequence[str]
+    model: PreTrainedModel, tokenizer: Any, prompts: Sequence[list[int]], answers: Sequence[list[int]]
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """The mean log-likelihood of the tokens of each label's words after each prompt.
+    """The mean log-likelihood of the tokens of each answer after each prompt.
 
     Args:
         model: A causal language model in eval mode.
-        tokenizer: Its tokenizer, which pads on the left.
-        prompts: N prompts.
-        words: The words of M labels.
+        tokenizer: Pads on the left.
+        prompts: The tokens of N prompts.
+        answers: The tokens of the words of M labels.
 
     Yields:
         Rows of prompts, the shortest first, and their scores (B, M).
     """
-    answers = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in words]
-    if empty := [text for text, tokens in zip(words, answers, strict=True) if not tokens]:
-        raise InputError(f"--label-words: the model has no tokens for {listed(empty)}")
-    ids = tokenizer([*prompts], add_special_tokens=False)["input_ids"]
-    order = sorted(range(len(prompts)), key=lambda row: len(ids[row]))
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
-        batch = tokenizer.pad({"input_ids": [ids[row] for row in rows]}, return_tensors="pt").to(model.device)
+        batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(model.device)
         with torch.no_grad():
             yield rows, _scores(model, batch, answers).cpu()
 

@@ -56,4 +56,4 @@ def _target_layers(model: PreTrainedModel, targets: str) -> list[str]:
 
 
 def _in_encoder(model: PreTrainedModel, name: str) -> bool:
-    return name.startswith(f"{model.base_model_prefix}.")
+    return name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name  # which may be new

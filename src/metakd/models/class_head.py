@@ -19,12 +19,15 @@ def find_head(model: PreTrainedModel) -> nn.Linear | None:
 def rows_of_labels(classes: Sequence[str], labels: Sequence[str]) -> list[int] | None:
     """The row of the head for each label, or None unless each has one.
 
-    Names are compared as they are, then without regard to case, then as numbers: LABEL_1 is the label 1.
+    Names are compared as they are, then without regard to case, then as numbers: LABEL_1 is the label 1, if all classes
+    are labels. (If some were not, labels that count from 1 could be taken for others.)
     """
     for plain in (str, str.casefold, lambda name: name.removeprefix(GENERIC)):
-        places = [*map(plain, classes)]
-        wanted = [*map(plain, labels)]
-        if len({*places}) == len(places) and len({*wanted}) == len(wanted) and {*wanted} <= {*places}:
+        places, wanted = [*map(plain, classes)], [*map(plain, labels)]
+        is_generic = not {*wanted} <= {*classes} and any(name.startswith(GENERIC) for name in classes)
+        if len({*places}) < len(places) or len({*wanted}) < len(wanted) or not {*wanted} <= {*places}:
+            continue
+        if not is_generic or len(places) == len(wanted):
             return [places.index(label) for label in wanted]
     return None
 

@@ -185,8 +185,10 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
         tokenizer = kind.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not tokenizer.is_fast:
         raise InputError(f"{folder}: its tokenizer has no fast version (tokenizer.json), which metakd needs")
-    if tokenizer.pad_token_id is None and (stand_in := tokenizer.eos_token or tokenizer.unk_token):
-        tokenizer.pad_token = stand_in  # padding is masked, so any token will do
+    if tokenizer.pad_token_id is None:  # padding is masked; but decoders find their last token by the model's
+        known = read_config(folder).get("pad_token_id")
+        named = tokenizer.convert_ids_to_tokens(known) if type(known) is int else None
+        tokenizer.pad_token = named or tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token_id is None:
         raise InputError(f"{folder}: its tokenizer has no token for padding; set its pad_token and save it")
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files

@@ -6,7 +6,6 @@ B texts in a batch, L tokens, H width, A attention heads, d width of a head, M c
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -23,10 +21,9 @@ from metakd import losses
 from metakd.data.tokenization import TEACHER_TOKENS, Batch
 from metakd.losses import LossTerms, Term
 from metakd.models.encoder import forward
-from metakd.utils.errors import InputError, as_input_error
+from metakd.utils.errors import InputError
 
 HEAD_FILE = "domain_head.safetensors"
-DOMAINS = "domains"  # key of HEAD_FILE's metadata: the domains by which h was learnt, as JSON; missing if it was not
 UNKNOWN_DOMAIN = -1
 DOMAIN_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the domain classifier's logits and the domains
     "false": losses.false_domain_loss,
@@ -141,12 +138,11 @@ class MetaTeacher(nn.Module):
         """Whether L_T teaches it h."""
         return self.domain_loss != "none" and self.gamma1 > 0
 
-    def save(self, folder: Path, domains: Sequence[str]) -> None:
+    def save(self, folder: Path) -> None:
         """Write the encoder as a Hugging Face checkpoint, with everything about domains in a file beside it."""
         self.encoder.save_pretrained(folder)
-        metadata = {DOMAINS: json.dumps(domains)} if self.learns_h else None
         head = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
-        save_file({name: value.contiguous() for name, value in head.items()}, folder / HEAD_FILE, metadata)
+        save_file({name: value.contiguous() for name, value in head.items()}, folder / HEAD_FILE)
 
     def load_head(self, folder: Path) -> None:
         """Read the file that `save` put beside the checkpoint."""
@@ -194,15 +190,6 @@ class TeacherEnsemble(MetaTeacher):
         log_p = torch.stack([each.logits.float().log_softmax(-1) for each in outputs])
         h = torch.stack([each.representation for each in outputs])
         return TeacherOutputs(log_p.logsumexp(0) - math.log(len(outputs)), h.mean(0), {}, {})
-
-
-def domains_of_h(folder: Path) -> list[str] | None:
-    """The domains by which the meta-teacher in `folder` learnt h; None without h, as for any other classifier."""
-    if not (folder / HEAD_FILE).is_file():
-        return None
-    with as_input_error(f"{folder / HEAD_FILE}: cannot be read"), safe_open(folder / HEAD_FILE, "pt") as file:
-        domains = (file.metadata() or {}).get(DOMAINS)
-        return None if domains is None else [*json.loads(domains)]
 
 
 def class_names(labels: Sequence[str], domains: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from metakd.models.encoder import forward, model_inputs
 from metakd.models.hub import resolve
 from metakd.models.loading import blank_encoder, head_rows, load_config, load_encoder, load_tokenizer, same_tokenizer
 from metakd.models.student import cut_student, layer_stacks, layers_to_cut, map_layers, start_layers
+from metakd.utils.console import notice
 from metakd.utils.errors import InputError, as_input_error, exhausted_resource, listed
 from metakd.utils.hardware import Precision, native_precision
 
@@ -51,12 +52,22 @@ def check_models(settings: Settings, pairs: bool = False) -> None:
     """
     precision = native_precision() if settings.precision == "auto" else settings.precision
     layers = settings.layer_map, settings.start_layers
-    if settings.teacher not in (None, settings.base):
-        _checked("--teacher", settings.teacher, settings.max_length, precision, pairs)
+    if settings.teacher and settings.teacher != settings.base:
+        _check_teacher(settings.teacher, settings.max_length, precision, pairs)
     if settings.lora_rank:
-        with low_rank_updates(blank_encoder(resolve(settings.base), ["a", "b"]), 1, settings.lora_targets):
-            pass  # which raises InputError for layers that it does not have
+        _check_targets(settings.base, settings.lora_targets)
     _check(settings.base, settings.student, settings.max_length, precision, pairs, *layers)
+
+
+@cache
+def _check_teacher(name: str, max_length: int, precision: Precision, pairs: bool) -> None:
+    _checked("--teacher", name, max_length, precision, pairs)
+
+
+@cache
+def _check_targets(base: str, targets: str) -> None:
+    with low_rank_updates(blank_encoder(resolve(base), ["a", "b"]), 1, targets):
+        pass  # which raises InputError for layers that it does not have
 
 
 def check_teacher_fits(settings: Settings, labels: Sequence[str]) -> None:
@@ -74,6 +85,8 @@ def check_teacher_fits(settings: Settings, labels: Sequence[str]) -> None:
             f"--base = {settings.base!r}: {teacher} is not a fine-tuned version of it, as they differ in "
             f"{', '.join(differences)}; leave --base out, so that --teacher takes its place"
         )
+    if settings.baseline and settings.base == settings.teacher:
+        notice("the baseline is cut from --teacher; name the encoder that it was fine-tuned from with --base")
 
 
 @cache  # an experiment has hundreds of runs with the same models

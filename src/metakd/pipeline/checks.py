@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from metakd.utils.hardware import device
 TEACHER_MARGIN = 0.05  # how far a teacher's accuracy must be above the share of the most common class
 NEARLY_ALL = 0.995  # effective share above which weights have almost no effect
 AS_USUAL = 3  # epochs of a teacher that did not learn here yet
-TRIED = 500  # training rows that show whether a teacher has learnt anything
+TRIED = 500  # rows that show whether a teacher has learnt anything
 PROBED = 5_000  # most examples of the domain probe, whose time grows with rows times domains
 BINS = 20  # of the histogram of weights
 RELOADED = 64  # most examples that a saved model predicts once more
@@ -72,20 +72,24 @@ def check_reloaded(
 def check_teacher(run: Run) -> None:
     """Raise InputError if a meta-teacher is missing or hardly better than predicting the most common class."""
     for teacher_run in run.teacher_runs:
-        folder, settings = teacher_run.folders.teacher, teacher_run.settings
+        folder = teacher_run.folders.teacher
         manifest = read_manifest(folder)
         if manifest is None or not is_done(folder, teacher_run.fingerprints.teach):
             remedy = f"run `metakd teach --output {teacher_run.folder}` first"
             raise InputError(f"{folder}: no finished meta-teacher; {remedy}")
         if not is_checked(manifest, teacher_run.data):
             continue  # `distill_all` checks it again, and then asks once more
-        check = manifest["check"]
-        if near_chance(check) and not settings.allow_weak_teacher:
-            raise InputError(
-                f"the meta-teacher is near chance: accuracy {check['accuracy']:.3f} on {check['examples']} examples of "
-                f"{check['split']}, and {check['commonest_class']:.3f} for the most common class. Can you tell the "
-                f"labels of ten rows from their texts? Then {_remedy(teacher_run)}"
-            )
+        refuse_near_chance(teacher_run, manifest["check"])
+
+
+def refuse_near_chance(run: Run, check: Mapping[str, Any]) -> None:
+    """Raise InputError for a teacher with these scores that is hardly better than the most common class."""
+    if near_chance(check) and not run.settings.allow_weak_teacher:
+        raise InputError(
+            f"the meta-teacher is near chance: accuracy {check['accuracy']:.3f} on {check['examples']} examples of "
+            f"{check['split']}, and {check['commonest_class']:.3f} for the most common class. Can you tell the labels "
+            f"of ten rows from their texts? Then {_remedy(run)}"
+        )
 
 
 def _remedy(run: Run) -> str:
@@ -105,9 +109,9 @@ def _remedy(run: Run) -> str:
     )
 
 
-def training_accuracy(run: Run, teacher: MetaTeacher) -> dict[str, float]:
-    """Accuracy on a sample of the training rows, and the share of their most common class."""
-    rows = sample_by_domain(run.data.train, TRIED, run.settings.seed)
+def sampled_accuracy(run: Run, teacher: MetaTeacher, examples: Sequence[Example]) -> dict[str, float]:
+    """Accuracy on a sample of the examples, and the share of their most common class."""
+    rows = sample_by_domain(examples, TRIED, run.settings.seed)
     return _accuracy(run, predict(teacher.encoder, run.features.encode(rows), run.features.collator), rows)
 
 

@@ -29,6 +29,7 @@ from metakd.utils.hardware import autocast, device
 BACKWARD = 3  # a forward and a backward pass cost about as much as three forward passes
 META_VALIDATION = 3  # a pilot update, a held-out batch and the gradient through both cost about three updates
 CHECKPOINT_COPIES = 3 * 2  # weights and two moments of the optimizer, two checkpoints at a time
+FROZEN_COPIES = 2  # weights alone: the optimizer has moments of few others
 
 
 class Disk(NamedTuple):
@@ -87,7 +88,8 @@ def needed_disk(run: Run, kept: float) -> Disk:
     missing = sum(not run.is_student_done(m, d) for m in run.methods for d in data.domains)
     missing += sum(not run.is_student_done(m, None) for m in run.methods if run.has_shared_start(m))
     weighed = len(run.features.teacher_texts(data.train)[0])
-    teaching = no_teacher * max(CHECKPOINT_COPIES * teacher, 4.0 * weighed * base.config.hidden_size)
+    copies = CHECKPOINT_COPIES if run.settings.teacher_epochs and not run.settings.lora_rank else FROZEN_COPIES
+    teaching = no_teacher * max(copies * teacher, 4.0 * weighed * base.config.hidden_size)
     cached = len(run.features.student_texts) * bool(_teacher_stages(run, run.methods))
     outputs = 4.0 * cached * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
     outputs += 4.0 * len(data.unlabelled) * base.config.hidden_size  # E(x), while texts without labels are weighed

@@ -14,7 +14,7 @@ from metakd.utils.artifacts import FORMERLY, MANIFEST, changed_code, read_manife
 from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import run_lock
 
-NEW_FACTS = ("tries", "learning_rate")  # that manifests of earlier versions do not have
+NEW_FACTS = ("tries", "learning_rate", "h")  # that manifests of earlier versions do not have
 VOLATILE = ("started", "seconds", "environment", "latency_ms")  # when, how long and on what machine, not results
 WHOLE_FILES = (PREDICTIONS_FILE, CORPUS_FILE)  # results.md is a view of results.json, latencies included
 

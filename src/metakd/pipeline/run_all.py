@@ -7,10 +7,11 @@ from metakd.methods import METHODS
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.evaluate import check_scorable, evaluate
 from metakd.pipeline.plan import check_disk
-from metakd.pipeline.teach import teach
+from metakd.pipeline.teach import score_as_it_is, teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.folders import REPORT_FILE, SCORE_FILES, SKIPPED_FILE
 from metakd.runs.run import Run
+from metakd.runs.starts import check_outside
 from metakd.training.trackers import LOGS_FOLDER
 from metakd.utils import distributed
 from metakd.utils.artifacts import MANIFEST, RUN_FILE
@@ -32,6 +33,7 @@ def clear(run: Run) -> None:
 def _clear(run: Run) -> None:
     folder = run.folder
     refuse_unrelated(folder)
+    check_outside(run.settings, folder)
     folders = run.folders
     steps = [folders.weights, folders.teacher, folders.unlabelled_weights, folders.teacher_cache]
     steps += [folder / ".teacher_cache.partial", folder / ".unlabelled_weights.partial"]
@@ -63,6 +65,7 @@ def run_all(run: Run) -> dict[str, Any]:
     check_scorable(run)
     with run_lock(run.folder):
         distributed.on_main(lambda: check_disk(run))
+        distributed.on_main(lambda: score_as_it_is(run))
         if run.settings.weights != "none":
             weigh(run)
         teach(run)

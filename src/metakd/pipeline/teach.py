@@ -17,15 +17,24 @@ from metakd.models.adapters import low_rank_updates
 from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
-from metakd.models.meta_teacher import MetaTeacher, RepresentationLearner, TeacherEnsemble, domains_of_h, freeze
-from metakd.pipeline.checks import check_reloaded, checked_rows, near_chance, probe, training_accuracy
+from metakd.models.meta_teacher import HEAD_FILE, MetaTeacher, RepresentationLearner, TeacherEnsemble, freeze
+from metakd.pipeline.checks import (
+    TRIED,
+    check_reloaded,
+    checked_rows,
+    near_chance,
+    probe,
+    refuse_near_chance,
+    sampled_accuracy,
+)
 from metakd.runs.run import Run
 from metakd.runs.starts import load_teacher_to_be
 from metakd.training.trackers import LOGS_FOLDER
 from metakd.training.trainer import LossError, TrainingPlan, fit
 from metakd.utils import distributed
-from metakd.utils.artifacts import is_done, step_folder
+from metakd.utils.artifacts import is_done, read_manifest, step_folder
 from metakd.utils.console import notice
+from metakd.utils.errors import as_input_error
 from metakd.utils.hardware import device
 from metakd.utils.locks import run_lock
 
@@ -53,10 +62,22 @@ def _untrained(run: Run) -> MetaTeacher:
     settings = run.settings
     set_seed(settings.seed)
     teacher = _meta_teacher(run, load_teacher_to_be(settings, run.teacher_classes))
-    if settings.teacher and domains_of_h(resolve(settings.teacher)) == run.data.domains:
-        teacher.load_head(resolve(settings.teacher))
+    if _has_h(run):
+        folder = resolve(settings.teacher or "")
+        with as_input_error(f"{folder / HEAD_FILE}: cannot be read"):
+            teacher.load_head(folder)
     teacher.encoder.config.text_pairs = run.data.has_pairs
     return teacher
+
+
+def _has_h(run: Run) -> bool:
+    """Whether --teacher has learnt h as it would here: from the same domains, by the same loss."""
+    manifest = read_manifest(resolve(run.settings.teacher)) if run.settings.teacher else None
+    return manifest is not None and manifest.get("h") == _teaching_of_h(run)
+
+
+def _teaching_of_h(run: Run) -> dict[str, Any]:
+    return {"domains": run.data.domains, "domain_loss": run.settings.domain_loss, "gamma1": run.settings.gamma1}
 
 
 def _weights(run: Run, rows: Array) -> dict[str, Array]:
@@ -68,6 +89,21 @@ def _weights(run: Run, rows: Array) -> dict[str, Array]:
     if len(rows) > len(run.data.train):
         columns["shares"] = (len(rows) / len(run.data.train) / np.bincount(rows))[rows]
     return columns
+
+
+def score_as_it_is(run: Run) -> None:
+    """Say how accurate a --teacher is that will not be trained, before anything is made with it.
+
+    Raises:
+        InputError: It is near chance.
+    """
+    if run.settings.teacher_epochs or is_done(run.folders.teacher, run.fingerprints.teach):
+        return
+    teacher, (split, rows) = _untrained(run), checked_rows(run.data)
+    teacher.encoder.to(device())
+    check = sampled_accuracy(run, teacher, rows) | {"split": split, "examples": min(len(rows), TRIED)}
+    notice(f"--teacher, as it is: accuracy {check['accuracy']:.3f} on {check['examples']} rows of {split}")
+    refuse_near_chance(run, check)
 
 
 def teach(run: Run) -> Path:
@@ -100,9 +136,6 @@ def _teach(run: Run, checkpoints: Path) -> None:
         if not settings.teacher_epochs:
             teacher, facts["log"] = _as_it_is(run, checkpoints)
             facts |= distributed.on_main(lambda: _save(run, teacher, folder))
-            check = facts["check"]
-            accuracy = f"accuracy {check['accuracy']:.3f} on {check['examples']:,} rows of {check['split']}"
-            notice(f"--teacher, as it is: {accuracy}")
             return
         for number in range(settings.teacher_tries):
             rate, name = RATES[number] * settings.teacher_learning_rate, "teach all domains"
@@ -115,7 +148,7 @@ def _teach(run: Run, checkpoints: Path) -> None:
                 facts["tries"].append({"learning_rate": rate, "failed": str(error)})
                 notice(f"at the rate {rate:g}, {error}")
                 continue
-            learnt = distributed.on_main(partial(training_accuracy, run, teacher))
+            learnt = distributed.on_main(partial(sampled_accuracy, run, teacher, run.data.train))
             if learnt["accuracy"] > best and distributed.is_main():
                 facts |= _save(run, teacher, folder) | {"learning_rate": rate, "log": log}
             best = max(best, learnt["accuracy"])
@@ -142,12 +175,12 @@ def _train(run: Run, learning_rate: float, checkpoints: Path, name: str) -> tupl
 
 def _as_it_is(run: Run, checkpoints: Path) -> tuple[MetaTeacher, list[dict[str, float]]]:
     """--teacher, and the log of its h, which it learns from E(x) alone unless it has learnt it from these domains."""
-    teacher = _untrained(run)
-    if not teacher.learns_h or domains_of_h(resolve(run.settings.teacher or "")) == run.data.domains:
+    teacher = _untrained(run).to(device())
+    if not teacher.learns_h or _has_h(run):
         return teacher, []
     texts, text_rows = run.features.teacher_texts(run.data.train)
     features, name = run.features.encode(texts), "read all domains with the teacher"
-    teacher.encoder.to(device()).requires_grad_(False)
+    teacher.encoder.requires_grad_(False)
     pooled = torch.zeros(len(texts), teacher.encoder.config.hidden_size)
     embed(teacher.encoder, features, run.features.collator, name, run.precision, pooled)
     features = features.with_columns(pooled=pooled.numpy(), **_weights(run, text_rows))
@@ -158,7 +191,8 @@ def _as_it_is(run: Run, checkpoints: Path) -> tuple[MetaTeacher, list[dict[str, 
 def _save(run: Run, teacher: MetaTeacher, folder: Path) -> dict[str, Any]:
     """Write a teacher to `folder`; its check and its probe, for the manifest."""
     tokenizer, (split, rows) = run.features.tokenizer, checked_rows(run.data)
-    teacher.save(folder, run.data.domains)
+    teacher.save(folder)
     tokenizer.save_pretrained(folder)
     check = check_reloaded(run, folder, teacher.encoder, tokenizer, rows, split)
-    return {"check": check, "domain_probe": probe(run, teacher, rows)}
+    h = {"h": _teaching_of_h(run)} if teacher.learns_h else {}
+    return {"check": check, "domain_probe": probe(run, teacher, rows), **h}

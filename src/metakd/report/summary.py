@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, Settings
+from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, LORA_RATE, Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.evaluation.statistics import FEWEST_SEEDS, points
 from metakd.evaluation.tables import ALIKE, milliseconds, percent
@@ -128,6 +128,8 @@ def command(findings: Findings) -> str:
     defaults = chosen.sized_for(rows, len(findings.run["labels"])).model_dump(mode="json")
     defaults["batch_size"] = Settings.build(usual).sized_for(rows, 2).batch_size
     defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")} | {"teacher": None}
+    if settings.get("lora_rank"):
+        defaults["teacher_learning_rate"] = LORA_RATE
     flags = [_flag(name, settings[name]) for name, usual in defaults.items() if settings.get(name, usual) != usual]
     fixed = ["--output", name, "--seed", str(settings["seed"])]
     return shlex.join(["metakd", *start, *fixed, *chain.from_iterable(flags)])

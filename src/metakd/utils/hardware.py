@@ -20,7 +20,17 @@ from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16"]
 # Results depend on these:
-PACKAGES = ("metakd", "torch", "transformers", "tokenizers", "accelerate", "scikit-learn", "numpy", "onnxruntime")
+PACKAGES = (
+    "metakd",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "peft",
+    "scikit-learn",
+    "numpy",
+    "onnxruntime",
+)
 
 _CONTROL_GROUPS, _MEMBERSHIPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # options of glibc's mallopt
