@@ -261,8 +261,14 @@ def test_first_tokens_that_do_not_tell_labels_apart_tell_nothing(
     ],
 )
 def test_an_endpoint_that_fails(
-    label: Callable[..., Any], server: Server, tmp_path: Path, reply: tuple[int, Any], message: str
+    label: Callable[..., Any],
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reply: tuple[int, Any],
+    message: str,
 ) -> None:
+    monkeypatch.setattr("metakd.labelling.endpoint.TRIED", 5)
     server.reply = lambda *_: reply
     assert message in refused(label())
     assert not (tmp_path / "out.jsonl").exists()

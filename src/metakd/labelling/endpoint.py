@@ -80,7 +80,7 @@ class Endpoint:
             yield [row], [values]
             usable += values is not None
             unusable += values is None
-            if unusable == min(TRIED, len(prompts)) and not usable:
+            if unusable == TRIED and not usable:
                 self._stopped.set()
                 error = InputError(f"no answer names a label, for example {shown(text)}; change --prompt")
         if error:
@@ -107,7 +107,8 @@ class Endpoint:
         texts, p = [reply_text(reply)], token_probabilities(reply, words)
         if p is None:
             with contextlib.suppress(_SpentError):  # fewer votes count, too
-                texts += [reply_text(self._reply(prompt, temperature=1.0)) for _ in range(self.votes - 1)]
+                while len(texts) < self.votes:
+                    texts.append(reply_text(self._reply(prompt, temperature=1.0)))
             named = Counter(place for text in texts if (place := named_label(text, words)) is not None)
             if not named:
                 return None, texts[0]

@@ -15,10 +15,9 @@ from metakd.labelling.prompts import Task
 from metakd.labelling.zero_shot import with_shares
 from metakd.utils.artifacts import write_text
 from metakd.utils.console import notice, progress_bar
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, listed
 
 DIGITS = 6  # of a probability
-SHOWN = 10  # labels in a message
 
 
 class Scorer(Protocol):
@@ -65,10 +64,8 @@ def label_texts(
         if not counts:
             notice("no row has a label, so all labels are taken to be equally frequent; else add --no-correct-prior")
         else:
-            shares = ", ".join(f"{label} {counts[label] / counts.total():.0%}" for label in labels[:SHOWN])
-            notice(
-                f"labels are taken to be as frequent as in rows that have one: {shares}{' ...' * (len(labels) > SHOWN)}"
-            )
+            shares = listed([f"{label} {counts[label] / counts.total():.0%}" for label in labels])
+            notice(f"labels are taken to be as frequent as in the rows that have one: {shares}")
         probabilities = with_shares(scores, torch.tensor([float(counts[label] + 1) for label in labels]))
     rows = [_row(e, labels, p) for (e, _), p in zip(answered, probabilities.tolist(), strict=True)]
     write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
