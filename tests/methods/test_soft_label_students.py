@@ -57,7 +57,7 @@ def test_what_a_teacher_said_can_be_read_back(
         torch.manual_seed(0)  # the class head is drawn after a teacher was loaded, or after none
         return load_encoder(*args, **options)
 
-    monkeypatch.setattr("metakd.pipeline.distill.load_encoder", load_seeded)
+    monkeypatch.setattr("metakd.runs.starts.load_encoder", load_seeded)
     how = {"terms": "prediction", "student_init": "base", "shared_epochs": 4, "teacher_epochs": 4, "predict_epochs": 2}
     rates = {"teacher_learning_rate": 5e-3, "shared_learning_rate": 5e-3, "predict_learning_rate": 1e-3}
     run = taught(toy_run(**how, **rates))
