@@ -278,7 +278,8 @@ def test_what_is_not_there_and_what_takes_too_long(
     label: Callable[..., Any], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("metakd.labelling.endpoint.RETRIES", 0)
-    assert "Connection error" in refused(label(url="http://127.0.0.1:9/v1"))
+    said = refused(label(url="http://127.0.0.1:9/v1"))
+    assert "Connection error; is a server running there?; nothing was answered" in said
     monkeypatch.setattr("metakd.labelling.endpoint.SECONDS", 0.2)
     server.reply = lambda *_: (time.sleep(1), (200, answer("positive")))[1]
     assert "timed out" in refused(label())

@@ -95,7 +95,7 @@ def test_texts_without_labels(metakd: Command, llm: Path, tmp_path: Path, caplog
     said = refused(metakd("label", "--data", data, "--model", llm, "--output", output))
     assert "--labels: at least two different labels" in said
     passed(metakd("label", "--data", data, "--model", llm, "--output", output, "--labels", "good,bad"))
-    assert "no row has a label, so all labels are taken to be equally frequent" in caplog.text
+    assert "no row has a label, so all are taken to be equally frequent; if they are not" in caplog.text
     assert {*read_rows(output)[0]} == {"text", "domain", "probabilities"}
 
 
@@ -106,9 +106,20 @@ def test_texts_without_labels(metakd: Command, llm: Path, tmp_path: Path, caplog
         ({}, ["--labels", "good,bad"], "--labels: rows have other labels, negative, positive"),
         ({"p.txt": "What is it?"}, ["--prompt", "p.txt"], "p.txt: has no {text}, where the text goes"),
         ({"p.txt": "{text} {x}"}, ["--prompt", "p.txt"], "p.txt: {x} is unknown; fields are text, text_pair"),
+        (
+            {"p.txt": "{text} {text_pair}"},
+            ["--prompt", "p.txt"],
+            "p.txt: names {text_pair}, which some",
+        ),
+        ({}, ["--labels", "positive,,negative"], "--labels: one is empty"),
+        ({}, ["--endpoint", ""], "--endpoint '': not an address"),
         ({}, ["--prompt", "none.txt"], "none.txt: cannot be read as text"),
         ({"w.yaml": "positive: good"}, ["--label-words", "w.yaml"], "no words for the label 'negative'"),
-        ({"w.yaml": "a: b\npositive: c\nnegative: d"}, ["--label-words", "w.yaml"], "the data have no label a"),
+        (
+            {"w.yaml": "a: b\npositive: c\nnegative: d"},
+            ["--label-words", "w.yaml"],
+            "that the data do not have: a",
+        ),
         ({"w.yaml": "positive: a\nnegative: a"}, ["--label-words", "w.yaml"], "two labels have the same words"),
         ({"w.yaml": "[a, b]"}, ["--label-words", "w.yaml"], "w.yaml: expected 'name: value' lines"),
         ({"w.yaml": "[a, b"}, ["--label-words", "w.yaml"], "w.yaml: not valid YAML"),
@@ -116,7 +127,7 @@ def test_texts_without_labels(metakd: Command, llm: Path, tmp_path: Path, caplog
         ({"out.jsonl": ""}, [], "out.jsonl: already exists"),
         ({"out.answers": "no answer\n"}, [], "out.answers, row 1: not an answer; delete the file"),
         ({"t.jsonl": ""}, ["--data", "t.jsonl"], "no rows"),
-        ({}, ["--model", "BASE"], "not a causal language model"),
+        ({}, ["--model", "BASE"], "not a causal language model: weights"),
         ({}, ["--model", "nowhere/at-all"], "nowhere/at-all"),
         ({}, ["--model", "MASKED"], "a bert cannot be asked for labels"),
     ],

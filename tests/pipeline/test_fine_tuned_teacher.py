@@ -233,6 +233,8 @@ def test_a_teacher_that_cannot_be_used(
         (["--teacher-labels", "a,b"], "--teacher-labels: add --teacher"),
         (["--teacher", "x", "--heads", "domain"], "--heads domain: a fine-tuned --teacher has one class head"),
         (["--teacher", "x/no-such-folder"], "x/no-such-folder"),
+        (["--teacher", ""], "--teacher: is empty"),
+        (["--teacher", "x", "--soft-labels"], "--soft-labels: --teacher stays as it is"),
     ],
 )
 def test_flags_that_do_not_fit_it(
@@ -253,8 +255,9 @@ def test_near_chance_it_says_what_to_check(metakd: Command, finished_run: Path, 
     teacher = plain(finished_run / "meta_teacher", tmp_path / "swapped", ("positive", "negative"))
     said = refused(run_by(metakd, toy_data, tmp_path / "run", "--teacher", teacher))
     assert "near chance" in said
-    assert "make sure that its classes mean what these labels do" in said
-    assert "--teacher-epochs 3" in said
+    assert "if its classes have each other's names, put them right with --teacher-labels" in said
+    assert "rm -r" not in said
+    assert "--resume --teacher-epochs 3`" in said
 
 
 def test_experiments_that_train_teachers_refuse_it_and_fit_checks_it(

@@ -22,7 +22,7 @@ Words = Annotated[Path | None, typer.Option(help="YAML file with the words for e
 Prompt = Annotated[Path | None, typer.Option(help="File with the prompt; {text} is where the text goes.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Send the prompt as a message, by the model's template.")]
 Prior = Annotated[bool, typer.Option(help="Make labels as frequent as in rows that have one, or equally frequent.")]
-Url = Annotated[str, typer.Option(help="Address of an OpenAI-compatible API; its key is in OPENAI_API_KEY.")]
+Url = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible API; its key is in OPENAI_API_KEY.")]
 Votes = Annotated[int | None, typer.Option(help="Answers for a text, if --endpoint tells no probabilities.", min=1)]
 Calls = Annotated[int | None, typer.Option(help="The most calls of --endpoint.", min=1)]
 Pace = Annotated[int | None, typer.Option(help="The most calls of --endpoint in a minute.", min=1)]
@@ -39,7 +39,7 @@ def label(
     chat: Chat = False,
     max_length: Annotated[int, typer.Option(help="Tokens of a text that are read.", min=4)] = 512,
     correct_prior: Prior = True,
-    endpoint: Url = "",
+    endpoint: Url = None,
     votes: Votes = None,
     max_calls: Calls = None,
     calls_per_minute: Pace = None,
@@ -51,21 +51,21 @@ def label(
     check_writable(output, ".jsonl", overwrite)
     if data.exists() and output.exists() and output.samefile(data):
         raise InputError(f"--output {output}: is the data, which would be overwritten")
-    if not endpoint and (votes or max_calls or calls_per_minute):
+    if endpoint is None and (votes or max_calls or calls_per_minute):
         raise InputError("--votes, --max-calls and --calls-per-minute go with --endpoint; add it, or leave them out")
     how = reading(columns, encoding)
     from metakd.labelling.prompts import read_task
     from metakd.labelling.texts import labels_of, read_texts
 
     examples = read_texts(data, **how)
-    names = labels_of(examples, [name.strip() for name in labels.split(",") if name.strip()])
-    task = read_task(names, prompt, label_words, examples[0].text_pair is not None, chat or bool(endpoint))
+    names = labels_of(examples, [name.strip() for name in labels.split(",")] if labels else [])
+    task = read_task(names, prompt, label_words, examples, chat or endpoint is not None)
     load_library()
     from metakd.labelling.answers import Answers
     from metakd.labelling.label import label_texts
 
     limits = (votes or 1, max_calls, calls_per_minute)
-    scorer = _remote(endpoint, model, max_length, *limits) if endpoint else _local(model, max_length, chat)
+    scorer = _remote(endpoint, model, max_length, *limits) if endpoint is not None else _local(model, max_length, chat)
     answers = Answers(output.with_suffix(".answers"), scorer.identity, task.words)
     stdout.print(f"{label_texts(scorer, examples, task, answers, output, correct_prior)}: {output}", highlight=False)
 

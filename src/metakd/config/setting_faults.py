@@ -57,7 +57,11 @@ def _faults_of_teacher(settings: Any) -> list[str]:
     """Faults between --teacher and what goes with it."""
     if settings.teacher and settings.heads == "domain":
         return ["--heads domain: a fine-tuned --teacher has one class head for all domains; leave it out"]
+    if settings.teacher == "":
+        return ["--teacher: is empty; name a folder or a model id"]
     faults = []
+    if settings.soft_labels and settings.teacher and not settings.teacher_epochs and settings.method != "soft_labels":
+        faults.append("--soft-labels: --teacher stays as it is; leave one out, or add --teacher-epochs")
     if not settings.teacher and not settings.teacher_epochs:
         faults.append("--teacher-epochs 0: add --teacher, a fine-tuned classifier; else at least 1 is needed")
     if not settings.teacher and settings.teacher_labels:

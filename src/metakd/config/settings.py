@@ -129,7 +129,9 @@ class Settings(BaseModel):
     teacher_epochs: int = setting(
         3, "Epochs of the teacher over all domains' text; with --teacher, by default 0.", "3", **EPOCHS
     )
-    teacher_learning_rate: float = setting(5e-5, "Peak learning rate of the teacher.", "2e-5", gt=0)
+    teacher_learning_rate: float = setting(
+        5e-5, "Peak learning rate of the teacher; with --lora-rank, by default 5e-4.", "2e-5", gt=0
+    )
     lora_rank: int | None = setting(
         None, "Fine-tune the teacher by low-rank updates of this rank (LoRA) instead of all weights.", ge=1, le=4096
     )

@@ -164,7 +164,7 @@ def _absent(values: Values, names: Mapping[str, str], needed: Sequence[str], sof
     """The needed fields whose columns a row does not have; it needs no label if it has a soft one."""
     absent = [field for field in needed if names[field] not in values]
     has_soft_label = any(not _is_empty(values.get(names[field])) for field in soft)
-    return [] if absent == ["label"] and has_soft_label else absent
+    return [field for field in absent if field != "label" or not has_soft_label]
 
 
 def _is_empty(value: Any) -> bool:

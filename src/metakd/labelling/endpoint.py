@@ -23,7 +23,7 @@ LONGEST_ANSWER, THINKING = 20, 2_000  # tokens, also of a model that thinks firs
 REFUSALS = (400, 403, 422)  # by which APIs say that they do not know an option
 LEAST = 1e-4  # probability of a label that no answer names
 TRIED = 20  # first answers, one of which at least has to name a label
-KEPT = "what was answered is kept; the same command goes on from there"
+KEPT, NOTHING = "what was answered is kept; the same command goes on from there", "nothing was answered"
 
 
 class Endpoint:
@@ -45,6 +45,8 @@ class Endpoint:
         Raises:
             InputError: The package openai is missing.
         """
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"--endpoint {shown(url)}: not an address, which begins with http:// or https://")
         self._api = require("openai", "api")
         key = os.environ.get(KEY) or "none"  # a server of one's own needs none
         self._client = self._api.OpenAI(base_url=url, api_key=key, timeout=SECONDS, max_retries=0)
@@ -84,7 +86,7 @@ class Endpoint:
                 self._stopped.set()
                 error = InputError(f"no answer names a label, for example {shown(text)}; change --prompt")
         if error:
-            raise self._explained(error)
+            raise self._explained(error, KEPT if usable or unusable else NOTHING)
 
     def _answered(self, prompts: Sequence[str], words: Sequence[str]) -> Iterator[tuple[int, Future[Any]]]:
         """The row of each prompt with what became of it, until it is stopped; PARALLEL are asked at a time."""
@@ -163,14 +165,16 @@ class Endpoint:
         if self._stopped.wait(delay):
             raise _SpentError("stopped")
 
-    def _explained(self, error: BaseException) -> BaseException:
+    def _explained(self, error: BaseException, kept: str) -> BaseException:
         """An InputError for what goes wrong at the API."""
-        text = error_summary(error)[:300]
+        text = error_summary(error)[:300].rstrip(".")
         if isinstance(error, InputError):
-            return InputError(f"{text}; {KEPT}")
+            return InputError(f"{text}; {kept}")
         if isinstance(error, self._api.AuthenticationError | self._api.PermissionDeniedError):
-            return InputError(f"{self.url} refuses the key, which is to be in {KEY} ({text}); {KEPT}")
-        return InputError(f"{self.url}: {text}; {KEPT}") if isinstance(error, self._api.OpenAIError) else error
+            return InputError(f"{self.url} refuses the key, which is to be in {KEY} ({text}); {kept}")
+        if isinstance(error, self._api.APIConnectionError):
+            text = f"{text}; is a server running there?"
+        return InputError(f"{self.url}: {text}; {kept}") if isinstance(error, self._api.OpenAIError) else error
 
 
 class _SpentError(InputError):

@@ -62,11 +62,13 @@ def label_texts(
     probabilities = scores.softmax(-1)
     if correct_prior:
         if not counts:
-            notice("no row has a label, so all labels are taken to be equally frequent; else add --no-correct-prior")
+            notice("no row has a label, so all are taken to be equally frequent; if they are not: --no-correct-prior")
         else:
             shares = listed([f"{label} {counts[label] / counts.total():.0%}" for label in labels])
             notice(f"labels are taken to be as frequent as in the rows that have one: {shares}")
         probabilities = with_shares(scores, torch.tensor([float(counts[label] + 1) for label in labels]))
+    if not all(e.domain for e, _ in answered):
+        notice("some rows have no domain, which `metakd run` needs")
     rows = [_row(e, labels, p) for (e, _), p in zip(answered, probabilities.tolist(), strict=True)]
     write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     right = sum(e.label == labels[i] for (e, _), i in zip(answered, probabilities.argmax(-1).tolist(), strict=True))

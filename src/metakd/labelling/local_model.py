@@ -59,7 +59,11 @@ class LocalModel:
         longest = max(map(len, asked)) + max(map(len, answers))
         most = getattr(self.model.config, "max_position_embeddings", None) or longest
         if longest > most:
-            raise InputError(f"--max-length: prompts have up to {longest} tokens, but the model reads {most}; lower it")
+            fitting = self.max_length - (longest - most)
+            raise InputError(
+                f"--max-length {self.max_length}: prompts have up to {longest} tokens, but the model reads {most}; "
+                f"choose at most {max(4, fitting)}, or shorten the prompt"
+            )
         for rows, scores in label_scores(self.model, self.tokenizer, asked, answers):
             yield rows, scores.tolist()
 
@@ -87,7 +91,7 @@ class LocalModel:
 
 def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
     """The model and its tokenizer, which pads on the left."""
-    with as_input_error(f"{folder}: not a causal language model"):
+    with as_input_error(f"{folder}: cannot be read as a causal language model"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, attn_implementation=None)
         with torch.device("meta"):
             check_weights(folder, AutoModelForCausalLM.from_config(config).num_parameters())
@@ -100,9 +104,10 @@ def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
             local_files_only=True,
             output_loading_info=True,
         )
+    with as_input_error(f"{folder}: its tokenizer cannot be used"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if loaded["missing_keys"]:
-        raise InputError(f"{folder}: not a causal language model (weights of its architecture are missing)")
+        raise InputError(f"{folder}: not a causal language model: weights of its architecture are missing")
     if not tokenizer.is_fast:
         raise InputError(f"{folder}: its tokenizer has no fast version (tokenizer.json), which metakd needs")
     tokenizer.padding_side = "left"

@@ -30,20 +30,23 @@ class Task:
         return FIELD.sub(lambda match: values.get(match[1], match[0]), self.prompt)
 
 
-def read_task(labels: Sequence[str], prompt: Path | None, words: Path | None, pairs: bool, chat: bool) -> Task:
+def read_task(
+    labels: Sequence[str], prompt: Path | None, words: Path | None, examples: Sequence[Example], chat: bool
+) -> Task:
     """The task of telling `labels` apart.
 
     Args:
         labels: At least two.
         prompt: A text file with {text}, and if wanted {text_pair}, {domain} and {labels}; None for the default.
         words: A YAML file with the words for each label; None: the label itself.
-        pairs: Whether texts are pairs.
+        examples: The texts, all pairs or none; a prompt names only fields that all of them have.
         chat: Whether the prompt is a message to a chat model, not a text to continue.
 
     Raises:
         InputError: With all faults of both files.
     """
-    faults, template = list[str](), PAIR if pairs else SINGLE
+    faults, pairs = list[str](), examples[0].text_pair is not None
+    template = PAIR if pairs else SINGLE
     if chat:
         template = CHAT + template.removesuffix("\nLabel:")
     if prompt is not None:
@@ -52,8 +55,10 @@ def read_task(labels: Sequence[str], prompt: Path | None, words: Path | None, pa
         needed = ("text", "text_pair") if pairs else ("text",)
         faults += [f"{prompt}: has no {{{name}}}, where the text goes" for name in needed if name not in named]
         faults += [f"{prompt}: {{{n}}} is unknown; fields are {', '.join(FIELDS)}" for n in sorted(named - {*FIELDS})]
+        absent = {"text_pair": not pairs, "domain": not all(e.domain for e in examples)}
+        faults += [f"{prompt}: names {{{n}}}, which some rows do not have" for n in absent if absent[n] and n in named]
     by_label = {label: label for label in labels} if words is None else _read_words(words, labels, faults)
-    raise_faults("--prompt and --label-words", faults)
+    raise_faults("the task cannot be put", faults)
     return Task(template, by_label)
 
 
@@ -68,7 +73,7 @@ def _read_words(path: Path, labels: Sequence[str], faults: list[str]) -> dict[st
     words = {label: text.strip() for label, text in read_texts_by_key(path).items()}
     faults += [f"{path}: no words for the label {shown(label)}" for label in labels if not words.get(label)]
     if unknown := sorted({*words} - {*labels}):
-        faults.append(f"{path}: the data have no label {listed(unknown)}")
+        faults.append(f"{path}: labels that the data do not have: {listed(unknown)}")
     if len({*words.values()}) < len(words):
         faults.append(f"{path}: two labels have the same words")
     return {label: words.get(label, "") for label in labels}

@@ -22,6 +22,8 @@ def read_texts(path: Path, columns: Mapping[str, str], encoding: str) -> list[Ex
 
 def labels_of(examples: Sequence[Example], named: Sequence[str]) -> list[str]:
     """The labels to tell apart: those that were named, or else those of the rows; InputError for fewer than two."""
+    if "" in named:
+        raise InputError("--labels: one is empty; separate labels by single commas, as in --labels bad,good")
     labels = [*dict.fromkeys(named)] or sorted({e.label for e in examples if e.label})
     if len(labels) < 2:
         raise InputError("--labels: at least two different labels are needed, as in --labels bad,good")

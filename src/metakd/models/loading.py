@@ -169,8 +169,8 @@ def head_rows(folder: Path, labels: Sequence[str], classes: Sequence[str] = ()) 
     if rows is None:
         raise InputError(
             f"{folder}: its classes are {listed([*classes])}, but the data's labels are {listed([*labels])}; name its "
-            "classes by the data's labels with --teacher-labels, in the order of its class head, or fine-tune it with "
-            "a new one: --base instead of --teacher"
+            "classes by the data's labels with --teacher-labels, each once and in the order of its class head, or "
+            "fine-tune it with a new class head: --base instead of --teacher"
         )
     return rows
 

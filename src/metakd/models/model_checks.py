@@ -25,13 +25,11 @@ from metakd.models.attention import has_raw_scores, set_attention
 from metakd.models.embeddings import only_rows_in_use
 from metakd.models.encoder import forward, model_inputs
 from metakd.models.hub import resolve
-from metakd.models.loading import blank_encoder, head_rows, load_config, load_encoder, load_tokenizer, same_tokenizer
+from metakd.models.loading import blank_encoder, load_config, load_encoder, load_tokenizer
 from metakd.models.student import cut_student, layer_stacks, layers_to_cut, map_layers, start_layers
-from metakd.utils.console import notice
 from metakd.utils.errors import InputError, as_input_error, exhausted_resource, listed
 from metakd.utils.hardware import Precision, native_precision
 
-SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")  # that a base and --teacher share
 SAME_LAYER = 1e-6  # how far a layer's output may be from the base's own, of its largest value or of 1
 SAME_TEXT = 1e-3  # the same for a text beside a longer one, which other kernels may compute
 SHORT = 8  # tokens of a short text
@@ -68,25 +66,6 @@ def _check_teacher(name: str, max_length: int, precision: Precision, pairs: bool
 def _check_targets(base: str, targets: str) -> None:
     with low_rank_updates(blank_encoder(resolve(base), ["a", "b"]), 1, targets):
         pass  # which raises InputError for layers that it does not have
-
-
-def check_teacher_fits(settings: Settings, labels: Sequence[str]) -> None:
-    """Raise InputError unless --teacher, if there is one, has a class for each label, and is a fine-tuned --base."""
-    if not settings.teacher:
-        return
-    teacher, base = resolve(settings.teacher), resolve(settings.base)
-    head_rows(teacher, labels, settings.teacher_labels)
-    ours, theirs = load_config(teacher), load_config(base)
-    differences = [name for name in SHAPE if getattr(ours, name) != getattr(theirs, name)]
-    if not same_tokenizer(load_tokenizer(teacher), load_tokenizer(base)):
-        differences.append("tokenizer")
-    if differences:
-        raise InputError(
-            f"--base = {settings.base!r}: {teacher} is not a fine-tuned version of it, as they differ in "
-            f"{', '.join(differences)}; leave --base out, so that --teacher takes its place"
-        )
-    if settings.baseline and settings.base == settings.teacher:
-        notice("the baseline is cut from --teacher; name the encoder that it was fine-tuned from with --base")
 
 
 @cache  # an experiment has hundreds of runs with the same models

@@ -97,16 +97,15 @@ def _remedy(run: Run) -> str:
     if run.settings.teacher_epochs:
         train, epochs = "train it longer", 3 * run.settings.teacher_epochs
     else:
-        train, epochs = "make sure that its classes mean what these labels do, or train it on the data", AS_USUAL
+        classes = "if its classes have each other's names, put them right with --teacher-labels; or"
+        train, epochs = f"{classes} train it on the data", AS_USUAL
     longer, folder = f"--teacher-epochs {epochs}", run.folders.teacher
     begun = (run.folder / RUN_FILE).is_file() and read_run(run.folder)["data"] is not None
     if not begun or (run.folder / "students").exists():
         return f"{train}, for example with {longer}; or go on with it by --allow-weak-teacher"
     resume = f"metakd run --output {shlex.quote(str(run.folder))} --resume"
-    return (
-        f"{train}: `rm -r {shlex.quote(str(folder))} && {resume} {longer}`; or go on with it: "
-        f"`{resume} --allow-weak-teacher`"
-    )
+    again = f"rm -r {shlex.quote(str(folder))} && {resume}" if folder.exists() else resume
+    return f"{train}: `{again} {longer}`; or go on with it: `{resume} --allow-weak-teacher`"
 
 
 def sampled_accuracy(run: Run, teacher: MetaTeacher, examples: Sequence[Example]) -> dict[str, float]:

@@ -23,12 +23,13 @@ from metakd.methods.base import Setup, Stage, check_needs, check_shareable, lear
 from metakd.models.hub import licence, resolve
 from metakd.models.loading import blank_encoder, same_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, class_names
-from metakd.models.model_checks import check_models, check_teacher_fits
+from metakd.models.model_checks import check_models
 from metakd.models.student import blank_student, layers_to_cut, start_layers
 from metakd.runs.defaults import fitted
 from metakd.runs.features import Features
 from metakd.runs.fingerprints import Fingerprints
 from metakd.runs.folders import SKIPPED_FILE, Folders
+from metakd.runs.starts import check_teacher_fits
 from metakd.training.trackers import check_tracker
 from metakd.utils import distributed
 from metakd.utils.artifacts import RUN_FILE, RUN_FORMAT, free_disk, is_done, read_run, write_json, write_text

@@ -7,16 +7,47 @@ from transformers import PreTrainedModel
 
 from metakd.config.settings import Settings
 from metakd.models.hub import resolve
-from metakd.models.loading import load_encoder, load_fine_tuned
+from metakd.models.loading import (
+    head_rows,
+    load_config,
+    load_encoder,
+    load_fine_tuned,
+    load_tokenizer,
+    same_tokenizer,
+)
+from metakd.utils.console import notice
 from metakd.utils.errors import InputError, flag
+
+SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")  # that a base and --teacher share
 
 
 def check_outside(settings: Settings, folder: Path) -> None:
     """Raise InputError for a model inside the run's own folder, which the run replaces."""
     for name in ("base", "teacher", "student"):
-        place = Path(getattr(settings, name) or "")
-        if place.is_dir() and folder.resolve() in place.resolve().parents:
-            raise InputError(f"{flag(name)} {place}: is in --output, which is replaced; choose another --output")
+        value = getattr(settings, name)
+        if value and Path(value).is_dir() and folder.resolve() in Path(value).resolve().parents:
+            raise InputError(f"{flag(name)} {value}: is in --output, which is replaced; choose another --output")
+
+
+def check_teacher_fits(settings: Settings, labels: Sequence[str]) -> None:
+    """Raise InputError unless --teacher, if there is one, has a class for each label, and is a fine-tuned --base."""
+    if not settings.teacher:
+        return
+    teacher, base = resolve(settings.teacher), resolve(settings.base)
+    head_rows(teacher, labels, settings.teacher_labels)
+    ours, theirs = load_config(teacher), load_config(base)
+    differences = [name for name in SHAPE if getattr(ours, name) != getattr(theirs, name)]
+    if not same_tokenizer(load_tokenizer(teacher), load_tokenizer(base)):
+        differences.append("tokenizer")
+    if differences:
+        raise InputError(
+            f"--base = {settings.base!r}: {teacher} is not a fine-tuned version of it, as they differ in "
+            f"{', '.join(differences)}; leave --base out, so that --teacher takes its place"
+        )
+    if settings.baseline and settings.base == settings.teacher:
+        notice(
+            "the baseline starts from --teacher, so it is better than one on labels alone; --base names another start"
+        )
 
 
 def load_base(settings: Settings, labels: Sequence[str]) -> PreTrainedModel:
