@@ -126,7 +126,9 @@ def moved(before: dict[str, str], after: dict[str, str]) -> set[str]:
 def moved_by(name: str, fingerprints: Fingerprints, base_copy: Path) -> set[str]:
     """What another value of a setting changes."""
     value = str(base_copy) if name in ("base", "teacher") else MOVED[name][0]
-    before = {"teacher_labels": {"teacher": str(base_copy)}, "lora_targets": {"lora_rank": 1}}.get(name, {})
+    before = {"teacher_labels": {"teacher": str(base_copy), "teacher_epochs": 3}, "lora_targets": {"lora_rank": 1}}.get(
+        name, {}
+    )
     after = {"teacher": {"teacher_epochs": 3}, "lora_rank": {"teacher_learning_rate": 5e-5}}.get(name, {})  # as before
     return moved(fingerprints(**before), fingerprints(**before, **after, **{name: value}))
 
