@@ -34,6 +34,7 @@ from metakd.pipeline.distill import distill
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 GROUPED = {"num_key_value_heads": 1, "head_dim": 8}
+SMALL = ("--max-length", 16, "--student", "layers=1")
 DECODERS: dict[str, dict[str, Any]] = {
     "llama": GROUPED,
     "mistral": GROUPED,
@@ -119,18 +120,7 @@ def test_only_the_layers_that_were_named_get_updates(base: Path) -> None:
 
 
 def test_layers_that_there_are_not(metakd: Command, base: Path, toy_data: Path, tmp_path: Path) -> None:
-    flags = (
-        "--data",
-        toy_data,
-        "--base",
-        base,
-        "--max-length",
-        16,
-        "--student",
-        "layers=1",
-        "--output",
-        tmp_path / "run",
-    )
+    flags = ("--data", toy_data, "--base", base, *SMALL, "--output", tmp_path / "run")
     said = refused(metakd("run", *flags, "--lora-rank", 2, "--lora-targets", "q_proj"))
     assert "--lora-targets: a bert has no linear layers q_proj; choose of dense, key, query, value" in said
     assert "--lora-targets: add --lora-rank" in refused(metakd("run", *flags, "--lora-targets", "query"))
@@ -143,18 +133,7 @@ def test_without_peft_the_command_that_installs_it_is_said(
     metakd: Command, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    flags = (
-        "--data",
-        toy_data,
-        "--base",
-        base,
-        "--max-length",
-        16,
-        "--student",
-        "layers=1",
-        "--output",
-        tmp_path / "run",
-    )
+    flags = ("--data", toy_data, "--base", base, *SMALL, "--output", tmp_path / "run")
     assert "pip install '.[llm]'" in refused(metakd("run", *flags, "--lora-rank", 2))
 
 

@@ -62,8 +62,8 @@ def _untrained(run: Run) -> MetaTeacher:
     settings = run.settings
     set_seed(settings.seed)
     teacher = _meta_teacher(run, load_teacher_to_be(settings, run.teacher_classes))
-    if _has_h(run):
-        folder = resolve(settings.teacher or "")
+    if settings.teacher and _has_h(run):
+        folder = resolve(settings.teacher)
         with as_input_error(f"{folder / HEAD_FILE}: cannot be read"):
             teacher.load_head(folder)
     teacher.encoder.config.text_pairs = run.data.has_pairs
