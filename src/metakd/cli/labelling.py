@@ -1,7 +1,8 @@
-"""The command that asks a large language model for labels."""
+"""The command that asks a large language model, or classifiers, for labels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,15 +14,33 @@ from metakd.utils.console import stdout
 from metakd.utils.errors import InputError
 
 if TYPE_CHECKING:
+    from metakd.data.schema import Example
     from metakd.labelling.label import Scorer
+    from metakd.labelling.prompts import Task
 
 app = typer.Typer()
 
-Model = Annotated[str, typer.Option(help="Causal language model: a folder or a model id; with --endpoint, its name.")]
+LONGEST_TEXT = 512  # tokens that a language model reads of a text, unless --max-length says otherwise
+
+Models = Annotated[
+    list[str],
+    typer.Option(
+        help="Causal language model or fine-tuned classifier: a folder or a model id; with --endpoint, its name. "
+        "DOMAIN=MODEL, repeated, names a classifier for each domain's texts."
+    ),
+]
 Words = Annotated[Path | None, typer.Option(help="YAML file with the words for each label, as in 'pos: good'.")]
 Prompt = Annotated[Path | None, typer.Option(help="File with the prompt; {text} is where the text goes.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Send the prompt as a message, by the model's template.")]
-Prior = Annotated[bool, typer.Option(help="Make labels as frequent as in rows that have one, or equally frequent.")]
+Prior = Annotated[
+    bool | None,
+    typer.Option(
+        "--correct-prior/--no-correct-prior",
+        metavar="",
+        help="Make labels as frequent as in rows that have one, or equally frequent (default: of language models).",
+    ),
+]
+Length = Annotated[int | None, typer.Option(help="Tokens of a text that a language model reads (default: 512).", min=4)]
 Url = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible API; its key is in OPENAI_API_KEY.")]
 Votes = Annotated[int | None, typer.Option(help="Answers for a text, if --endpoint tells no probabilities.", min=1)]
 Calls = Annotated[int | None, typer.Option(help="The most calls of --endpoint.", min=1)]
@@ -32,13 +51,13 @@ Pace = Annotated[int | None, typer.Option(help="The most calls of --endpoint in 
 def label(
     data: Annotated[Path, typer.Option(help="File with text; optional text_pair, label, domain and id.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file to write: the rows with probabilities.")],
-    model: Model,
+    model: Models,
     labels: Annotated[str, typer.Option(help="Labels, like 'bad,good' (default: those of the rows).")] = "",
     prompt: Prompt = None,
     label_words: Words = None,
     chat: Chat = False,
-    max_length: Annotated[int, typer.Option(help="Tokens of a text that are read.", min=4)] = 512,
-    correct_prior: Prior = True,
+    max_length: Length = None,
+    correct_prior: Prior = None,
     endpoint: Url = None,
     votes: Votes = None,
     max_calls: Calls = None,
@@ -47,30 +66,86 @@ def label(
     encoding: Encoding = "utf-8",
     overwrite: Replace = False,
 ) -> None:
-    """Ask a language model for the labels of texts: probabilities for `run --soft-labels`; nothing is trained."""
+    """Ask a language model or classifiers for the labels of texts, for `run --soft-labels`; nothing is trained."""
     check_writable(output, ".jsonl", overwrite)
     if data.exists() and output.exists() and output.samefile(data):
         raise InputError(f"--output {output}: is the data, which would be overwritten")
     if endpoint is None and (votes or max_calls or calls_per_minute):
         raise InputError("--votes, --max-calls and --calls-per-minute go with --endpoint; add it, or leave them out")
     how = reading(columns, encoding)
-    from metakd.labelling.prompts import read_task
-    from metakd.labelling.texts import labels_of, read_texts
+    from metakd.labelling.texts import read_texts
 
-    examples = read_texts(data, **how)
-    names = labels_of(examples, [name.strip() for name in labels.split(",")] if labels else [])
-    task = read_task(names, prompt, label_words, examples, chat or endpoint is not None)
+    examples, names = read_texts(data, **how), [name.strip() for name in labels.split(",")] if labels else []
+    if endpoint is None and (models := _classifiers(model)):
+        asking = {"--prompt": prompt, "--label-words": label_words, "--chat": chat, "--max-length": max_length}
+        if idle := [option for option, value in asking.items() if value]:
+            raise InputError(f"{', '.join(idle)}: for language models, but --model is a classifier; leave it out")
+        written = _by_classifiers(models, examples, names, output, bool(correct_prior))
+    else:
+        task = _task(model, examples, names, prompt, label_words, chat or endpoint is not None)
+        length, limits = max_length or LONGEST_TEXT, (votes or 1, max_calls, calls_per_minute)
+        scorer = (
+            _remote(endpoint, model[0], length, *limits) if endpoint is not None else _local(model[0], length, chat)
+        )
+        written = _by_language_model(scorer, examples, task, output, correct_prior is not False)
+    stdout.print(f"{written}: {output}", highlight=False)
+
+
+def _classifiers(models: Sequence[str]) -> dict[str, str]:
+    """The classifiers by domain; none if --model is a language model."""
     load_library()
-    from metakd.labelling.answers import Answers
-    from metakd.labelling.label import label_texts
+    from metakd.labelling.classifiers import ALL, is_classifier, models_by_domain
 
-    limits = (votes or 1, max_calls, calls_per_minute)
-    scorer = _remote(endpoint, model, max_length, *limits) if endpoint is not None else _local(model, max_length, chat)
+    by_domain = models_by_domain(models)
+    return by_domain if ALL not in by_domain or is_classifier(by_domain[ALL]) else {}
+
+
+def _by_classifiers(
+    models: Mapping[str, str], examples: Sequence[Example], labels: Sequence[str], output: Path, correct_prior: bool
+) -> str:
+    import torch
+
+    from metakd.labelling.classifiers import Classifiers
+    from metakd.labelling.label import write_labels
+    from metakd.labelling.texts import labels_of
+
+    classifiers = Classifiers(models, examples)
+    names = labels_of(examples, labels, classifiers.labels)
+    scores = torch.from_numpy(classifiers.scores(examples, names))
+    return write_labels(examples, scores, names, output, correct_prior)
+
+
+def _task(
+    models: Sequence[str],
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    prompt: Path | None,
+    words: Path | None,
+    chat: bool,
+) -> Task:
+    if len(models) > 1:
+        raise InputError("--model: several language models; choose one")
+    from metakd.labelling.prompts import read_task
+    from metakd.labelling.texts import labels_of
+
+    return read_task(labels_of(examples, labels), prompt, words, examples, chat)
+
+
+def _by_language_model(
+    scorer: Scorer, examples: Sequence[Example], task: Task, output: Path, correct_prior: bool
+) -> str:
+    import torch
+
+    from metakd.labelling.answers import Answers
+    from metakd.labelling.label import ask_all, write_labels
+
     answers = Answers(output.with_suffix(".answers"), scorer.identity, task.words)
-    stdout.print(f"{label_texts(scorer, examples, task, answers, output, correct_prior)}: {output}", highlight=False)
+    answered, scores = ask_all(scorer, examples, task, answers)
+    return write_labels(answered, torch.tensor(scores, dtype=torch.float64), [*task.words], output, correct_prior)
 
 
 def _local(model: str, max_length: int, chat: bool) -> Scorer:
+    load_library()
     from metakd.labelling.local_model import LocalModel
 
     return LocalModel(model, max_length, chat)
@@ -79,6 +154,7 @@ def _local(model: str, max_length: int, chat: bool) -> Scorer:
 def _remote(
     url: str, model: str, max_length: int, votes: int, max_calls: int | None, calls_per_minute: int | None
 ) -> Scorer:
+    load_library()
     from metakd.labelling.endpoint import Endpoint
 
     return Endpoint(url, model, max_length, votes, max_calls, calls_per_minute)

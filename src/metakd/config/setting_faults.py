@@ -1,5 +1,6 @@
 """Settings that are valid alone, but not together."""
 
+from pathlib import Path
 from typing import Any
 
 from metakd.data.schema import FIELDS, SOFT
@@ -59,6 +60,9 @@ def _faults_of_teacher(settings: Any) -> list[str]:
         return ["--heads domain: a fine-tuned --teacher has one class head for all domains; leave it out"]
     if settings.teacher == "":
         return ["--teacher: is empty; name a folder or a model id"]
+    if settings.teacher and "=" in settings.teacher and not Path(settings.teacher).exists():
+        label = "`metakd label --model DOMAIN=DIR --model ...` writes what they say, and --soft-labels reads it"
+        return [f"--teacher {settings.teacher}: takes one classifier for all domains; of several, {label}"]
     faults = []
     if settings.soft_labels and settings.teacher and not settings.teacher_epochs and settings.method != "soft_labels":
         faults.append("--soft-labels: --teacher stays as it is; leave one out, or add --teacher-epochs")

@@ -1,4 +1,4 @@
-"""The texts of a file, each with the probabilities that a language model gives the labels."""
+"""The texts of a file, each with the probabilities that a model gives the labels."""
 
 import json
 from collections import Counter
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from metakd.data.schema import Example
 from metakd.labelling.answers import Answers
@@ -37,18 +38,19 @@ class Scorer(Protocol):
         """
 
 
-def label_texts(
-    scorer: Scorer, examples: Sequence[Example], task: Task, answers: Answers, output: Path, correct_prior: bool
-) -> str:
-    """Write each text with the probabilities of its labels, and say how many are right, where that is known.
+def ask_all(
+    scorer: Scorer, examples: Sequence[Example], task: Task, answers: Answers
+) -> tuple[list[Example], list[list[float]]]:
+    """The texts for which an answer names a label, and the scores of the labels, (N, M), for these.
 
     Args:
         scorer: The model.
-        examples: The texts; those with a label say how frequent the labels are.
+        examples: The texts.
         task: Prompt and words.
         answers: What the model has answered before, which is not asked again; gets the rest.
-        output: A JSONL file, as `--soft-labels` reads it.
-        correct_prior: Whether the labels' mean probabilities are made equal to their shares.
+
+    Raises:
+        InputError: No answer names a label.
     """
     prompts = [task.ask(_shortened(scorer, e)) for e in examples]
     _ask(scorer, prompts, task, answers)
@@ -57,9 +59,23 @@ def label_texts(
         notice(f"{len(examples) - len(answered):,} texts are left out: no answer named a label")
     if not answered:
         raise InputError(f"no answer named a label; change --prompt, or delete {answers.path} to ask again")
-    scores = torch.tensor([s for _, s in answered], dtype=torch.float64)
-    labels, counts = [*task.words], Counter(e.label for e, _ in answered if e.label)
-    probabilities = scores.softmax(-1)
+    return [e for e, _ in answered], [s for _, s in answered]
+
+
+def write_labels(
+    examples: Sequence[Example], scores: Tensor, labels: Sequence[str], output: Path, correct_prior: bool
+) -> str:
+    """Write each text with the probabilities of the labels, and say how many are right, where that is known.
+
+    Args:
+        examples: The texts; those with a label say how frequent the labels are.
+        scores: (N, M), the logarithms of the probabilities, up to a constant for each text.
+        labels: M names.
+        output: A JSONL file, as `--soft-labels` reads it.
+        correct_prior: Whether the labels' mean probabilities are made equal to their shares.
+    """
+    counts = Counter(e.label for e in examples if e.label)
+    probabilities = scores.double().softmax(-1)
     if correct_prior:
         if not counts:
             notice("no row has a label, so all are taken to be equally frequent; if they are not: --no-correct-prior")
@@ -67,13 +83,13 @@ def label_texts(
             shares = listed([f"{label} {counts[label] / counts.total():.0%}" for label in labels])
             notice(f"labels are taken to be as frequent as in the rows that have one: {shares}")
         probabilities = with_shares(scores, torch.tensor([float(counts[label] + 1) for label in labels]))
-    if not all(e.domain for e, _ in answered):
+    if not all(e.domain for e in examples):
         notice("some rows have no domain, which `metakd run` needs")
-    rows = [_row(e, labels, p) for (e, _), p in zip(answered, probabilities.tolist(), strict=True)]
+    rows = [_row(e, labels, p) for e, p in zip(examples, probabilities.tolist(), strict=True)]
     write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    right = sum(e.label == labels[i] for (e, _), i in zip(answered, probabilities.argmax(-1).tolist(), strict=True))
+    right = sum(e.label == labels[i] for e, i in zip(examples, probabilities.argmax(-1).tolist(), strict=True))
     known = f", of which {counts.total():,} have a label: {right / counts.total():.1%} right" if counts else ""
-    return f"{len(answered):,} texts{known}"
+    return f"{len(examples):,} texts{known}"
 
 
 def _shortened(scorer: Scorer, e: Example) -> Example:

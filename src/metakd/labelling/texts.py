@@ -20,11 +20,14 @@ def read_texts(path: Path, columns: Mapping[str, str], encoding: str) -> list[Ex
     return examples
 
 
-def labels_of(examples: Sequence[Example], named: Sequence[str]) -> list[str]:
-    """The labels to tell apart: those that were named, or else those of the rows; InputError for fewer than two."""
+def labels_of(examples: Sequence[Example], named: Sequence[str], classes: Sequence[str] = ()) -> list[str]:
+    """The labels to tell apart: those that were named, else those of the rows, else a model's classes.
+
+    Raises InputError for fewer than two.
+    """
     if "" in named:
         raise InputError("--labels: one is empty; separate labels by single commas, as in --labels bad,good")
-    labels = [*dict.fromkeys(named)] or sorted({e.label for e in examples if e.label})
+    labels = [*dict.fromkeys(named)] or sorted({e.label for e in examples if e.label}) or [*classes]
     if len(labels) < 2:
         raise InputError("--labels: at least two different labels are needed, as in --labels bad,good")
     if unknown := sorted({e.label for e in examples if e.label} - {*labels}):
