@@ -74,6 +74,8 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Pa
     save_checkpoint(Path("huawei-noah/TinyBERT_General_4L_312D"), hidden_size=8)
     save_language_model(Path("HuggingFaceTB/SmolLM2-135M"))
     shutil.copytree(finished_run / "meta_teacher", "my-classifier")
+    for domain in ("books", "kitchen"):
+        shutil.copytree(finished_run / "students" / domain, f"my-{domain}")
     with tarfile.open("domain_sentiment_data.tar.gz", "w:gz") as archive:
         archive.add(write_release(Path("raw"), 20), "sorted_data_acl")
     for split in ("train", "dev_matched"):

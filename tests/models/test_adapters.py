@@ -24,10 +24,10 @@ from conftest import (
     write_toy,
 )
 from metakd import losses
-from metakd.data.tokenization import Collator
+from metakd.data.tokenization import Batch, Collator
 from metakd.export.onnx_format import write_model
 from metakd.inference.torch_backend import TorchModel
-from metakd.models.adapters import low_rank_updates
+from metakd.models.adapters import low_rank_updates, recomputed_activations
 from metakd.models.encoder import forward
 from metakd.models.loading import load_classifier, load_encoder, load_tokenizer
 from metakd.pipeline.distill import distill
@@ -108,6 +108,67 @@ def test_updates_and_what_follows_the_encoder_learn_and_are_merged(kind: str, ch
     ranks = {int(torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3)) for name in encoder}
     assert ranks <= {1, 2}
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_frozen_weights_take_half_the_memory_in_bfloat16(base: Path) -> None:
+    """With the same gradients, bit for bit, as matrix products round them to it in any case; in the end in float32."""
+    batch, gradients = Collator(0)(encoded(base, 8, labels=[0, 1] * 4)), list[list[torch.Tensor]]()
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        model = load_encoder(base, ["a", "b"]).eval()
+        with low_rank_updates(model, 2, precision=precision):
+            query = model.get_submodule("bert.encoder.layer.0.attention.self.query")
+            assert query.base_layer.weight.dtype == getattr(torch, precision)
+            assert query.lora_A["default"].weight.dtype == torch.float32
+            with torch.autocast("cpu", torch.bfloat16):
+                losses.cross_entropy(forward(model, batch).logits, batch["labels"]).mean().backward()
+            gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert len(gradients[0]) > 4
+    assert all(map(torch.equal, *gradients))
+
+
+def loss_and_memory(model: Any, batch: Batch) -> tuple[torch.Tensor, int]:
+    """The loss of a batch, and the bytes that are kept for its gradients."""
+    sizes: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        sizes.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = losses.cross_entropy(forward(model, batch).logits, batch["labels"]).mean()
+    return loss, sum(sizes)
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_recomputed_activations_give_the_same_gradients(
+    kind: str, rank: int | None, base: Path, tmp_path: Path
+) -> None:
+    """Bit for bit, also with dropout, and less is kept for them."""
+    folder = base if kind == "bert" else save_decoder(tmp_path / "decoder", padding=True)
+    batch = Collator(0)(encoded(folder, 8, labels=[0, 1] * 4))
+    gradients, kept = list[list[torch.Tensor]](), list[int]()
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        model = load_encoder(folder, ["a", "b"]).train()
+        with low_rank_updates(model, rank), recomputed_activations(model, wanted):
+            loss, size = loss_and_memory(model, batch)
+            kept.append(size)
+            loss.backward()
+            gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+        assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    assert all(map(torch.equal, *gradients))
+    assert kept[1] < kept[0] / 2
+
+
+def test_models_that_cannot_recompute_are_refused(
+    metakd: Command, checkpoint: Checkpoint, toy_data: Path, tmp_path: Path
+) -> None:
+    flags = ("--data", toy_data, "--base", checkpoint("mpnet"), *SMALL, "--output", tmp_path / "run")
+    message = refused(metakd("run", *flags, "--gradient-checkpointing", "--weights", "none"))
+    assert "--gradient-checkpointing: a mpnet does not support it; leave it out" in message
 
 
 def test_only_the_layers_that_were_named_get_updates(base: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from conftest import encoded
 from metakd.config.settings import Settings
@@ -66,6 +68,26 @@ def test_a_weight_that_is_no_number_stops_training(base: Path, tmp_path: Path) -
     features = features_of(base).with_columns(instance_weights=np.full(32, np.nan))
     with pytest.raises(InputError, match="test, update 1: the loss term 'sum' is not finite"):
         trainer.fit(learner_of(base), features, Collator(0), plan_of(tmp_path))
+
+
+def test_a_batch_in_parts_has_the_same_gradients(base: Path, tmp_path: Path) -> None:
+    """In three parts, of which none has more than 3 of 8 or, at the end of an epoch, 6 rows."""
+    features, sizes, learner = features_of(base, 30), list[int](), learner_of(base)
+    gradients: list[list[torch.Tensor]] = []
+    optimizer_hook = register_optimizer_step_pre_hook(
+        lambda optimizer, *_: gradients.append([p.grad.clone() for p in optimizer.param_groups[0]["params"]])
+    )
+    learner.register_forward_pre_hook(lambda *call: sizes.append(len(call[2]["labels"])), with_kwargs=True)
+    set_dropout(learner.encoder, 0, 0)
+    logs = []
+    for parts in (1, 3):
+        plan = replace(plan_of(tmp_path / str(parts), 1), learning_rate=1e-12, parts=parts)  # so that all stays
+        logs.append(trainer.fit(learner, features, Collator(0), plan)[0])
+    optimizer_hook.remove()
+    assert sorted(sizes[4:]) == [2] * 6 + [3] * 6
+    for whole, in_parts in zip(gradients[:4], gradients[4:], strict=True):
+        torch.testing.assert_close(in_parts, whole, rtol=1e-4, atol=1e-6)
+    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
 
 
 def save_every_update(monkeypatch: pytest.MonkeyPatch, seconds: int = 0) -> None:

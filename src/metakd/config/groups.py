@@ -15,7 +15,7 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Long texts": (*READING, "windows", "teacher_windows", "crops"),
     "Teacher and instance weights": (
         *("teacher", "teacher_labels", "teacher_epochs", "teacher_learning_rate", "teacher_tries"),
-        *("lora_rank", "lora_targets"),
+        *("lora_rank", "lora_targets", "gradient_checkpointing", "gradient_accumulation"),
         *("weights", "alpha", "domain_loss", "gamma1", "heads"),
     ),
     "Students": (

@@ -138,6 +138,8 @@ class Settings(BaseModel):
     lora_targets: str = setting(
         "auto", "Linear layers that get them, by the last part of their names: 'q_proj,v_proj', or 'auto' for all."
     )
+    gradient_checkpointing: bool = setting(False, "Recompute the teacher's activations for gradients, to save memory.")
+    gradient_accumulation: int = setting(1, "Parts of a batch that the teacher reads in turn, to save memory.", ge=1)
     teacher_tries: int = setting(
         2, "How often a teacher that stays near chance on its own text is trained, at other rates.", ge=1, le=3
     )

@@ -4,25 +4,32 @@ That saves the gradients and the optimizer's moments of all other weights, which
 """
 
 import contextlib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from metakd.utils.errors import InputError, listed, require
+from metakd.utils.hardware import Precision
 
 AUTO = "auto"  # all linear layers
 
 
 @contextlib.contextmanager
-def low_rank_updates(model: PreTrainedModel, rank: int | None, targets: str = AUTO) -> Iterator[None]:
+def low_rank_updates(
+    model: PreTrainedModel, rank: int | None, targets: str = AUTO, precision: Precision = "float32"
+) -> Iterator[None]:
     """Inside, only updates of `rank` and what follows the encoder of `model` learn; then they become its weights.
 
     Args:
         model: A sequence classifier.
         rank: The rank of the updates, or None to train all weights.
         targets: The linear layers that get updates, by the last parts of their names: 'q_proj,v_proj', or 'auto'.
+        precision: Of matrix products. With bfloat16, the layers' frozen weights are kept in it, in half the memory:
+            the products are the same, as they would be rounded to it in each of them.
 
     Raises:
         InputError: The extra `llm` is not installed, or the model has no such layers.
@@ -37,7 +44,10 @@ def low_rank_updates(model: PreTrainedModel, rank: int | None, targets: str = AU
     for name, parameter in model.named_parameters():
         if not _in_encoder(model, name):
             parameter.requires_grad = True
+    if precision == "bfloat16":
+        _cast_frozen(model, layers, torch.bfloat16)
     yield
+    _cast_frozen(model, layers, torch.float32)
     tuner.merge_and_unload()
     model.requires_grad_(True)
 
@@ -53,6 +63,38 @@ def _target_layers(model: PreTrainedModel, targets: str) -> list[str]:
             f"{', '.join(sorted(known))}"
         )
     return linear if targets == AUTO else [name for name in linear if name.rsplit(".", 1)[-1] in wanted]
+
+
+def _cast_frozen(model: PreTrainedModel, layers: Sequence[str], dtype: torch.dtype) -> None:
+    for name in layers:
+        model.get_submodule(name).base_layer.to(dtype)
+
+
+@contextlib.contextmanager
+def recomputed_activations(model: PreTrainedModel, wanted: bool) -> Iterator[None]:
+    """Inside, layers compute their activations again for the gradients, and keep none [Chen et al., 2016]; if `wanted`.
+
+    Raises:
+        InputError: The model cannot do that.
+    """
+    if not wanted:
+        yield
+        return
+    if not model.supports_gradient_checkpointing:
+        raise InputError(f"--gradient-checkpointing: a {model.config.model_type} does not support it; leave it out")
+    with _old_name():
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    yield
+    with _old_name():
+        model.gradient_checkpointing_disable()
+
+
+@contextlib.contextmanager
+def _old_name() -> Iterator[None]:
+    """Without the warning that newer versions of transformers speak of activation checkpointing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _in_encoder(model: PreTrainedModel, name: str) -> bool:

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from metakd.data.tokenization import Array
-from metakd.models.adapters import low_rank_updates
+from metakd.models.adapters import low_rank_updates, recomputed_activations
 from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
@@ -165,10 +165,12 @@ def _train(run: Run, learning_rate: float, checkpoints: Path, name: str) -> tupl
     texts, text_rows = run.features.teacher_texts(run.data.train)
     features = run.features.encode(texts).with_columns(**_weights(run, text_rows), **run.features.soft_labels(texts))
     epochs, logs = settings.teacher_epochs, run.folder / LOGS_FOLDER
-    plan = TrainingPlan(name, epochs, learning_rate, checkpoints, settings, run.precision, logs=logs)
+    parts = settings.gradient_accumulation
+    plan = TrainingPlan(name, epochs, learning_rate, checkpoints, settings, run.precision, logs=logs, parts=parts)
     teacher = _untrained(run)
     set_dropout(teacher.encoder, settings.dropout, settings.attention_dropout)
-    with low_rank_updates(teacher.encoder, settings.lora_rank, settings.lora_targets):
+    updates = low_rank_updates(teacher.encoder, settings.lora_rank, settings.lora_targets, run.precision)
+    with updates, recomputed_activations(teacher.encoder, settings.gradient_checkpointing):
         log = fit(teacher, features, run.features.collator, plan)
     return teacher, log
 

@@ -76,6 +76,8 @@ SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results 
     "teacher_learning_rate": TEACHER,
     "lora_rank": TEACHER,
     "lora_targets": TEACHER,
+    "gradient_checkpointing": "decides how much memory the teacher takes, not what it learns",
+    "gradient_accumulation": "decides the last bits of the teacher's gradients alone",
     "teacher_tries": TEACHER,
     "allow_weak_teacher": "decides whether students learn from a weak teacher, not how",
     "terms": TAUGHT,

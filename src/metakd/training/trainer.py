@@ -23,7 +23,7 @@ from metakd.models.embeddings import only_rows_in_use
 from metakd.training.checkpointing import CheckpointCallback, last_whole_checkpoint, local_random_state, seal_checkpoint
 from metakd.training.trackers import trackers
 from metakd.utils import distributed
-from metakd.utils.batch_shares import mean_share, sum_over_processes, true_of_any
+from metakd.utils.batch_shares import least_of_all, mean_share, sum_over_processes, true_of_any
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import Precision, allocator_tuned
@@ -44,6 +44,7 @@ class TrainingPlan:
     precision: Precision = "float32"
     all_domains: bool = False  # whether each batch has text of every domain
     logs: Path | None = None  # folder for TensorBoard's files of the run; None turns tracking off
+    parts: int = 1  # in which a batch is read, one after the other
 
 
 class Learner(Protocol):
@@ -81,6 +82,7 @@ def fit(
             callbacks += trackers(settings.track, plan.logs / folder_name(plan.name))
         trainer = _Trainer(
             name=plan.name,
+            parts=plan.parts,
             batches=LengthBatches.of(features, settings.batch_size, settings.seed, plan.all_domains),
             held_out=held_out,
             model=learner,
@@ -102,9 +104,13 @@ class LossError(InputError):
 class _Trainer(Trainer):
     """Trainer with our batches, our reduction of the loss terms, and meta-validation before each update."""
 
-    def __init__(self, *, name: str, batches: LengthBatches, held_out: Encoded | None, **options: Any) -> None:
+    def __init__(
+        self, *, name: str, parts: int, batches: LengthBatches, held_out: Encoded | None, **options: Any
+    ) -> None:
         super().__init__(**options)
         self._name = name
+        self._parts = parts
+        self._share = 1.0  # of the part's loss in that of the batch of all processes
         self._batches = batches
         self._held_out: Iterator[Batch] | None = None
         if held_out is not None:
@@ -121,13 +127,22 @@ class _Trainer(Trainer):
         # one process, because LengthBatches has already shared each batch out between processes
         return prepare_data_loader(loader, self.args.device, num_processes=1, put_on_device=True)
 
+    def training_step(self, model: nn.Module, inputs: Batch, *rest: Any) -> Tensor:
+        """The loss of a batch; its gradients are the sum of those of its parts, of which one is in memory at a time."""
+        rows = len(inputs["labels"])
+        whole, loss = mean_share(rows), torch.zeros(())
+        for part in np.array_split(np.arange(rows), min(self._parts, least_of_all(rows))):
+            self._share = whole * (len(part) / rows)
+            loss = super().training_step(model, {n: v[part[0] : part[-1] + 1] for n, v in inputs.items()}, *rest) + loss
+        self._add(STEPS, 1)
+        return loss
+
     def compute_loss(self, model: nn.Module, inputs: Batch, *_: Any, **__: Any) -> Tensor:
         if self._held_out is not None:
             held_out = self._prepare_inputs(next(self._held_out))
             self._add("loss_meta_validation", self.model.before_update(inputs, held_out).item())
         terms: LossTerms = model(**inputs)
-        share = mean_share(len(inputs["labels"]))
-        loss = share * losses.reduce(terms)
+        loss = self._share * losses.reduce(terms)
         means = [term.values.detach().mean() for term in terms.values()]
         values = torch.stack([*means, loss.detach()]).tolist()  # in one transfer, because each waits for the GPU
         endless = [name for name, value in zip([*terms, "sum"], values, strict=True) if not math.isfinite(value)]
@@ -137,9 +152,8 @@ class _Trainer(Trainer):
                 "finite. Lower the learning rate of this step, or check the data with `metakd inspect`"
             )
         for name, value in zip(terms, values, strict=False):
-            self._add(f"loss_{name}", share * value)
+            self._add(f"loss_{name}", self._share * value)
         self._add("loss", values[-1])
-        self._add(STEPS, 1)
         return loss
 
     def _add(self, name: str, value: float) -> None:

@@ -20,6 +20,15 @@ def mean_share(num_rows: int) -> float:
     return 1.0 if world_size() == 1 else num_rows * world_size() / int(sum_over_processes(torch.tensor(num_rows)))
 
 
+def least_of_all(number: int) -> int:
+    """The smallest of the processes' numbers."""
+    if world_size() == 1:
+        return number
+    least = torch.tensor(number)
+    torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN)
+    return int(least)
+
+
 def true_of_any(*facts: bool) -> list[bool]:
     """Whether each fact is true in any process, so that all processes act at the same update."""
     return [count > 0 for count in sum_over_processes(torch.tensor(facts).int()).tolist()]
