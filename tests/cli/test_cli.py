@@ -64,8 +64,8 @@ def source(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "in.jsonl", [{"text": "a lovely page"}])
 
 
-def test_predict_writes_id_label_and_probability_in_order(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
-    """Labels and domains of any type are not read; one id for what is one text or has one id."""
+def test_predict_adds_label_and_probability_in_order(metakd: Command, finished_run: Path, tmp_path: Path) -> None:
+    """Labels and domains of any type are not read, and kept."""
     rows: list[dict[str, Any]] = [
         {"text": "a lovely page", "label": 4.5, "domain": ["x"]},
         {"text": "a lovely page", "label": {"a": 1}},
@@ -76,10 +76,12 @@ def test_predict_writes_id_label_and_probability_in_order(metakd: Command, finis
     command = ("predict", finished_run / "students" / "books", "--input", source, "--output", target, "--overwrite")
     assert "4 predictions" in passed(metakd(*command))[0]
     predictions = [json.loads(row) for row in target.read_text().splitlines()]
-    assert [set(row) for row in predictions] == [{"id", "label", "probability"}] * 4
-    assert predictions[0]["id"] == predictions[1]["id"]
-    assert [row["id"] for row in predictions[2:]] == ["7", "7"]
-    assert all(row["label"] in ("negative", "positive") and 0.5 <= row["probability"] <= 1 for row in predictions)
+    assert [
+        {k: v for k, v in row.items() if k not in ("predicted_label", "probability")} for row in predictions
+    ] == rows
+    labels = {row["predicted_label"] for row in predictions}
+    assert labels <= {"negative", "positive"}
+    assert all(0.5 <= row["probability"] <= 1 for row in predictions)
 
 
 def test_predict_refuses_a_student_that_is_not_what_was_trained(

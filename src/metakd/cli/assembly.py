@@ -5,7 +5,7 @@ flags, a settings file and the run's folder. Faults that need no torch are repor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -144,15 +144,16 @@ def _in_file(config: Path | None) -> dict[str, Any]:
     return read_settings_file(config) if config else {}
 
 
-def check_writable(output: Path, suffix: str, overwrite: bool) -> None:
+def check_writable(output: Path, suffixes: str | Sequence[str], overwrite: bool) -> None:
     """InputError for a file that cannot or should not be written, before the work for it is done.
 
-    `suffix` is that of what it will hold: names without one will do, others will not.
+    `suffixes` are those of what it may hold: names without one will do, others will not.
     """
+    suffixes = [suffixes] if isinstance(suffixes, str) else suffixes
     if str(output) == "-" or (output.exists() and not output.is_file()) or not output.absolute().parent.is_dir():
         raise InputError(f"--output {output}: must be a file in an existing folder")
-    if output.suffix.lower() not in ("", suffix):
-        raise InputError(f"--output {output}: what is written is {suffix}; end the name in that")
+    if output.suffix.lower() not in ("", *suffixes):
+        raise InputError(f"--output {output}: what is written is {' or '.join(suffixes)}; end the name in that")
     if output.exists() and not overwrite:
         raise InputError(f"--output {output}: already exists; replace it with --overwrite, or choose another name")
 

@@ -20,9 +20,21 @@ app = typer.Typer()
 @with_reading
 def predict(
     options: dict[str, Any],
-    model: Annotated[Path, typer.Argument(help="Folder of a student or teacher, as trained or as exported.")],
-    input: Annotated[Path, typer.Option(help="File with text, and optional text_pair and id.")],
-    output: Annotated[Path, typer.Option(help="JSONL file to write: id, label, probability.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a student or teacher, as trained or as exported; or of a run or of exports, whose student "
+            "of a row's domain labels the row."
+        ),
+    ],
+    input: Annotated[Path, typer.Option(help="File with text, and optional text_pair.")],
+    output: Annotated[
+        Path,
+        typer.Option(help="File to write, .jsonl, .csv or .parquet: the rows with predictions; '-' prints JSONL."),
+    ],
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", metavar="", help="Also write the probabilities of all labels.")
+    ] = False,
     columns: Columns = "",
     encoding: Encoding = "utf-8",
     overwrite: Replace = False,
@@ -30,7 +42,8 @@ def predict(
     """Label the texts of a file, in order, however large it is."""
     if output.exists() and input.exists() and output.samefile(input):
         raise InputError(f"--output {output}: is the input file, which would be overwritten")
-    check_writable(output, ".jsonl", overwrite)
+    if str(output) != "-":
+        check_writable(output, (".jsonl", ".csv", ".parquet"), overwrite)
     Settings.build({"max_length": LONGEST} | options)  # a model has its own limit
     from metakd.data.schema import folder_name
 
@@ -39,14 +52,19 @@ def predict(
     if not model.is_dir():
         raise InputError(f"{model}: no such folder; students are in RUN/students/DOMAIN")
     from metakd.data.examples import open_file
-    from metakd.inference.classifier import Classifier, label_file
+    from metakd.inference.by_domain import ByDomain, models_by_domain
+    from metakd.inference.classifier import Classifier
+    from metakd.inference.files import label_file
 
     how = reading(columns, encoding)
     open_file(input, encoding)
-    if not (model / "model.onnx").is_file():
+    folders = models_by_domain(model)
+    if not all((folder / "model.onnx").is_file() for folder in (folders or {"": model}).values()):
         load_library()
-    count = label_file(Classifier.load(model, **options), input, output, **how)
-    stdout.print(f"{count} predictions: {output}")
+    loaded = Classifier.load(model, **options) if folders is None else ByDomain(folders, **options)
+    count = label_file(loaded, input, output, **how, probabilities=probabilities)
+    if str(output) != "-":
+        stdout.print(f"{count} predictions: {output}")
 
 
 @app.command()

@@ -94,9 +94,9 @@ def label(
 def _classifiers(models: Sequence[str]) -> dict[str, str]:
     """The classifiers by domain; none if --model is a language model."""
     load_library()
-    from metakd.labelling.classifiers import ALL, is_classifier, models_by_domain
+    from metakd.labelling.classifiers import ALL, is_classifier, named_models
 
-    by_domain = models_by_domain(models)
+    by_domain = named_models(models)
     return by_domain if ALL not in by_domain or is_classifier(by_domain[ALL]) else {}
 
 

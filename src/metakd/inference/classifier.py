@@ -1,23 +1,19 @@
 """`Classifier`: a saved or exported model that predicts labels of texts, with probabilities."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, overload
 
 from metakd.config.settings import LONGEST, Settings
-from metakd.data.examples import open_file, stream
 from metakd.data.schema import Example
 from metakd.data.windows import Reading
-from metakd.inference.long_texts import Model, reading_by
+from metakd.inference.long_texts import Model, Probabilities, reading_by
 from metakd.models.hub import resolve
-from metakd.utils.artifacts import MANIFEST, changed_files, move_into_place, read_manifest
-from metakd.utils.console import notice, progress_bar
-from metakd.utils.errors import Faults, InputError, flag, raise_faults, require
+from metakd.utils.artifacts import MANIFEST, changed_files, read_manifest
+from metakd.utils.console import notice
+from metakd.utils.errors import InputError, flag, require
 
-CHUNK = 2048  # rows of a file that are read and labelled at a time
+Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Prediction(NamedTuple):
@@ -72,19 +68,42 @@ class Classifier:
         """How much of a long text it reads."""
         return self.model.reading
 
-    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
+    @overload
+    def predict(self, texts: Texts) -> list[Prediction]: ...
+
+    @overload
+    def predict(self, texts: Texts, top_k: int) -> list[list[Prediction]]: ...
+
+    def predict(self, texts: Texts, top_k: int | None = None) -> list[Prediction] | list[list[Prediction]]:
         """The likeliest label of each text (or pair of texts) and its probability, in order.
 
         Args:
             texts: Strings, or pairs of them. Long ones are read as far as `reading` says.
+            top_k: So many labels of each text instead, the likeliest first; all if there are fewer.
 
         Raises:
             InputError: `texts` is a string or holds something else, or are single texts for a model that reads pairs,
-                or the other way round.
+                or the other way round; or `top_k` is not positive.
         """
-        if isinstance(texts, str):
-            raise InputError("predict takes a list of texts; for one text, call predict([text])")
-        return self.predict_examples([_as_example(text) for text in texts])
+        if top_k is None:
+            return self.predict_examples(_as_examples(texts))
+        if top_k < 1:
+            raise InputError(f"top_k = {top_k}: must be at least 1")
+        return [
+            [Prediction(self.labels[i], float(row[i])) for i in (-row).argsort(kind="stable")[:top_k]]
+            for row in self.predict_proba(texts)
+        ]
+
+    def predict_proba(self, texts: Texts) -> Probabilities:
+        """The probabilities of all labels for each text, (N, M), in the order of `labels`.
+
+        Args:
+            texts: Strings, or pairs of them.
+
+        Raises:
+            InputError: As `predict` does.
+        """
+        return self.model.answers(_as_examples(texts)).probabilities
 
     def predict_examples(self, examples: Sequence[Example]) -> list[Prediction]:
         """The same for examples.
@@ -132,6 +151,12 @@ def changed_reading(model: Model, changes: Mapping[str, Any]) -> Reading:
     return reading.model_copy(update={"enough": now.enough}) if way == "adaptive" else reading
 
 
+def _as_examples(texts: Texts) -> list[Example]:
+    if isinstance(texts, str):
+        raise InputError("expected a list of texts; for one text, put it into a list: [text]")
+    return [_as_example(text) for text in texts]
+
+
 def _as_example(text: object) -> Example:
     match text:
         case str():
@@ -151,34 +176,3 @@ def _refuse_changed(folder: Path) -> None:
         changed = [name for name in changed_files(folder, manifest) if not name.endswith(".md")]
         if changed:
             raise InputError(f"{folder}: differs from its {MANIFEST}: {', '.join(changed)}; {remedy}")
-
-
-def label_file(
-    classifier: Classifier, source: Path, output: Path, *, columns: Mapping[str, str], encoding: str = "utf-8"
-) -> int:
-    """Write a line with id, label and probability for each row of a file, in order; returns the number of rows.
-
-    Only CHUNK rows are in memory at a time. Raises InputError with every fault (`errors.Faults`), and then writes no
-    `output`.
-    """
-    faults, kinds, count = Faults(str(source)), set[bool](), 0
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    rows = stream(open_file(source, encoding), faults, columns=columns)
-    try:
-        with partial.open("w", encoding="utf-8") as file, progress_bar("label texts", None) as progress:
-            while chunk := list(islice(rows, CHUNK)):
-                kinds |= {example.text_pair is not None for example in chunk}
-                if faults or len(kinds) > 1:
-                    continue  # after a fault, only more faults are collected
-                for example, (label, probability) in zip(chunk, classifier.predict_examples(chunk), strict=True):
-                    row = {"id": example.id, "label": label, "probability": round(probability, 6)}
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += len(chunk)
-                progress(advance=len(chunk))
-        if len(kinds) > 1:
-            faults.append("text_pair: some rows have it and others do not; add it to all rows or to none")
-        raise_faults(str(source), faults)
-        move_into_place(partial, output)
-    finally:
-        partial.unlink(missing_ok=True)
-    return count

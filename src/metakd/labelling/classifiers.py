@@ -7,6 +7,7 @@ import numpy as np
 
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
+from metakd.inference.by_domain import models_by_domain
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import LEAST, Probabilities
 from metakd.models.class_head import rows_of_labels
@@ -19,14 +20,15 @@ ALL = ""  # in place of a domain: the classifier of all texts
 CHUNK = 512  # texts that are read before progress shows
 
 
-def models_by_domain(named: Sequence[str]) -> dict[str, str]:
-    """The model of each domain, from DOMAIN=MODEL; a single one without a domain is that of ALL.
+def named_models(named: Sequence[str]) -> dict[str, str]:
+    """The model of each domain, from DOMAIN=MODEL or a folder that has one for each; any other model is that of ALL.
 
     Raises:
         InputError: Some have a domain and others do not, or two have the same.
     """
     if len(named) == 1 and ("=" not in named[0] or Path(named[0]).exists()):
-        return {ALL: named[0]}
+        students = models_by_domain(Path(named[0]))
+        return {ALL: named[0]} if students is None else {domain: str(path) for domain, path in students.items()}
     pairs = [(domain.strip(), model.strip()) for domain, _, model in (name.partition("=") for name in named)]
     faults = [f"--model {name}: write DOMAIN=MODEL" for name, pair in zip(named, pairs, strict=True) if not all(pair)]
     domains = [domain for domain, _ in pairs]

@@ -1,0 +1,161 @@
+"""`metakd predict`: the rows of a file with predictions, in each format, by one model or by one of each domain."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import Command, as_row, passed, read_rows, refused, toy_examples, write_rows
+from metakd import Classifier, InputError, load_dataset
+from metakd.data.schema import folder_name
+from metakd.inference import files
+from metakd.inference.by_domain import ByDomain, models_by_domain
+
+TEXTS = ["a lovely page", "dull prose", "bad"]
+
+
+@pytest.fixture
+def books(finished_run: Path) -> Path:
+    return finished_run / "students" / "books"
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "in.jsonl", [as_row(e) | {"stars": i} for i, e in enumerate(toy_examples(12, 3, "t"))])
+
+
+def test_all_probabilities_and_the_likeliest_labels(books: Path) -> None:
+    classifier = Classifier.load(books)
+    p = classifier.predict_proba(TEXTS)
+    assert p.shape == (3, 2)
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
+    best = classifier.predict(TEXTS)
+    assert [row.max() for row in p] == [each.probability for each in best]
+    for k, count in ((1, 1), (2, 2), (9, 2)):
+        ranked = classifier.predict(TEXTS, top_k=k)
+        assert [each[0] for each in ranked] == best
+        assert {len(each) for each in ranked} == {count}
+        assert all(each == sorted(each, key=lambda p: -p.probability) for each in ranked)
+    assert classifier.predict([], top_k=2) == []
+    assert classifier.predict_proba([]).shape == (0, 2)
+    with pytest.raises(InputError, match="top_k = 0: must be at least 1"):
+        classifier.predict(TEXTS, top_k=0)
+    with pytest.raises(InputError, match="put it into a list"):
+        classifier.predict_proba("a lovely page")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet", ""])
+def test_the_columns_of_the_input_are_kept(
+    suffix: str, books: Path, rows: Path, metakd: Command, tmp_path: Path
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    out, _ = passed(metakd("predict", books, "--input", rows, "--output", output, "--probabilities"))
+    assert f"12 predictions: {output}" in out
+    read: Any = {".csv": pd.read_csv, ".parquet": pd.read_parquet}.get(suffix)
+    written = read(output).to_dict("records") if read else read_rows(output)
+    before, texts = read_rows(rows), [row["text"] for row in read_rows(rows)]
+    assert [{name: row[name] for name in before[0]} for row in written] == before
+    for row, (label, probability), p in zip(
+        written, Classifier.load(books).predict(texts), Classifier.load(books).predict_proba(texts), strict=True
+    ):
+        assert (row["predicted_label"], row["probability"]) == (label, pytest.approx(probability, abs=1e-6))
+        of_all = json.loads(row["probabilities"]) if suffix == ".csv" else row["probabilities"]
+        assert of_all == pytest.approx(dict(zip(Classifier.load(books).labels, p.tolist(), strict=True)), abs=1e-6)
+    data = {"train": output if suffix else rows, "dev": rows, "test": rows}
+    assert load_dataset(data, soft_labels=bool(suffix)).has_soft_labels == bool(suffix)
+
+
+def test_lines_are_printed_where_a_pipe_wants_them(
+    books: Path, rows: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but rows, and nothing is left in the folder; the same as in a file of several chunks."""
+    monkeypatch.chdir(tmp_path)
+    before = {*tmp_path.iterdir()}
+    out, _ = passed(metakd("predict", books, "--input", rows, "--output", "-"))
+    assert {*tmp_path.iterdir()} == before
+    monkeypatch.setattr(files, "CHUNK", 5)
+    passed(metakd("predict", books, "--input", rows, "--output", "out.jsonl"))
+    assert [*map(json.loads, out.splitlines())] == read_rows(tmp_path / "out.jsonl")
+
+
+def test_rows_go_to_the_student_of_their_domain(
+    finished_run: Path, rows: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run, and of its exports; in the order of the file, in several chunks."""
+    monkeypatch.setattr(files, "CHUNK", 5)
+    passed(metakd("export", finished_run, "--output", tmp_path / "onnx", "--force"))
+    students = {domain: Classifier.load(finished_run / "students" / domain) for domain in ("books", "kitchen")}
+    expected = [students[row["domain"]].predict([row["text"]])[0] for row in read_rows(rows)]
+    for folder in (finished_run, tmp_path / "onnx"):
+        output = tmp_path / f"{folder.name}.jsonl"
+        passed(metakd("predict", folder, "--input", rows, "--output", output))
+        assert [row["predicted_label"] for row in read_rows(output)] == [p.label for p in expected]
+        assert [row["probability"] for row in read_rows(output)] == pytest.approx(
+            [p.probability for p in expected], abs=1e-4
+        )
+
+
+def test_the_models_of_a_search_are_known(tmp_path: Path, books: Path, rows: Path) -> None:
+    shutil.copytree(books, tmp_path / folder_name("Büro"))
+    (tmp_path / "fit.json").write_text(json.dumps({"delivered": {"Büro": {}}}))
+    models = models_by_domain(tmp_path)
+    assert models is not None
+    [source] = [write_rows(tmp_path / "one.jsonl", [{"text": "bad", "domain": "Büro", "when": None}])]
+    assert files.label_file(ByDomain(models), source, tmp_path / "one.csv", columns={}) == 1
+    assert pd.read_csv(tmp_path / "one.csv")["predicted_label"].tolist() == [
+        Classifier.load(books).predict(["bad"])[0].label
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "message"),
+    [
+        (
+            [{"text": "a", "domain": "toys"}, {"text": "b"}],
+            [],
+            "row 1, domain: 'toys' has no model; books, kitchen have",
+        ),
+        ([{"text": "a", "domain": ""}], [], "row 1, domain: is empty"),
+        ([{"text": "a"}], [], "no column 'domain'"),
+        ([{"text": "a", "domain": "books", "probability": 1}], [], "has columns that predictions are written to"),
+        ([{"text": "a", "domain": "books"}], ["--output", "out.xlsx"], ".jsonl or .csv or .parquet; end the name"),
+        ([{"text": "a", "domain": "books"}], ["--output", "none/out.csv"], "must be a file in an existing folder"),
+        (
+            [{"text": "a", "domain": "books"}, {"text": "b", "domain": "books", "more": 1}],
+            ["--output", "out.csv"],
+            "a row has columns that the first one lacks, more; write .jsonl instead",
+        ),
+        (
+            [{"text": "a", "domain": "books", "x": 1}, {"text": "b", "domain": "books", "x": "one"}],
+            ["--output", "out.parquet"],
+            "a column cannot be written as Parquet; write .jsonl instead",
+        ),
+        ([{"text": "a", "domain": "books"}, {"text": ["b"], "domain": "books"}], ["--output", "-"], "expected text"),
+    ],
+)
+def test_bad_input(
+    content: list[Any],
+    flags: list[str],
+    message: str,
+    finished_run: Path,
+    metakd: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = write_rows(tmp_path / "in.jsonl", content)
+    before = {*tmp_path.iterdir()}
+    result = metakd("predict", finished_run, "--input", source, *(flags or ["--output", "out.jsonl"]))
+    assert message in refused(result)
+    assert result[1] == ""
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_a_run_that_lacks_a_student_is_refused(run_copy: Path, rows: Path, metakd: Command, tmp_path: Path) -> None:
+    shutil.rmtree(run_copy / "students" / "kitchen")
+    message = refused(metakd("predict", run_copy, "--input", rows, "--output", tmp_path / "out.jsonl"))
+    assert "no finished model for kitchen; metakd run --resume --output" in message
