@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint docs install
+.PHONY: demo test test-all clients lint docs install
 
 demo: install  ## four small models of the reviews that come with metakd, and a table of what they lost and won
 	$(BIN)/metakd demo --resume --output runs/demo
@@ -13,6 +13,9 @@ test: install
 
 test-all: install  ## the slow ones too: eight runs killed, eight asked to stop
 	$(BIN)/pytest --numprocesses logical -m "slow_all or not slow_all"
+
+clients:  ## what runs exported models in JavaScript, for `make test-all`; needs npm
+	npm ci --ignore-scripts --no-audit --no-fund --prefix tests/clients
 
 lint: install
 	$(BIN)/ruff check .

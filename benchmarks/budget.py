@@ -152,7 +152,7 @@ def _rows_of(name: str, fleet: dict[str, Path], data: MultiDomainDataset, place:
                 write_model(model, target, dev, int8=int8, domain_examples=texts)
                 made[folder] = OnnxModel.load(target, torch.get_num_threads())
         rows.append(_row(name, form, {d: made[folder] for d, folder in fleet.items()}, data))
-        sizes = [folder_bytes(model.path.parent) for model in made.values()]
+        sizes = [folder_bytes(model.path.parents[1]) for model in made.values()]
         rows[-1]["MB"] = round(float(np.mean(sizes)) / 1e6, 2)
     return rows
 

@@ -30,7 +30,7 @@ from metakd import Settings
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\S+)", re.M)
-NO_CODE = {"{toctree}", "{image}", "{eval-rst}"}
+NO_CODE = {"{toctree}", "{image}", "{eval-rst}", "js"}  # js: tests/export/test_clients.py
 BLOCK = re.compile(r"^```(shell|python)\n(.*?)^```", re.M | re.S)
 NOT_OURS = ("make", "pip", "source", "hf", "torchrun", "accelerate")
 CODE_RUN_ELSEWHERE = ("methods.md",)  # its Python is run by test_docs.py, in its place
@@ -65,6 +65,7 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Pa
     frame.rename(columns=german).to_csv("export.csv", index=False, sep=";", encoding="utf-8-sig")
     write_rows(Path("other.jsonl"), rows[:16])
     write_rows(Path("new.jsonl"), [{"text": row["text"]} for row in rows])
+    frame[["text", "domain"]].to_csv("new.csv", index=False)
     write_rows(Path("more.jsonl"), [{"text": e.text, "domain": e.domain} for e in toy_examples(20, 5, "u")])
     answered = [row | {"probabilities": {"positive": 0.9, "negative": 0.1}} for row in rows]
     for split, part in (("train", answered), ("test", rows[:16])):

@@ -28,6 +28,7 @@ from metakd.evaluation.costs import Latency, Predict, measure_latencies
 from metakd.export import exporter, onnx_format
 from metakd.export.exporter import Exported
 from metakd.export.model_cards import Measured
+from metakd.inference.layout import WHOLE
 from metakd.inference.onnx_backend import BATCH, OnnxModel, read_tokenizer
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.embeddings import ROWS, CompactEmbedding, compact_bytes, count_tokens, part_width
@@ -61,7 +62,7 @@ def test_exported_students_predict_the_same(exported: Path, finished_run: Path) 
 
 
 def test_batch_and_length_are_free(exported: Path) -> None:
-    session = onnxruntime.InferenceSession(exported / "books" / "model.onnx")
+    session = onnxruntime.InferenceSession(exported / "books" / WHOLE)
     for shape in ((1, 3), (5, 16)):
         inputs = {entry.name: np.ones(shape, np.int64) for entry in session.get_inputs()}
         assert session.run(None, inputs)[0].shape == (shape[0], 2)
@@ -184,7 +185,7 @@ def test_int8_is_refused_whole_or_written_whole(finished_run: Path, metakd: Comm
 
 def test_a_torn_export_is_refused(exported: Path, metakd: Command, tmp_path: Path) -> None:
     torn = Path(shutil.copytree(exported / "books", tmp_path / "torn"))
-    os.truncate(torn / "model.onnx", 200)
+    os.truncate(torn / WHOLE, 200)
     source = write_rows(tmp_path / "new.jsonl", [{"text": "a page"}])
     message = refused(metakd("predict", torn, "--input", source, "--output", tmp_path / "out.jsonl"))
     assert "not a model exported by `metakd export`" in message

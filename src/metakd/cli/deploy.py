@@ -1,8 +1,12 @@
 """The commands that deploy students: predict, export, fit."""
 
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Column, Table
@@ -12,6 +16,10 @@ from metakd.cli.options import DATA_HELP, Columns, Config, Encoding, Replace, re
 from metakd.config.settings import LONGEST, Settings
 from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from metakd.inference.by_domain import ByDomain
+    from metakd.inference.classifier import Classifier
 
 app = typer.Typer()
 
@@ -45,26 +53,31 @@ def predict(
     if str(output) != "-":
         check_writable(output, (".jsonl", ".csv", ".parquet"), overwrite)
     Settings.build({"max_length": LONGEST} | options)  # a model has its own limit
-    from metakd.data.schema import folder_name
-
-    if not model.is_dir():  # folders of domains with special characters have encoded names
-        model = model.with_name(folder_name(model.name))
-    if not model.is_dir():
-        raise InputError(f"{model}: no such folder; students are in RUN/students/DOMAIN")
     from metakd.data.examples import open_file
-    from metakd.inference.by_domain import ByDomain, models_by_domain
-    from metakd.inference.classifier import Classifier
     from metakd.inference.files import label_file
 
     how = reading(columns, encoding)
     open_file(input, encoding)
-    folders = models_by_domain(model)
-    if not all((folder / "model.onnx").is_file() for folder in (folders or {"": model}).values()):
-        load_library()
-    loaded = Classifier.load(model, **options) if folders is None else ByDomain(folders, **options)
-    count = label_file(loaded, input, output, **how, probabilities=probabilities)
+    count = label_file(_open(model, options), input, output, **how, probabilities=probabilities)
     if str(output) != "-":
         stdout.print(f"{count} predictions: {output}")
+
+
+def _open(folder: Path, reading: Mapping[str, Any]) -> Classifier | ByDomain:
+    """The model in a folder, or the models of several domains; only those that are not exported need torch."""
+    from metakd.data.schema import folder_name
+    from metakd.inference.by_domain import ByDomain, models_by_domain
+    from metakd.inference.classifier import Classifier
+    from metakd.inference.layout import onnx_file
+
+    if not folder.is_dir():  # folders of domains with special characters have encoded names
+        folder = folder.with_name(folder_name(folder.name))
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; students are in RUN/students/DOMAIN")
+    by_domain = models_by_domain(folder)
+    if not all(map(onnx_file, by_domain.values() if by_domain else [folder])):
+        load_library()
+    return Classifier.load(folder, **reading) if by_domain is None else ByDomain(by_domain, **reading)
 
 
 @app.command()
@@ -76,6 +89,7 @@ def export(
         Literal["keep", "domain"],
         typer.Option(help="'domain' keeps the embeddings of the domain's most frequent tokens, approximates others."),
     ] = "keep",
+    web: Annotated[bool, typer.Option("--web", help="Add a web page in which they run; needs npm.")] = False,
     max_drop: Annotated[float, typer.Option(help="Mean accuracy that may be lost.", min=0, max=1)] = 0.005,
     force: Annotated[bool, typer.Option("--force", help="Also export students that lose more or are slower.")] = False,
     push_to_hub: Annotated[str, typer.Option(help="Upload them, private, as NAME-DOMAIN: 'me/reviews'.")] = "",
@@ -94,7 +108,8 @@ def export(
     if (begun := read_run(folder))["data"] is None:
         raise InputError(f"{folder} was started with tables in memory: export it from Python")
     run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
-    exported = export_run(run, output, int8=int8, compact=vocabulary == "domain", max_drop=max_drop, force=force)
+    how = {"int8": int8, "compact": vocabulary == "domain", "web": web, "force": force}
+    exported = export_run(run, output, max_drop=max_drop, **how)
     numbers = [Column(name, justify="right") for name in ("accuracy", "before", "MB", "before", "ms", "before")]
     title = f"ONNX in {'int8' if int8 else 'float32'} beside PyTorch"
     dagger, note = ("†", f" {BUSY_NOTE}") if exported[0].busy else ("", "")
@@ -108,6 +123,9 @@ def export(
         table.add_row(student.domain, *chain.from_iterable(zip(*figures, strict=True)))
     stdout.print(table)
     stdout.print(f"exported: {output}", soft_wrap=True)
+    if web:
+        serve = shlex.join(["python", "-m", "http.server", "--directory", str(output)])
+        stdout.print(f"page:     http://localhost:8000, after `{serve}`", soft_wrap=True)
     if push_to_hub:
         folders = {student.domain: output / folder_name(student.domain) for student in exported}
         for address in push(folders, push_to_hub):

@@ -17,7 +17,9 @@ from metakd.export.candidates import Budget, Candidate, load_as, measure_candida
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
-from metakd.inference.onnx_backend import DESCRIPTION_FILE, OnnxModel
+from metakd.export.standard_files import set_max_length
+from metakd.inference.layout import DESCRIPTION_FILE
+from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.methods import METHODS
 from metakd.models.embeddings import ROWS
@@ -241,6 +243,7 @@ def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str,
         how = {"max_length": candidate.max_length, "reading": candidate.reading.model_dump()}
         description = json.loads((partial / DESCRIPTION_FILE).read_text(encoding="utf-8"))
         write_json(partial / DESCRIPTION_FILE, description | how)
+        set_max_length(partial, candidate.max_length)
         if test:
             row["test_accuracy"] = accuracy(OnnxModel.load(partial), test, data.labels)
         split, score = ("test", row["test_accuracy"]) if test else ("dev", best.accuracy)

@@ -16,7 +16,7 @@ from metakd.export.exporter import folder_bytes
 from metakd.export.onnx_format import quantize, write_model
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import reading_by
-from metakd.inference.onnx_backend import MODEL_FILE, OnnxModel
+from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.embeddings import ROWS, compact_bytes
 from metakd.models.hub import resolve
@@ -117,7 +117,7 @@ def _measure(data: MultiDomainDataset, settings: Settings, work: Path, student: 
     readings = readings_to_try(settings, model, dev)
     for int8, item in ((False, 4), (True, 1)):
         if int8:
-            quantize(folder / MODEL_FILE)
+            quantize(folder)
         size = folder_bytes(folder)
         saved = rows * width * item - compact_bytes(rows, width, item) if rows > ROWS else 0
         for reading in readings:

@@ -16,6 +16,8 @@ from metakd.evaluation.predictions import correct_predictions
 from metakd.evaluation.tables import ALIKE
 from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
+from metakd.export.web_page import FOLDER as WEB_FOLDER
+from metakd.export.web_page import fetch_library, write_page
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import Model, load_reading
 from metakd.inference.onnx_backend import OnnxModel
@@ -39,22 +41,57 @@ class Exported(NamedTuple):
     elsewhere: tuple[float, float] | None = None  # accuracy on other domains' text before and after, if compact
     busy: bool = False  # whether other work lengthened the times
 
+    def as_row(self) -> dict[str, Any]:
+        """Its row of the manifest."""
+        return self._asdict() | {"before": self.before._asdict(), "after": self.after._asdict()}
+
 
 def export(
-    run: Run, output: Path, *, int8: bool, compact: bool = False, max_drop: float = 0.005, force: bool = False
+    run: Run,
+    output: Path,
+    *,
+    int8: bool,
+    compact: bool = False,
+    web: bool = False,
+    max_drop: float = 0.005,
+    force: bool = False,
 ) -> list[Exported]:
     """Write a folder for each student of a finished run into `output`, each usable without torch.
 
     Args:
         int8: Quantise the weights.
         compact: Keep the embeddings of the most frequent tokens of each student's domain, and approximate others.
+        web: Add a page in which the models run.
         max_drop: Accuracy that may be lost on average over domains.
         force: Export students that lose more, or that are slower than in PyTorch, with a notice.
 
     Raises:
-        InputError: The run has no students, or they may not be exported without `force`.
+        InputError: There are no students, they may not be exported without `force`, or npm fetches no page.
         CheckError: The float32 model differs from PyTorch. Neither leaves anything in `output`.
     """
+    split, method = _check(run, output), run.settings.method
+    facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
+    reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
+    with step_folder(output, "export", "", facts) as partial:
+        if web:
+            fetch_library(partial / WEB_FOLDER)
+        folders = {domain: partial / run.folders.student(method, domain).name for domain in run.data.domains}
+        for domain, folder in folders.items():
+            _write(run, split, domain, folder, int8, compact)
+        latencies = _time(run, split, *next(iter(folders.items())))
+        exported = [_score(run, split, domain, folder, compact, *latencies) for domain, folder in folders.items()]
+        facts |= {"split": split, "students": [e.as_row() for e in exported]}
+        refuse_losses(exported, *latencies, max_drop, force)
+        for e in exported:
+            form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
+            write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, _notes(e))
+        if web:
+            write_page(partial, {domain: folder.name for domain, folder in folders.items()})
+    return exported
+
+
+def _check(run: Run, output: Path) -> str:
+    """The split to score on; InputError for a run that cannot be exported to `output`."""
     require("onnx", "onnx")
     require("onnxscript", "onnx")
     split, method = check_scorable(run), run.settings.method
@@ -66,21 +103,7 @@ def export(
         raise InputError(
             f"{run.folder}: not scored, which decides how students read long texts; run `metakd evaluate {run.folder}`"
         )
-    facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
-    reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
-    with step_folder(output, "export", "", facts) as partial:
-        folders = {domain: partial / run.folders.student(method, domain).name for domain in run.data.domains}
-        for domain, folder in folders.items():
-            _write(run, split, domain, folder, int8, compact)
-        latencies = _time(run, split, *next(iter(folders.items())))
-        exported = [_score(run, split, domain, folder, compact, *latencies) for domain, folder in folders.items()]
-        students = [e._asdict() | {"before": e.before._asdict(), "after": e.after._asdict()} for e in exported]
-        facts |= {"split": split, "students": students}
-        refuse_losses(exported, *latencies, max_drop, force)
-        form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
-        for e in exported:
-            write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, _notes(e))
-    return exported
+    return split
 
 
 def _trained(run: Run, domain: str) -> Path:
@@ -135,7 +158,7 @@ def accuracy(model: Model, examples: Sequence[Example], labels: list[str]) -> fl
 
 
 def folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def refuse_losses(exported: Sequence[Exported], before: Latency, after: Latency, max_drop: float, force: bool) -> None:

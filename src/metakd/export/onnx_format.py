@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import json
 import logging
 import math
 import tempfile
@@ -14,13 +13,15 @@ import numpy as np
 import torch
 
 from metakd.data.schema import Example
+from metakd.export.standard_files import write_standard_files
+from metakd.inference.layout import DESCRIPTION_FILE, QUANTIZED, WHOLE
 from metakd.inference.long_texts import Model
-from metakd.inference.onnx_backend import DESCRIPTION_FILE, MODEL_FILE, TOKENIZER_FILE, OnnxModel
+from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.attention import set_plain_attention
 from metakd.models.embeddings import ROWS, CompactEmbedding, count_tokens
 from metakd.models.linear import use_torch_linear
-from metakd.utils.artifacts import write_json, write_text
+from metakd.utils.artifacts import write_json
 from metakd.utils.errors import CheckError, InputError, error_summary
 
 TOLERANCE = 1e-4  # difference of float32 probabilities that rounding explains
@@ -42,15 +43,13 @@ def write_model(
     CheckError if ONNX Runtime in float32 gives other probabilities for `examples` than PyTorch, InputError for a model
     that cannot be exported.
     """
-    folder.mkdir(parents=True)
-    model.tokenizer.save_pretrained(folder)
-    model.network.config.save_pretrained(folder)
-    minify_json(folder / TOKENIZER_FILE)
+    (folder / WHOLE).parent.mkdir(parents=True)
+    write_standard_files(model, folder, int8)
     table = model.network.get_input_embeddings().weight.detach()
     if domain_examples is not None and len(table) > ROWS:
         counts = count_tokens(model.tokenizer, domain_examples)
         model.network.set_input_embeddings(CompactEmbedding(table, counts, ROWS))
-    write_onnx(model, folder / MODEL_FILE)
+    write_onnx(model, folder / WHOLE)
     description = {
         "labels": model.labels,
         "max_length": model.reading.max_length,
@@ -66,7 +65,7 @@ def write_model(
     if not difference <= TOLERANCE:
         raise CheckError(f"{folder.name}: ONNX Runtime's probabilities differ from PyTorch's by {difference:.2g}")
     if int8:
-        quantize(folder / MODEL_FILE)
+        quantize(folder)
 
 
 def _difference(ours: Model, theirs: Model, examples: Sequence[Example]) -> float:
@@ -74,11 +73,6 @@ def _difference(ours: Model, theirs: Model, examples: Sequence[Example]) -> floa
     for model in (ours, theirs):
         model.read_as(model.reading.model_copy(update={"enough": None}))
     return float(np.abs(ours.answers(examples).probabilities - theirs.answers(examples).probabilities).max())
-
-
-def minify_json(path: Path) -> None:
-    """Rewrite a JSON file without whitespace, which is a third of a tokenizer's file."""
-    write_text(path, json.dumps(json.loads(path.read_text("utf-8")), ensure_ascii=False, separators=(",", ":")))
 
 
 def write_onnx(model: TorchModel, path: Path) -> None:
@@ -125,12 +119,17 @@ def _quiet_exporter() -> Iterator[None]:
     log.setLevel(level)
 
 
-def quantize(path: Path) -> None:
-    """Dynamic quantization: weights of matrix products and embeddings in int8, scales computed for each input."""
+def quantize(folder: Path) -> None:
+    """Replace the ONNX file of an export in float32 by one of weights of matrix products and embeddings in int8.
+
+    The scales of other numbers are computed for each input (dynamic quantization).
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder) / path.name
-        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-        quantize_dynamic(str(prepared), str(path), weight_type=QuantType.QInt8, per_channel=True)
+    whole, quantized = folder / WHOLE, folder / QUANTIZED
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = Path(scratch) / whole.name
+        quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
+        quantize_dynamic(str(prepared), str(quantized), weight_type=QuantType.QInt8, per_channel=True)
+    whole.unlink()

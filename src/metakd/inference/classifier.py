@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self, overload
 from metakd.config.settings import LONGEST, Settings
 from metakd.data.schema import Example
 from metakd.data.windows import Reading
+from metakd.inference.layout import DESCRIPTION_FILE, WHOLE, onnx_file
 from metakd.inference.long_texts import Model, Probabilities, reading_by
 from metakd.models.hub import resolve
 from metakd.utils.artifacts import MANIFEST, changed_files, read_manifest
@@ -118,12 +119,12 @@ class Classifier:
 
 def _load(folder: str | Path) -> Model:
     _refuse_changed(Path(folder))
-    if (Path(folder) / "model.onnx").is_file():
+    if onnx_file(Path(folder)):
         from metakd.inference.onnx_backend import OnnxModel
 
         return OnnxModel.load(Path(folder))
-    if (Path(folder) / "model.json").is_file():
-        raise InputError(f"{folder}: model.onnx is missing from this export; copy it or export it again")
+    if (Path(folder) / DESCRIPTION_FILE).is_file():
+        raise InputError(f"{folder}: {WHOLE} is missing from this export; copy it or export it again")
     for module in ("torch", "transformers", "accelerate"):
         require(module, "train")
     from metakd.inference.torch_backend import TorchModel

@@ -15,12 +15,12 @@ from tokenizers import Encoding, Tokenizer
 from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.windows import Reading, first_tokens, following_windows
+from metakd.inference.layout import DESCRIPTION_FILE, TOKENIZER_FILE, WHOLE, onnx_file
 from metakd.inference.long_texts import Answers, Probabilities, read_on, softmax
 from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
 from metakd.utils.validation import check_files, open_tokenizer
 
-MODEL_FILE, TOKENIZER_FILE, DESCRIPTION_FILE = "model.onnx", "tokenizer.json", "model.json"
 ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an Encoding
 BATCH = 16  # texts; larger ones leave the processor's caches, and pad more
 SLOWER = ["SkipLayerNormFusion"]  # adding and normalising in one node takes longer than in two (docs/performance.md)
@@ -59,7 +59,7 @@ class OnnxModel:
             check_files(folder)
             description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
             tokenizer = read_tokenizer(folder, description["max_length"])
-            model = cls(folder / MODEL_FILE, tokenizer, description, threads or usable_cores())
+            model = cls(onnx_file(folder) or folder / WHOLE, tokenizer, description, threads or usable_cores())
             model.read_as(model.reading)
             return model
 

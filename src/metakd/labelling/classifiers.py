@@ -9,6 +9,7 @@ from metakd.data.schema import Example
 from metakd.data.splits import by_domain
 from metakd.inference.by_domain import models_by_domain
 from metakd.inference.classifier import Classifier
+from metakd.inference.layout import onnx_file
 from metakd.inference.long_texts import LEAST, Probabilities
 from metakd.models.class_head import rows_of_labels
 from metakd.models.hub import resolve
@@ -39,7 +40,7 @@ def named_models(named: Sequence[str]) -> dict[str, str]:
 
 def is_classifier(name: str) -> bool:
     """Whether a model, by folder or id, is a classifier, as trained or exported; InputError if there is none."""
-    if (Path(name) / "model.onnx").is_file():
+    if onnx_file(Path(name)):
         return True
     architectures = read_config(resolve(name)).get("architectures") or ()
     return any(str(kind).endswith("ForSequenceClassification") for kind in architectures)

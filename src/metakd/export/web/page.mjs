@@ -1,0 +1,64 @@
+// The page in which a text is typed: models run here, and no text leaves the browser.
+
+import * as library from "./transformers.min.js";
+import { loadClassifier } from "./classifier.mjs";
+
+const PAUSE = 150; // milliseconds without a key, after which the text is read
+const READY = "The model runs in this page; what you type is not sent anywhere.";
+const [domain, text, answers, status] = ["domain", "text", "answers", "status"].map((id) => document.getElementById(id));
+const models = JSON.parse(document.getElementById("models").textContent); // name of a domain -> its folder
+const loaded = new Map();
+let latest = 0;
+let timer;
+
+const { env } = library;
+const runtime = (kind) => new URL(`./ort-wasm-simd-threaded.asyncify.${kind}`, import.meta.url).href;
+env.allowRemoteModels = false;
+env.allowLocalModels = true;
+env.localModelPath = new URL("../", import.meta.url).pathname;
+env.backends.onnx.wasm.wasmPaths = { mjs: runtime("mjs"), wasm: runtime("wasm") };
+
+async function load(folder) {
+  const name = encodeURIComponent(folder);
+  const description = await (await fetch(new URL(`../${name}/model.json`, import.meta.url))).json();
+  return loadClassifier(library, name, description);
+}
+
+function classifier(name) {
+  if (!loaded.has(name)) loaded.set(name, load(models[name]));
+  return loaded.get(name);
+}
+
+function row({ label, probability }) {
+  const [item, name, share, track, bar] = ["li", "span", "span", "div", "div"].map((tag) => document.createElement(tag));
+  name.textContent = label;
+  share.textContent = `${(100 * probability).toFixed(1)} %`;
+  bar.style.width = `${100 * probability}%`;
+  track.append(bar);
+  item.append(name, share, track);
+  return item;
+}
+
+async function update() {
+  const mine = ++latest;
+  delete document.documentElement.dataset.ready;
+  try {
+    const model = await classifier(domain.value);
+    const found = text.value.trim() ? await model.classify(text.value) : [];
+    if (mine !== latest) return; // the text has changed meanwhile
+    answers.replaceChildren(...found.map(row));
+    status.textContent = READY;
+    document.documentElement.dataset.ready = "";
+  } catch (error) {
+    if (mine === latest) status.textContent = `The model cannot be used: ${error.message ?? error}`;
+  }
+}
+
+for (const name of Object.keys(models)) domain.add(new Option(name, name));
+document.getElementById("domains").hidden = domain.length === 1;
+domain.addEventListener("change", update);
+text.addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(update, PAUSE);
+});
+update();

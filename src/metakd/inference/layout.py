@@ -1,0 +1,12 @@
+"""Where the files of an exported model are: as transformers.js and Optimum look for them."""
+
+from pathlib import Path
+
+WHOLE, QUANTIZED = "onnx/model.onnx", "onnx/model_quantized.onnx"  # weights in float32, in int8
+FORMER = "model.onnx"  # where earlier versions of metakd put either
+TOKENIZER_FILE, DESCRIPTION_FILE = "tokenizer.json", "model.json"
+
+
+def onnx_file(folder: Path) -> Path | None:
+    """The ONNX file of an exported model; None for any other folder."""
+    return next((folder / name for name in (WHOLE, QUANTIZED, FORMER) if (folder / name).is_file()), None)

@@ -1,0 +1,123 @@
+"""Exported models in other libraries: the same labels and probabilities from the files alone.
+
+transformers.js runs if its packages are installed: `make clients`.
+"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoTokenizer
+
+from conftest import Checkpoint, read_json, reopen, toy_examples
+from metakd import Classifier
+from metakd.data.tokenization import Array
+from metakd.data.windows import Reading
+from metakd.export.exporter import export
+from metakd.export.onnx_format import write_model
+from metakd.inference.layout import QUANTIZED, WHOLE
+from metakd.inference.torch_backend import TorchModel
+from metakd.models.loading import load_encoder, load_tokenizer
+
+CLIENTS = Path(__file__).parents[1] / "clients"
+TEXTS = [e.text for e in toy_examples(20, 7, "n")] + ["", "!", "a quite unknown word", "page " * 100]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["float32", "int8"])
+def exported(request: pytest.FixtureRequest, finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("exported") / "toy"
+    export(reopen(finished_run), output, int8=request.param, force=True)
+    return output / "books"
+
+
+def expected(folder: Path) -> Array:
+    """By metakd, one text at a time, as int8 scales numbers by batch; the first window alone."""
+    classifier = Classifier.load(folder, long_texts="first")
+    return np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
+
+
+def test_the_files_are_where_other_libraries_look_for_them(exported: Path) -> None:
+    config, int8 = read_json(exported / "config.json"), (exported / QUANTIZED).is_file()
+    assert (exported / WHOLE).is_file() != int8
+    assert config["problem_type"] == "single_label_classification"
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config["transformers.js_config"] == {"dtype": "q8" if int8 else "fp32"}
+    assert "/" not in json.dumps(config)  # no path of the machine
+    tokenizer = read_json(exported / "tokenizer_config.json")
+    assert tokenizer["model_max_length"] == read_json(exported / "model.json")["max_length"]
+    assert {*tokenizer} <= {
+        *("tokenizer_class", "model_max_length", "padding_side", "truncation_side", "do_lower_case"),
+        *read_json(exported / "special_tokens_map.json"),
+    }
+
+
+def test_onnx_runtime_and_tokenizers_are_enough(exported: Path) -> None:
+    """With the names of the labels in config.json."""
+    tokenizer = Tokenizer.from_file(str(exported / "tokenizer.json"))
+    tokenizer.enable_truncation(read_json(exported / "tokenizer_config.json")["model_max_length"])
+    session = onnxruntime.InferenceSession(next(exported.glob("onnx/*.onnx")))
+    names = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    rows = []
+    for encoding in map(tokenizer.encode, TEXTS):
+        inputs = {e.name: np.array([getattr(encoding, names[e.name])], np.int64) for e in session.get_inputs()}
+        (logits,) = session.run(None, inputs)
+        rows.append(np.exp(logits[0]) / np.exp(logits[0]).sum())
+    np.testing.assert_allclose(rows, expected(exported), atol=1e-4)
+    labels = [read_json(exported / "config.json")["id2label"][str(i)] for i in range(2)]
+    assert labels == Classifier.load(exported).labels
+
+
+def test_transformers_reads_configuration_and_tokenizer(exported: Path) -> None:
+    config, tokenizer = AutoConfig.from_pretrained(exported), AutoTokenizer.from_pretrained(exported)
+    assert [config.id2label[i] for i in range(2)] == Classifier.load(exported).labels
+    plain = Tokenizer.from_file(str(exported / "tokenizer.json"))
+    plain.enable_truncation(tokenizer.model_max_length)
+    assert [tokenizer(text, truncation=True)["input_ids"] for text in TEXTS] == [plain.encode(t).ids for t in TEXTS]
+
+
+def by_transformers_js(folder: Path, how: str, texts: list[str]) -> Array:
+    """(N, M), in the order of the labels; `how` is 'pipeline' or 'windows'."""
+    if not (CLIENTS / "node_modules").is_dir() or shutil.which("node") is None:
+        pytest.skip("transformers.js is not installed; install it with `make clients`")
+    command = ["node", str(CLIENTS / "classify.mjs"), str(folder), how]
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return np.array([[answer[label] for label in Classifier.load(folder).labels] for answer in json.loads(done.stdout)])
+
+
+def test_transformers_js_gives_the_same_probabilities(exported: Path) -> None:
+    """A plain pipeline for texts of one window, and the page's reader for all."""
+    p = by_transformers_js(exported, "pipeline", TEXTS[:-1])
+    np.testing.assert_allclose(p, expected(exported)[:-1], atol=1e-4)
+    classifier = Classifier.load(exported)
+    whole = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
+    np.testing.assert_allclose(by_transformers_js(exported, "windows", TEXTS), whole, atol=1e-4)
+
+
+WINDOWS = ((3, 0, None), (8, 3, 0.9), (8, 6, None))  # the most, the stride, how sure is enough
+READINGS = [Reading(max_length=16, most_windows=n, stride=s, enough=e) for n, s, e in WINDOWS]
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=str)
+def test_windows_are_cut_as_in_python(reading: Reading, base: Path, tmp_path: Path) -> None:
+    """Of texts of 1 to 60 tokens."""
+    model = TorchModel(load_encoder(base, ["bad", "good"]), load_tokenizer(base, 16), reading)
+    write_model(model, tmp_path / "exported", toy_examples(8, 0, "t"))
+    texts = ["good page bad prose " * (n // 4) + "lovely " * (n % 4) for n in range(1, 61)]
+    p = Classifier.load(tmp_path / "exported").predict_proba(texts)
+    np.testing.assert_allclose(by_transformers_js(tmp_path / "exported", "windows", texts), p, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra"])
+def test_transformers_js_knows_other_architectures(kind: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = checkpoint(kind)
+    model = TorchModel(load_encoder(folder, ["bad", "good"]), load_tokenizer(folder, 16))
+    write_model(model, tmp_path / "exported", toy_examples(8, 0, "t"))
+    for how, texts in (("pipeline", TEXTS[:-1]), ("windows", TEXTS)):
+        p = Classifier.load(tmp_path / "exported").predict_proba(texts)
+        np.testing.assert_allclose(by_transformers_js(tmp_path / "exported", how, texts), p, atol=1e-4)

@@ -1,0 +1,163 @@
+"""The page of `metakd export --web` in a real browser: the same answers as in Python, and no other network."""
+
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, sync_playwright
+
+from conftest import Command, read_json, refused, reopen
+from metakd import Classifier, InputError
+from metakd.data.schema import folder_name
+from metakd.export import exporter, web_page
+from metakd.inference.layout import QUANTIZED
+
+PATIENCE = 120_000  # milliseconds, where other tests keep the machine busy
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TEXTS = ["a lovely page", "dull prose", "<b>bad</b> & worse", "dull prose " * 9 + "lovely page " * 9]
+OTHER = "Büro & <Co>"  # a domain whose name is no word of an address
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["float32", "int8"])
+def site(request: pytest.FixtureRequest, finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exports of a run with their page; one of the domains gets another name."""
+    output = tmp_path_factory.mktemp("site") / "models"
+    try:
+        exporter.export(reopen(finished_run), output, int8=request.param, web=True, force=True)
+    except InputError as error:
+        if "npm" not in str(error):
+            raise
+        pytest.skip(str(error))
+    (output / "kitchen").rename(output / folder_name(OTHER))
+    web_page.write_page(output, {"books": "books", OTHER: folder_name(OTHER)})
+    return output
+
+
+@pytest.fixture
+def address(site: Path) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def messages() -> list[str]:
+    """Those of the browser's console."""
+    return []
+
+
+@pytest.fixture
+def page(address: str, messages: list[str]) -> Iterator[Page]:
+    """The page, opened; nothing is asked of another address, and the console stays empty."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    elsewhere = list[str]()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
+        opened = browser.new_page()
+        opened.set_default_timeout(PATIENCE)
+        known = (address, "data:", "blob:")
+        opened.on("request", lambda sent: None if sent.url.startswith(known) else elsewhere.append(sent.url))
+        opened.on("console", lambda message: messages.append(message.text))
+        opened.on("pageerror", lambda error: messages.append(str(error)))
+        opened.goto(address)
+        opened.wait_for_selector("html[data-ready]")
+        yield opened
+        browser.close()
+    assert (elsewhere, messages) == ([], [])
+
+
+def answers(page: Page, text: str) -> dict[str, float]:
+    """What stands on the page after a text was typed: label -> percent."""
+    page.evaluate("delete document.documentElement.dataset.ready")
+    page.get_by_label("Text").fill(text)
+    page.wait_for_selector("html[data-ready]")
+    rows = page.locator("#answers li").all()
+    return {(spans := row.locator("span").all_inner_texts())[0]: float(spans[1].removesuffix(" %")) for row in rows}
+
+
+def test_the_page_says_what_python_says(page: Page, site: Path) -> None:
+    """In both domains, of short texts and of one of several windows; the likeliest label first.
+
+    In int8, numbers are scaled by batch, and windows share one in Python.
+    """
+    tolerance = 2 if (site / "books" / QUANTIZED).is_file() else 0.06
+    for domain in ("books", OTHER):
+        page.get_by_label("Domain").select_option(domain)
+        classifier = Classifier.load(site / folder_name(domain))
+        for text in TEXTS:
+            expected = classifier.predict([text], top_k=2)[0]
+            shown = answers(page, text)
+            assert [*shown] == [each.label for each in expected]
+            assert [*shown.values()] == pytest.approx([100 * each.probability for each in expected], abs=tolerance)
+    assert answers(page, "  ") == {}
+
+
+def test_it_is_readable_for_everyone(page: Page) -> None:
+    """In light and dark, wide and on a phone, where nothing sticks out."""
+    answers(page, TEXTS[0])
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for width in (1280, 360):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert Axe().run(page).response["violations"] == []
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_model_that_is_missing_is_said(page: Page, messages: list[str], site: Path) -> None:
+    shutil.move(site / folder_name(OTHER), site.parent / "aside")
+    try:
+        page.get_by_label("Domain").select_option(OTHER)
+        page.get_by_text("The model cannot be used").wait_for()
+        assert messages == ["Failed to load resource: the server responded with a status of 404 (File not found)"]
+        messages.clear()
+    finally:
+        shutil.move(site.parent / "aside", site / folder_name(OTHER))
+
+
+def test_without_npm_the_message_says_so(
+    finished_run: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    message = refused(metakd("export", finished_run, "--output", tmp_path / "models", "--web"))
+    assert "--web needs npm, which comes with Node.js" in message
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo 'no such host' >&2; exit 1", "npm cannot fetch @huggingface/transformers@4.3.2 (no such host)"),
+        ('echo other > "$4/package.tgz"', "is not the archive that metakd was tested with"),
+    ],
+)
+def test_archives_that_are_others_are_refused(
+    script: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npm = tmp_path / "npm"
+    npm.write_text(f"#!/bin/sh\n{script}\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(InputError) as raised:
+        web_page.fetch_library(tmp_path / "web")
+    assert message in str(raised.value)
+
+
+def test_the_page_and_node_have_one_version() -> None:
+    """The archives' hashes are those of the lock file."""
+    packages = read_json(Path(__file__).parents[1] / "clients" / "package-lock.json")["packages"]
+    for package in web_page.PACKAGES:
+        locked = packages[f"node_modules/{package.name}"]
+        assert (locked["version"], locked["integrity"]) == (package.version, f"sha512-{package.sha512}")
