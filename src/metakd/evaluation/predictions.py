@@ -48,11 +48,11 @@ def write_predictions(
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def loader(stores: Stores) -> Callable[[Path], TorchModel]:
+def loader(stores: Stores, *, calibrated: bool = True) -> Callable[[Path], TorchModel]:
     """A function that loads models. Those whose tokenizers have the same files share the tokens in `stores`."""
 
     def load(folder: Path) -> TorchModel:
-        model, files = TorchModel.load(folder), digest_files(folder, TOKENIZER_FILES)
+        model, files = TorchModel.load(folder, calibrated=calibrated), digest_files(folder, TOKENIZER_FILES)
         length = model.reading.max_length
         key = type(model.tokenizer), length, *files.values()
         model.store = stores.setdefault(key, TokenStore(model.tokenizer, length))

@@ -18,6 +18,7 @@ from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
+from metakd.inference.calibration import load_temperature
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import Model, load_reading
 from metakd.inference.onnx_backend import OnnxModel
@@ -84,7 +85,8 @@ def export(
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
             form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
-            write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, _notes(e))
+            notes = _notes(e, load_temperature(_trained(run, e.domain)))
+            write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, notes)
         if web:
             write_page(partial, {domain: folder.name for domain, folder in folders.items()})
     return exported
@@ -141,10 +143,14 @@ def _score(run: Run, split: str, domain: str, folder: Path, compact: bool, befor
     return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy)
 
 
-def _notes(exported: Exported) -> list[str]:
-    """What the export has cost, as sentences of the card."""
+def _notes(exported: Exported, temperature: float) -> list[str]:
+    """What the export has cost and how sure it is, as sentences of the card."""
     gain = 100 * (exported.after.accuracy - exported.before.accuracy)
     notes = [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
+    if temperature != 1:
+        notes.append(
+            f"Its probabilities are calibrated: logits were divided by {temperature:.2f}, as held-out texts want."
+        )
     if exported.elsewhere:
         notes.append(
             "Its embeddings are exact for the most frequent tokens of this domain, approximate for others. Accuracy on "

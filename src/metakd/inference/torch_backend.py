@@ -16,6 +16,7 @@ from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.tokenization import Collator, Encoded, TokenStore, encode, encoded_windows, untruncated
 from metakd.data.windows import Reading, following_windows
+from metakd.inference.calibration import divide_logits, load_temperature
 from metakd.inference.long_texts import Answers, Probabilities, load_reading, read_on
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer
@@ -37,12 +38,15 @@ class TorchModel:
         self.store: TokenStore | None = None  # keeps the tokens of texts that other models read too
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str | None = None) -> Self:
+    def load(cls, folder: Path, device: torch.device | str | None = None, *, calibrated: bool = True) -> Self:
         """The model in `folder`, on `device`: by default a GPU if there is one.
 
-        Raises InputError if it is not a text classifier.
+        Its logits are divided by its temperature, unless it is not to be `calibrated`. Raises InputError if it is not a
+        text classifier.
         """
         network, tokenizer = load_classifier(folder), load_tokenizer(folder)
+        if calibrated:
+            divide_logits(network, load_temperature(folder))
         positions = getattr(network.config, "max_position_embeddings", None)
         if positions and getattr(network.config, "text_pairs", None) is None:  # not a model of ours, whose length fits
             most = min(tokenizer.model_max_length, positions)

@@ -25,7 +25,7 @@ from metakd.evaluation.predictions import (
 from metakd.evaluation.tables import markdown_table
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
-from metakd.pipeline.readings import write_readings
+from metakd.pipeline.readings import write_readings, write_temperatures
 from metakd.pipeline.rechecks import check_again
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, SCORE_FILES
 from metakd.runs.run import Run
@@ -71,6 +71,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     _refuse_missing(run, fleets)
     check_again(run)
     stores: Stores = {}
+    calibration = write_temperatures(run, fleets["student"], stores)
     if write_readings(run, fleets, stores) and split == "dev":
         notice(
             "dev decides how far long texts are read, and is scored as well: --long-texts mean chooses nothing by it"
@@ -84,6 +85,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     (run.folder / MANIFEST).unlink(missing_ok=True)
     write_predictions(run.folder / PREDICTIONS_FILE, all_predictions, examples, run.data.labels)
     results = _results(scores, split, description) | {"leaked_rows": len(leaked)}
+    results |= {"calibration": calibration} if calibration else {}
     results |= {"transfer": tfidf.transfer, "transfer_examples": transfer_sample_size(len(run.data.domains))}
     manifests = finished_steps(run.folder)
     seconds = {name: manifest["seconds"] for name, manifest in manifests.items()}

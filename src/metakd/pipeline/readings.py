@@ -1,14 +1,18 @@
-"""How the models of a run read long texts: as `--long-texts` says, and adaptively as far as dev shows a gain."""
+"""What dev decides of trained models: how they read long texts, and the temperature of each student."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from metakd.data.splits import by_domain, sample_by_domain
 from metakd.data.windows import Reading
+from metakd.evaluation.calibration import calibrate
 from metakd.evaluation.long_texts import Steps, after_each_window, choose_enough
 from metakd.evaluation.predictions import Stores, loader
+from metakd.inference.calibration import load_temperature, write_temperature
 from metakd.inference.long_texts import load_reading, reading_by, write_reading
 from metakd.inference.torch_backend import TorchModel
+from metakd.models.class_head import find_head
 from metakd.runs.run import Run
 from metakd.utils.artifacts import MANIFEST
 from metakd.utils.console import notice
@@ -31,6 +35,30 @@ def write_readings(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: S
                 write_reading(folder, reading)
         decided |= reading.enough is not None
     return decided
+
+
+def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -> dict[str, Any]:
+    """Write into the folder of each domain's student by what its logits are divided; what that brings, if known.
+
+    They read long texts as far as they ever will. Scores of other probabilities no longer count as those of the run.
+    """
+    dev, settings, load = run.data.splits.get("dev", []), run.settings, loader(stores, calibrated=False)
+
+    def whole(folder: Path) -> TorchModel:
+        model = load(folder)
+        model.read_as(reading_by(settings.model_dump(), settings.max_length, model.readable_tokens))
+        return model
+
+    if not dev or find_head(load(next(iter(students.values()))).network) is None:
+        notice("probabilities are not calibrated: there is no dev split, or the student's class head is not known")
+        dev = []
+    figures = calibrate(students, dev, run.data.labels, whole, settings.seed)
+    temperatures = figures.get("temperatures", {})
+    for domain, folder in students.items():
+        if load_temperature(folder) != (temperature := temperatures.get(domain, 1.0)):
+            (run.folder / MANIFEST).unlink(missing_ok=True)
+            write_temperature(folder, temperature)
+    return figures
 
 
 def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], TorchModel]) -> Reading:

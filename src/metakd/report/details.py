@@ -58,6 +58,15 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
     if scored.get("windows", 1) > 1:
         means = f"; ms by the windows that a text fills: {by_windows(times['by_windows'])}" * ("by_windows" in times)
         facts.append(("Long texts", f"{scored['windows']:.2f} windows read on average{means}"))
+    calibration = findings.results.get("calibration", {}) if model == "student" else {}
+    if temperature := calibration.get("temperatures", {}).get(domain):
+        losses = [calibration[when]["log_likelihood_loss"] for when in ("before", "after")]
+        facts.append(
+            (
+                "Calibrated",
+                "temperature {:.2f}; loss of all domains on dev {:.3f}, was {:.3f}".format(temperature, *losses[::-1]),
+            )
+        )
     if "trained_on" in scored:
         facts.append(("Trained on", f"{scored['trained_on']}, C = {scored['C']}"))
     return {

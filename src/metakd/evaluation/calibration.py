@@ -1,0 +1,146 @@
+"""Temperature scaling: probabilities that are right as often as they say [Guo et al., ICML 2017].
+
+N texts, M classes. z are the logarithms of a model's probabilities, so p_T = softmax(z / T). Labels do not change.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.model_selection import KFold
+
+from metakd.data.schema import Example
+from metakd.data.splits import by_domain, sample_by_domain
+from metakd.evaluation.metrics import Floats, Ints
+from metakd.inference.long_texts import LEAST
+from metakd.inference.torch_backend import TorchModel
+
+OF_ITS_DOMAIN = 50  # texts from which a domain has a temperature of its own
+MOST = 10_000  # texts that temperatures are chosen on
+FOLDS, BINS, DRAWS = 5, 15, 200
+RANGE = (0.05, 20.0)  # of T
+
+
+class Answers(NamedTuple):
+    """What a model says of a domain's texts."""
+
+    log_p: Floats  # (N, M)
+    truth: Ints  # (N,)
+
+
+def fit_temperature(log_p: Floats, truth: Ints) -> float:
+    """The T of the least mean negative log-likelihood.
+
+    As if a share 1 / (N + 2) of the texts had any class (as Platt, 1999): else a model that is always right is made
+    infinitely sure.
+    """
+    share = 1 / (len(truth) + 2)
+
+    def loss(log_t: float) -> float:
+        scaled = log_softmax(log_p / np.exp(log_t), axis=-1)
+        right = scaled[np.arange(len(truth)), truth].mean()
+        return float(-(1 - share) * right - share * scaled.mean())
+
+    least = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-5})
+    return round(float(np.exp(least.x)), 4)
+
+
+def fit_temperatures(answers: Mapping[str, Answers]) -> dict[str, float]:
+    """T by domain: that of its own texts, or where there are fewer than OF_ITS_DOMAIN, that of all domains'."""
+    whole = Answers(*(np.concatenate(parts) for parts in zip(*answers.values(), strict=True)))
+    return {
+        domain: fit_temperature(*(each if len(each.truth) >= OF_ITS_DOMAIN else whole))
+        for domain, each in answers.items()
+    }
+
+
+def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]:
+    """z / T by domain, (N, M), where the T of each text was chosen without it: in FOLDS parts, drawn by `seed`."""
+    scaled = {domain: np.zeros_like(each.log_p) for domain, each in answers.items()}
+    folds = {domain: _folds(len(each.truth), seed) for domain, each in answers.items()}
+    for fold in range(FOLDS):
+        others = {d: Answers(*(part[folds[d] != fold] for part in each)) for d, each in answers.items()}
+        for domain, t in fit_temperatures(others).items():
+            held_out = folds[domain] == fold
+            scaled[domain][held_out] = answers[domain].log_p[held_out] / t
+    return scaled
+
+
+def _folds(count: int, seed: int) -> Ints:
+    """The part of each text, (N,)."""
+    parts = np.zeros(count, np.int64)
+    if count >= FOLDS:
+        for number, (_, rows) in enumerate(KFold(FOLDS, shuffle=True, random_state=seed).split(parts)):
+            parts[rows] = number
+    return parts
+
+
+def quality(log_p: Floats, truth: Ints, seed: int) -> dict[str, float]:
+    """How far probabilities can be trusted.
+
+    Returns:
+        `log_likelihood_loss`: the mean negative log-likelihood of the true classes; `calibration_error`: the root mean
+        squared difference of confidence and accuracy in BINS bins of as many texts, less what chance adds to it
+        (debiased: Kumar et al., NeurIPS 2019), or 0 where chance adds more; `ece`: the mean absolute difference;
+        `ece_of_chance`: what that would be on average if the probabilities were exact.
+    """
+    scaled = log_softmax(log_p, axis=-1)
+    confidence, right = np.exp(scaled.max(-1)), scaled.argmax(-1) == truth
+    bins = np.array_split(confidence.argsort(kind="stable"), min(BINS, max(1, len(truth) // 2)))
+    squared = 0.0
+    for rows in bins:
+        share, accuracy = len(rows) / len(truth), right[rows].mean()
+        chance = accuracy * (1 - accuracy) / (len(rows) - 1) if len(rows) > 1 else 0.0
+        squared += share * ((confidence[rows].mean() - accuracy) ** 2 - chance)
+    draws = np.random.default_rng(seed).random((DRAWS, len(truth))) < confidence
+    return {
+        "log_likelihood_loss": round(float(-scaled[np.arange(len(truth)), truth].mean()), 4),
+        "calibration_error": round(float(np.sqrt(max(0.0, squared))), 4),
+        "ece": round(_ece(confidence, right[None], bins), 4),
+        "ece_of_chance": round(_ece(confidence, draws, bins), 4),
+    }
+
+
+def _ece(confidence: Floats, right: np.ndarray, bins: Sequence[Ints]) -> float:
+    """The mean over D draws of `right`, (D, N), of Σ_b |confidence − accuracy| · share of b."""
+    gaps = [np.abs(confidence[rows].mean() - right[:, rows].mean(1)) * len(rows) for rows in bins]
+    return float(np.sum(gaps, axis=0).mean() / len(confidence))
+
+
+def calibrate(
+    fleet: Mapping[str, Path],
+    dev: Sequence[Example],
+    labels: Sequence[str],
+    load: Callable[[Path], TorchModel],
+    seed: int,
+) -> dict[str, Any]:
+    """The temperature of each domain's model, and what that brings.
+
+    Args:
+        fleet: The folder of each domain's model.
+        dev: Labelled texts that none of them has learnt from.
+        labels: M names, in the order of the models' classes.
+        load: Loads a model as it was trained.
+        seed: Draws texts and folds.
+
+    Returns:
+        `temperatures` by domain; `texts`, `before` and `after` [quality], of all domains' texts, cross-fitted. Where
+        temperatures do not improve the likelihood, all are 1.
+    """
+    classes, rows = {name: i for i, name in enumerate(labels)}, by_domain(sample_by_domain(dev, MOST, seed))
+    answers = {}
+    for domain, folder in fleet.items():
+        if examples := rows.get(domain):
+            p = load(folder).answers(examples).probabilities.astype(np.float64)
+            answers[domain] = Answers(np.log(p.clip(LEAST)), np.array([classes[e.label] for e in examples]))
+    if not answers:
+        return {}
+    truth = np.concatenate([each.truth for each in answers.values()])
+    before = quality(np.concatenate([each.log_p for each in answers.values()]), truth, seed)
+    after = quality(np.concatenate([*cross_fitted(answers, seed).values()]), truth, seed)
+    worse = after["log_likelihood_loss"] >= before["log_likelihood_loss"]
+    temperatures = dict.fromkeys(answers, 1.0) if worse else fit_temperatures(answers)
+    return {"temperatures": temperatures, "texts": len(truth), "before": before, "after": before if worse else after}

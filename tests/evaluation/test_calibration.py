@@ -1,0 +1,152 @@
+"""Temperatures: what they are of exact and of hand-made probabilities, who gets which, and where they are folded in."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+
+from conftest import Checkpoint, Command, encoded, passed, read_json, read_rows, reopen, toy_examples, write_toy
+from metakd import Classifier, InputError
+from metakd.data.tokenization import Collator
+from metakd.evaluation.calibration import (
+    FOLDS,
+    OF_ITS_DOMAIN,
+    Answers,
+    calibrate,
+    cross_fitted,
+    fit_temperature,
+    fit_temperatures,
+    quality,
+)
+from metakd.evaluation.metrics import Floats, Ints
+from metakd.inference.calibration import CALIBRATION_FILE, divide_logits, load_temperature, write_temperature
+from metakd.inference.torch_backend import TorchModel
+from metakd.models.encoder import forward
+from metakd.models.loading import load_encoder
+from metakd.pipeline.evaluate import evaluate
+
+
+def drawn(count: int, classes: int = 3, seed: int = 0) -> tuple[Floats, Ints]:
+    """z, and classes that were drawn from softmax(z)."""
+    rng = np.random.default_rng(seed)
+    z = log_softmax(rng.normal(0, 2, (count, classes)), axis=-1)
+    return z, (softmax(z, axis=-1).cumsum(1) < rng.random((count, 1))).sum(1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1, 3])
+def test_the_temperature_of_exact_probabilities_is_found(temperature: float) -> None:
+    z, truth = drawn(40_000)
+    assert fit_temperature(temperature * z, truth) == pytest.approx(temperature, rel=0.02)
+
+
+def test_two_texts_by_hand() -> None:
+    """Odds of 9 to 1, right in three of four texts, so they should be 3 to 1: T = log 9 / log 3 = 2, less the prior."""
+    z = np.log([[0.9, 0.1]] * 4000)
+    truth = np.array([0, 0, 0, 1] * 1000)
+    assert fit_temperature(z, truth) == pytest.approx(2, abs=0.01)
+
+
+def test_a_model_that_is_always_right_stays_finite() -> None:
+    """The share of texts that might have had another class bounds T: with N = 98, p = 0.995 of two classes."""
+    z, truth = np.log([[0.9, 0.1]] * 98), np.zeros(98, int)
+    t = fit_temperature(z, truth)
+    assert softmax(z[0] / t)[0] == pytest.approx(0.995, abs=1e-3)
+
+
+def test_small_domains_share_a_temperature() -> None:
+    z, truth = drawn(400)
+    answers = {
+        "large": Answers(z[:200], truth[:200]),
+        "enough": Answers(2 * z[200:][:OF_ITS_DOMAIN], truth[200:][:OF_ITS_DOMAIN]),
+        "small": Answers(z[300:][: OF_ITS_DOMAIN - 1], truth[300:][: OF_ITS_DOMAIN - 1]),
+    }
+    temperatures = fit_temperatures(answers)
+    whole = [np.concatenate(parts) for parts in zip(*answers.values(), strict=True)]
+    assert temperatures["small"] == fit_temperature(*whole)
+    assert temperatures["large"] == fit_temperature(*answers["large"])
+    assert temperatures["enough"] == fit_temperature(*answers["enough"]) > 1.3
+
+
+def test_each_text_is_scaled_by_others_alone() -> None:
+    """Another class of one text changes the scale of the texts of other parts, and of none in its part."""
+    z, truth = drawn(300)
+    before = cross_fitted({"a": Answers(z, truth)}, 0)["a"]
+    other = truth.copy()
+    other[7] = (truth[7] + 1) % 3
+    after = cross_fitted({"a": Answers(z, other)}, 0)["a"]
+    same = (after == before).all(1)
+    assert same[7]
+    assert same.sum() == 300 // FOLDS
+
+
+def test_what_exact_probabilities_look_like() -> None:
+    """Chance alone makes an ECE; the debiased error of exact ones is near 0, and of others it is what they are off."""
+    z, truth = drawn(20_000, classes=2)
+    exact = quality(z, truth, 0)
+    assert exact["calibration_error"] < 0.01
+    assert exact["ece"] == pytest.approx(exact["ece_of_chance"], abs=0.004)
+    small = [quality(*drawn(720, 2, seed), 0) for seed in range(40)]
+    assert np.mean([each["ece"] for each in small]) == pytest.approx(0.033, abs=0.006)
+    assert np.mean([each["ece_of_chance"] for each in small]) == pytest.approx(0.033, abs=0.006)
+    off = quality(np.log([[0.9, 0.1]] * 1000), np.array([0, 0, 0, 1] * 250), 0)
+    assert off["ece"] == pytest.approx(0.15)
+    assert off["calibration_error"] == pytest.approx(0.15, abs=0.01)
+    assert off["log_likelihood_loss"] == pytest.approx(-(0.75 * np.log(0.9) + 0.25 * np.log(0.1)), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "electra", "albert", "mpnet"])
+def test_logits_are_divided_in_the_last_layer(kind: str, checkpoint: Checkpoint) -> None:
+    folder = checkpoint(kind)
+    network, batch = load_encoder(folder, ["a", "b", "c"]).eval(), Collator(0)(encoded(folder, 8, labels=[0, 1] * 4))
+    with torch.no_grad():
+        before = forward(network, batch).logits
+        divide_logits(network, 2.5)
+        torch.testing.assert_close(forward(network, batch).logits, before / 2.5)
+
+
+def test_a_run_knows_its_temperatures(run_copy: Path, metakd: Command, tmp_path: Path) -> None:
+    """In results, in each student's folder, in predictions and in the report; again the same, and labels stay."""
+    found = read_json(run_copy / "results.json")["calibration"]
+    folders = {domain: run_copy / "students" / domain for domain in ("books", "kitchen")}
+    assert {domain: load_temperature(folder) for domain, folder in folders.items()} == found["temperatures"]
+    assert found["after"]["log_likelihood_loss"] <= found["before"]["log_likelihood_loss"]
+    dev = reopen(run_copy).data.splits["dev"]
+    assert found["texts"] == len(dev)
+    again = calibrate(folders, dev, ["negative", "positive"], lambda f: TorchModel.load(f, calibrated=False), 0)
+    assert again["temperatures"] == found["temperatures"]
+    for domain, folder in folders.items():
+        t, texts = found["temperatures"][domain], toy_examples(12, 5, "n")
+        raw = TorchModel.load(folder, calibrated=False).answers(texts).probabilities
+        p = Classifier.load(folder).predict_proba([e.text for e in texts])
+        np.testing.assert_allclose(p, softmax(np.log(raw) / t, axis=-1), atol=1e-5)
+    predictions = (run_copy / "predictions.jsonl").read_bytes()
+    evaluate(reopen(run_copy))
+    assert (run_copy / "predictions.jsonl").read_bytes() == predictions
+    assert read_json(run_copy / "results.json")["calibration"] == found
+    passed(metakd("export", run_copy, "--output", tmp_path / "onnx", "--force"))
+    card = (tmp_path / "onnx" / "books" / "README.md").read_text()
+    assert ("Its probabilities are calibrated" in card) == (found["temperatures"]["books"] != 1)
+
+
+def test_without_dev_nothing_is_calibrated(
+    base: Path, metakd: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = write_toy(tmp_path / "data", train=32, test=8)
+    quick = ("--max-length", 16, "--student", "layers=1", "--teacher-epochs", 1, "--shared-epochs", 1, "--no-baseline")
+    flags = ("--data", data, "--base", base, "--output", tmp_path / "run", *quick, "--allow-weak-teacher")
+    passed(metakd("run", *flags))
+    assert "probabilities are not calibrated: there is no dev split" in caplog.text
+    assert "calibration" not in read_json(tmp_path / "run" / "results.json")
+    assert not [*tmp_path.glob(f"run/**/{CALIBRATION_FILE}")]
+    assert read_rows(tmp_path / "run" / "predictions.jsonl")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"temperature": "2"}', '{"temperature": 0}', '{"temperature": NaN}'])
+def test_a_damaged_temperature_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / CALIBRATION_FILE).write_text(content)
+    with pytest.raises(InputError, match=r"calibration.json is damaged; delete it, and score the run again"):
+        load_temperature(tmp_path)
+    write_temperature(tmp_path, 1)
+    assert load_temperature(tmp_path) == 1
