@@ -1,0 +1,114 @@
+"""Whether exported models say the same everywhere: metakd, plain ONNX Runtime with tokenizers, transformers.js.
+
+    make clients
+    python benchmarks/clients.py --run runs/demo --work runs/clients [--most 200]
+
+Exports the students of a finished run in float32 and in int8, whole and compact. Each student reads the dev texts of
+its domain (at most --most of them), one at a time, by each client. Writes benchmarks/results/clients.json: by form and
+client the texts, those with the same label as metakd's, and the largest difference of a probability. Plain pipelines
+read the first window of a text, and so does metakd where they are compared; `transformers.js, windows` reads whole
+texts, as the web page does.
+"""
+
+import argparse
+import json
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from metakd import Classifier, Run, Settings
+from metakd.data.splits import of_domain
+from metakd.data.tokenization import Array
+from metakd.export.exporter import export
+from metakd.inference.layout import onnx_file
+from metakd.inference.long_texts import softmax
+from metakd.utils.artifacts import read_run, write_json
+from metakd.utils.hardware import environment
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "clients.json"
+FORMS: dict[str, dict[str, Any]] = {
+    "float32": {"int8": False},
+    "int8": {"int8": True},
+    "float32, compact": {"int8": False, "compact": True},
+    "int8, compact": {"int8": True, "compact": True},
+}
+ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+
+
+def by_metakd(folder: Path, texts: Sequence[str], **reading: str) -> Array:
+    classifier = Classifier.load(folder, **reading)  # type: ignore[arg-type]
+    return np.concatenate([classifier.predict_proba([text]) for text in texts])
+
+
+def by_onnx_runtime(folder: Path, texts: Sequence[str]) -> Array:
+    """With nothing but the package tokenizers and the files."""
+    tokenizer, session = (
+        Tokenizer.from_file(str(folder / "tokenizer.json")),
+        onnxruntime.InferenceSession(onnx_file(folder)),
+    )
+    tokenizer.enable_truncation(json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"])
+    rows = []
+    for encoding in map(tokenizer.encode, texts):
+        names = [entry.name for entry in session.get_inputs()]
+        inputs = {name: np.array([getattr(encoding, ATTRIBUTES[name])], np.int64) for name in names}
+        rows.append(softmax(session.run(None, inputs)[0])[0])
+    return np.array(rows)
+
+
+def by_transformers_js(how: str) -> Callable[[Path, Sequence[str]], Array]:
+    def predict(folder: Path, texts: Sequence[str]) -> Array:
+        command = ["node", str(ROOT / "tests" / "clients" / "classify.mjs"), str(folder), how]
+        done = subprocess.run(command, input=json.dumps([*texts]), capture_output=True, text=True, check=True)
+        labels = Classifier.load(folder).labels
+        return np.array([[answer[label] for label in labels] for answer in json.loads(done.stdout)])
+
+    return predict
+
+
+def agreement(folders: Mapping[str, Path], texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Of each client with metakd, over the texts of all domains."""
+    clients = {
+        "onnxruntime, tokenizers": (by_onnx_runtime, {"long_texts": "first"}),
+        "transformers.js": (by_transformers_js("pipeline"), {"long_texts": "first"}),
+        "transformers.js, windows": (by_transformers_js("windows"), {}),
+    }
+    figures = {}
+    for name, (client, reading) in clients.items():
+        ours = np.concatenate([by_metakd(folder, texts[domain], **reading) for domain, folder in folders.items()])
+        theirs = np.concatenate([client(folder, texts[domain]) for domain, folder in folders.items()])
+        figures[name] = {
+            "texts": len(ours),
+            "same_label": int((ours.argmax(1) == theirs.argmax(1)).sum()),
+            "largest_difference": float(f"{np.abs(ours - theirs).max():.2g}"),
+        }
+        print(name, figures[name], flush=True)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--most", type=int, default=200)
+    options = parser.parse_args()
+    begun = read_run(options.run)
+    run = Run.assemble(options.run, Settings.build(begun["settings"]), begun["data"])
+    texts = {d: [e.text for e in of_domain(run.data.splits["dev"], d)][: options.most] for d in run.data.domains}
+    forms = {}
+    for form, how in FORMS.items():
+        output = options.work / form.replace(", ", "-")
+        if not output.exists():
+            export(run, output, force=True, **how)
+        print(form, flush=True)
+        forms[form] = agreement({d: output / run.folders.student(run.settings.method, d).name for d in texts}, texts)
+    write_json(RESULT, {"data": run.data.name, "forms": forms, "environment": environment()})
+
+
+if __name__ == "__main__":
+    main()
