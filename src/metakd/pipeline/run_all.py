@@ -9,7 +9,7 @@ from metakd.pipeline.evaluate import check_scorable, evaluate
 from metakd.pipeline.plan import check_disk
 from metakd.pipeline.teach import score_as_it_is, teach
 from metakd.pipeline.weigh import weigh
-from metakd.runs.folders import REPORT_FILE, SCORE_FILES, SKIPPED_FILE
+from metakd.runs.folders import REPORT_FILE, SCORE_FILES, SKIPPED_FILE, SUSPECTS_FILE
 from metakd.runs.run import Run
 from metakd.runs.starts import check_outside
 from metakd.training.trackers import LOGS_FOLDER
@@ -44,7 +44,7 @@ def _clear(run: Run) -> None:
         (folder / MANIFEST).unlink(missing_ok=True)
         for path in (*steps, *shared, *others):
             shutil.rmtree(path, ignore_errors=True)
-        for file in (*SCORE_FILES, REPORT_FILE, SKIPPED_FILE, RUN_FILE):
+        for file in (*SCORE_FILES, REPORT_FILE, SKIPPED_FILE, SUSPECTS_FILE, RUN_FILE):
             (folder / file).unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
+from metakd.evaluation.suspects import write_suspects
 from metakd.methods.base import Stage
 from metakd.models.forward_passes import teacher_outputs_in_order
 from metakd.models.loading import load_config
@@ -11,6 +12,7 @@ from metakd.models.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.pipeline.teach import load_teacher
 from metakd.pipeline.weigh import weigh_unlabelled
 from metakd.runs.fingerprints import MODEL_FILES
+from metakd.runs.folders import SUSPECTS_FILE
 from metakd.runs.run import Run
 from metakd.training.teacher_cache import FORMAT, TeacherCache, fits, layer_bytes
 from metakd.utils import distributed
@@ -41,8 +43,16 @@ def open_teacher_cache(run: Run, methods: Sequence[str]) -> TeacherCache:
         if run.data.unlabelled and run.settings.weights != "none":
             texts = [e.id for e in run.data.unlabelled]
             distributed.on_main(lambda: weigh_unlabelled(run, lambda: cache.logits(cache.rows(texts))))
+        if not run.by_content:  # a folder of its own
+            distributed.on_main(lambda: _write_suspects(run, cache))
         distributed.barrier()
     return cache
+
+
+def _write_suspects(run: Run, cache: TeacherCache) -> None:
+    gold = run.data.gold
+    logits = cache.logits(cache.rows([e.id for e in gold]))
+    write_suspects(run.folder / SUSPECTS_FILE, gold, logits, run.data.labels)
 
 
 def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:

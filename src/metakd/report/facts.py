@@ -15,8 +15,9 @@ import numpy as np
 
 from metakd.data.schema import folder_name
 from metakd.evaluation.statistics import Values, compare
+from metakd.evaluation.suspects import SURE, count_suspects
 from metakd.methods import BASELINE
-from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE
+from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, SUSPECTS_FILE
 from metakd.utils.artifacts import read_manifest, read_run, verified_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, raise_faults
@@ -28,7 +29,6 @@ KINDS = {
     "tfidf": "TF-IDF baseline",
 }
 DRAWN = ("main", "unseen", "scarce-5", "scarce-20", "scarce-all-5", "scarce-all-20")  # experiments with pictures
-SURE = 0.9  # confidence from which a teacher that contradicts a label casts doubt on the label
 SHOWN = 10  # examples of each kind under a model
 BINS = 10  # of confidence
 RESULTS = ("average", "domains", "environment", "run", "seconds", "split")  # what is needed of results.json,
@@ -174,6 +174,11 @@ class Findings:
         """
         contradicted = [row for row in self.sure if row["models"]["meta_teacher"][0] != row["label"]]
         return sorted(contradicted, key=lambda row: (-len(self.siding(row)), -row["models"]["meta_teacher"][1]))
+
+    @cached_property
+    def suspects(self) -> int | None:
+        """Training rows whose label the meta-teacher contradicts; None where it was not asked."""
+        return count_suspects(self.folder / SUSPECTS_FILE)
 
     def siding(self, row: Row) -> list[str]:
         """The other kinds of models that give an example the meta-teacher's label."""

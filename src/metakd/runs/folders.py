@@ -8,7 +8,7 @@ from metakd.runs.fingerprints import Fingerprints
 
 WEIGHTS_FILE, EXTRAS_FILE = "weights.jsonl", "extras.safetensors"  # the latter: projections and h of a shared start
 PREDICTIONS_FILE, CORPUS_FILE, REPORT_FILE = "predictions.jsonl", "corpus.json", "report.html"
-SKIPPED_FILE = "skipped_rows.txt"
+SKIPPED_FILE, SUSPECTS_FILE = "skipped_rows.txt", "suspects.csv"
 SCORE_FILES = ("results.json", "results.md", PREDICTIONS_FILE, CORPUS_FILE)  # what `evaluate` writes
 
 

@@ -1,0 +1,45 @@
+"""Labels that may be wrong: those of training rows that the teacher contradicts although it has learnt from them."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from metakd.data.schema import Example
+from metakd.utils.artifacts import write_text
+
+SURE = 0.9  # probability from which a teacher that contradicts a label casts doubt on it
+COLUMNS = ("id", "domain", "label", "teacher_label", "probability", "text", "text_pair")
+
+
+def write_suspects(path: Path, examples: Sequence[Example], logits: Tensor, labels: Sequence[str]) -> None:
+    """Write a table of the examples that the teacher, SURE or surer, gives another label; the surest first.
+
+    Args:
+        path: A CSV file.
+        examples: Rows with gold labels.
+        logits: (N, M), the teacher's.
+        labels: M names.
+    """
+    confidences, best = logits.float().softmax(-1).max(-1)
+    doubted = [
+        (p, labels[i], e)
+        for p, i, e in zip(confidences.tolist(), best.tolist(), examples, strict=True)
+        if p >= SURE and labels[i] != e.label
+    ]
+    file = io.StringIO(newline="")
+    table = csv.writer(file)
+    table.writerow(COLUMNS)
+    for p, label, e in sorted(doubted, key=lambda row: (-row[0], row[2].id)):
+        table.writerow((e.id, e.domain, e.label, label, round(p, 4), e.text, e.text_pair or ""))
+    write_text(path, file.getvalue())
+
+
+def count_suspects(path: Path) -> int | None:
+    """The rows of such a table; None if there is none."""
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        return sum(1 for _ in csv.DictReader(file))
