@@ -31,7 +31,7 @@ def test_only_sure_contradictions_are_listed(tmp_path: Path) -> None:
 
 def test_a_wrong_label_is_found_by_the_teacher(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One row of 160 has the other label; its word is in many rows that are right. A tiny teacher is less sure."""
-    monkeypatch.setattr(suspects, "SURE", 0.6)
+    monkeypatch.setattr(suspects, "SURE", 0.5)
     data = write_toy(tmp_path / "data", train=160, dev=16, test=16)
     rows = [as_row(e) for e in toy_examples(160, 0, "train")]
     rows[5]["label"] = "negative" if rows[5]["label"] == "positive" else "positive"
