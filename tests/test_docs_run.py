@@ -30,7 +30,7 @@ from metakd import Settings
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\S+)", re.M)
-NO_CODE = {"{toctree}", "{image}", "{eval-rst}", "js"}  # js: tests/export/test_clients.py
+NO_CODE = {"{toctree}", "{image}", "{eval-rst}", "js"}  # the like of js: tests/clients/classify.mjs
 BLOCK = re.compile(r"^```(shell|python)\n(.*?)^```", re.M | re.S)
 NOT_OURS = ("make", "pip", "source", "hf", "torchrun", "accelerate")
 CODE_RUN_ELSEWHERE = ("methods.md",)  # its Python is run by test_docs.py, in its place

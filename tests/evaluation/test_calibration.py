@@ -10,6 +10,7 @@ from scipy.special import log_softmax, softmax
 from conftest import Checkpoint, Command, encoded, passed, read_json, read_rows, reopen, toy_examples, write_toy
 from metakd import Classifier, InputError
 from metakd.data.tokenization import Collator
+from metakd.evaluation import calibration
 from metakd.evaluation.calibration import (
     FOLDS,
     OF_ITS_DOMAIN,
@@ -81,6 +82,15 @@ def test_each_text_is_scaled_by_others_alone() -> None:
     assert same.sum() == 300 // FOLDS
 
 
+def test_domains_of_few_texts_are_judged_by_others(recwarn: pytest.WarningsRecorder) -> None:
+    """Of four texts each: all parts have texts, and T is what exact probabilities want."""
+    z, truth = drawn(4000)
+    answers = {str(i): Answers(3 * z[i : i + 4], truth[i : i + 4]) for i in range(0, 4000, 4)}
+    scaled = np.concatenate([*cross_fitted(answers, 0).values()])
+    np.testing.assert_allclose(scaled, z, rtol=0.1)
+    assert not [*recwarn]
+
+
 def test_what_exact_probabilities_look_like() -> None:
     """Chance alone makes an ECE; the debiased error of exact ones is near 0, and of others it is what they are off."""
     z, truth = drawn(20_000, classes=2)
@@ -106,13 +116,19 @@ def test_logits_are_divided_in_the_last_layer(kind: str, checkpoint: Checkpoint)
         torch.testing.assert_close(forward(network, batch).logits, before / 2.5)
 
 
-def test_a_run_knows_its_temperatures(run_copy: Path, metakd: Command, tmp_path: Path) -> None:
-    """In results, in each student's folder, in predictions and in the report; again the same, and labels stay."""
+def test_a_run_knows_its_temperatures(
+    run_copy: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In results, in each student's folder, in predictions; again the same. Its dev is small, less what is in train."""
+    monkeypatch.setattr(calibration, "OF_ITS_DOMAIN", 2)
+    evaluate(reopen(run_copy))
     found = read_json(run_copy / "results.json")["calibration"]
     folders = {domain: run_copy / "students" / domain for domain in ("books", "kitchen")}
     assert {domain: load_temperature(folder) for domain, folder in folders.items()} == found["temperatures"]
     assert found["after"]["log_likelihood_loss"] <= found["before"]["log_likelihood_loss"]
     dev = reopen(run_copy).data.splits["dev"]
+    learnt = {e.text for e in reopen(run_copy).data.train}
+    dev = [e for e in dev if e.text not in learnt]
     assert found["texts"] == len(dev)
     again = calibrate(folders, dev, ["negative", "positive"], lambda f: TorchModel.load(f, calibrated=False), 0)
     assert again["temperatures"] == found["temperatures"]
@@ -137,7 +153,7 @@ def test_without_dev_nothing_is_calibrated(
     quick = ("--max-length", 16, "--student", "layers=1", "--teacher-epochs", 1, "--shared-epochs", 1, "--no-baseline")
     flags = ("--data", data, "--base", base, "--output", tmp_path / "run", *quick, "--allow-weak-teacher")
     passed(metakd("run", *flags))
-    assert "probabilities are not calibrated: there is no dev split" in caplog.text
+    assert "probabilities are not calibrated: that takes 50 rows of dev" in " ".join(caplog.text.split())
     assert "calibration" not in read_json(tmp_path / "run" / "results.json")
     assert not [*tmp_path.glob(f"run/**/{CALIBRATION_FILE}")]
     assert read_rows(tmp_path / "run" / "predictions.jsonl")

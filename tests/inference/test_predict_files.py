@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,28 +113,76 @@ def test_the_models_of_a_search_are_known(tmp_path: Path, books: Path, rows: Pat
     ]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_of_some_rows_and_gaps(
+    suffix: str, books: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns that begin later, numbers of two kinds, lists, NaN, and labels that `metakd label` has written."""
+    monkeypatch.setattr(files, "CHUNK", 2)
+    rows: list[dict[str, Any]] = [
+        {"text": "a lovely page", "n": 1, "probabilities": {"good": 0.5}},
+        {"text": "b"},
+        {"text": "c", "n": 1.5, "tags": ["x", "y"], "gap": float("nan")},
+    ]
+    source, output = write_rows(tmp_path / "in.jsonl", rows), tmp_path / f"out{suffix}"
+    passed(metakd("predict", books, "--input", source, "--output", output))
+    table = pd.read_csv(output) if suffix == ".csv" else pd.read_parquet(output)
+    assert [*table] == ["text", "n", "probabilities", "tags", "gap", "predicted_label", "probability"]
+    assert table["n"].tolist() == pytest.approx([1, float("nan"), 1.5], nan_ok=True)
+    assert [*(json.loads(table["tags"][2]) if suffix == ".csv" else table["tags"][2])] == ["x", "y"]
+    assert table["gap"].isna().all()
+    assert table["predicted_label"].notna().all()
+
+
+def test_a_reader_that_stops_is_no_fault(books: Path, rows: Path) -> None:
+    """The exit code is that of success, and nothing is said."""
+    command = f"{sys.executable} -m metakd predict {books} --input {rows} --output - | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["predicted_label"]
+    assert (done.returncode, "rror" in done.stderr) == (0, False)
+
+
+def test_a_run_is_no_classifier(finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a run, with a model for each domain; load .*/students/DOMAIN, or label"):
+        Classifier.load(finished_run)
+    (tmp_path / "fit.json").write_text("{")
+    with pytest.raises(InputError, match=r"fit.json: cannot be read; run `metakd fit` again"):
+        models_by_domain(tmp_path)
+    (tmp_path / "fit.json").write_text('{"delivered": {}}')
+    with pytest.raises(InputError, match="has no models"):
+        models_by_domain(tmp_path)
+
+
+def test_a_model_of_the_hub_with_onnx_files_is_read_by_torch(books: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(books, tmp_path / "other"))
+    (other / "manifest.json").unlink()
+    (other / "onnx").mkdir()
+    (other / "onnx" / "model.onnx").write_bytes(b"of another library")
+    assert Classifier.load(other).predict(TEXTS) == Classifier.load(books).predict(TEXTS)
+
+
 @pytest.mark.parametrize(
     ("content", "flags", "message"),
     [
         (
             [{"text": "a", "domain": "toys"}, {"text": "b"}],
             [],
-            "row 1, domain: 'toys' has no model; books, kitchen have",
+            "row 1, domain: 'toys' has no model, books, kitchen have",
         ),
         ([{"text": "a", "domain": ""}], [], "row 1, domain: is empty"),
         ([{"text": "a"}], [], "no column 'domain'"),
-        ([{"text": "a", "domain": "books", "probability": 1}], [], "has columns that predictions are written to"),
+        (
+            [{"text": "a", "domain": "books"}, {"text": "a", "domain": "books", "probability": 1}],
+            [],
+            "the columns probability are written with predictions; rename",
+        ),
+        ([{"text": "a", "domain": "books", "by": "\ud83d"}], [], "row 1, by: "),
         ([{"text": "a", "domain": "books"}], ["--output", "out.xlsx"], ".jsonl or .csv or .parquet; end the name"),
         ([{"text": "a", "domain": "books"}], ["--output", "none/out.csv"], "must be a file in an existing folder"),
         (
-            [{"text": "a", "domain": "books"}, {"text": "b", "domain": "books", "more": 1}],
-            ["--output", "out.csv"],
-            "a row has columns that the first one lacks, more; write .jsonl instead",
-        ),
-        (
             [{"text": "a", "domain": "books", "x": 1}, {"text": "b", "domain": "books", "x": "one"}],
             ["--output", "out.parquet"],
-            "a column cannot be written as Parquet; write .jsonl instead",
+            "the column 'x' cannot be written as Parquet; write .jsonl instead",
         ),
         ([{"text": "a", "domain": "books"}, {"text": ["b"], "domain": "books"}], ["--output", "-"], "expected text"),
     ],

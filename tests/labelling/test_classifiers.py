@@ -90,6 +90,19 @@ def test_classes_that_are_no_labels_are_left_out(
     assert positive(read_rows(tmp_path / "out.jsonl")) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+def test_a_run_labels_texts_of_some_of_its_domains(
+    metakd: Command, finished_run: Path, texts: Path, tmp_path: Path
+) -> None:
+    """One row with a label is enough, as the classes are known."""
+    rows = [row for row in read_rows(texts) if row["domain"] == "books"]
+    some = [{k: v for k, v in row.items() if k != "label" or not i} for i, row in enumerate(rows)]
+    output = tmp_path / "out.jsonl"
+    data = write_rows(tmp_path / "some.jsonl", [row | {"label": row.get("label")} for row in some])
+    passed(metakd("label", "--data", data, "--model", finished_run, "--output", output))
+    expected = Classifier.load(finished_run / "students" / "books").predict_proba([row["text"] for row in rows])
+    assert positive(read_rows(output)) == pytest.approx(expected[:, 1].tolist(), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("models", "flags", "message"),
     [
@@ -100,7 +113,7 @@ def test_classes_that_are_no_labels_are_left_out(
         (["books=", "kitchen=TEACHER"], [], "--model books=: write DOMAIN=MODEL"),
         (["books=TEACHER", "kitchen=BASE"], [], "not a text classifier"),
         (["books=TEACHER", "kitchen=nowhere/at-all"], [], "nowhere/at-all"),
-        (["books=TEACHER", "kitchen=OTHER"], [], "its classes are bad, good; name them like the labels"),
+        (["books=TEACHER", "kitchen=OTHER"], [], "/other: its classes are bad, good"),
         (["TEACHER"], ["--chat", "--max-length", "9"], "--chat, --max-length: for language models"),
         (["a", "b"], ["--endpoint", "http://127.0.0.1:1"], "--model: several language models; choose one"),
     ],

@@ -111,19 +111,21 @@ def test_updates_and_what_follows_the_encoder_learn_and_are_merged(kind: str, ch
 
 
 def test_frozen_weights_take_half_the_memory_in_bfloat16(base: Path) -> None:
-    """With the same gradients, bit for bit, as matrix products round them to it in any case; in the end in float32."""
+    """With the same gradients, bit for bit, as matrix products round them to it in any case; then they are back."""
     batch, gradients = Collator(0)(encoded(base, 8, labels=[0, 1] * 4)), list[list[torch.Tensor]]()
-    for precision in ("float32", "bfloat16"):
+    for half in (False, True):
         torch.manual_seed(0)
         model = load_encoder(base, ["a", "b"]).eval()
-        with low_rank_updates(model, 2, precision=precision):
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        with low_rank_updates(model, 2, half=half):
             query = model.get_submodule("bert.encoder.layer.0.attention.self.query")
-            assert query.base_layer.weight.dtype == getattr(torch, precision)
+            assert query.base_layer.weight.dtype == (torch.bfloat16 if half else torch.float32)
             assert query.lora_A["default"].weight.dtype == torch.float32
             with torch.autocast("cpu", torch.bfloat16):
                 losses.cross_entropy(forward(model, batch).logits, batch["labels"]).mean().backward()
             gradients.append([p.grad for p in model.parameters() if p.grad is not None])
-        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        after = model.state_dict()
+        assert all(value.equal(before[name]) for name, value in after.items())  # nothing was updated
     assert len(gradients[0]) > 4
     assert all(map(torch.equal, *gradients))
 
@@ -167,7 +169,7 @@ def test_models_that_cannot_recompute_are_refused(
     metakd: Command, checkpoint: Checkpoint, toy_data: Path, tmp_path: Path
 ) -> None:
     flags = ("--data", toy_data, "--base", checkpoint("mpnet"), *SMALL, "--output", tmp_path / "run")
-    message = refused(metakd("run", *flags, "--gradient-checkpointing", "--weights", "none"))
+    message = refused(metakd("run", *flags, "--gradient-checkpointing", "--dry-run"))
     assert "--gradient-checkpointing: a mpnet does not support it; leave it out" in message
 
 
@@ -187,6 +189,8 @@ def test_layers_that_there_are_not(metakd: Command, base: Path, toy_data: Path, 
     assert "--lora-targets: add --lora-rank" in refused(metakd("run", *flags, "--lora-targets", "query"))
     said = refused(metakd("run", *flags, "--lora-rank", 2, "--teacher", base, "--teacher-epochs", 0))
     assert "--lora-rank: --teacher stays as it is; add --teacher-epochs" in said
+    said = refused(metakd("run", *flags, "--gradient-accumulation", 2, "--domain-loss", "permuted"))
+    assert "--gradient-accumulation: --domain-loss permuted shuffles whole batches" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -62,7 +62,7 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "teacher_learning_rate": (1e-4, FROM_TEACHER),
     "lora_rank": (2, FROM_TEACHER),
     "gradient_checkpointing": (True, set()),
-    "gradient_accumulation": (2, set()),
+    "gradient_accumulation": (2, FROM_TEACHER),
     "lora_targets": ("query", FROM_TEACHER),
     "teacher_tries": (3, FROM_TEACHER),
     "allow_weak_teacher": (True, set()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,27 +76,30 @@ def label(
     from metakd.labelling.texts import read_texts
 
     examples, names = read_texts(data, **how), [name.strip() for name in labels.split(",")] if labels else []
-    if endpoint is None and (models := _classifiers(model)):
-        asking = {"--prompt": prompt, "--label-words": label_words, "--chat": chat, "--max-length": max_length}
-        if idle := [option for option, value in asking.items() if value]:
-            raise InputError(f"{', '.join(idle)}: for language models, but --model is a classifier; leave it out")
+    asking = {"--prompt": prompt, "--label-words": label_words, "--chat": chat, "--max-length": max_length}
+    idle = [option for option, value in asking.items() if value]
+    task = None
+    if idle or endpoint is not None:  # checked before a model is fetched
+        task = _task(model, examples, names, prompt, label_words, chat or endpoint is not None)
+    models = {} if endpoint is not None else _classifiers(model, {e.domain for e in examples})
+    if models and idle:
+        raise InputError(f"{', '.join(idle)}: for language models, but --model is a classifier; leave it out")
+    if models:
         written = _by_classifiers(models, examples, names, output, bool(correct_prior))
     else:
-        task = _task(model, examples, names, prompt, label_words, chat or endpoint is not None)
-        length, limits = max_length or LONGEST_TEXT, (votes or 1, max_calls, calls_per_minute)
-        scorer = (
-            _remote(endpoint, model[0], length, *limits) if endpoint is not None else _local(model[0], length, chat)
-        )
+        task = task or _task(model, examples, names, prompt, label_words, chat)
+        limits = (votes or 1, max_calls, calls_per_minute)
+        scorer = _scorer(model[0], max_length or LONGEST_TEXT, chat, endpoint, *limits)
         written = _by_language_model(scorer, examples, task, output, correct_prior is not False)
     stdout.print(f"{written}: {output}", highlight=False)
 
 
-def _classifiers(models: Sequence[str]) -> dict[str, str]:
+def _classifiers(models: Sequence[str], domains: Collection[str]) -> dict[str, str]:
     """The classifiers by domain; none if --model is a language model."""
     load_library()
     from metakd.labelling.classifiers import ALL, is_classifier, named_models
 
-    by_domain = named_models(models)
+    by_domain = named_models(models, domains)
     return by_domain if ALL not in by_domain or is_classifier(by_domain[ALL]) else {}
 
 
@@ -109,7 +112,7 @@ def _by_classifiers(
     from metakd.labelling.label import write_labels
     from metakd.labelling.texts import labels_of
 
-    classifiers = Classifiers(models, examples)
+    classifiers = Classifiers(models)
     names = labels_of(examples, labels, classifiers.labels)
     scores = torch.from_numpy(classifiers.scores(examples, names))
     return write_labels(examples, scores, names, output, correct_prior)
@@ -144,17 +147,20 @@ def _by_language_model(
     return write_labels(answered, torch.tensor(scores, dtype=torch.float64), [*task.words], output, correct_prior)
 
 
-def _local(model: str, max_length: int, chat: bool) -> Scorer:
-    load_library()
-    from metakd.labelling.local_model import LocalModel
-
-    return LocalModel(model, max_length, chat)
-
-
-def _remote(
-    url: str, model: str, max_length: int, votes: int, max_calls: int | None, calls_per_minute: int | None
+def _scorer(
+    model: str,
+    max_length: int,
+    chat: bool,
+    url: str | None,
+    votes: int,
+    max_calls: int | None,
+    calls_per_minute: int | None,
 ) -> Scorer:
+    """The language model: behind an API if there is a `url`, else on this machine."""
     load_library()
     from metakd.labelling.endpoint import Endpoint
+    from metakd.labelling.local_model import LocalModel
 
+    if url is None:
+        return LocalModel(model, max_length, chat)
     return Endpoint(url, model, max_length, votes, max_calls, calls_per_minute)

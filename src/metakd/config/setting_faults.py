@@ -72,6 +72,11 @@ def _faults_of_teacher(settings: Any) -> list[str]:
         faults.append("--teacher-labels: add --teacher, whose classes it names")
     if settings.lora_rank is None and settings.lora_targets != "auto":
         faults.append("--lora-targets: add --lora-rank")
-    if settings.lora_rank is not None and not settings.teacher_epochs:
-        faults.append("--lora-rank: --teacher stays as it is; add --teacher-epochs to fine-tune it further")
+    if settings.gradient_accumulation > 1 and settings.domain_loss == "permuted":
+        faults.append("--gradient-accumulation: --domain-loss permuted shuffles whole batches; leave one out")
+    learning = {"--lora-rank": settings.lora_rank, "--gradient-checkpointing": settings.gradient_checkpointing}
+    learning["--gradient-accumulation"] = settings.gradient_accumulation > 1
+    if not settings.teacher_epochs:
+        still = "--teacher stays as it is; add --teacher-epochs to fine-tune it further"
+        faults += [f"{option}: {still}" for option, value in learning.items() if value]
     return faults

@@ -60,7 +60,8 @@ def fit_temperatures(answers: Mapping[str, Answers]) -> dict[str, float]:
 def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]:
     """z / T by domain, (N, M), where the T of each text was chosen without it: in FOLDS parts, drawn by `seed`."""
     scaled = {domain: np.zeros_like(each.log_p) for domain, each in answers.items()}
-    folds = {domain: _folds(len(each.truth), seed) for domain, each in answers.items()}
+    counts = [len(each.truth) for each in answers.values()]
+    folds = dict(zip(answers, np.split(_folds(sum(counts), seed), np.cumsum(counts)[:-1]), strict=True))
     for fold in range(FOLDS):
         others = {d: Answers(*(part[folds[d] != fold] for part in each)) for d, each in answers.items()}
         for domain, t in fit_temperatures(others).items():
@@ -72,9 +73,8 @@ def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]
 def _folds(count: int, seed: int) -> Ints:
     """The part of each text, (N,)."""
     parts = np.zeros(count, np.int64)
-    if count >= FOLDS:
-        for number, (_, rows) in enumerate(KFold(FOLDS, shuffle=True, random_state=seed).split(parts)):
-            parts[rows] = number
+    for number, (_, rows) in enumerate(KFold(FOLDS, shuffle=True, random_state=seed).split(parts)):
+        parts[rows] = number
     return parts
 
 
@@ -128,7 +128,7 @@ def calibrate(
 
     Returns:
         `temperatures` by domain; `texts`, `before` and `after` [quality], of all domains' texts, cross-fitted. Where
-        temperatures do not improve the likelihood, all are 1.
+        temperatures do not improve the likelihood, all are 1. Nothing for fewer than OF_ITS_DOMAIN texts.
     """
     classes, rows = {name: i for i, name in enumerate(labels)}, by_domain(sample_by_domain(dev, MOST, seed))
     answers = {}
@@ -136,7 +136,7 @@ def calibrate(
         if examples := rows.get(domain):
             p = load(folder).answers(examples).probabilities.astype(np.float64)
             answers[domain] = Answers(np.log(p.clip(LEAST)), np.array([classes[e.label] for e in examples]))
-    if not answers:
+    if sum(len(each.truth) for each in answers.values()) < OF_ITS_DOMAIN:
         return {}
     truth = np.concatenate([each.truth for each in answers.values()])
     before = quality(np.concatenate([each.log_p for each in answers.values()]), truth, seed)

@@ -18,6 +18,7 @@ from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
 from metakd.export.standard_files import set_max_length
+from metakd.inference.by_domain import FIT_FILE
 from metakd.inference.layout import DESCRIPTION_FILE
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
@@ -36,7 +37,7 @@ from metakd.utils.hardware import environment, usable_cores
 from metakd.utils.locks import waiting_lock
 
 DELIVER = "deliver"  # the step in a delivered model's manifest
-FIT_FILE, PICTURE_FILE, WORK_FOLDER = "fit.json", "fit.html", "fit.work"  # a domain's folder has no dot in its name
+PICTURE_FILE, WORK_FOLDER = "fit.html", "fit.work"  # a domain's folder has no dot in its name
 FIXED_SETTINGS: dict[str, Any] = {
     "layer_map": "auto",
     "start_layers": "auto",

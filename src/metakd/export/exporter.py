@@ -70,7 +70,7 @@ def export(
         InputError: There are no students, they may not be exported without `force`, or npm fetches no page.
         CheckError: The float32 model differs from PyTorch. Neither leaves anything in `output`.
     """
-    split, method = _check(run, output), run.settings.method
+    split, method = _check(run, output, web), run.settings.method
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
     reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
     with step_folder(output, "export", "", facts) as partial:
@@ -92,7 +92,7 @@ def export(
     return exported
 
 
-def _check(run: Run, output: Path) -> str:
+def _check(run: Run, output: Path, web: bool) -> str:
     """The split to score on; InputError for a run that cannot be exported to `output`."""
     require("onnx", "onnx")
     require("onnxscript", "onnx")
@@ -101,6 +101,8 @@ def _check(run: Run, output: Path) -> str:
         raise InputError(f"{', '.join(missing)}: no finished student; run `metakd run --resume --output {run.folder}`")
     if output.exists():
         raise InputError(f"{output} already exists; choose another --output")
+    if web and run.data.has_pairs:
+        raise InputError("--web: the page reads single texts, and these models read pairs; leave it out")
     if run.settings.long_texts != "first" and None in [load_reading(_trained(run, d)) for d in run.data.domains]:
         raise InputError(
             f"{run.folder}: not scored, which decides how students read long texts; run `metakd evaluate {run.folder}`"

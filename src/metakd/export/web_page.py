@@ -47,6 +47,13 @@ PACKAGES = (
 )
 
 
+NOTICE = (
+    f"transformers.min.js is {PACKAGES[0].name} {PACKAGES[0].version} (Apache License 2.0, transformers.LICENSE), "
+    f"which includes ONNX Runtime. ort-wasm-simd-threaded.* are of {PACKAGES[1].name} {PACKAGES[1].version}, copyright "
+    "Microsoft Corporation, under the MIT License: https://github.com/microsoft/onnxruntime/blob/main/LICENSE\n"
+)
+
+
 def fetch_library(folder: Path) -> None:
     """Put what the page needs of PACKAGES into `folder`.
 
@@ -73,7 +80,7 @@ def fetch_library(folder: Path) -> None:
 def _fetch(npm: str, package: Package, folder: Path) -> Path:
     """The archive of a package, checked."""
     wanted = f"{package.name}@{package.version}"
-    command = [npm, "pack", "--silent", "--pack-destination", str(folder), wanted]
+    command = [npm, "pack", "--loglevel=error", "--pack-destination", str(folder), wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # nosec B603
     archives = [*folder.iterdir()]
     if done.returncode or len(archives) != 1:
@@ -87,6 +94,7 @@ def _fetch(npm: str, package: Package, folder: Path) -> Path:
 
 def write_page(output: Path, models: Mapping[str, str]) -> None:
     """Write the page beside the exported models, whose folders in `output` are `models` by domain."""
+    write_text(output / FOLDER / "NOTICE", NOTICE)
     for name in OURS:
         shutil.copy(SOURCE / name, output / FOLDER)
     content = json.dumps(dict(models), ensure_ascii=False).replace("<", "\\u003c")

@@ -9,7 +9,7 @@ from typing import Any
 from metakd.data.schema import folder_name
 from metakd.inference.classifier import Classifier
 from metakd.utils.artifacts import RUN_FILE, read_manifest, read_run
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, as_input_error
 
 LOADED = 32  # models in memory at a time
 EXPORT, FIT_FILE = "export", "fit.json"  # the step that wrote a folder of exports, and what `fit` writes
@@ -18,7 +18,7 @@ EXPORT, FIT_FILE = "export", "fit.json"  # the step that wrote a folder of expor
 class ByDomain:
     """The classifier of each domain, loaded when the first text of its domain comes."""
 
-    def __init__(self, folders: Mapping[str, Path], **reading: Any) -> None:
+    def __init__(self, folders: Mapping[str, str | Path], **reading: Any) -> None:
         """`folders` has the model of each domain; `reading` says how they read long texts, as in Classifier.load."""
         self.folders = dict(folders)
         self._load = lru_cache(LOADED)(lambda domain: Classifier.load(self.folders[domain], **reading))
@@ -37,13 +37,21 @@ def models_by_domain(folder: Path) -> dict[str, Path] | None:
     if (folder / RUN_FILE).is_file():
         domains, parent, remedy = read_run(folder)["domains"], folder / "students", "metakd run --resume --output"
     elif (manifest := read_manifest(folder) or {}).get("step") == EXPORT:
-        domains, parent, remedy = manifest["run"]["domains"], folder, "export the run again, as files are missing:"
+        with as_input_error(f"{folder}: its manifest names no domains; export the run again"):
+            domains, parent, remedy = (
+                [*manifest["run"]["domains"]],
+                folder,
+                "export the run again, as files are missing:",
+            )
     elif (folder / FIT_FILE).is_file():
-        domains, parent = [*json.loads((folder / FIT_FILE).read_text(encoding="utf-8"))["delivered"]], folder
-        remedy = "run `metakd fit` again, as files are missing:"
+        with as_input_error(f"{folder / FIT_FILE}: cannot be read; run `metakd fit` again"):
+            domains = [*json.loads((folder / FIT_FILE).read_text(encoding="utf-8"))["delivered"]]
+        parent, remedy = folder, "run `metakd fit` again, as files are missing:"
     else:
         return None
     models = {domain: parent / folder_name(domain) for domain in domains}
     if missing := [domain for domain, model in models.items() if not model.is_dir()]:
         raise InputError(f"{folder}: no finished model for {', '.join(missing)}; {remedy} {folder}")
+    if not models:
+        raise InputError(f"{folder}: has no models")
     return models

@@ -10,7 +10,7 @@ from metakd.data.windows import Reading
 from metakd.inference.layout import DESCRIPTION_FILE, WHOLE, onnx_file
 from metakd.inference.long_texts import Model, Probabilities, reading_by
 from metakd.models.hub import resolve
-from metakd.utils.artifacts import MANIFEST, changed_files, read_manifest
+from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, flag, require
 
@@ -125,6 +125,11 @@ def _load(folder: str | Path) -> Model:
         return OnnxModel.load(Path(folder))
     if (Path(folder) / DESCRIPTION_FILE).is_file():
         raise InputError(f"{folder}: {WHOLE} is missing from this export; copy it or export it again")
+    if (Path(folder) / RUN_FILE).is_file():
+        raise InputError(
+            f"{folder}: a run, with a model for each domain; load {folder}/students/DOMAIN, or label a file by all of "
+            f"them with `metakd predict {folder}`"
+        )
     for module in ("torch", "transformers", "accelerate"):
         require(module, "train")
     from metakd.inference.torch_backend import TorchModel

@@ -1,14 +1,16 @@
 """A file of texts -> its rows with what a model says of each, as JSONL, CSV or Parquet."""
 
+from __future__ import annotations
+
 import csv
 import json
+import math
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,12 +22,14 @@ from metakd.inference.by_domain import ByDomain
 from metakd.inference.classifier import Classifier
 from metakd.utils.artifacts import move_into_place
 from metakd.utils.console import progress_bar
-from metakd.utils.errors import Faults, InputError, as_input_error, listed, raise_faults, require, shown
+from metakd.utils.errors import Faults, as_input_error, listed, raise_faults, require, shown
+from metakd.utils.validation import damage
 
 CHUNK = 2048  # rows that are read and labelled at a time
 LABEL, PROBABILITY, PROBABILITIES = "predicted_label", "probability", "probabilities"  # columns that are added
 STDOUT = Path("-")
 DIGITS = 6  # of a probability
+ELSEWHERE = "drop the row, or use a model that reads all domains, such as RUN/meta_teacher"
 
 
 def label_file(
@@ -39,6 +43,8 @@ def label_file(
 ) -> int:
     """Write the rows of a file with the predicted label and its probability, in order.
 
+    The file is read twice: first for its faults and columns, so that no work is done in vain.
+
     Args:
         model: One model for all rows, or one for those of each domain.
         source: A file with text, and with domain for models by domain.
@@ -48,26 +54,21 @@ def label_file(
         probabilities: Also write those of all labels.
 
     Returns:
-        The number of rows. Only CHUNK are in memory at a time, unless Parquet is written.
+        The number of rows; only CHUNK are in memory at a time.
 
     Raises:
         InputError: With every fault (`errors.Faults`); then nothing is written.
     """
-    faults, kinds, count = Faults(str(source)), set[bool](), 0
-    rows = _read(open_file(source, encoding), faults, columns, model)
-    with _whole(output) as partial, closing(_writer(partial, output.suffix.lower())) as writer:
+    table, added, count = open_file(source, encoding), [LABEL, PROBABILITY, *[PROBABILITIES] * probabilities], 0
+    kind = WRITERS.get(output.suffix.lower(), _Jsonl)
+    with _whole(output) as partial, closing(kind(partial)) as writer:
+        _check(table, Faults(str(source)), columns, model, added, writer)
         with progress_bar("label texts", None) as progress:
-            while chunk := list(islice(rows, CHUNK)):
-                kinds |= {example.text_pair is not None for _, example in chunk}
-                if faults or len(kinds) > 1:
-                    continue  # after a fault, only more faults are collected
+            for chunk in _chunks(_read(table, [], columns, model)):
                 answers = _answers(model, [example for _, example in chunk], probabilities)
-                writer.write([values | added for (values, _), added in zip(chunk, answers, strict=True)])
+                writer.write([values | answer for (values, _), answer in zip(chunk, answers, strict=True)])
                 count += len(chunk)
                 progress(advance=len(chunk))
-        if len(kinds) > 1:
-            faults.append("text_pair: some rows have it and others do not; add it to all rows or to none")
-        raise_faults(str(source), faults)
     return count
 
 
@@ -80,39 +81,88 @@ def _whole(output: Path) -> Iterator[Path]:
         try:
             yield partial
             if output == STDOUT:
-                with partial.open(encoding="utf-8") as file:
-                    shutil.copyfileobj(file, sys.stdout)
+                _print(partial)
             else:
                 move_into_place(partial, output)
         finally:
             partial.unlink(missing_ok=True)
 
 
+def _print(path: Path) -> None:
+    """Write a file's bytes to standard output, as far as somebody reads them."""
+    sys.stdout.flush()
+    try:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # as by `| head`; what is left must not fail when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _chunks(rows: Iterator[tuple[Values, Example]]) -> Iterator[list[tuple[Values, Example]]]:
+    chunk: list[tuple[Values, Example]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _check(
+    table: Table,
+    faults: list[str],
+    columns: Mapping[str, str],
+    model: Classifier | ByDomain,
+    added: Sequence[str],
+    writer: _Writer,
+) -> None:
+    """Tell the writer all columns; raises InputError with the faults of the file."""
+    kinds = set[bool]()
+    for chunk in _chunks(_read(table, faults, columns, model)):
+        kinds |= {example.text_pair is not None for _, example in chunk}
+        if not faults:
+            writer.expect([values for values, _ in chunk])
+    if len(kinds) > 1:
+        faults.append("text_pair: some rows have it and others do not; add it to all rows or to none")
+    if taken := [name for name in added if name in writer.columns]:
+        faults.append(f"the columns {listed(taken)} are written with predictions; rename those of the file")
+    raise_faults(table.name, faults)
+    writer.begin(added)
+
+
 def _read(
     table: Table, faults: list[str], columns: Mapping[str, str], model: Classifier | ByDomain
 ) -> Iterator[tuple[Values, Example]]:
-    """The values of each valid row by column, and its text; domains without a model are faults."""
-    latest = Values()
+    """The values of each valid row by column, as they can be written, and its text."""
+    latest = 0, Values()
 
     def rows(problems: list[str]) -> Iterator[tuple[int, Values]]:
         nonlocal latest
         for row, values in table.rows(problems):
-            latest = values
+            latest = row, values
             yield row, values
 
     known = None if isinstance(model, Classifier) else [*model.folders]
-    needed, checked = ("text",) if known is None else ("text", "domain"), False
+    needed = ("text",) if known is None else ("text", "domain")
     for row, example in read_table(Table(table.name, rows), faults, needed=needed, columns=columns):
-        if not checked and (taken := {*latest} & {LABEL, PROBABILITY, PROBABILITIES}):
-            raise InputError(
-                f"{table.name}: has columns that predictions are written to, {listed(sorted(taken))}; rename"
-            )
-        checked = True
+        where, values = f"{table.name}, row {row}", latest[1]
+        faults += [f"{where}, {name}: {fault}" for name, value in values.items() if (fault := _unfit(value))]
         if known is not None and example.domain not in known:
-            faults.append(
-                f"{table.name}, row {row}, domain: {shown(example.domain)} has no model; {listed(known)} have"
-            )
-        yield latest, example
+            faults.append(f"{where}, domain: {shown(example.domain)} has no model, {listed(known)} have; {ELSEWHERE}")
+        yield {name: None if _is_gap(value) else value for name, value in values.items()}, example
+
+
+def _unfit(value: Any) -> str | None:
+    """Why a value cannot be written as text."""
+    if isinstance(value, bytes):
+        return "has bytes; leave the column out"
+    return damage(value) if isinstance(value, str) else None
+
+
+def _is_gap(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)  # which JSON cannot say
 
 
 def _answers(model: Classifier | ByDomain, examples: Sequence[Example], probabilities: bool) -> list[Values]:
@@ -133,48 +183,54 @@ def _rounded(probability: float) -> float:
     return round(float(probability), DIGITS)
 
 
+# --- Formats
+
+
 class _Writer(Protocol):
+    columns: dict[str, None]  # of all rows, in order
+
+    def expect(self, rows: Sequence[Values]) -> None:
+        """Take note of the columns of some rows."""
+
+    def begin(self, added: Sequence[str]) -> None:
+        """Open the file, for rows with these columns as well."""
+
     def write(self, rows: Sequence[Values]) -> None: ...
 
     def close(self) -> None: ...
 
 
-def _writer(path: Path, suffix: str) -> _Writer:
-    kinds: dict[str, Callable[[Path], _Writer]] = {".csv": _Csv, ".parquet": _Parquet}
-    return kinds.get(suffix, _Jsonl)(path)
-
-
-class _Jsonl:
+class _Text:
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+        self.path, self.columns = path, dict[str, None]()
+        self._file: Any = None
 
+    def expect(self, rows: Sequence[Values]) -> None:
+        self.columns |= dict.fromkeys(name for row in rows for name in row)
+
+    def begin(self, added: Sequence[str]) -> None:
+        self._file = self.path.open("w", encoding="utf-8", newline="")
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class _Jsonl(_Text):
     def write(self, rows: Sequence[Values]) -> None:
         self._file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
 
-    def close(self) -> None:
-        self._file.close()
 
+class _Csv(_Text):
+    """What is neither text nor a number is written as JSON."""
 
-class _Csv:
-    """The columns are those of the first row; what is neither text nor a number is written as JSON."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
-        self._table: csv.DictWriter[str] | None = None
+    def begin(self, added: Sequence[str]) -> None:
+        super().begin(added)
+        self._table = csv.DictWriter(self._file, [*self.columns, *added], restval="")
+        self._table.writeheader()
 
     def write(self, rows: Sequence[Values]) -> None:
-        if self._table is None:
-            self._table = csv.DictWriter(self._file, [*rows[0]], restval="")
-            self._table.writeheader()
-        for row in rows:
-            if more := {*row} - {*self._table.fieldnames}:
-                raise InputError(
-                    f"a row has columns that the first one lacks, {listed(sorted(more))}; write .jsonl instead"
-                )
-            self._table.writerow({name: _cell(value) for name, value in row.items()})
-
-    def close(self) -> None:
-        self._file.close()
+        self._table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 
 def _cell(value: Any) -> Any:
@@ -185,15 +241,31 @@ def _cell(value: Any) -> Any:
 class _Parquet:
     def __init__(self, path: Path) -> None:
         self._arrow: Any = require("pyarrow", "train")
-        self._path, self._tables = path, list[Any]()
+        self._path, self.columns = path, dict[str, None]()
+        self._schema: Any = self._arrow.schema([])
+        self._file: Any = None
+
+    def expect(self, rows: Sequence[Values]) -> None:
+        self.columns |= dict.fromkeys(name for row in rows for name in row)
+        for name in self.columns:
+            with as_input_error(f"the column {shown(name)} cannot be written as Parquet; write .jsonl instead"):
+                values = self._arrow.array([row.get(name) for row in rows])
+                field = self._arrow.schema([(name, values.type)])
+                self._schema = self._arrow.unify_schemas([self._schema, field], promote_options="permissive")
+
+    def begin(self, added: Sequence[str]) -> None:
+        self._added = added
 
     def write(self, rows: Sequence[Values]) -> None:
-        names = dict.fromkeys(name for row in rows for name in row)
-        with as_input_error("a column cannot be written as Parquet; write .jsonl instead"):
-            self._tables.append(self._arrow.table({name: [row.get(name) for row in rows] for name in names}))
+        if self._file is None:  # the first answers say which labels there are
+            answers = self._arrow.Table.from_pylist([{name: row[name] for name in self._added} for row in rows])
+            self._schema = self._arrow.unify_schemas([self._schema, answers.schema])
+            self._file = require("pyarrow.parquet", "train").ParquetWriter(self._path, self._schema)
+        self._file.write_table(self._arrow.Table.from_pylist([*rows], schema=self._schema))
 
     def close(self) -> None:
-        if self._tables:
-            with as_input_error("a column cannot be written as Parquet; write .jsonl instead"):
-                whole = self._arrow.concat_tables(self._tables, promote_options="permissive")
-            require("pyarrow.parquet", "train").write_table(whole, self._path)
+        if self._file is not None:
+            self._file.close()
+
+
+WRITERS: dict[str, Callable[[Path], _Writer]] = {".csv": _Csv, ".parquet": _Parquet}

@@ -8,5 +8,7 @@ TOKENIZER_FILE, DESCRIPTION_FILE = "tokenizer.json", "model.json"
 
 
 def onnx_file(folder: Path) -> Path | None:
-    """The ONNX file of an exported model; None for any other folder."""
+    """The ONNX file of an exported model; None for any other folder, also one of the hub with ONNX files of its own."""
+    if not (folder / DESCRIPTION_FILE).is_file():
+        return None
     return next((folder / name for name in (WHOLE, QUANTIZED, FORMER) if (folder / name).is_file()), None)

@@ -1,14 +1,13 @@
 """Fine-tuned classifiers as a source of labels: one for all texts, or one for those of each domain."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from metakd.data.schema import Example
-from metakd.data.splits import by_domain
-from metakd.inference.by_domain import models_by_domain
-from metakd.inference.classifier import Classifier
+from metakd.inference.by_domain import ByDomain, models_by_domain
 from metakd.inference.layout import onnx_file
 from metakd.inference.long_texts import LEAST, Probabilities
 from metakd.models.class_head import rows_of_labels
@@ -21,21 +20,31 @@ ALL = ""  # in place of a domain: the classifier of all texts
 CHUNK = 512  # texts that are read before progress shows
 
 
-def named_models(named: Sequence[str]) -> dict[str, str]:
-    """The model of each domain, from DOMAIN=MODEL or a folder that has one for each; any other model is that of ALL.
+def named_models(named: Sequence[str], domains: Collection[str]) -> dict[str, str]:
+    """The model of each of the texts' `domains`, from DOMAIN=MODEL or a folder that has one for each.
+
+    Any other single model is that of ALL.
 
     Raises:
-        InputError: Some have a domain and others do not, or two have the same.
+        InputError: Some have a domain and others do not, two have the same, or the domains are others.
     """
     if len(named) == 1 and ("=" not in named[0] or Path(named[0]).exists()):
         students = models_by_domain(Path(named[0]))
-        return {ALL: named[0]} if students is None else {domain: str(path) for domain, path in students.items()}
-    pairs = [(domain.strip(), model.strip()) for domain, _, model in (name.partition("=") for name in named)]
-    faults = [f"--model {name}: write DOMAIN=MODEL" for name, pair in zip(named, pairs, strict=True) if not all(pair)]
-    domains = [domain for domain, _ in pairs]
-    faults += [f"--model {d}=...: {d} has several" for d in dict.fromkeys(domains) if domains.count(d) > 1 and d]
-    raise_faults("several models, each for the texts of one domain", faults)
-    return dict(pairs)
+        if students is None:
+            return {ALL: named[0]}
+        models, faults = {domain: str(path) for domain, path in students.items() if domain in domains}, list[str]()
+    else:
+        pairs = [(domain.strip(), model.strip()) for domain, _, model in (name.partition("=") for name in named)]
+        faults = [
+            f"--model {name}: write DOMAIN=MODEL" for name, pair in zip(named, pairs, strict=True) if not all(pair)
+        ]
+        counts, models = Counter(domain for domain, _ in pairs if domain), dict(pairs)
+        faults += [f"--model {domain}=...: {domain} has several" for domain, count in counts.items() if count > 1]
+        raise_faults("several models, each for the texts of one domain", faults)
+        faults = [f"--model {domain}=...: no row has this domain" for domain in sorted({*models} - {*domains})]
+    faults += [f"--model: no classifier for {d or 'rows without a domain'}" for d in sorted({*domains} - {*models})]
+    raise_faults("domains of the texts and of the classifiers differ", faults)
+    return models
 
 
 def is_classifier(name: str) -> bool:
@@ -49,28 +58,16 @@ def is_classifier(name: str) -> bool:
 class Classifiers:
     """Scores texts by the classifier of their domain."""
 
-    def __init__(self, models: Mapping[str, str], examples: Sequence[Example]) -> None:
-        """Load the classifiers.
-
-        Args:
-            models: A folder or model id by domain, or by ALL.
-            examples: The texts; their domains have to have a classifier.
-
-        Raises:
-            InputError: A domain has none, or one is no classifier.
-        """
-        if ALL not in models:
-            here = {*by_domain(examples)}
-            faults = [f"--model: no classifier for {d or 'rows without a domain'}" for d in sorted(here - {*models})]
-            faults += [f"--model {d}=...: no row has this domain" for d in sorted({*models} - here)]
-            raise_faults("domains of the texts and of the classifiers differ", faults)
-        self._by_domain = {domain: Classifier.load(name) for domain, name in models.items()}
+    def __init__(self, models: Mapping[str, str]) -> None:
+        """`models` has a folder or model id by domain, or by ALL."""
+        self._models = ByDomain(models)
         self._names = dict(models)
 
     @property
     def labels(self) -> list[str]:
-        """The classes of all, each once."""
-        return [*dict.fromkeys(label for model in self._by_domain.values() for label in model.labels)]
+        """The classes of all, each once; InputError for one that is no classifier."""
+        classifiers = map(self._models.classifier, self._names)
+        return [*dict.fromkeys(label for classifier in classifiers for label in classifier.labels)]
 
     def scores(self, examples: Sequence[Example], labels: Sequence[str]) -> Probabilities:
         """The logarithms of the labels' probabilities, (N, M), up to a constant for each text; classes go by name.
@@ -78,26 +75,30 @@ class Classifiers:
         Raises:
             InputError: A label is none of the classes of a classifier.
         """
-        columns = {domain: rows_of_labels(model.labels, labels) for domain, model in self._by_domain.items()}
-        faults = [
-            f"{self._names[d]}: its classes are {listed(model.labels)}; name them like the labels in its config.json"
-            for d, model in self._by_domain.items()
-            if columns[d] is None
-        ]
-        raise_faults(f"the labels {listed([*labels])} are not all among the classes", faults)
-        self._say_what_is_left_out(columns)
         scores = np.zeros((len(examples), len(labels)), np.float32)
-        with progress_bar("ask the classifier", len(examples)) as progress:
-            for domain, model in self._by_domain.items():
+        with progress_bar("ask the classifiers", len(examples)) as progress:
+            for domain, columns in self._columns(labels).items():
                 rows = [row for row, e in enumerate(examples) if domain in (ALL, e.domain)]
                 for start in range(0, len(rows), CHUNK):
                     chunk = rows[start : start + CHUNK]
-                    answers = model.model.answers([examples[row] for row in chunk]).probabilities
-                    scores[chunk] = np.log(answers[:, columns[domain]].clip(LEAST))
+                    model = self._models.classifier(domain).model
+                    answers = model.answers([examples[row] for row in chunk]).probabilities
+                    scores[chunk] = np.log(answers[:, columns].clip(LEAST))
                     progress(advance=len(chunk))
         return scores
 
-    def _say_what_is_left_out(self, columns: Mapping[str, Sequence[int] | None]) -> None:
-        for domain, model in self._by_domain.items():
-            if left := [name for place, name in enumerate(model.labels) if place not in (columns[domain] or ())]:
-                notice(f"{self._names[domain]}: its classes {listed(left)} are not among the labels, and are left out")
+    def _columns(self, labels: Sequence[str]) -> dict[str, list[int]]:
+        """The class of each label, by domain; a notice of classes that are no labels."""
+        columns, faults = dict[str, list[int]](), list[str]()
+        for domain, name in self._names.items():
+            classes = self._models.classifier(domain).labels
+            rows = rows_of_labels(classes, labels)
+            if rows is None:
+                faults.append(f"{name}: its classes are {listed(classes)}")
+                continue
+            columns[domain] = rows
+            if left := [each for place, each in enumerate(classes) if place not in rows]:
+                notice(f"{name}: its classes {listed(left)} are not among the labels, and are left out")
+        where = "rename them, in id2label of its config.json or, of an export, in labels of its model.json"
+        raise_faults(f"the labels {listed([*labels])} are not all among the classes; {where}", faults)
+        return columns

@@ -27,7 +27,9 @@ def labels_of(examples: Sequence[Example], named: Sequence[str], classes: Sequen
     """
     if "" in named:
         raise InputError("--labels: one is empty; separate labels by single commas, as in --labels bad,good")
-    labels = [*dict.fromkeys(named)] or sorted({e.label for e in examples if e.label}) or [*classes]
+    labels = [*dict.fromkeys(named)] or sorted({e.label for e in examples if e.label})
+    if len(labels) < 2 and not named and {*labels} <= {*classes}:
+        labels = [*classes]
     if len(labels) < 2:
         raise InputError("--labels: at least two different labels are needed, as in --labels bad,good")
     if unknown := sorted({e.label for e in examples if e.label} - {*labels}):

@@ -5,7 +5,7 @@ That saves the gradients and the optimizer's moments of all other weights, which
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -13,14 +13,13 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from metakd.utils.errors import InputError, listed, require
-from metakd.utils.hardware import Precision
 
 AUTO = "auto"  # all linear layers
 
 
 @contextlib.contextmanager
 def low_rank_updates(
-    model: PreTrainedModel, rank: int | None, targets: str = AUTO, precision: Precision = "float32"
+    model: PreTrainedModel, rank: int | None, targets: str = AUTO, half: bool = False
 ) -> Iterator[None]:
     """Inside, only updates of `rank` and what follows the encoder of `model` learn; then they become its weights.
 
@@ -28,8 +27,8 @@ def low_rank_updates(
         model: A sequence classifier.
         rank: The rank of the updates, or None to train all weights.
         targets: The linear layers that get updates, by the last parts of their names: 'q_proj,v_proj', or 'auto'.
-        precision: Of matrix products. With bfloat16, the layers' frozen weights are kept in it, in half the memory:
-            the products are the same, as they would be rounded to it in each of them.
+        half: Keep the layers' frozen weights in bfloat16 inside, which takes half of a GPU's memory for them. Where
+            matrix products are in bfloat16, they are the same. The weights in float32 wait in the CPU's memory.
 
     Raises:
         InputError: The extra `llm` is not installed, or the model has no such layers.
@@ -44,10 +43,13 @@ def low_rank_updates(
     for name, parameter in model.named_parameters():
         if not _in_encoder(model, name):
             parameter.requires_grad = True
-    if precision == "bfloat16":
-        _cast_frozen(model, layers, torch.bfloat16)
+    frozen = {name: model.get_submodule(name).base_layer.weight for name in layers if half}
+    copies = {name: weight.data for name, weight in frozen.items()}
+    for weight in frozen.values():
+        weight.data = weight.data.to(torch.bfloat16)
     yield
-    _cast_frozen(model, layers, torch.float32)
+    for name, weight in frozen.items():
+        weight.data = copies[name].to(weight.device)
     tuner.merge_and_unload()
     model.requires_grad_(True)
 
@@ -65,9 +67,10 @@ def _target_layers(model: PreTrainedModel, targets: str) -> list[str]:
     return linear if targets == AUTO else [name for name in linear if name.rsplit(".", 1)[-1] in wanted]
 
 
-def _cast_frozen(model: PreTrainedModel, layers: Sequence[str], dtype: torch.dtype) -> None:
-    for name in layers:
-        model.get_submodule(name).base_layer.to(dtype)
+def check_recomputes(model: PreTrainedModel) -> None:
+    """Raise InputError for a model that cannot compute activations again."""
+    if not model.supports_gradient_checkpointing:
+        raise InputError(f"--gradient-checkpointing: a {model.config.model_type} does not support it; leave it out")
 
 
 @contextlib.contextmanager
@@ -80,8 +83,7 @@ def recomputed_activations(model: PreTrainedModel, wanted: bool) -> Iterator[Non
     if not wanted:
         yield
         return
-    if not model.supports_gradient_checkpointing:
-        raise InputError(f"--gradient-checkpointing: a {model.config.model_type} does not support it; leave it out")
+    check_recomputes(model)
     with _old_name():
         model.gradient_checkpointing_enable({"use_reentrant": False})
     yield

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metakd.data.splits import by_domain, sample_by_domain
+from metakd.data.splits import by_domain, leaks, sample_by_domain
 from metakd.data.windows import Reading
-from metakd.evaluation.calibration import calibrate
+from metakd.evaluation.calibration import OF_ITS_DOMAIN, calibrate
 from metakd.evaluation.long_texts import Steps, after_each_window, choose_enough
 from metakd.evaluation.predictions import Stores, loader
 from metakd.inference.calibration import load_temperature, write_temperature
@@ -42,17 +42,24 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
 
     They read long texts as far as they ever will. Scores of other probabilities no longer count as those of the run.
     """
-    dev, settings, load = run.data.splits.get("dev", []), run.settings, loader(stores, calibrated=False)
+    settings, load, splits = run.settings, loader(stores, calibrated=False), run.data.splits
+    learnt = {e.id for e in leaks(splits).get("dev", [])}
+    dev = [e for e in splits.get("dev", []) if e.id not in learnt]
 
     def whole(folder: Path) -> TorchModel:
         model = load(folder)
         model.read_as(reading_by(settings.model_dump(), settings.max_length, model.readable_tokens))
         return model
 
-    if not dev or find_head(load(next(iter(students.values()))).network) is None:
-        notice("probabilities are not calibrated: there is no dev split, or the student's class head is not known")
-        dev = []
-    figures = calibrate(students, dev, run.data.labels, whole, settings.seed)
+    figures = dict[str, Any]()
+    if find_head(load(next(iter(students.values()))).network) is not None:
+        figures = calibrate(students, dev, run.data.labels, whole, settings.seed)
+    if not figures:
+        notice(
+            f"probabilities are not calibrated: that takes {OF_ITS_DOMAIN} rows of dev, and a class head of one layer"
+        )
+    elif run.data.scored_split == "dev":
+        notice("dev decides how sure students are, and is scored too; `calibration` in results.json is cross-fitted")
     temperatures = figures.get("temperatures", {})
     for domain, folder in students.items():
         if load_temperature(folder) != (temperature := temperatures.get(domain, 1.0)):

@@ -169,7 +169,8 @@ def _train(run: Run, learning_rate: float, checkpoints: Path, name: str) -> tupl
     plan = TrainingPlan(name, epochs, learning_rate, checkpoints, settings, run.precision, logs=logs, parts=parts)
     teacher = _untrained(run)
     set_dropout(teacher.encoder, settings.dropout, settings.attention_dropout)
-    updates = low_rank_updates(teacher.encoder, settings.lora_rank, settings.lora_targets, run.precision)
+    half = run.precision == "bfloat16" and device().type == "cuda"
+    updates = low_rank_updates(teacher.encoder, settings.lora_rank, settings.lora_targets, half)
     with updates, recomputed_activations(teacher.encoder, settings.gradient_checkpointing):
         log = fit(teacher, features, run.features.collator, plan)
     return teacher, log

@@ -34,6 +34,7 @@ AS_BEFORE: list[tuple[str, Any]] = [
     ("teacher", None),
     ("teacher_labels", []),
     ("lora_rank", None),
+    ("gradient_accumulation", 1),
     ("lora_targets", "auto"),
 ]  # values with which steps do what they did before there was the setting
 READING = "decides what models read when they predict, not what they learn from"
@@ -77,7 +78,7 @@ SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results 
     "lora_rank": TEACHER,
     "lora_targets": TEACHER,
     "gradient_checkpointing": "decides how much memory the teacher takes, not what it learns",
-    "gradient_accumulation": "decides the last bits of the teacher's gradients alone",
+    "gradient_accumulation": TEACHER,
     "teacher_tries": TEACHER,
     "allow_weak_teacher": "decides whether students learn from a weak teacher, not how",
     "terms": TAUGHT,

@@ -6,8 +6,10 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from metakd.config.settings import Settings
+from metakd.models.adapters import check_recomputes
 from metakd.models.hub import resolve
 from metakd.models.loading import (
+    blank_encoder,
     head_rows,
     load_config,
     load_encoder,
@@ -30,7 +32,13 @@ def check_outside(settings: Settings, folder: Path) -> None:
 
 
 def check_teacher_fits(settings: Settings, labels: Sequence[str]) -> None:
-    """Raise InputError unless --teacher, if there is one, has a class for each label, and is a fine-tuned --base."""
+    """Raise InputError for a teacher that cannot become the meta-teacher.
+
+    It has to recompute activations if it is asked to, and a --teacher to have a class for each label and to be a
+    fine-tuned --base.
+    """
+    if settings.gradient_checkpointing:
+        check_recomputes(blank_encoder(resolve(settings.base), labels))
     if not settings.teacher:
         return
     teacher, base = resolve(settings.teacher), resolve(settings.base)

@@ -18,8 +18,8 @@ MOST_FAULTS = 10_000
 SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
 
 MEMORY = (
-    "out of memory. Use a smaller --batch-size, --max-length or --base, or --cache-budget 0 while students are "
-    "trained; or raise the limit (ulimit -v, or that of the job)"
+    "out of memory. Use a smaller --batch-size, --max-length or --base; for the teacher, --gradient-checkpointing or "
+    "--gradient-accumulation 4; for students, --cache-budget 0; or raise the limit (ulimit -v, or that of the job)"
 )
 DISK = "the disk is full. Free some space, or lower --cache-budget"
 EXHAUSTED = {

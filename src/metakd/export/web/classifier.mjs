@@ -1,8 +1,9 @@
-// An exported model in JavaScript: it reads long texts by windows and answers as metakd does.
+// An exported model of single texts in JavaScript: it reads long texts by windows and answers as metakd does.
 //
 // `library` is @huggingface/transformers, `description` the content of the model's model.json.
 
 export async function loadClassifier(library, name, description) {
+  if (description.pairs) throw new Error("this model reads pairs of texts");
   const [tokenizer, model] = await Promise.all([
     library.AutoTokenizer.from_pretrained(name),
     library.AutoModelForSequenceClassification.from_pretrained(name),

@@ -15,17 +15,21 @@ const { env } = library;
 const runtime = (kind) => new URL(`./ort-wasm-simd-threaded.asyncify.${kind}`, import.meta.url).href;
 env.allowRemoteModels = false;
 env.allowLocalModels = true;
+env.useBrowserCache = false; // which goes by address alone, and would keep the models of an earlier export
 env.localModelPath = new URL("../", import.meta.url).pathname;
 env.backends.onnx.wasm.wasmPaths = { mjs: runtime("mjs"), wasm: runtime("wasm") };
 
 async function load(folder) {
   const name = encodeURIComponent(folder);
-  const description = await (await fetch(new URL(`../${name}/model.json`, import.meta.url))).json();
+  const answer = await fetch(new URL(`../${name}/model.json`, import.meta.url));
+  if (!answer.ok) throw new Error(`${folder}/model.json is missing`);
+  const description = await answer.json();
   return loadClassifier(library, name, description);
 }
 
 function classifier(name) {
   if (!loaded.has(name)) loaded.set(name, load(models[name]));
+  loaded.get(name).catch(() => loaded.delete(name)); // so that the next try loads again
   return loaded.get(name);
 }
 
