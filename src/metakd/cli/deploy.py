@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +18,7 @@ from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
 
 if TYPE_CHECKING:
+    from metakd.export.exporter import Exported
     from metakd.inference.by_domain import ByDomain
     from metakd.inference.classifier import Classifier
 
@@ -97,7 +98,6 @@ def export(
     """Export students to ONNX: to run without torch, checked against PyTorch, scored and timed."""
     load_library(folder)
     from metakd.data.schema import folder_name
-    from metakd.evaluation.tables import BUSY_NOTE
     from metakd.export.exporter import export as export_run
     from metakd.export.model_cards import check_login, push
     from metakd.runs.run import Run
@@ -110,6 +110,21 @@ def export(
     run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
     how = {"int8": int8, "compact": vocabulary == "domain", "web": web, "force": force}
     exported = export_run(run, output, max_drop=max_drop, **how)
+    stdout.print(_comparison(exported, int8))
+    stdout.print(f"exported: {output}", soft_wrap=True)
+    if web:
+        serve = shlex.join(["python", "-m", "http.server", "--directory", str(output)])
+        stdout.print(f"page:     http://localhost:8000, after `{serve}`", soft_wrap=True)
+    if push_to_hub:
+        folders = {student.domain: output / folder_name(student.domain) for student in exported}
+        for address in push(folders, push_to_hub):
+            stdout.print(f"uploaded: {address}", soft_wrap=True)
+
+
+def _comparison(exported: Sequence[Exported], int8: bool) -> Table:
+    """Each student as exported beside PyTorch."""
+    from metakd.evaluation.tables import BUSY_NOTE
+
     numbers = [Column(name, justify="right") for name in ("accuracy", "before", "MB", "before", "ms", "before")]
     title = f"ONNX in {'int8' if int8 else 'float32'} beside PyTorch"
     dagger, note = ("†", f" {BUSY_NOTE}") if exported[0].busy else ("", "")
@@ -121,15 +136,7 @@ def export(
             for model in (student.after, student.before)
         ]
         table.add_row(student.domain, *chain.from_iterable(zip(*figures, strict=True)))
-    stdout.print(table)
-    stdout.print(f"exported: {output}", soft_wrap=True)
-    if web:
-        serve = shlex.join(["python", "-m", "http.server", "--directory", str(output)])
-        stdout.print(f"page:     http://localhost:8000, after `{serve}`", soft_wrap=True)
-    if push_to_hub:
-        folders = {student.domain: output / folder_name(student.domain) for student in exported}
-        for address in push(folders, push_to_hub):
-            stdout.print(f"uploaded: {address}", soft_wrap=True)
+    return table
 
 
 @app.command()
