@@ -206,6 +206,24 @@ def transferable_knowledge_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student.float(), teacher.float(), reduction="none").mean(-1)
 
 
+def pooled_state_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """MSE of one mapped layer, averaged over each model's own tokens; mean over the width.
+
+    Both are brought to mean 0 and variance 1 over their width first, as models differ in scale. Not in the paper: for
+    models whose tokens differ.
+
+    Args:
+        student: (B, H), of the teacher's width.
+        teacher: (B, H).
+
+    Returns:
+        (B,).
+    """
+    width = student.shape[-1:]
+    ours, theirs = (F.layer_norm(states.float(), width) for states in (student, teacher))
+    return F.mse_loss(ours, theirs, reduction="none").mean(-1)
+
+
 def sum_layers(losses: Sequence[Tensor]) -> Tensor:
     """Σ over mapped layers of their losses.
 

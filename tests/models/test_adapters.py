@@ -1,6 +1,5 @@
 """LoRA: what learns and what does not, what is saved, and decoders as teachers of encoders."""
 
-import json
 import sys
 from itertools import cycle
 from pathlib import Path
@@ -8,21 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from conftest import (
-    SPECIALS,
-    WORDS,
     Checkpoint,
     Command,
     encoded,
     open_run,
     read_json,
     refused,
-    save_tokenizer,
     taught,
     write_toy,
 )
+from decoders import DECODERS, save_decoder, save_student
 from metakd import losses
 from metakd.data.tokenization import Batch, Collator
 from metakd.export.onnx_format import write_model
@@ -32,51 +28,7 @@ from metakd.models.encoder import forward
 from metakd.models.loading import load_classifier, load_encoder, load_tokenizer
 from metakd.pipeline.distill import distill
 
-SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-GROUPED = {"num_key_value_heads": 1, "head_dim": 8}
 SMALL = ("--max-length", 16, "--student", "layers=1")
-DECODERS: dict[str, dict[str, Any]] = {
-    "llama": GROUPED,
-    "mistral": GROUPED,
-    "qwen2": GROUPED,
-    "qwen3": GROUPED,
-    "gemma": GROUPED,
-    "gemma2": GROUPED,
-    "gemma3_text": GROUPED,
-    "phi3": GROUPED,
-    "smollm3": GROUPED | {"no_rope_layers": [1, 0]},
-    "gpt_neox": {},
-}
-
-
-def save_decoder(folder: Path, kind: str = "llama", padding: bool = False) -> Path:
-    """A tiny decoder; without a token for padding, as most are published."""
-    torch.manual_seed(0)
-    save_tokenizer(folder)
-    tokens = {
-        "vocab_size": 40,
-        "bos_token_id": 2,
-        "eos_token_id": 3,
-        "pad_token_id": 0 if padding else None,
-    }
-    config = AutoConfig.for_model(kind, **SHAPE, **tokens, **DECODERS[kind], initializer_range=0.3)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    if not padding:
-        file = folder / "tokenizer_config.json"
-        named = read_json(file)
-        del named["pad_token"]
-        file.write_text(json.dumps(named | {"eos_token": "[SEP]"}))
-    return folder
-
-
-def save_student(folder: Path, kind: str) -> Path:
-    """A tiny encoder with other tokens than the decoders have."""
-    torch.manual_seed(0)
-    words = [*WORDS[: len(SPECIALS)], *reversed(WORDS[len(SPECIALS) :])]
-    tokens = {"vocab_size": len(words), "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
-    AutoModel.from_config(AutoConfig.for_model(kind, **SHAPE, **tokens)).save_pretrained(folder)
-    save_tokenizer(folder, words)
-    return folder
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])

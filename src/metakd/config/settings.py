@@ -23,7 +23,8 @@ MANY_LABELS = 20  # for which it needs a higher rate
 LORA_RATE = 5e-4  # of the teacher
 EPOCHS: dict[str, Any] = {"ge": 0, "le": 10_000}
 
-Term = Literal["embedding", "hidden", "attention", "prediction", "feature"]
+PaperTerm = Literal["embedding", "hidden", "attention", "prediction", "feature"]
+Term = PaperTerm | Literal["pooled"]
 Tracker = Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 
 
@@ -146,7 +147,7 @@ class Settings(BaseModel):
     allow_weak_teacher: bool = setting(False, "Distil even if the teacher is hardly better than the most common class.")
 
     # Distillation
-    terms: tuple[Term, ...] = setting(get_args(Term), "Loss terms of the students, separated by commas.", "all")
+    terms: tuple[Term, ...] = setting(get_args(PaperTerm), "Students' loss terms, by commas; also 'pooled'.", "all")
     stages: Literal["two", "joint"] = setting(
         "joint", "Match layers first and predictions later, or all terms at once.", "two"
     )

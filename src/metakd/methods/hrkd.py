@@ -140,7 +140,7 @@ class HRKD:
     @classmethod
     def build(cls, setup: Setup) -> Self:
         settings, student = setup.settings, setup.student.config
-        terms = tuple(term for term in settings.terms if term != "feature")
+        terms = tuple(term for term in settings.terms if term not in ("feature", "pooled"))
         faults = []
         if not settings.shared_epochs:
             faults.append("--shared-epochs = 0: domains are related in the shared start; choose 1 or more")

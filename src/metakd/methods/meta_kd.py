@@ -13,7 +13,7 @@ from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
 from metakd.methods.base import Need, Setup, Stage
 from metakd.models.attention import has_raw_scores, local_windows, raw_scores
-from metakd.models.encoder import EncoderOutputs
+from metakd.models.encoder import EncoderOutputs, mean_over_real_tokens
 from metakd.models.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, TransferableRepresentation
 from metakd.models.student import map_layers
 from metakd.prototypes import expertise_weights
@@ -25,7 +25,7 @@ LAYER_TERMS = ("embedding", "hidden", "attention")
 
 @dataclass(eq=False)
 class MetaKD:
-    """L_S = mean_i λ_i [L_emb + L_hid + L_att + L_pred + γ2 · L_tkd].
+    """L_S = mean_i λ_i [L_emb + L_hid + L_att + L_pred + γ2 · L_tkd], and the term "pooled" on request.
 
     λ_i is the teacher's expertise on example i (`prototypes.expertise_weights`), L_tkd the term "feature".
     """
@@ -51,7 +51,7 @@ class MetaKD:
         else:
             transferable = TransferableRepresentation(widths[0], setup.num_domains)
         terms, projections = _usable_terms(setup, setup.teacher), dict[str, nn.Module]()
-        for name, projected in {"layers": ("embedding", "hidden"), "feature": ("feature",)}.items():
+        for name, projected in {"layers": ("embedding", "hidden", "pooled"), "feature": ("feature",)}.items():
             if widths[0] != widths[1] and {*projected} & {*terms}:
                 projections[name] = nn.Linear(*widths)
         windows, use_scores = _windows(student, teacher, layers), _use_raw_scores(setup, setup.teacher)
@@ -74,8 +74,8 @@ class MetaKD:
         mapped = tuple(sorted(set(self.layers)))
         relations = "attention" in terms and not self.raw_scores  # made of hidden states
         hidden = (0,) * ("embedding" in terms) + mapped * ("hidden" in terms or relations)
-        attention = mapped * ("attention" in terms and self.raw_scores)
-        return Stage(name, epochs, rate, terms, TeacherLayers(hidden, attention), shared)
+        attention, pooled = mapped * ("attention" in terms and self.raw_scores), mapped * ("pooled" in terms)
+        return Stage(name, epochs, rate, terms, TeacherLayers(hidden, attention, pooled), shared)
 
     def trainable_modules(self) -> dict[str, nn.Module]:
         return self.projections | ({"transferable": self.transferable} if "feature" in self.terms else {})
@@ -117,6 +117,12 @@ class MetaKD:
                 ]
             case "attention":
                 return [losses.relation_loss(ours, teacher.hidden_states[layer], mask) for ours, layer in states]
+            case "pooled":
+                means = ((mean_over_real_tokens(ours, batch["real_mask"]), layer) for ours, layer in states)
+                return [
+                    losses.pooled_state_loss(self._project("layers", ours), teacher.pooled_states[layer])
+                    for ours, layer in means
+                ]
             case "prediction":
                 return [losses.prediction_loss(student.logits, teacher.logits, self.settings.temperature)]
             case _:  # "feature"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from metakd import losses
 from metakd.data.tokenization import TEACHER_TOKENS, Batch
 from metakd.losses import LossTerms, Term
-from metakd.models.encoder import forward
+from metakd.models.encoder import forward, mean_over_real_tokens
 from metakd.utils.errors import InputError
 
 HEAD_FILE = "domain_head.safetensors"
@@ -36,12 +36,14 @@ class TeacherLayers(NamedTuple):
 
     hidden: tuple[int, ...] = ()
     attention: tuple[int, ...] = ()
+    pooled: tuple[int, ...] = ()  # a vector of each text
 
     def __bool__(self) -> bool:
+        """Whether there are vectors of tokens to match."""
         return bool(self.hidden or self.attention)
 
     def within(self, other: TeacherLayers) -> bool:
-        return set(self.hidden) <= set(other.hidden) and set(self.attention) <= set(other.attention)
+        return all(set(ours) <= set(theirs) for ours, theirs in zip(self, other, strict=True))
 
     def joined(self, other: TeacherLayers) -> TeacherLayers:
         return TeacherLayers(*(tuple(sorted({*ours, *theirs})) for ours, theirs in zip(self, other, strict=True)))
@@ -58,6 +60,7 @@ class TeacherOutputs:
     representation: Tensor  # (B, H): h
     hidden_states: Mapping[int, Tensor]  # layer -> (B, L, H)
     attention_factors: Mapping[int, Tensor]  # layer -> (B, A, L, 2d); `attention.raw_scores` turns them into scores
+    pooled_states: Mapping[int, Tensor] = field(default_factory=dict)  # layer -> (B, H), the mean over real tokens
 
 
 class TransferableRepresentation(nn.Module):
@@ -131,6 +134,10 @@ class MetaTeacher(nn.Module):
             representation=self.transferable(outputs.pooled, batch["domains"]),
             hidden_states={layer: outputs.hidden_states[layer] for layer in layers.hidden},
             attention_factors={layer: outputs.attentions[layer - 1] for layer in layers.attention},
+            pooled_states={
+                layer: mean_over_real_tokens(outputs.hidden_states[layer], batch[prefix + "real_mask"])
+                for layer in layers.pooled
+            },
         )
 
     @property
@@ -183,7 +190,7 @@ class TeacherEnsemble(MetaTeacher):
 
     def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:
         """The logarithm of the mean probability as logits, and the mean h, both as for an unknown domain."""
-        if layers:
+        if layers or layers.pooled:
             raise InputError("several teachers have no common layers to match; use --terms prediction")
         batch = batch | {"domains": torch.full_like(batch["domains"], UNKNOWN_DOMAIN)}
         outputs = [cast(MetaTeacher, member).outputs(batch) for member in self.members]

@@ -24,11 +24,15 @@ WAITING_FOR = "computes the teacher's outputs"
 
 
 def layers_to_keep(stages: Sequence[Stage]) -> TeacherLayers:
-    """The layers to cache: those that `stages` match in more than one epoch; for a single one, live is cheaper."""
+    """The layers to cache: those that `stages` match in more than one epoch; for a single one, live is cheaper.
+
+    Pooled layers are cached in any case, as logits are.
+    """
     matching = [stage for stage in stages if stage.layers]
+    all_layers = reduce(TeacherLayers.joined, (stage.layers for stage in stages), NO_LAYERS)
     if sum(stage.epochs for stage in matching) < 2:
-        return NO_LAYERS
-    return reduce(TeacherLayers.joined, (stage.layers for stage in matching), NO_LAYERS)
+        return TeacherLayers(pooled=all_layers.pooled)
+    return all_layers
 
 
 def open_teacher_cache(run: Run, methods: Sequence[str]) -> TeacherCache:
@@ -117,7 +121,7 @@ def _fill(run: Run, layers: TeacherLayers) -> TeacherLayers:
         )
     if cached is not None and cached.covers(ids, layers, fitting):
         return cached.layers
-    written = layers if fitting.any() else NO_LAYERS
+    written = layers if fitting.any() else TeacherLayers(pooled=layers.pooled)
     facts = {"layers": layers}  # also those that did not fit, so that they are not tried again
     with step_folder(folder, "teacher_outputs", digest, facts) as partial:
         teacher, collator = load_teacher(run), run.features.collator

@@ -26,7 +26,7 @@ LIVE = -1  # the shard of an example whose layers did not fit
 
 
 class TeacherCache:
-    """Logits and h of every example; hidden states and attention factors of as many examples as fit. Memory-mapped.
+    """Logits, h and pooled layers of every example; layers of tokens of as many as fit. Memory-mapped.
 
     Shards have tokens one after the other, without padding: `hidden.3` (tokens, H), `attention.3` (tokens, A, 2d). The
     index has each example's vectors, and the shard, start and length of its tokens.
@@ -83,7 +83,9 @@ class TeacherCache:
 
     def holds(self, rows: Tensor, layers: TeacherLayers) -> bool:
         """Whether `layers` of all these rows (B,) are cached."""
-        return not layers or (layers.within(self.layers) and bool((self._index["shard"][rows.cpu()] != LIVE).all()))
+        if not layers.within(self.layers):
+            return False
+        return not layers or bool((self._index["shard"][rows.cpu()] != LIVE).all())
 
     def read(self, rows: Tensor, layers: TeacherLayers) -> TeacherOutputs:
         """The outputs for these rows (B,), on their device, padded with zeros to the longest of them."""
@@ -99,6 +101,7 @@ class TeacherCache:
             **{name: self._index[name][rows].to(device) for name in VECTORS},
             hidden_states={n: tokens(f"hidden.{n}") for n in layers.hidden},
             attention_factors={n: tokens(f"attention.{n}").transpose(1, 2).contiguous() for n in layers.attention},
+            pooled_states={n: self._index[f"pooled.{n}"][rows].to(device) for n in layers.pooled},
         )
 
 
@@ -127,14 +130,15 @@ class _Writer:
             "start": torch.zeros(count, dtype=torch.int64),
             "length": torch.zeros(count, dtype=torch.int32),
         }
-        self.parts: dict[str, list[Tensor]] = {
-            f"{kind}.{layer}": [] for kind, numbers in layers._asdict().items() for layer in numbers
-        }
+        kinds = {"hidden": layers.hidden, "attention": layers.attention}
+        self.parts: dict[str, list[Tensor]] = {f"{kind}.{n}": [] for kind, numbers in kinds.items() for n in numbers}
         self.shards = self.tokens = self.bytes = 0
 
     def add_vectors(self, rows: list[int], outputs: TeacherOutputs) -> None:
-        for name in VECTORS:
-            value = getattr(outputs, name).float().cpu()
+        vectors = {name: getattr(outputs, name) for name in VECTORS}
+        vectors |= {f"pooled.{layer}": states for layer, states in outputs.pooled_states.items()}
+        for name, vector in vectors.items():
+            value = vector.float().cpu()
             table = self.index.setdefault(name, torch.zeros(len(self.index["shard"]), *value.shape[1:]))
             table[rows] = value
 
