@@ -63,9 +63,9 @@ def test_small_domains_share_a_temperature() -> None:
         "enough": Answers(2 * z[200:][:OF_ITS_DOMAIN], truth[200:][:OF_ITS_DOMAIN]),
         "small": Answers(z[300:][: OF_ITS_DOMAIN - 1], truth[300:][: OF_ITS_DOMAIN - 1]),
     }
-    temperatures = fit_temperatures(answers)
+    temperatures = fit_temperatures(answers, [*answers, "none"])
     whole = [np.concatenate(parts) for parts in zip(*answers.values(), strict=True)]
-    assert temperatures["small"] == fit_temperature(*whole)
+    assert temperatures["small"] == temperatures["none"] == fit_temperature(*whole)
     assert temperatures["large"] == fit_temperature(*answers["large"])
     assert temperatures["enough"] == fit_temperature(*answers["enough"]) > 1.3
 
@@ -146,6 +146,19 @@ def test_a_run_knows_its_temperatures(
     assert ("Its probabilities are calibrated" in card) == (found["temperatures"]["books"] != 1)
 
 
+def test_a_temperature_is_in_all_that_is_made_of_a_student(run_copy: Path, metakd: Command, tmp_path: Path) -> None:
+    """In predictions, in exports and on their card."""
+    folder, texts = run_copy / "students" / "books", [e.text for e in toy_examples(12, 5, "n")]
+    write_temperature(folder, 1)
+    raw = Classifier.load(folder).predict_proba(texts)
+    write_temperature(folder, 2)
+    expected = softmax(np.log(raw) / 2, axis=-1)
+    np.testing.assert_allclose(Classifier.load(folder).predict_proba(texts), expected, atol=1e-5)
+    passed(metakd("export", run_copy, "--output", tmp_path / "onnx", "--force"))
+    np.testing.assert_allclose(Classifier.load(tmp_path / "onnx" / "books").predict_proba(texts), expected, atol=1e-4)
+    assert "logits were divided by 2.00" in (tmp_path / "onnx" / "books" / "README.md").read_text()
+
+
 def test_without_dev_nothing_is_calibrated(
     base: Path, metakd: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -154,7 +167,7 @@ def test_without_dev_nothing_is_calibrated(
     flags = ("--data", data, "--base", base, "--output", tmp_path / "run", *quick, "--allow-weak-teacher")
     passed(metakd("run", *flags))
     assert "probabilities are not calibrated: that takes 50 rows of dev" in " ".join(caplog.text.split())
-    assert "calibration" not in read_json(tmp_path / "run" / "results.json")
+    assert read_json(tmp_path / "run" / "results.json")["calibration"] == {}
     assert not [*tmp_path.glob(f"run/**/{CALIBRATION_FILE}")]
     assert read_rows(tmp_path / "run" / "predictions.jsonl")
 

@@ -121,10 +121,12 @@ def test_it_is_readable_for_everyone(page: Page) -> None:
 
 
 def test_a_model_that_is_missing_is_said(page: Page, messages: list[str], site: Path) -> None:
+    assert answers(page, TEXTS[0])
     shutil.move(site / folder_name(OTHER), site.parent / "aside")
     try:
         page.get_by_label("Domain").select_option(OTHER)
         page.get_by_text("The model cannot be used").wait_for()
+        assert page.locator("#answers li").count() == 0
         assert messages == ["Failed to load resource: the server responded with a status of 404 (File not found)"]
         messages.clear()
     finally:

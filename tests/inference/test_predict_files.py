@@ -134,8 +134,9 @@ def test_columns_of_some_rows_and_gaps(
     assert table["predicted_label"].notna().all()
 
 
-def test_a_reader_that_stops_is_no_fault(books: Path, rows: Path) -> None:
-    """The exit code is that of success, and nothing is said."""
+def test_a_reader_that_stops_is_no_fault(books: Path, tmp_path: Path) -> None:
+    """The exit code is that of success, and nothing is said; there is more than a pipe holds."""
+    rows = write_rows(tmp_path / "many.jsonl", [{"text": "bad", "more": "x" * 5000}] * 100)
     command = f"{sys.executable} -m metakd predict {books} --input {rows} --output - | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert json.loads(done.stdout)["predicted_label"]
@@ -177,6 +178,9 @@ def test_a_model_of_the_hub_with_onnx_files_is_read_by_torch(books: Path, tmp_pa
             "the columns probability are written with predictions; rename",
         ),
         ([{"text": "a", "domain": "books", "by": "\ud83d"}], [], "row 1, by: "),
+        ([{"text": "a", "domain": "books", "tags": ["\ud83d"]}], [], "row 1, tags: cannot be written as JSON"),
+        ([{"text": "a", "domain": "books", "n": [float("nan")]}], [], "row 1, n: cannot be written as JSON"),
+        ([{"text": "a", "domain": "books", "n": {}}], ["--output", "out.parquet"], "cannot be written as Parquet"),
         ([{"text": "a", "domain": "books"}], ["--output", "out.xlsx"], ".jsonl or .csv or .parquet; end the name"),
         ([{"text": "a", "domain": "books"}], ["--output", "none/out.csv"], "must be a file in an existing folder"),
         (

@@ -115,6 +115,7 @@ def test_a_run_labels_texts_of_some_of_its_domains(
         (["books=TEACHER", "kitchen=nowhere/at-all"], [], "nowhere/at-all"),
         (["books=TEACHER", "kitchen=OTHER"], [], "/other: its classes are bad, good"),
         (["TEACHER"], ["--chat", "--max-length", "9"], "--chat, --max-length: for language models"),
+        (["books=TEACHER", "kitchen=TEACHER"], ["--max-length", "9"], "--max-length: for language models, but"),
         (["a", "b"], ["--endpoint", "http://127.0.0.1:1"], "--model: several language models; choose one"),
     ],
 )

@@ -69,14 +69,14 @@ def _open(folder: Path, reading: Mapping[str, Any]) -> Classifier | ByDomain:
     from metakd.data.schema import folder_name
     from metakd.inference.by_domain import ByDomain, models_by_domain
     from metakd.inference.classifier import Classifier
-    from metakd.inference.layout import onnx_file
+    from metakd.inference.layout import DESCRIPTION_FILE
 
     if not folder.is_dir():  # folders of domains with special characters have encoded names
         folder = folder.with_name(folder_name(folder.name))
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; students are in RUN/students/DOMAIN")
     by_domain = models_by_domain(folder)
-    if not all(map(onnx_file, by_domain.values() if by_domain else [folder])):
+    if not all((each / DESCRIPTION_FILE).is_file() for each in (by_domain.values() if by_domain else [folder])):
         load_library()
     return Classifier.load(folder, **reading) if by_domain is None else ByDomain(by_domain, **reading)
 

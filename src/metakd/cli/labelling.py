@@ -78,8 +78,8 @@ def label(
     examples, names = read_texts(data, **how), [name.strip() for name in labels.split(",")] if labels else []
     asking = {"--prompt": prompt, "--label-words": label_words, "--chat": chat, "--max-length": max_length}
     idle = [option for option, value in asking.items() if value]
-    task = None
-    if idle or endpoint is not None:  # checked before a model is fetched
+    task, by_domain = None, all("=" in name for name in model) and len(model) > 1
+    if (idle and not by_domain) or endpoint is not None:  # checked before a model is fetched
         task = _task(model, examples, names, prompt, label_words, chat or endpoint is not None)
     models = {} if endpoint is not None else _classifiers(model, {e.domain for e in examples})
     if models and idle:

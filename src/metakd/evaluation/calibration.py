@@ -3,7 +3,7 @@
 N texts, M classes. z are the logarithms of a model's probabilities, so p_T = softmax(z / T). Labels do not change.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,13 +48,11 @@ def fit_temperature(log_p: Floats, truth: Ints) -> float:
     return round(float(np.exp(least.x)), 4)
 
 
-def fit_temperatures(answers: Mapping[str, Answers]) -> dict[str, float]:
-    """T by domain: that of its own texts, or where there are fewer than OF_ITS_DOMAIN, that of all domains'."""
-    whole = Answers(*(np.concatenate(parts) for parts in zip(*answers.values(), strict=True)))
-    return {
-        domain: fit_temperature(*(each if len(each.truth) >= OF_ITS_DOMAIN else whole))
-        for domain, each in answers.items()
-    }
+def fit_temperatures(answers: Mapping[str, Answers], domains: Collection[str]) -> dict[str, float]:
+    """T of each domain: that of its own texts, or if it has fewer than OF_ITS_DOMAIN or none, that of all texts."""
+    of_all = fit_temperature(*(np.concatenate(parts) for parts in zip(*answers.values(), strict=True)))
+    enough = {domain: each for domain, each in answers.items() if len(each.truth) >= OF_ITS_DOMAIN}
+    return dict.fromkeys(domains, of_all) | {domain: fit_temperature(*each) for domain, each in enough.items()}
 
 
 def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]:
@@ -64,7 +62,7 @@ def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]
     folds = dict(zip(answers, np.split(_folds(sum(counts), seed), np.cumsum(counts)[:-1]), strict=True))
     for fold in range(FOLDS):
         others = {d: Answers(*(part[folds[d] != fold] for part in each)) for d, each in answers.items()}
-        for domain, t in fit_temperatures(others).items():
+        for domain, t in fit_temperatures(others, answers).items():
             held_out = folds[domain] == fold
             scaled[domain][held_out] = answers[domain].log_p[held_out] / t
     return scaled
@@ -130,7 +128,8 @@ def calibrate(
         `temperatures` by domain; `texts`, `before` and `after` [quality], of all domains' texts, cross-fitted. Where
         temperatures do not improve the likelihood, all are 1. Nothing for fewer than OF_ITS_DOMAIN texts.
     """
-    classes, rows = {name: i for i, name in enumerate(labels)}, by_domain(sample_by_domain(dev, MOST, seed))
+    most = max(MOST, OF_ITS_DOMAIN * len(fleet))
+    classes, rows = {name: i for i, name in enumerate(labels)}, by_domain(sample_by_domain(dev, most, seed))
     answers = {}
     for domain, folder in fleet.items():
         if examples := rows.get(domain):
@@ -142,5 +141,5 @@ def calibrate(
     before = quality(np.concatenate([each.log_p for each in answers.values()]), truth, seed)
     after = quality(np.concatenate([*cross_fitted(answers, seed).values()]), truth, seed)
     worse = after["log_likelihood_loss"] >= before["log_likelihood_loss"]
-    temperatures = dict.fromkeys(answers, 1.0) if worse else fit_temperatures(answers)
+    temperatures = dict.fromkeys(fleet, 1.0) if worse else fit_temperatures(answers, fleet)
     return {"temperatures": temperatures, "texts": len(truth), "before": before, "after": before if worse else after}

@@ -1,4 +1,4 @@
-"""Labels that may be wrong: those of training rows that the teacher contradicts although it has learnt from them."""
+"""Labels that may be wrong: those of training rows that the teacher contradicts, even if it has learnt from them."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from metakd.data.readers import LONGEST_ROW
 from metakd.data.schema import Example
 from metakd.utils.artifacts import write_text
 
@@ -41,5 +42,6 @@ def count_suspects(path: Path) -> int | None:
     """The rows of such a table; None if there is none."""
     if not path.is_file():
         return None
+    csv.field_size_limit(LONGEST_ROW)
     with path.open(encoding="utf-8", newline="") as file:
         return sum(1 for _ in csv.DictReader(file))

@@ -103,9 +103,10 @@ def _check(run: Run, output: Path, web: bool) -> str:
         raise InputError(f"{output} already exists; choose another --output")
     if web and run.data.has_pairs:
         raise InputError("--web: the page reads single texts, and these models read pairs; leave it out")
-    if run.settings.long_texts != "first" and None in [load_reading(_trained(run, d)) for d in run.data.domains]:
+    if None in [load_reading(_trained(run, d)) for d in run.data.domains]:
         raise InputError(
-            f"{run.folder}: not scored, which decides how students read long texts; run `metakd evaluate {run.folder}`"
+            f"{run.folder}: not scored, which decides how sure students are, and how they read long texts; run "
+            f"`metakd evaluate {run.folder}`"
         )
     return split
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from metakd.data.schema import folder_name
 from metakd.inference.classifier import Classifier
+from metakd.inference.long_texts import READING_FILE
 from metakd.utils.artifacts import RUN_FILE, read_manifest, read_run
 from metakd.utils.errors import InputError, as_input_error
 
@@ -52,6 +53,8 @@ def models_by_domain(folder: Path) -> dict[str, Path] | None:
     models = {domain: parent / folder_name(domain) for domain in domains}
     if missing := [domain for domain, model in models.items() if not model.is_dir()]:
         raise InputError(f"{folder}: no finished model for {', '.join(missing)}; {remedy} {folder}")
+    if (folder / RUN_FILE).is_file() and not all((model / READING_FILE).is_file() for model in models.values()):
+        raise InputError(f"{folder}: not scored, which decides how sure students are; run `metakd evaluate {folder}`")
     if not models:
         raise InputError(f"{folder}: has no models")
     return models

@@ -29,7 +29,7 @@ CHUNK = 2048  # rows that are read and labelled at a time
 LABEL, PROBABILITY, PROBABILITIES = "predicted_label", "probability", "probabilities"  # columns that are added
 STDOUT = Path("-")
 DIGITS = 6  # of a probability
-ELSEWHERE = "drop the row, or use a model that reads all domains, such as RUN/meta_teacher"
+ELSEWHERE = "drop the row, or name one model for all rows"
 
 
 def label_file(
@@ -148,7 +148,9 @@ def _read(
     needed = ("text",) if known is None else ("text", "domain")
     for row, example in read_table(Table(table.name, rows), faults, needed=needed, columns=columns):
         where, values = f"{table.name}, row {row}", latest[1]
-        faults += [f"{where}, {name}: {fault}" for name, value in values.items() if (fault := _unfit(value))]
+        for name, value in values.items():
+            if fault := _unfit(value):
+                faults.append(f"{where}, {name}: {fault}")
         if known is not None and example.domain not in known:
             faults.append(f"{where}, domain: {shown(example.domain)} has no model, {listed(known)} have; {ELSEWHERE}")
         yield {name: None if _is_gap(value) else value for name, value in values.items()}, example
@@ -158,6 +160,11 @@ def _unfit(value: Any) -> str | None:
     """Why a value cannot be written as text."""
     if isinstance(value, bytes):
         return "has bytes; leave the column out"
+    if isinstance(value, dict | list):
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).encode()
+        except (ValueError, TypeError) as error:
+            return f"cannot be written as JSON ({error}); leave the column out"
     return damage(value) if isinstance(value, str) else None
 
 
@@ -261,7 +268,8 @@ class _Parquet:
             answers = self._arrow.Table.from_pylist([{name: row[name] for name in self._added} for row in rows])
             self._schema = self._arrow.unify_schemas([self._schema, answers.schema])
             self._file = require("pyarrow.parquet", "train").ParquetWriter(self._path, self._schema)
-        self._file.write_table(self._arrow.Table.from_pylist([*rows], schema=self._schema))
+        with as_input_error("the rows cannot be written as Parquet; write .jsonl instead"):
+            self._file.write_table(self._arrow.Table.from_pylist([*rows], schema=self._schema))
 
     def close(self) -> None:
         if self._file is not None:

@@ -85,7 +85,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     (run.folder / MANIFEST).unlink(missing_ok=True)
     write_predictions(run.folder / PREDICTIONS_FILE, all_predictions, examples, run.data.labels)
     results = _results(scores, split, description) | {"leaked_rows": len(leaked)}
-    results |= {"calibration": calibration} if calibration else {}
+    results |= {"calibration": calibration}
     results |= {"transfer": tfidf.transfer, "transfer_examples": transfer_sample_size(len(run.data.domains))}
     manifests = finished_steps(run.folder)
     seconds = {name: manifest["seconds"] for name, manifest in manifests.items()}

@@ -91,7 +91,9 @@ def needed_disk(run: Run, kept: float) -> Disk:
     copies = CHECKPOINT_COPIES if run.settings.teacher_epochs and not run.settings.lora_rank else FROZEN_COPIES
     teaching = no_teacher * max(copies * teacher, 4.0 * weighed * base.config.hidden_size)
     cached = len(run.features.student_texts) * bool(_teacher_stages(run, run.methods))
-    outputs = 4.0 * cached * (base.config.hidden_size + len(data.labels))  # logits and h; layers are in `kept`
+    pooled = len(layers_to_keep(_teacher_stages(run, run.methods)).pooled)
+    # logits, h and pooled layers; those of tokens are in `kept`
+    outputs = 4.0 * cached * (base.config.hidden_size * (1 + pooled) + len(data.labels))
     outputs += 4.0 * len(data.unlabelled) * base.config.hidden_size  # E(x), while texts without labels are weighed
     learning = CHECKPOINT_COPIES * student + kept + outputs
     return Disk(no_teacher * teacher + missing * student, max(teaching, bool(missing) * learning))

@@ -4,6 +4,7 @@ import * as library from "./transformers.min.js";
 import { loadClassifier } from "./classifier.mjs";
 
 const PAUSE = 150; // milliseconds without a key, after which the text is read
+const LOADING = "The model is loading.";
 const READY = "The model runs in this page; what you type is not sent anywhere.";
 const [domain, text, answers, status] = ["domain", "text", "answers", "status"].map((id) => document.getElementById(id));
 const models = JSON.parse(document.getElementById("models").textContent); // name of a domain -> its folder
@@ -54,13 +55,19 @@ async function update() {
     status.textContent = READY;
     document.documentElement.dataset.ready = "";
   } catch (error) {
-    if (mine === latest) status.textContent = `The model cannot be used: ${error.message ?? error}`;
+    if (mine !== latest) return;
+    answers.replaceChildren();
+    status.textContent = `The model cannot be used: ${error.message ?? error}`;
   }
 }
 
 for (const name of Object.keys(models)) domain.add(new Option(name, name));
 document.getElementById("domains").hidden = domain.length === 1;
-domain.addEventListener("change", update);
+domain.addEventListener("change", () => {
+  answers.replaceChildren(); // which are another model's
+  status.textContent = LOADING;
+  update();
+});
 text.addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(update, PAUSE);
