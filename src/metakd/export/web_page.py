@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import shutil
-import subprocess  # nosec B404: npm, with fixed arguments
+import subprocess  # nosec B404
 import tarfile
 import tempfile
 from collections.abc import Mapping
