@@ -112,10 +112,10 @@ def test_one_model_of_each_architecture_is_timed(
         timed.append(contenders)
         return measure(contenders, *arguments)
 
-    def loads(cls: Any, folder: Path, device: Any = None) -> Any:
+    def loads(cls: Any, folder: Path, device: Any = None, **how: Any) -> Any:
         if device == "cpu":
             loaded.append(folder)
-        return load(cls, folder, device)
+        return load(cls, folder, device, **how)
 
     monkeypatch.setattr("metakd.evaluation.predictions.measure_latencies", measured)
     monkeypatch.setattr(TorchModel, "load", classmethod(loads))
