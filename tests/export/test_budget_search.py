@@ -36,6 +36,7 @@ def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tm
     run, output, forms = reopen(finished_run), tmp_path / "out", []
     for place, (score, size) in enumerate(((0.9, 9e6), (0.9, 5e6), (0.95, 20e6))):
         write_rows(tmp_path / str(place) / "model.json", [{"max_length": 16, "place": place}])
+        write_rows(tmp_path / str(place) / "tokenizer_config.json", [{"model_max_length": 16}])
         candidate = Candidate(f"layers={place}", True, False, 8, 2.0, 1.5, size)
         forms.append(budget_search.Form("books", candidate, score, tmp_path / str(place), run))
     data = budget_search.MultiDomainDataset("toy", None, {"train": [], "dev": []}, ["a", "b"], ["books"])
@@ -44,6 +45,7 @@ def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tm
     assert results["delivered"]["books"]["student"] == "layers=1"
     reading = {"max_length": 8, "most_windows": 1, "stride": 0, "enough": None}
     assert read_json(output / "books" / "model.json") == {"max_length": 8, "place": 1, "reading": reading}
+    assert read_json(output / "books" / "tokenizer_config.json") == {"model_max_length": 8}
     assert "layers=1, int8, whole table, 8 tokens" in (output / "books" / "README.md").read_text("utf-8")
     _, faults = budget_search._deliver(data, output, Budget(max_mb=1), [], forms)
     assert faults == ["books: 5.00 MB, 4.00 too large (layers=1, int8, whole table, 8 tokens)"]

@@ -28,6 +28,7 @@ from metakd.evaluation.costs import Latency, Predict, measure_latencies
 from metakd.export import exporter, onnx_format
 from metakd.export.exporter import Exported
 from metakd.export.model_cards import Measured
+from metakd.export.standard_files import write_standard_files
 from metakd.inference.layout import WHOLE
 from metakd.inference.onnx_backend import BATCH, OnnxModel, read_tokenizer
 from metakd.inference.torch_backend import TorchModel
@@ -246,8 +247,8 @@ def test_the_bytes_of_a_compact_table_are_known_before_it_is_made() -> None:
 def test_three_readers_agree_on_ten_thousand_texts(tmp_path: Path) -> None:
     """The real vocabulary: the demo's reviews, and as many runs of any characters as it takes."""
     tokenizer = load_tokenizer(resolve(ALL_MINILM.package), 128)
-    tokenizer.save_pretrained(tmp_path)
-    onnx_format.minify_json(tmp_path / "tokenizer.json")
+    encoder = load_encoder(resolve(ALL_MINILM.package), ["a", "b"])
+    write_standard_files(TorchModel(encoder, tokenizer), tmp_path, int8=False)
     reviews = [e.text for rows in load_dataset(DEMO_DATA, 0).splits.values() for e in rows]
     draw = random.Random(0)
     alphabets = [(32, 127), (32, 0x250), (0x250, 0x3000), (0x3000, 0xD800), (0x1F300, 0x1FAFF)]
@@ -312,7 +313,7 @@ def test_what_fails_in_one_thread_is_raised(exported: Path, monkeypatch: pytest.
 
 def test_late_faults(finished_run: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No output is left where a row far down the file is refused."""
-    monkeypatch.setattr("metakd.inference.classifier.CHUNK", 4)
+    monkeypatch.setattr("metakd.inference.files.CHUNK", 4)
     rows: list[dict[str, Any]] = [{"id": e.id, "text": e.text, "label": None} for e in toy_examples(10, 0, "t")]
     good, output = write_rows(tmp_path / "good.jsonl", rows), tmp_path / "out.jsonl"
     bad = write_rows(tmp_path / "bad.jsonl", [*rows, {"text": 7}, {"text": ""}])
