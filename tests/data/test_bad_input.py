@@ -234,8 +234,10 @@ COMMANDS: list[tuple[str, str]] = [
     ("predict in --input in/dev.jsonl --output p", "no config.json"),
     ("predict x --input in/dev.jsonl --output p", "no such folder"),
     ("predict {base} --input in/dev.jsonl --output in", "must be a file"),
-    ("predict {base} --input in/dev.jsonl --output -", "must be a file"),
-    ("predict {base} --input in/dev.jsonl --output p.csv", "what is written is .jsonl; end the name in that"),
+    (
+        "predict {base} --input in/dev.jsonl --output p.txt",
+        "what is written is .jsonl or .csv or .parquet; end the name",
+    ),
     ("predict {base} --input in/dev.jsonl --output p.jsonl.gz", "what is written is .jsonl"),
     ("predict {base} --input in/dev.jsonl --output in/train.jsonl", "already exists; replace it with --overwrite"),
     ("evaluate {run} --data in/dev.jsonl --output p.csv", "what is written is .json; end the name in that"),

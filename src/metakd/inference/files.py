@@ -264,11 +264,11 @@ class _Parquet:
         self._added = added
 
     def write(self, rows: Sequence[Values]) -> None:
-        if self._file is None:  # the first answers say which labels there are
-            answers = self._arrow.Table.from_pylist([{name: row[name] for name in self._added} for row in rows])
-            self._schema = self._arrow.unify_schemas([self._schema, answers.schema])
-            self._file = require("pyarrow.parquet", "train").ParquetWriter(self._path, self._schema)
         with as_input_error("the rows cannot be written as Parquet; write .jsonl instead"):
+            if self._file is None:  # the first answers say which labels there are
+                answers = self._arrow.Table.from_pylist([{name: row[name] for name in self._added} for row in rows])
+                self._schema = self._arrow.unify_schemas([self._schema, answers.schema])
+                self._file = require("pyarrow.parquet", "train").ParquetWriter(self._path, self._schema)
             self._file.write_table(self._arrow.Table.from_pylist([*rows], schema=self._schema))
 
     def close(self) -> None:

@@ -52,13 +52,15 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
         return model
 
     figures = dict[str, Any]()
-    if find_head(load(next(iter(students.values()))).network) is not None:
+    if settings.long_texts == "adaptive":
+        notice("--long-texts adaptive: probabilities are not calibrated, as they decide how far a text is read")
+    elif find_head(load(next(iter(students.values()))).network) is not None:
         figures = calibrate(students, dev, run.data.labels, whole, settings.seed)
-    if not figures:
+    if not figures and settings.long_texts != "adaptive":
         notice(
             f"probabilities are not calibrated: that takes {OF_ITS_DOMAIN} rows of dev, and a class head of one layer"
         )
-    elif run.data.scored_split == "dev":
+    elif figures and run.data.scored_split == "dev":
         notice("dev decides how sure students are, and is scored too; `calibration` in results.json is cross-fitted")
     temperatures = figures.get("temperatures", {})
     for domain, folder in students.items():
