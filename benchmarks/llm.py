@@ -121,7 +121,7 @@ def main() -> None:
         print(name, json.dumps(figures)[:400], flush=True)
         known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
         key = f"{options.data.name}, seed {seed}"
-        known[key] = {**known.get(key, {}), name: figures, "environment": environment()}
+        known[key] = {**known.get(key, {}), name: {**figures, "environment": environment()}}
         write_json(RESULT, known)
 
 

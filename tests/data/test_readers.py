@@ -14,7 +14,7 @@ import pytest
 
 from conftest import write_rows
 from metakd.data import readers
-from metakd.data.examples import stream
+from metakd.data.examples import read_table
 from metakd.data.readers import read_rows
 from metakd.data.sources import Table
 from metakd.utils.errors import InputError
@@ -128,7 +128,7 @@ def test_a_stream_keeps_nothing_of_its_rows() -> None:
     def peak(count: int) -> int:
         table = Table("many", lambda _: ((i, {"text": f"text {i}"}) for i in range(1, count + 1)))
         tracemalloc.start()
-        assert sum(1 for _ in stream(table, [])) == count
+        assert sum(1 for _ in read_table(table, [], needed=("text",))) == count
         memory = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return memory

@@ -105,15 +105,6 @@ def with_ids(table: Table, faults: list[str], **how: Any) -> list[Example]:
     return examples
 
 
-def stream(table: Table, faults: list[str], *, columns: Mapping[str, str] | None = None) -> Iterator[Example]:
-    """The valid rows of a table without labels, one at a time; a row without an id gets one from its text.
-
-    Earlier rows are not kept, so several rows may have the same id.
-    """
-    for _, example in read_table(table, faults, needed=("text",), columns=columns):
-        yield example if example.id else replace(example, id=content_id(example))
-
-
 def read_table(
     table: Table,
     faults: list[str],

@@ -18,6 +18,7 @@ from metakd.export.model_cards import Measured, write_card
 from metakd.export.onnx_format import write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
+from metakd.inference.by_domain import EXPORT
 from metakd.inference.calibration import load_temperature
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import Model, load_reading
@@ -73,7 +74,7 @@ def export(
     split, method = _check(run, output, web), run.settings.method
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
     reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
-    with step_folder(output, "export", "", facts) as partial:
+    with step_folder(output, EXPORT, "", facts) as partial:
         if web:
             fetch_library(partial / WEB_FOLDER)
         folders = {domain: partial / run.folders.student(method, domain).name for domain in run.data.domains}

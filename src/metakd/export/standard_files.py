@@ -1,6 +1,6 @@
 """Configuration and tokenizer of an exported model, as other libraries read them.
 
-transformers 4 and 5, Optimum, transformers.js and the package tokenizers each look for other entries.
+transformers, transformers.js and the package tokenizers each look for other entries.
 """
 
 import json
@@ -11,7 +11,7 @@ from metakd.inference.layout import TOKENIZER_FILE
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.artifacts import write_json, write_text
 
-ANY_TOKENIZER = "PreTrainedTokenizerFast"  # a class that transformers 4 and 5 and transformers.js know
+ANY_TOKENIZER = "PreTrainedTokenizerFast"  # a class that older versions of transformers and transformers.js know
 NEW_NAMES = ("TokenizersBackend",)  # those that transformers 5 alone knows
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 KEPT = ("tokenizer_class", "model_max_length", "padding_side", "truncation_side", "do_lower_case", *SPECIAL)

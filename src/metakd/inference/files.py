@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,14 +101,7 @@ def _print(path: Path) -> None:
 
 
 def _chunks(rows: Iterator[tuple[Values, Example]]) -> Iterator[list[tuple[Values, Example]]]:
-    chunk: list[tuple[Values, Example]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    return iter(lambda: list(islice(rows, CHUNK)), [])
 
 
 def _check(
@@ -136,18 +130,18 @@ def _read(
     table: Table, faults: list[str], columns: Mapping[str, str], model: Classifier | ByDomain
 ) -> Iterator[tuple[Values, Example]]:
     """The values of each valid row by column, as they can be written, and its text."""
-    latest = 0, Values()
+    latest = Values()
 
     def rows(problems: list[str]) -> Iterator[tuple[int, Values]]:
         nonlocal latest
         for row, values in table.rows(problems):
-            latest = row, values
+            latest = values
             yield row, values
 
     known = None if isinstance(model, Classifier) else [*model.folders]
     needed = ("text",) if known is None else ("text", "domain")
     for row, example in read_table(Table(table.name, rows), faults, needed=needed, columns=columns):
-        where, values = f"{table.name}, row {row}", latest[1]
+        where, values = f"{table.name}, row {row}", latest
         for name, value in values.items():
             if fault := _unfit(value):
                 faults.append(f"{where}, {name}: {fault}")
