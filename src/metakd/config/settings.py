@@ -24,7 +24,7 @@ LORA_RATE = 5e-4  # of the teacher
 EPOCHS: dict[str, Any] = {"ge": 0, "le": 10_000}
 
 PaperTerm = Literal["embedding", "hidden", "attention", "prediction", "feature"]
-Term = PaperTerm | Literal["pooled"]
+Term = Literal[PaperTerm, "pooled"]
 Tracker = Literal["tensorboard", "none", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"]
 
 
