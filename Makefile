@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all clients lint docs install
+.PHONY: demo test test-all test-extras clients lint docs install
 
 demo: install  ## four small models of the reviews that come with metakd, and a table of what they lost and won
 	$(BIN)/metakd demo --resume --output runs/demo
@@ -11,8 +11,13 @@ demo: install  ## four small models of the reviews that come with metakd, and a 
 test: install
 	$(BIN)/pytest --numprocesses logical
 
-test-all: install  ## the slow ones too: eight runs killed, eight asked to stop
-	$(BIN)/pytest --numprocesses logical -m "slow_all or not slow_all"
+test-all: install  ## the slow ones too: whole runs, also with a real encoder, stopped and gone on with
+	$(BIN)/pytest --numprocesses logical -m "slow or not slow"
+
+test-extras: install  ## exported models in Optimum, which wants an older transformers and so has its own environment
+	$(PYTHON) -m venv .venv-optimum
+	.venv-optimum/bin/python -m pip install --quiet -r tests/clients/requirements.txt
+	$(BIN)/pytest tests/export/test_clients.py
 
 clients:  ## what runs exported models in JavaScript, for `make test-all`; needs npm
 	npm ci --ignore-scripts --no-audit --no-fund --prefix tests/clients

@@ -1,6 +1,6 @@
-"""Whether exported models say the same everywhere: metakd, plain ONNX Runtime with tokenizers, transformers.js.
+"""Whether exported models say the same everywhere: metakd, ONNX Runtime with tokenizers, Optimum, transformers.js.
 
-    make clients
+    make clients test-extras
     python benchmarks/clients.py --run runs/demo --work runs/clients [--most 200]
 
 Exports the students of a finished run in float32 and in int8, whole and compact. Each student reads the dev texts of
@@ -13,24 +13,22 @@ texts, as the web page does.
 import argparse
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
 
 from metakd import Classifier, Run, Settings
 from metakd.data.splits import of_domain
 from metakd.data.tokenization import Array
 from metakd.export.exporter import export
-from metakd.inference.layout import onnx_file
-from metakd.inference.long_texts import softmax
 from metakd.utils.artifacts import read_run, write_json
 from metakd.utils.hardware import environment
 
 ROOT = Path(__file__).parents[1]
+SCRIPTS, OPTIMUM = ROOT / "tests" / "clients", ROOT / ".venv-optimum" / "bin" / "python"
 RESULT = ROOT / "benchmarks" / "results" / "clients.json"
 FORMS: dict[str, dict[str, Any]] = {
     "float32": {"int8": False},
@@ -38,7 +36,6 @@ FORMS: dict[str, dict[str, Any]] = {
     "float32, compact": {"int8": False, "compact": True},
     "int8, compact": {"int8": True, "compact": True},
 }
-ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 
 def by_metakd(folder: Path, texts: Sequence[str], **reading: str) -> Array:
@@ -46,24 +43,11 @@ def by_metakd(folder: Path, texts: Sequence[str], **reading: str) -> Array:
     return np.concatenate([classifier.predict_proba([text]) for text in texts])
 
 
-def by_onnx_runtime(folder: Path, texts: Sequence[str]) -> Array:
-    """With nothing but the package tokenizers and the files."""
-    tokenizer, session = (
-        Tokenizer.from_file(str(folder / "tokenizer.json")),
-        onnxruntime.InferenceSession(onnx_file(folder)),
-    )
-    tokenizer.enable_truncation(json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"])
-    rows = []
-    for encoding in map(tokenizer.encode, texts):
-        names = [entry.name for entry in session.get_inputs()]
-        inputs = {name: np.array([getattr(encoding, ATTRIBUTES[name])], np.int64) for name in names}
-        rows.append(softmax(session.run(None, inputs)[0])[0])
-    return np.array(rows)
+def by(program: Path | str, script: str, how: str) -> Callable[[Path, Sequence[str]], Array]:
+    """Another library, run by a script of tests/clients."""
 
-
-def by_transformers_js(how: str) -> Callable[[Path, Sequence[str]], Array]:
     def predict(folder: Path, texts: Sequence[str]) -> Array:
-        command = ["node", str(ROOT / "tests" / "clients" / "classify.mjs"), str(folder), how]
+        command = [str(program), str(SCRIPTS / script), str(folder), how]
         done = subprocess.run(command, input=json.dumps([*texts]), capture_output=True, text=True, check=True)
         labels = Classifier.load(folder).labels
         return np.array([[answer[label] for label in labels] for answer in json.loads(done.stdout)])
@@ -74,9 +58,10 @@ def by_transformers_js(how: str) -> Callable[[Path, Sequence[str]], Array]:
 def agreement(folders: Mapping[str, Path], texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Of each client with metakd, over the texts of all domains."""
     clients = {
-        "onnxruntime, tokenizers": (by_onnx_runtime, {"long_texts": "first"}),
-        "transformers.js": (by_transformers_js("pipeline"), {"long_texts": "first"}),
-        "transformers.js, windows": (by_transformers_js("windows"), {}),
+        "onnxruntime, tokenizers": (by(sys.executable, "classify.py", "onnxruntime"), {"long_texts": "first"}),
+        "optimum": (by(OPTIMUM, "classify.py", "optimum"), {"long_texts": "first"}),
+        "transformers.js": (by("node", "classify.mjs", "pipeline"), {"long_texts": "first"}),
+        "transformers.js, windows": (by("node", "classify.mjs", "windows"), {}),
     }
     figures = {}
     for name, (client, reading) in clients.items():

@@ -66,9 +66,10 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def _afresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same draws in every test, notices that an earlier test has seen are printed again, and tiny data changes no
-    defaults."""
+    """The same draws in every test, notices that an earlier test has seen are printed again, tiny data changes no
+    defaults, and a fifth of the texts are timed."""
     monkeypatch.setattr("metakd.config.settings.FEW_TEXTS", 0)
+    monkeypatch.setattr("metakd.evaluation.costs.LATENCY_TEXTS", 20)
     torch.manual_seed(0)
     notice.cache_clear()
 
@@ -174,8 +175,8 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FAST = [
-    *("--allow-weak-teacher", "--teacher-epochs", "8", "--shared-epochs", "4"),
-    *("--match-epochs", "2", "--predict-epochs", "4", "--stages", "two", "--windows", "0"),
+    *("--allow-weak-teacher", "--teacher-epochs", "8", "--shared-epochs", "2"),
+    *("--match-epochs", "1", "--predict-epochs", "2", "--stages", "two", "--windows", "0"),
     *("--batch-size", "8", "--max-length", "16", "--student", "layers=2"),
     *("--teacher-learning-rate", "5e-3", "--predict-learning-rate", "5e-3"),
     *("--match-learning-rate", "5e-3", "--shared-learning-rate", "5e-3"),

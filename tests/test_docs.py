@@ -58,6 +58,7 @@ def test_the_papers_settings_can_be_planned(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_method_is_added_in_one_file_as_the_docs_show(
     metakd: Command, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_every_link_and_file_in_the_docs_is_there() -> None:
             assert target.startswith("http") or (file.parent / target).exists(), f"{file.name}: {target}"
 
 
+@pytest.mark.slow
 def test_the_example_runs(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """examples/four_steps.py word for word, but with a tiny encoder as the default base."""
     monkeypatch.chdir(tmp_path)

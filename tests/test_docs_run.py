@@ -35,7 +35,7 @@ BLOCK = re.compile(r"^```(shell|python)\n(.*?)^```", re.M | re.S)
 NOT_OURS = ("make", "pip", "source", "hf", "torchrun", "accelerate")
 CODE_RUN_ELSEWHERE = ("methods.md",)  # its Python is run by test_docs.py, in its place
 QUICK = {"max_length": 16, "student": "layers=2", "teacher_epochs": 1, "shared_epochs": 1}
-QUICK |= {"allow_weak_teacher": True}
+QUICK |= {"predict_epochs": 1, "allow_weak_teacher": True}
 
 
 @pytest.fixture
@@ -86,6 +86,7 @@ def playground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_run: Pa
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_does_what_it_says(page: Path, metakd: Command, request: pytest.FixtureRequest) -> None:
     text = page.read_text(encoding="utf-8")

@@ -42,6 +42,7 @@ def benchmark(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return call
 
 
+@pytest.mark.slow
 def test_every_item_is_measured_once_and_none_after_the_minutes(benchmark: Callable[..., dict[str, Any]]) -> None:
     """64 texts in batches of 8 are 8 updates; the students' shared start has two epochs, with batches of 8 or 16.
 

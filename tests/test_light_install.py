@@ -49,6 +49,7 @@ def run(python: Path, *words: object, cwd: Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_an_exported_student_works_where_torch_is_not_installed(
     light: Path, finished_run: Path, metakd: Command, tmp_path: Path
 ) -> None:

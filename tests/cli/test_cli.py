@@ -127,6 +127,7 @@ def test_a_run_stays_finished_where_scoring_it_again_was_stopped(
     assert (run_copy / "manifest.json").is_file()
 
 
+@pytest.mark.slow
 def test_evaluate_a_file_and_the_run_itself(
     metakd: Command, finished_run: Path, run_copy: Path, toy_data: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def test_evaluate_a_file_and_the_run_itself(
     assert of_file["student"] == before["student"]
 
 
+@pytest.mark.slow
 def test_steps_one_by_one_give_what_run_gives(
     metakd: Command, finished_run: Path, base: Path, toy_data: Path, tmp_path: Path
 ) -> None:
@@ -155,6 +157,7 @@ def test_steps_one_by_one_give_what_run_gives(
     assert whole.read_bytes() == alone.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_with_resume(
     metakd: Command, finished_run: Path, run_copy: Path, toy_data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,6 +195,7 @@ def test_settings_from_a_file_give_way_to_flags(metakd: Command, base: Path, toy
     assert (settings["alpha"], settings["seed"], settings["gamma1"]) == (0.9, 5, 0.5)
 
 
+@pytest.mark.slow
 def test_a_spreadsheets_export_becomes_students_in_one_command(metakd: Command, base: Path, tmp_path: Path) -> None:
     """Semicolons, other column names, German and French words, a Windows encoding."""
     words = {"positive": "gut", "negative": "schlecht", "books": "Bücher", "kitchen": "Küche"}

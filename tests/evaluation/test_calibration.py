@@ -116,6 +116,7 @@ def test_logits_are_divided_in_the_last_layer(kind: str, checkpoint: Checkpoint)
         torch.testing.assert_close(forward(network, batch).logits, before / 2.5)
 
 
+@pytest.mark.slow
 def test_a_run_knows_its_temperatures(
     run_copy: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_run_knows_its_temperatures(
     assert ("Its probabilities are calibrated" in card) == (found["temperatures"]["books"] != 1)
 
 
+@pytest.mark.slow
 def test_a_temperature_is_in_all_that_is_made_of_a_student(run_copy: Path, metakd: Command, tmp_path: Path) -> None:
     """In predictions, in exports and on their card."""
     folder, texts = run_copy / "students" / "books", [e.text for e in toy_examples(12, 5, "n")]
@@ -159,6 +161,7 @@ def test_a_temperature_is_in_all_that_is_made_of_a_student(run_copy: Path, metak
     assert "logits were divided by 2.00" in (tmp_path / "onnx" / "books" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_without_dev_nothing_is_calibrated(
     base: Path, metakd: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,11 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import evaluate
 
 
+@pytest.fixture(autouse=True)
+def _whole_sample(_afresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "LATENCY_TEXTS", LATENCY_TEXTS)
+
+
 def of_lengths(lengths: list[int]) -> list[Example]:
     return [Example(str(i), "x" * length, None, "", "") for i, length in enumerate(lengths)]
 

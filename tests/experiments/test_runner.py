@@ -54,6 +54,7 @@ def shares(row: dict[str, Any]) -> dict[str, float]:
     return {domain: sum(map(int, digits)) / len(digits) for domain, digits in row["right"]["test"].items()}
 
 
+@pytest.mark.slow
 def test_main_scores_every_variant_and_teacher_and_goes_on(run: Experiment, quick: Settings, tmp_path: Path) -> None:
     results = run("main")
     assert list(results["students"]) == [v.name for v in EXPERIMENTS["main"](quick)]
@@ -91,6 +92,7 @@ def test_candidates_are_named_by_the_rate_that_they_try(quick: Settings) -> None
     ]
 
 
+@pytest.mark.slow
 def test_main_takes_what_is_best_on_dev(
     run: Experiment, data: MultiDomainDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def test_main_takes_what_is_best_on_dev(
     assert len(list(tmp_path.glob("meta_teacher-*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_torn_row_is_made_again_and_rows_of_another_machine_are_merged(run: Experiment, tmp_path: Path) -> None:
     first, rows, two = run("size"), tmp_path / "rows.jsonl", tmp_path / "two"
     whole = rows.read_text(encoding="utf-8")
@@ -274,6 +277,7 @@ def test_variants_and_their_candidates_all_differ(quick: Settings, data: MultiDo
             assert trials["single_kd, 5 at 0.0002"].settings.shared_epochs == 5 * 2
 
 
+@pytest.mark.slow
 def test_a_teacher_learns_from_other_domains_alone(
     run: Experiment, quick: Settings, data: MultiDomainDataset, tmp_path: Path
 ) -> None:
@@ -297,6 +301,7 @@ def test_files_that_number_their_rows_alike_can_be_pooled(tmp_path: Path) -> Non
     assert len(set(ids)) == len(ids) == 80
 
 
+@pytest.mark.slow
 def test_what_is_known_is_not_trained_again(quick: Settings, data: MultiDomainDataset, tmp_path: Path) -> None:
     """`size` has the students of three layers; the ablation needs their teacher's row as well."""
     settings = quick.model_copy(update={"student": "layers=3"})
@@ -350,6 +355,7 @@ def run_command(metakd: Command, base: Path, toy_data: Path, tmp_path: Path) -> 
     return lambda *arguments: metakd("experiment", *arguments, *shared)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_report_and_its_files(run_command: Command, tmp_path: Path) -> None:
     short = ("--allow-weak-teacher", "--teacher-epochs", "1", "--seeds", "0", "--cut", "60/0/40")
     out, err = passed(run_command("size", *short, "--split", "test", "--reference", "2 layers"))

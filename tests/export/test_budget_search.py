@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from conftest import FAST, Checkpoint, Command, as_row, passed, read_json, refused, reopen, toy_examples, write_rows
+from conftest import (
+    FAST,
+    Checkpoint,
+    Command,
+    as_row,
+    passed,
+    read_json,
+    refused,
+    reopen,
+    toy_examples,
+    write_rows,
+    write_toy,
+)
 from metakd import Classifier, Settings
 from metakd.data.dataset import load_dataset
 from metakd.data.schema import folder_name
@@ -34,11 +46,16 @@ def test_excess_has_the_limits_that_fail_and_by_how_much() -> None:
 def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tmp_path: Path) -> None:
     """Of 0.9 in 9 MB, 0.9 in 5 MB, and 0.95 in 20 MB that is above the budget, the second."""
     run, output, forms = reopen(finished_run), tmp_path / "out", []
+    sureness = [
+        {"log_likelihood_loss": 0.4, "calibration_error": 0.05},
+        {"log_likelihood_loss": 0.3, "calibration_error": 0.01},
+    ]
+    calibration = {"temperatures": {"books": 1.25}, "texts": 60, "before": sureness[0], "after": sureness[1]}
     for place, (score, size) in enumerate(((0.9, 9e6), (0.9, 5e6), (0.95, 20e6))):
         write_rows(tmp_path / str(place) / "model.json", [{"max_length": 16, "place": place}])
         write_rows(tmp_path / str(place) / "tokenizer_config.json", [{"model_max_length": 16}])
         candidate = Candidate(f"layers={place}", True, False, 8, 2.0, 1.5, size)
-        forms.append(budget_search.Form("books", candidate, score, tmp_path / str(place), run))
+        forms.append(budget_search.Form("books", candidate, score, tmp_path / str(place), run, calibration))
     data = budget_search.MultiDomainDataset("toy", None, {"train": [], "dev": []}, ["a", "b"], ["books"])
     results, faults = budget_search._deliver(data, output, Budget(max_mb=10), [], forms)
     assert not faults
@@ -46,7 +63,11 @@ def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tm
     reading = {"max_length": 8, "most_windows": 1, "stride": 0, "enough": None}
     assert read_json(output / "books" / "model.json") == {"max_length": 8, "place": 1, "reading": reading}
     assert read_json(output / "books" / "tokenizer_config.json") == {"model_max_length": 8}
-    assert "layers=1, int8, whole table, 8 tokens" in (output / "books" / "README.md").read_text("utf-8")
+    card = (output / "books" / "README.md").read_text("utf-8")
+    assert "layers=1, int8, whole table, 8 tokens" in card
+    assert "logits were divided by 1.25. On 60 rows" in card
+    assert "negative log-likelihood is 0.300 (0.400 without), the calibration error 0.010 (0.050 without)" in card
+    assert results["calibration"]["layers=1"] == calibration
     _, faults = budget_search._deliver(data, output, Budget(max_mb=1), [], forms)
     assert faults == ["books: 5.00 MB, 4.00 too large (layers=1, int8, whole table, 8 tokens)"]
     assert not (output / "books").exists()  # it was delivered by the other budget
@@ -68,12 +89,14 @@ def fit(metakd: Command, toy_data: Path, base: Path, tmp_path: Path) -> Command:
     return call
 
 
+@pytest.mark.slow
 def test_a_budget_becomes_models_and_the_same_again_costs_nothing(fit: Command, tmp_path: Path) -> None:
     folder, pairs = tmp_path / "fit", zip(FAST[1::2], FAST[2::2], strict=True)
     decided = ("--student", "--max-length")
     fast = [FAST[0], *(word for pair in pairs if pair[0] not in decided for word in pair)]
     budget = ("--p95-ms", "500", "--max-mb", "50", "--min-accuracy", "0.7", "--most", "1")
-    out, err = passed(fit(*fast, *budget))
+    data = write_toy(tmp_path / "toy", train=256, dev=64, test=24)
+    out, err = passed(fit(*fast, *budget, data=data))
     assert "Best models within the budget" in out
     assert "measuring layers=3 (2 of 4)" in err
     assert re.search(r"training layers=4 \(1 of 1\), about \d+\.\d minutes left", err)
@@ -83,16 +106,22 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(fit: Command, 
     assert {row["student"] for row in results["candidates"]} == {f"layers={n}" for n in range(1, 5)}
     assert {row["student"] for row in results["tried"]} == {"layers=4"}
     assert set(results["delivered"]) == {"books", "kitchen"}
+    (calibration,) = results["calibration"].values()
+    assert calibration["after"]["log_likelihood_loss"] < calibration["before"]["log_likelihood_loss"]
+    assert (
+        f"logits were divided by {calibration['temperatures']['books']:.2f}"
+        in (folder / "books" / "README.md").read_text()
+    )
     forms = [{key: row[key] for key in ("student", "int8", "max_length", "p95")} for row in results["candidates"]]
     assert all(any(form.items() <= row.items() for form in forms) for row in results["tried"])  # not timed again
     assert results["delivered"]["books"]["test_accuracy"] > 0.7
     assert (folder / "fit.html").stat().st_size > 100_000
 
     before = {path: path.stat().st_mtime_ns for path in (folder / "fit.work").rglob("manifest.json")}
-    assert not re.search("measuring|training", passed(fit(*fast, *budget))[1])
+    assert not re.search("measuring|training", passed(fit(*fast, *budget, data=data))[1])
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
-    message = refused(fit(*fast, "--max-mb", "0.0001"))
+    message = refused(fit(*fast, "--max-mb", "0.0001", data=data))
     assert re.search("no candidate meets the budget on this machine; the closest is layers=.*too large", message)
     assert not (folder / "books").exists()  # what a more generous budget delivered
     assert not (folder / "fit.html").exists()
@@ -101,6 +130,7 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(fit: Command, 
     assert results["candidates"]
 
 
+@pytest.mark.slow
 def test_what_a_stopped_fit_has_measured_is_not_measured_again(fit: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped while it measures the third of four students; the next call begins with that one."""
     measure, seen = candidates._measure, list[str]()
@@ -118,6 +148,7 @@ def test_what_a_stopped_fit_has_measured_is_not_measured_again(fit: Command, mon
     assert seen[3:] == ["layers=2", "layers=1"]
 
 
+@pytest.mark.slow
 def test_a_form_is_scored_again_when_dev_has_changed(run_copy: Path) -> None:
     run, candidate = reopen(run_copy), Candidate("layers=2", False, False, 16, 2.0, 1.5)
     splits = run.data.splits | {"dev": [*run.data.splits["dev"], *toy_examples(1, 9, "new")]}
@@ -129,6 +160,7 @@ def test_a_form_is_scored_again_when_dev_has_changed(run_copy: Path) -> None:
     assert before == again != after
 
 
+@pytest.mark.slow
 def test_another_way_of_measuring_measures_again(
     toy_data: Path, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +211,7 @@ def test_what_would_fail_after_training_is_refused_before_anything_is_measured(f
     assert [*output.rglob("*.*")] == [theirs]
 
 
+@pytest.mark.slow
 def test_the_largest_come_first_whatever_their_names(toy_data: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
     """A checkpoint of one layer comes after students of four, three and two layers cut from the base."""
     small, settings = checkpoint(num_hidden_layers=1), Settings(base=str(checkpoint()), max_length=16)

@@ -1,15 +1,13 @@
 """Exported models in other libraries: the same labels and probabilities from the files alone.
 
-transformers.js runs if its packages are installed: `make clients`.
+transformers.js runs if its packages are installed: `make clients`; Optimum in an environment of its own:
+`make test-extras`.
 """
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer
@@ -22,8 +20,8 @@ from metakd.export.onnx_format import write_model
 from metakd.inference.layout import QUANTIZED, WHOLE
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.loading import load_encoder, load_tokenizer
+from other_clients import by_onnxruntime, by_optimum, by_transformers_js
 
-CLIENTS = Path(__file__).parents[1] / "clients"
 TEXTS = [e.text for e in toy_examples(20, 7, "n")] + ["", "!", "a quite unknown word", "page " * 100]
 
 
@@ -57,19 +55,11 @@ def test_the_files_are_where_other_libraries_look_for_them(exported: Path) -> No
 
 
 def test_onnx_runtime_and_tokenizers_are_enough(exported: Path) -> None:
-    """With the names of the labels in config.json."""
-    tokenizer = Tokenizer.from_file(str(exported / "tokenizer.json"))
-    tokenizer.enable_truncation(read_json(exported / "tokenizer_config.json")["model_max_length"])
-    session = onnxruntime.InferenceSession(next(exported.glob("onnx/*.onnx")))
-    names = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-    rows = []
-    for encoding in map(tokenizer.encode, TEXTS):
-        inputs = {e.name: np.array([getattr(encoding, names[e.name])], np.int64) for e in session.get_inputs()}
-        (logits,) = session.run(None, inputs)
-        rows.append(np.exp(logits[0]) / np.exp(logits[0]).sum())
-    np.testing.assert_allclose(rows, expected(exported), atol=1e-4)
-    labels = [read_json(exported / "config.json")["id2label"][str(i)] for i in range(2)]
-    assert labels == Classifier.load(exported).labels
+    np.testing.assert_allclose(by_onnxruntime(exported, TEXTS), expected(exported), atol=1e-4)
+
+
+def test_optimum_gives_the_same_probabilities(exported: Path) -> None:
+    np.testing.assert_allclose(by_optimum(exported, TEXTS), expected(exported), atol=1e-4)
 
 
 def test_transformers_reads_configuration_and_tokenizer(exported: Path) -> None:
@@ -78,16 +68,6 @@ def test_transformers_reads_configuration_and_tokenizer(exported: Path) -> None:
     plain = Tokenizer.from_file(str(exported / "tokenizer.json"))
     plain.enable_truncation(tokenizer.model_max_length)
     assert [tokenizer(text, truncation=True)["input_ids"] for text in TEXTS] == [plain.encode(t).ids for t in TEXTS]
-
-
-def by_transformers_js(folder: Path, how: str, texts: list[str]) -> Array:
-    """(N, M), in the order of the labels; `how` is 'pipeline' or 'windows'."""
-    if not (CLIENTS / "node_modules").is_dir() or shutil.which("node") is None:
-        pytest.skip("transformers.js is not installed; install it with `make clients`")
-    command = ["node", str(CLIENTS / "classify.mjs"), str(folder), how]
-    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return np.array([[answer[label] for label in Classifier.load(folder).labels] for answer in json.loads(done.stdout)])
 
 
 def test_transformers_js_gives_the_same_probabilities(exported: Path) -> None:
@@ -103,6 +83,7 @@ WINDOWS = ((3, 0, None), (8, 3, 0.9), (8, 6, None))  # the most, the stride, how
 READINGS = [Reading(max_length=16, most_windows=n, stride=s, enough=e) for n, s, e in WINDOWS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", READINGS, ids=str)
 def test_windows_are_cut_as_in_python(reading: Reading, base: Path, tmp_path: Path) -> None:
     """Of texts of 1 to 60 tokens."""
@@ -113,6 +94,7 @@ def test_windows_are_cut_as_in_python(reading: Reading, base: Path, tmp_path: Pa
     np.testing.assert_allclose(by_transformers_js(tmp_path / "exported", "windows", texts), p, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra"])
 def test_transformers_js_knows_other_architectures(kind: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     folder = checkpoint(kind)

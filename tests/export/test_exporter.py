@@ -73,6 +73,7 @@ TEXTS = toy_examples(20, 1, "t")
 PAIRS = [Example(e.id, e.text, "good " * i + "bad", "", "") for i, e in enumerate(TEXTS[:8])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "electra", "albert", "mpnet"])
 def test_encoders_are_exported_for_texts_and_pairs(checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
     model = TorchModel(load_encoder(checkpoint(kind), ["a", "b", "c"]), load_tokenizer(checkpoint(kind), 16))
@@ -84,6 +85,7 @@ def test_encoders_are_exported_for_texts_and_pairs(checkpoint: Checkpoint, tmp_p
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pairs", "other"), [(True, TEXTS), (False, PAIRS)])
 def test_a_model_of_pairs_reads_no_single_texts_nor_the_other_way_round(
     base: Path, tmp_path: Path, pairs: bool, other: list[Example]
@@ -163,6 +165,7 @@ def test_one_student_is_timed_for_all(exported: Path) -> None:
     assert students[0]["after"]["milliseconds"] > 0
 
 
+@pytest.mark.slow
 def test_a_dagger_warns_of_times_that_are_too_long(
     finished_run: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +177,7 @@ def test_a_dagger_warns_of_times_that_are_too_long(
     assert "Too high: other processes used the cores" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_int8_is_refused_whole_or_written_whole(finished_run: Path, metakd: Command, tmp_path: Path) -> None:
     out, _ = passed(metakd("export", finished_run, "--output", tmp_path / "small", "--int8", "--force"))
     assert "ONNX in int8 beside PyTorch" in out
@@ -263,6 +267,7 @@ def test_three_readers_agree_on_ten_thousand_texts(tmp_path: Path) -> None:
     assert [e.ids for e in read_tokenizer(tmp_path, 128).encode_batch_fast(texts)] == expected
 
 
+@pytest.mark.slow
 def test_of_a_long_text_the_first_tokens_are_those_of_the_whole(tmp_path: Path) -> None:
     """Long words, spaces of every kind, accents that follow a space, and long texts of few tokens."""
     load_tokenizer(resolve(ALL_MINILM.package), 128).save_pretrained(tmp_path)

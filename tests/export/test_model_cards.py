@@ -81,6 +81,7 @@ def test_a_refusal_names_what_was_uploaded_and_what_to_do(tmp_path: Path, hub: H
         push({"books": tmp_path, "kitchen": tmp_path}, "me/reviews")
 
 
+@pytest.mark.slow
 def test_an_export_is_uploaded_on_request(finished_run: Path, metakd: Command, tmp_path: Path, hub: Hub) -> None:
     """And has cards."""
     export = ("export", finished_run, "--force", "--output")

@@ -66,6 +66,7 @@ def test_what_others_need_whole_stays_whole() -> None:
     assert (first.tolist(), total) == ([[14, 26]], 77)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "layers"),
     [("bert", 1), *((kind, 3) for kind in ("bert", "distilbert", "roberta", "electra", "albert", "mpnet"))],

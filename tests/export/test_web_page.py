@@ -1,16 +1,12 @@
 """The page of `metakd export --web` in a real browser: the same answers as in Python, and no other network."""
 
-import functools
-import http.server
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from conftest import Command, as_row, open_run, read_json, refused, reopen, taught, toy_examples, write_rows
 from metakd import Classifier, InputError
@@ -23,29 +19,16 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.evaluate import evaluate
 from metakd.utils.artifacts import write_json
+from other_clients import CLIENTS, answers, export_with_page, opened
 
-PATIENCE = 120_000  # milliseconds, where other tests keep the machine busy
-CLIENTS = Path(__file__).parents[1] / "clients"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TEXTS = ["a lovely page", "dull prose", "<b>bad</b> & worse", "dull prose " * 9 + "lovely page " * 9]
 OTHER = "Büro & <Co>"  # a domain whose name is no word of an address
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
 def site(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exports of a run with their page: that of books in float32, the other in int8 and with another name."""
-    output = tmp_path_factory.mktemp("site") / "models"
-    try:
-        exporter.export(reopen(finished_run), output, int8=False, web=True, force=True)
-    except InputError as error:
-        if "npm" not in str(error) or (CLIENTS / "node_modules").is_dir():  # else npm has worked here
-            raise
-        pytest.skip(str(error))
+    output = export_with_page(reopen(finished_run), tmp_path_factory.mktemp("site") / "models")
     other = (output / "kitchen").rename(output / folder_name(OTHER))
     quantize(other)
     config = read_json(other / "config.json")
@@ -55,47 +38,15 @@ def site(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def address(site: Path) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture
 def messages() -> list[str]:
     """Those of the browser's console."""
     return []
 
 
 @pytest.fixture
-def page(address: str, messages: list[str]) -> Iterator[Page]:
-    """The page, opened; nothing is asked of another address, and the console stays empty."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    elsewhere = list[str]()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
-        opened = browser.new_page()
-        opened.set_default_timeout(PATIENCE)
-        known = (address, "data:", "blob:")
-        opened.on("request", lambda sent: None if sent.url.startswith(known) else elsewhere.append(sent.url))
-        opened.on("console", lambda message: messages.append(message.text))
-        opened.on("pageerror", lambda error: messages.append(str(error)))
-        opened.goto(address)
-        opened.wait_for_selector("html[data-ready]")
-        yield opened
-        browser.close()
-    assert (elsewhere, messages) == ([], [])
-
-
-def answers(page: Page, text: str) -> dict[str, float]:
-    """What stands on the page after a text was typed: label -> percent."""
-    page.evaluate("delete document.documentElement.dataset.ready")
-    page.get_by_label("Text").fill(text)
-    page.wait_for_selector("html[data-ready]")
-    rows = page.locator("#answers li").all()
-    return {(spans := row.locator("span").all_inner_texts())[0]: float(spans[1].removesuffix(" %")) for row in rows}
+def page(site: Path, messages: list[str]) -> Iterator[Page]:
+    with opened(site, messages) as page:
+        yield page
 
 
 def test_the_page_says_what_python_says(page: Page, site: Path) -> None:
@@ -140,6 +91,7 @@ def test_a_model_that_is_missing_is_said(page: Page, messages: list[str], site: 
     assert answers(page, TEXTS[0])  # once it is back
 
 
+@pytest.mark.slow
 def test_other_models_at_the_same_address_are_read(page: Page, site: Path, finished_run: Path, tmp_path: Path) -> None:
     """Not those that the browser has kept."""
     before = answers(page, TEXTS[0])

@@ -84,6 +84,7 @@ def test_lines_are_printed_where_a_pipe_wants_them(
     assert [*map(json.loads, out.splitlines())] == read_rows(tmp_path / "out.jsonl")
 
 
+@pytest.mark.slow
 def test_rows_go_to_the_student_of_their_domain(
     finished_run: Path, rows: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_columns_of_some_rows_and_gaps(
     assert table["predicted_label"].notna().all()
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_is_no_fault(books: Path, tmp_path: Path) -> None:
     """The exit code is that of success, and nothing is said; there is more than a pipe holds."""
     rows = write_rows(tmp_path / "many.jsonl", [{"text": "bad", "more": "x" * 5000}] * 100)

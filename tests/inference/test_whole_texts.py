@@ -128,6 +128,7 @@ def test_a_long_text_is_the_mean_of_its_windows(model: TorchModel) -> None:
     np.testing.assert_allclose(of(model, text).probabilities[0], expected / expected.sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", [WHOLE, WHOLE.model_copy(update={"stride": 4, "most_windows": 900})], ids=str)
 def test_exports_agree_with_pytorch_on_long_texts_and_pairs(
     model: TorchModel, tmp_path: Path, reading: Reading, caplog: pytest.LogCaptureFixture
@@ -238,6 +239,7 @@ def test_predict_reads_as_it_is_asked_to(saved: Path, metakd: Command, tmp_path:
     assert not (tmp_path / "o.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_an_export_says_how_it_reads(model: TorchModel, tmp_path: Path) -> None:
     """Older exports, which do not, read the beginning."""
     onnx_format.write_model(model, tmp_path / "exported", [as_example("a good page")])

@@ -162,6 +162,7 @@ def texts_in(batch: Batch) -> set[tuple[int, ...]]:
     return {tuple(ids[:length]) for ids, length in rows}
 
 
+@pytest.mark.slow
 def test_a_run(metakd: Command, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No student learns from held-out text; teachers begin as the meta-teacher, and move; no cache."""
     run = ("run", "--data", toy_data, "--base", base, "--output", tmp_path, "--method", "metadistil", *FAST)
@@ -203,6 +204,7 @@ def test_a_student_with_other_tokens_has_a_teacher_that_reads_its_own(checkpoint
     assert (distill(run, "books") / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_no_checkpoints_are_kept(base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the last update of the second student job, and resumed: the same weights as without a stop."""
     monkeypatch.setattr(checkpointing, "CHECKPOINT_SECONDS", 0)

@@ -48,6 +48,7 @@ def test_fine_tuned_takes_as_many_updates_and_no_teacher(base: Path) -> None:
     assert term.weights is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "logged"), [("hrkd", "loss_attention_1"), ("cross_domain", "loss_attention")])
 def test_a_whole_run(metakd: Command, base: Path, toy_data: Path, tmp_path: Path, method: str, logged: str) -> None:
     """A shared start, and a student for each domain that has learnt from the teacher's layers."""

@@ -48,6 +48,7 @@ def test_gold_labels_count_by_their_weight(base: Path) -> None:
     torch.testing.assert_close(losses.reduce(terms), expected.mean())
 
 
+@pytest.mark.slow
 def test_what_a_teacher_said_can_be_read_back(
     toy_run: NewRun, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_what_a_teacher_said_can_be_read_back(
         assert both[0] == pytest.approx(both[1], abs=1e-2)
 
 
+@pytest.mark.slow
 def test_a_whole_run_on_answers_without_gold_labels(
     metakd: Command, base: Path, toy_data: Path, tmp_path: Path
 ) -> None:

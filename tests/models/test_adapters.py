@@ -155,11 +155,12 @@ def test_without_peft_the_command_that_installs_it_is_said(
 
 
 STUDENTS = [
-    pytest.param(kind, student, marks=[] if kind in ("llama", "mistral") else pytest.mark.slow_all)
+    pytest.param(kind, student, marks=[] if kind in ("llama", "mistral") else pytest.mark.slow)
     for kind, student in zip(DECODERS, cycle(("bert", "modernbert")), strict=False)
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "student"), STUDENTS)
 def test_a_decoder_teaches_an_encoder(kind: str, student: str, tmp_path: Path) -> None:
     """With other tokens, so that layers are not matched; with a token for padding or without; students are exported."""

@@ -86,7 +86,7 @@ QUICK = ("bert", "albert", "roberta", "deberta", "modernbert", "flaubert", "gemm
 
 
 def table(families: dict[str, Any]) -> list[Any]:
-    return [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow_all) for kind in families]
+    return [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in families]
 
 
 def save_family(folder: Path, kind: str, options: dict[str, Any]) -> Path:
@@ -119,7 +119,7 @@ def test_a_cut_computes_what_its_layers_did_in_the_base_and_reloads(kind: str, t
     torch.testing.assert_close(again(**inputs).logits, student(**inputs).logits)
 
 
-@pytest.mark.slow_all
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["modernbert", "gemma3_text", "flaubert"])
 def test_a_cut_is_exported_and_in_int8_predicts_nearly_the_same(kind: str, tmp_path: Path) -> None:
     """In float32 `write_model` compares the probabilities itself; in int8 random weights change a few labels."""

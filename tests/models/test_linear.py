@@ -63,6 +63,7 @@ def test_outputs_may_be_changed_in_place(kind: str, shape: dict[str, Any]) -> No
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.slow
 def test_models_are_loaded_and_cut_with_it_and_exported_without(base: Path, tmp_path: Path) -> None:
     """Copies and pickles keep it, and a saved checkpoint is the library's."""
     model = load_encoder(base, ["a", "b"])

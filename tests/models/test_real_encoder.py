@@ -1,16 +1,19 @@
 """One small run with the real packaged encoder and real reviews: all-MiniLM-L6-v2 to a three-layer student."""
 
-import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import pipeline as hugging_face_pipeline
 
+from conftest import read_json
 from metakd import Classifier, Run, Settings, load_dataset, run_all
 from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
 from metakd.config.settings_file import read_settings_file
+from metakd.data.splits import of_domain
 from metakd.models.hub import ALL_MINILM, resolve
 from metakd.models.loading import load_encoder, load_tokenizer
+from other_clients import answers, by_onnxruntime, by_transformers_js, export_with_page, opened
 
 
 def test_the_packaged_encoder_is_all_minilm() -> None:
@@ -23,17 +26,34 @@ def test_the_packaged_encoder_is_all_minilm() -> None:
 
 
 @pytest.mark.slow
-def test_a_small_run_ends_in_students_that_read_reviews(tmp_path: Path) -> None:
-    """Two of the demo's domains, without the baseline, which takes a third of the time that all of it does."""
-    settings = Settings.build({**read_settings_file(DEMO_SETTINGS), "baseline": False})
+def test_a_small_run_ends_in_students_that_read_reviews_wherever_they_are(tmp_path: Path) -> None:
+    """Two of the demo's domains, in one stage and without the baseline; ONNX Runtime alone, transformers.js and the
+    page in a browser say what metakd says of every text of dev."""
+    settings = Settings.build({**read_settings_file(DEMO_SETTINGS), "baseline": False, "stages": "joint"})
     data = load_dataset(DEMO_DATA).without("films").without("electronics")
-    run_all(Run(tmp_path / "run", settings, data).begin())
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["average"]["meta_teacher"]["accuracy"] > 0.75
-    assert results["average"]["student"]["accuracy"] > 0.72
-    assert results["average"]["tfidf"]["accuracy"] < 0.8
-    assert results["average"]["student"]["parameters"] == pytest.approx(17.4e6, rel=0.02)
+    run = Run(tmp_path / "run", settings, data).begin()
+    run_all(run)
+    average = read_json(tmp_path / "run" / "results.json")["average"]
+    assert average["meta_teacher"]["accuracy"] > 0.75
+    assert average["student"]["accuracy"] > 0.72
+    assert average["tfidf"]["accuracy"] < 0.8
+    assert average["student"]["parameters"] == pytest.approx(17.4e6, rel=0.02)
     folder = tmp_path / "run" / "students" / "books"
     text = "Wonderful prose, I could not put it down and I have given it to all my friends."
     assert Classifier.load(folder).predict([text])[0].label == "positive"
     assert hugging_face_pipeline("text-classification", str(folder))(text)[0]["label"] == "positive"
+
+    models = export_with_page(run, tmp_path / "models")
+    texts = {domain: [e.text for e in of_domain(data.splits["dev"], domain)] for domain in data.domains}
+    for domain, of_dev in texts.items():
+        p = Classifier.load(models / domain).predict_proba(of_dev)
+        np.testing.assert_allclose(by_onnxruntime(models / domain, of_dev), p, atol=1e-4)
+        for how in ("pipeline", "windows"):
+            np.testing.assert_allclose(by_transformers_js(models / domain, how, of_dev), p, atol=1e-4)
+    with opened(models, []) as page:
+        for domain, of_dev in texts.items():
+            page.get_by_label("Domain").select_option(domain)
+            classifier = Classifier.load(models / domain)
+            for text in of_dev:
+                expected = classifier.predict([text], top_k=2)[0]
+                assert answers(page, text) == pytest.approx({e.label: 100 * e.probability for e in expected}, abs=0.06)

@@ -57,6 +57,7 @@ def test_an_ensemble_predicts_the_mean_probability_and_has_the_mean_weights(base
         ensemble.outputs(batch, TeacherLayers(hidden=(1,)))
 
 
+@pytest.mark.slow
 def test_a_run_with_a_head_for_each_domain(metakd: Command, base: Path, toy_data: Path, tmp_path: Path) -> None:
     """Trained, distilled from, scored and reloaded as any other; its students know the data's classes."""
     common = ("--data", toy_data, "--base", base, "--output", tmp_path / "run", "--no-baseline", *FAST)

@@ -55,6 +55,7 @@ def test_a_process_that_waits_for_another_says_so(tmp_path: Path, caplog: pytest
     assert caplog.text.count("another process trains books") == 1
 
 
+@pytest.mark.slow
 def test_a_run_stopped_at_its_baseline_drops_the_teacher_cache(toy_run: NewRun) -> None:
     """Students are done and the cache is kept; a resumed run that may not keep it has only baselines to train."""
     kept = toy_run(match_epochs=2, keep_cache=True, baseline=False)
@@ -117,6 +118,7 @@ def test_a_student_is_an_ordinary_hugging_face_model_without_parts_of_its_traini
     assert not [name for name in config if "attn" in name or "attention_implementation" in name]
 
 
+@pytest.mark.slow
 def test_bfloat16_gives_about_the_same_students_saved_in_float32(base: Path, toy_data: Path, tmp_path: Path) -> None:
     students = {}
     for precision in ("float32", "bfloat16"):
@@ -130,6 +132,7 @@ def test_bfloat16_gives_about_the_same_students_saved_in_float32(base: Path, toy
         assert 0 < (half - whole).norm() < 0.05 * whole.norm().clamp(min=1), name
 
 
+@pytest.mark.slow
 def test_students_learn_from_text_without_labels(toy_run: NewRun, tmp_path: Path) -> None:
     """Its class is the teacher's, for its windows too; t is the cosine with its prototypes, over the mean t."""
     rows = [{"text": f"{e.text} page", "domain": e.domain} for e in toy_examples(40, 9, "n")]

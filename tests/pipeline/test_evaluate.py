@@ -82,6 +82,7 @@ def test_no_models_no_scores(run_copy: Path, tmp_path: Path, toy_data: Path, cap
         evaluate_file(run_copy, toy_data / "test.jsonl", tmp_path / "s.json")
 
 
+@pytest.mark.slow
 def test_leaks_are_counted(run_copy: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Rows of a file that stand in the run's train too."""
     new, old = (read_examples(toy_data / f"{name}.jsonl") for name in ("test", "train"))
@@ -150,6 +151,7 @@ def long_data(toy_data: Path, tmp_path: Path) -> Path:
     return tmp_path / "long"
 
 
+@pytest.mark.slow
 def test_long_texts_are_read_as_the_settings_say(run_copy: Path, long_data: Path) -> None:
     """The first window says nothing; the whole text says it all. What was trained stays."""
     results = dict[str, Any]()
@@ -186,6 +188,7 @@ def test_a_few_long_texts_choose_nothing(run_copy: Path, long_data: Path, caplog
     assert not (run_copy / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_without_dev_all_windows_are_read(run_copy: Path, long_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     (long_data / "dev.jsonl").unlink()
     settings = reopen(run_copy).settings.model_copy(update={"long_texts": "adaptive"})

@@ -149,6 +149,7 @@ def run_by(metakd: Command, data: Path, output: Path, *flags: object) -> tuple[i
     return metakd("run", "--data", data, "--output", output, *small, *flags)
 
 
+@pytest.mark.slow
 def test_the_command_takes_it_as_base_and_scores_it_first(
     metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -273,6 +274,7 @@ def test_experiments_that_train_teachers_refuse_it_and_fit_checks_it(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_other_domain_losses_teach_h_again(finished_run: Path, tmp_path: Path) -> None:
     """What was learnt by one kind of L_dom, or with another weight, is not taken for what another would teach."""
     teacher = finished_run / "meta_teacher"

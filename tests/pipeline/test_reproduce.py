@@ -27,6 +27,7 @@ def write_data(folder: Path, longest: int = 0) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated(metakd: Command, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's manifest alone says what to repeat, bit for bit; in another order of batches all models differ."""
     folder, rows = tmp_path / "run", write_data(tmp_path / "rows")
@@ -90,6 +91,7 @@ def test_changed_files_are_noticed(finished_run: Path, tmp_path: Path, caplog: p
     assert verified_manifest(folder) is None
 
 
+@pytest.mark.slow
 def test_a_student_made_again_has_the_bits_of_the_first(metakd: Command, base: Path, tmp_path: Path) -> None:
     """Its texts alone would be batched otherwise, and for its one pass none of the teacher's layers would be kept."""
     folder, rows = tmp_path / "run", write_data(tmp_path / "rows", longest=8)

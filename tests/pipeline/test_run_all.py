@@ -17,12 +17,14 @@ def test_every_step_leaves_a_manifest_and_nothing_half_made(finished_run: Path) 
     assert "teacher_cache" in read_json(finished_run / "results.json")["seconds"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "mpnet"])
 def test_every_architecture_runs_through(checkpoint: Checkpoint, toy_data: Path, tmp_path: Path, kind: str) -> None:
     results = run_all(open_run(tmp_path / "run", toy_data, checkpoint(kind), baseline=False))
     assert list(results["average"]) == ["meta_teacher", "student", "tfidf"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_width_and_vocabulary_can_be_the_student(
     checkpoint: Checkpoint, toy_run: NewRun
 ) -> None:
@@ -31,6 +33,7 @@ def test_a_checkpoint_of_another_width_and_vocabulary_can_be_the_student(
     assert results["average"]["student"]["parameters"] < results["average"]["meta_teacher"]["parameters"]
 
 
+@pytest.mark.slow
 def test_a_method_that_reads_labels_alone_needs_no_teacher(toy_run: NewRun) -> None:
     results = run_all(toy_run(method="fine_tuned_shared"))
     assert results["average"]["student"]["accuracy"] == results["average"]["fine_tuned_shared"]["accuracy"]

@@ -49,6 +49,7 @@ def test_a_teacher_near_chance_is_refused(toy_run: NewRun) -> None:
         distill(replace(run, data=replace(run.data, splits=splits)), "books")
 
 
+@pytest.mark.slow
 def test_a_teacher_that_learns_nothing_is_trained_again_at_another_rate(
     toy_run: NewRun, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_teacher_that_learns_nothing_is_trained_again_at_another_rate(
     assert all(weights[0][name].equal(weights[1][name]) for name in weights[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rates", "scores"), [((1, 2, 3), (0.50, 0.52, 0.51)), ((1, 2, 1e39), (0.50, 0.52))])
 def test_of_several_tries_the_best_is_kept(
     toy_run: NewRun,

@@ -272,6 +272,7 @@ def test_a_run_with_less_has_fewer_pictures_and_nothing_warns(run_copy: Path, op
     assert page.locator("#transfer, #scores .averages, .grid .average").count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(report: Path, opened: Opened, scheme: str) -> None:
     page = opened(report, color_scheme=scheme)
@@ -311,6 +312,7 @@ def test_it_fits_a_phone(report: Path, opened: Opened) -> None:
     assert page.locator("#models > .hint").is_visible()
 
 
+@pytest.mark.slow
 def test_untrusted_names_and_texts_stay_text(metakd: Command, base: Path, tmp_path: Path, opened: Opened) -> None:
     """A domain, a label and texts full of HTML: no dialog opens, no element comes of them."""
     hostile = {"books": EVIL, "kitchen": "</script><img src=x onerror=alert(2)>"}
@@ -355,6 +357,7 @@ def test_no_other_script_is_run(report: Path, browser: Browser) -> None:
     page.close()
 
 
+@pytest.mark.slow
 def test_sixteen_domains_and_ten_thousand_examples(finished_run: Path, tmp_path: Path, opened: Opened) -> None:
     """The finished run's files, as they would be of a larger one: `benchmarks/report.py` has the time by the clock.
 

@@ -31,6 +31,7 @@ def tokenised(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["meta_kd", "cross_domain"])
 def test_a_run_tokenises_each_text_once(
     base: Path, tmp_path: Path, tokenised: Counter[str], monkeypatch: pytest.MonkeyPatch, method: str

@@ -62,6 +62,7 @@ def test_steps_of_other_code_are_refused_and_not_repeated(run_copy: Path, metakd
     assert read_json(path)["fingerprint"] == "of other code"
 
 
+@pytest.mark.slow
 def test_a_row_more_of_dev_and_test_leaves_models_and_changes_scores(
     finished_run: Path, run_copy: Path, toy_data: Path, metakd: Command, caplog: pytest.LogCaptureFixture
 ) -> None:

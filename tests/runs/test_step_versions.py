@@ -47,6 +47,7 @@ def test_comments_docstrings_and_layout_do_not_count(code: str, same: bool) -> N
     assert (plain(ast.parse(code)) == plain(ast.parse(before))) is same
 
 
+@pytest.mark.slow
 def test_a_version_is_raised_and_a_change_is_waived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,6 +122,7 @@ def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
     assert not {name: by for name, by in differ.items() if by > 1e-5 and not name.endswith("key.bias")}
 
 
+@pytest.mark.slow
 def test_the_cache_changes_no_student(toy_run: NewRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Three epochs over all layers: from the cache, live, and half of each."""
     weights, messages = {}, {}
@@ -156,6 +157,7 @@ def test_once_all_is_cached_the_teacher_is_not_run(toy_run: NewRun, monkeypatch:
     assert sum(sizes) == len(run.data.train)
 
 
+@pytest.mark.slow
 def test_a_kept_cache_is_used_again_and_a_stale_or_torn_one_is_not(base: Path, toy_data: Path, tmp_path: Path) -> None:
     settings = {"baseline": False, "match_epochs": 2, "keep_cache": True}
     run, other = (taught(open_run(tmp_path / f"{seed}", toy_data, base, **settings, seed=seed)) for seed in (0, 1))
@@ -184,6 +186,7 @@ def _distill(folder: Path, domain: str) -> Path:
     return distill(reopen(folder).begin(), domain) / "model.safetensors"
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_cache(toy_run: NewRun, tmp_path: Path) -> None:
     """Two domains at once, in one folder, give the students that they give one after the other."""
     apart, domains = taught(toy_run(baseline=False, match_epochs=2, shared_epochs=0)).folder, ("books", "kitchen")

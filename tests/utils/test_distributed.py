@@ -163,9 +163,8 @@ def test_everything_is_written_and_printed_once(done: Any, space: Workspace) -> 
     assert not list(space.folder.glob("two/**/*.partial"))
 
 
-@pytest.mark.slow_all
-@pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize(("lost", "number"), [(0, signal.SIGTERM), (1, signal.SIGKILL)])
 def test_one_of_two_stopped_ends_the_other_and_both_or_one_go_on(
     space: Workspace, lost: int, number: signal.Signals
 ) -> None:
@@ -186,9 +185,8 @@ def test_one_of_two_stopped_ends_the_other_and_both_or_one_go_on(
         assert_same(space.one, mended, *MODELS)
 
 
-@pytest.mark.slow_all
-@pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("step", ["instance_weights", "teacher_cache", "students/.kitchen"])
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "lost"), [("instance_weights", 0), ("teacher_cache", 1), ("students/.kitchen", 0)])
 def test_one_of_two_killed_while_a_result_is_written_leaves_none_that_seems_whole(
     space: Workspace, step: str, lost: int
 ) -> None:
@@ -206,7 +204,7 @@ def test_one_of_two_killed_while_a_result_is_written_leaves_none_that_seems_whol
     assert_same(space.one, broken, *MODELS)
 
 
-@pytest.mark.slow_all
+@pytest.mark.slow
 def test_accelerate_launch_starts_two_as_well(space: Workspace) -> None:
     teacher = space.begun("accelerated", "meta_teacher", "teacher_cache")
     launch = ["--multi_gpu", "--num_processes", 2, "--num_machines", 1]  # gloo, without GPUs
@@ -217,6 +215,7 @@ def test_accelerate_launch_starts_two_as_well(space: Workspace) -> None:
     assert_same(space.one, teacher, "meta_teacher/model")
 
 
+@pytest.mark.slow
 def test_bad_input_is_reported_once(space: Workspace) -> None:
     """By the main process, whatever the launcher prints beside it; and nothing is begun."""
     new = space.folder / "new"
@@ -279,7 +278,7 @@ echo 7
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.slow_all
+@pytest.mark.slow
 def test_the_slurm_example_makes_a_whole_run(space: Workspace, tmp_path: Path) -> None:
     """With a stand-in for Slurm, and a metakd that has the settings of the run that it is compared with."""
     settings = read_json(space.one / "run.json")["settings"]

@@ -105,6 +105,7 @@ WRITERS = [  # of a checkpoint, the teacher, the cache and the scores
 ]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_at_any_step_stops_the_run_which_then_goes_on(
     refused: Refused, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_disk_that_fills_up_at_any_step_stops_the_run_which_then_goes_on(
     assert (folder / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_limits_of_files_and_of_their_size_stop_the_run_which_then_goes_on(
     refused: Refused, tmp_path: Path, limit: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +171,7 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_starts(
     assert not [*(tmp_path / "run").rglob("manifest.json")]
 
 
+@pytest.mark.slow
 def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(base: Path, data: Path, tmp_path: Path) -> None:
     """A model that is there, or will not be, needs no room; two checkpoints hold three times the weights each.
 

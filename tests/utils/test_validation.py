@@ -187,6 +187,7 @@ def test_two_domains_have_two_folders(one: str, other: str) -> None:
         assert one.casefold() == other.casefold()
 
 
+@pytest.mark.slow
 def test_a_run_with_hostile_names_stays_in_its_folder(
     tmp_path: Path, base: Path, metakd: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +226,7 @@ def test_the_limits_in_the_docs_are_those_of_the_code() -> None:
         assert limit in page, limit
 
 
+@pytest.mark.slow
 def test_a_whole_run_unpickles_nothing_but_by_weights_only(tmp_path: Path, model: Path) -> None:
     """Base in old .bin weights, stopped at its first checkpoint and gone on with; the hook is shown to hear."""
     torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")

@@ -15,10 +15,11 @@ from metakd.data.splits import of_domain
 from metakd.data.windows import Reading
 from metakd.export.candidates import Budget, Candidate, load_as, measure_candidates
 from metakd.export.exporter import accuracy, folder_bytes
-from metakd.export.model_cards import Measured, write_card
+from metakd.export.model_cards import Measured, calibration_notes, write_card
 from metakd.export.onnx_format import write_model
 from metakd.export.standard_files import set_max_length
 from metakd.inference.by_domain import FIT_FILE
+from metakd.inference.calibration import load_temperature
 from metakd.inference.layout import DESCRIPTION_FILE
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
@@ -27,6 +28,7 @@ from metakd.models.embeddings import ROWS
 from metakd.models.model_checks import check_models
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.plan import minutes
+from metakd.pipeline.readings import write_temperatures
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
@@ -56,6 +58,7 @@ class Form:
     accuracy: float
     folder: Path
     run: Run
+    calibration: dict[str, Any]  # of all domains' students of this kind
 
     def excess(self, budget: Budget) -> dict[str, float]:
         return budget.excess(self.candidate.p95, self.candidate.bytes, self.accuracy)
@@ -169,14 +172,14 @@ def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
     if run.settings.weights != "none":
         weigh(run)
     teach(run)
-    trained = zip(run.data.domains, distill_all(run, run.data.domains, [run.settings.method]), strict=True)
-    forms = list[Form]()
-    for (domain, student), candidate in product(trained, candidates):
+    trained = dict(zip(run.data.domains, distill_all(run, run.data.domains, [run.settings.method]), strict=True))
+    calibration, forms = write_temperatures(run, trained, {}), list[Form]()
+    for (domain, student), candidate in product(trained.items(), candidates):
         readings = [c.reading for c in candidates if (c.int8, c.compact) == (candidate.int8, candidate.compact)]
         folder = _export(run, domain, student, candidate, readings)
         scores = (read_manifest(folder) or {})["accuracy"]
         exported = replace(candidate, bytes=folder_bytes(folder / "model"))
-        forms.append(Form(domain, exported, scores[str(candidate.reading)], folder / "model", run))
+        forms.append(Form(domain, exported, scores[str(candidate.reading)], folder / "model", run, calibration))
     return forms
 
 
@@ -187,7 +190,7 @@ def _export(run: Run, domain: str, student: Path, candidate: Candidate, readings
         (environment()["processor"], usable_cores()),
     )
     int8, compact = candidate.int8, candidate.compact
-    made = STEP_VERSIONS["fit"], trained, run.data.fingerprint
+    made = STEP_VERSIONS["fit"], trained, load_temperature(student), run.data.fingerprint
     digest = fingerprint("form", made, int8, compact, ROWS, [reading.model_dump() for reading in readings], machine)
     folder, facts = run.folder / "forms" / digest[:16], dict[str, Any]()
     if not is_done(folder, digest):
@@ -228,6 +231,7 @@ def _deliver(
         "budget": asdict(budget),
         "candidates": [asdict(candidate) for candidate in measured],
         "tried": [form.as_row() for form in forms],
+        "calibration": {form.candidate.student: form.calibration for form in forms},
         "delivered": delivered,
         "environment": environment(),
     }
@@ -250,5 +254,6 @@ def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str,
         split, score = ("test", row["test_accuracy"]) if test else ("dev", best.accuracy)
         measured = Measured(score, round(candidate.bytes), candidate.median)
         run, reading = best.run.description(), candidate.reading
-        write_card(partial, run, best.domain, candidate.form, reading, measured, split, len(test or dev))
+        notes = calibration_notes(best.calibration, best.domain)
+        write_card(partial, run, best.domain, candidate.form, reading, measured, split, len(test or dev), notes)
     return row

@@ -1,5 +1,6 @@
 """Students as ONNX models: compared with PyTorch, scored and timed, and refused if they lose accuracy or speed."""
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +15,17 @@ from metakd.data.windows import Reading
 from metakd.evaluation.costs import Latency, measure_latencies, shipped_bytes
 from metakd.evaluation.predictions import correct_predictions
 from metakd.evaluation.tables import ALIKE
-from metakd.export.model_cards import Measured, write_card
+from metakd.export.model_cards import Measured, calibration_notes, write_card
 from metakd.export.onnx_format import write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
 from metakd.inference.by_domain import EXPORT
-from metakd.inference.calibration import load_temperature
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import Model, load_reading
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import check_scorable
+from metakd.runs.folders import RESULTS_FILE
 from metakd.runs.run import Run
 from metakd.utils.artifacts import step_folder
 from metakd.utils.console import notice
@@ -73,6 +74,7 @@ def export(
     """
     split, method = _check(run, output, web), run.settings.method
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
+    calibration = json.loads((run.folder / RESULTS_FILE).read_text(encoding="utf-8")).get("calibration", {})
     reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
     with step_folder(output, EXPORT, "", facts) as partial:
         if web:
@@ -86,7 +88,7 @@ def export(
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
             form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
-            notes = _notes(e, load_temperature(_trained(run, e.domain)))
+            notes = _notes(e) + calibration_notes(calibration, e.domain)
             write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, notes)
         if web:
             write_page(partial, {domain: folder.name for domain, folder in folders.items()})
@@ -104,7 +106,7 @@ def _check(run: Run, output: Path, web: bool) -> str:
         raise InputError(f"{output} already exists; choose another --output")
     if web and run.data.has_pairs:
         raise InputError("--web: the page reads single texts, and these models read pairs; leave it out")
-    if None in [load_reading(_trained(run, d)) for d in run.data.domains]:
+    if None in [load_reading(_trained(run, d)) for d in run.data.domains] or not (run.folder / RESULTS_FILE).is_file():
         raise InputError(
             f"{run.folder}: not scored, which decides how sure students are, and how they read long texts; run "
             f"`metakd evaluate {run.folder}`"
@@ -147,14 +149,10 @@ def _score(run: Run, split: str, domain: str, folder: Path, compact: bool, befor
     return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy)
 
 
-def _notes(exported: Exported, temperature: float) -> list[str]:
-    """What the export has cost and how sure it is, as sentences of the card."""
+def _notes(exported: Exported) -> list[str]:
+    """What the export has cost, as sentences of the card."""
     gain = 100 * (exported.after.accuracy - exported.before.accuracy)
     notes = [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
-    if temperature != 1:
-        notes.append(
-            f"Its probabilities are calibrated: logits were divided by {temperature:.2f}, as held-out texts want."
-        )
     if exported.elsewhere:
         notes.append(
             "Its embeddings are exact for the most frequent tokens of this domain, approximate for others. Accuracy on "

@@ -27,7 +27,7 @@ from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
 from metakd.pipeline.readings import write_readings, write_temperatures
 from metakd.pipeline.rechecks import check_again
-from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, SCORE_FILES
+from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE, SCORE_FILES
 from metakd.runs.run import Run
 from metakd.utils import distributed
 from metakd.utils.artifacts import (
@@ -91,7 +91,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     seconds = {name: manifest["seconds"] for name, manifest in manifests.items()}
     results["seconds"] = seconds | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / CORPUS_FILE, describe(run, examples, fleets["student"]))
-    write_json(run.folder / "results.json", results)
+    write_json(run.folder / RESULTS_FILE, results)
     write_text(run.folder / "results.md", markdown_table(results))
     steps = {name: manifest["fingerprint"] for name, manifest in manifests.items()}
     facts = {name: results[name] for name in ("run", "seconds", "environment")}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from metakd.config.settings import Settings
 from metakd.pipeline.evaluate import finished_steps
 from metakd.pipeline.run_all import run_all
-from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE
+from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE
 from metakd.runs.run import Run
 from metakd.utils.artifacts import FORMERLY, MANIFEST, changed_code, read_manifest, read_run, verified_manifest
 from metakd.utils.errors import InputError, raise_faults
@@ -62,7 +62,7 @@ def _description(folder: Path) -> Mapping[str, Any]:
     if changed := [step for name in manifest["steps"] for step in changed_code(read_manifest(folder / name) or {})]:
         code = f"metakd's code of {', '.join(dict.fromkeys(changed))} has changed since {folder} was made"
         raise InputError(f"{code}; repeat it with the version of metakd that its {MANIFEST} names")
-    if "calibration" not in json.loads((folder / "results.json").read_text(encoding="utf-8")):
+    if "calibration" not in json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")):
         raise InputError(f"{folder}: scored before probabilities were calibrated; run `metakd evaluate {folder}` first")
     return {**manifest["run"], "settings": FORMERLY | manifest["run"]["settings"]}
 
@@ -96,10 +96,10 @@ def compare(first: Path, second: Path) -> Reproduction:
     for name in WHOLE_FILES:
         same = (first / name).read_bytes() == (second / name).read_bytes()
         differences[name] = [] if same else ["its bytes"]
-    results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in (first, second)]
+    results = [json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")) for folder in (first, second)]
     for result in results:  # of an earlier version, without the settings that are new
         result["run"]["settings"] = Settings.build(FORMERLY | result["run"]["settings"]).model_dump(mode="json")
-    differences["results.json"] = _unlike(*results)
+    differences[RESULTS_FILE] = _unlike(*results)
     unlike = {name: paths for name, paths in differences.items() if paths}
     return Reproduction([*differences], unlike, _other_environments(first, second))
 

@@ -17,7 +17,7 @@ from metakd.data.schema import folder_name
 from metakd.evaluation.statistics import Values, compare
 from metakd.evaluation.suspects import SURE, count_suspects
 from metakd.methods import BASELINE
-from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, SUSPECTS_FILE
+from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE, SUSPECTS_FILE
 from metakd.utils.artifacts import read_manifest, read_run, verified_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, raise_faults
@@ -54,7 +54,7 @@ class Findings:
         run = read_run(folder)
         scoring = f"`metakd evaluate {folder}`"
         try:
-            results, corpus = (json.loads((folder / name).read_text("utf-8")) for name in ("results.json", CORPUS_FILE))
+            results, corpus = (json.loads((folder / name).read_text("utf-8")) for name in (RESULTS_FILE, CORPUS_FILE))
             with (folder / PREDICTIONS_FILE).open(encoding="utf-8") as file:
                 rows = [json.loads(text) for text in file]
         except OSError as error:
@@ -189,7 +189,7 @@ class Findings:
 
 def _missing(results: Any, corpus: Any, rows: Sequence[Any]) -> list[str]:
     """What a report is drawn from and these files do not have."""
-    needed = {"results.json": (results, RESULTS), CORPUS_FILE: (corpus, CORPUS)}
+    needed = {RESULTS_FILE: (results, RESULTS), CORPUS_FILE: (corpus, CORPUS)}
     faults = [f"{name}: no {key}" for name, (content, keys) in needed.items() for key in keys if key not in content]
     if broken := sum(not isinstance(row, Mapping) or not set(ROW) <= set(row) for row in rows):
         return [*faults, f"{PREDICTIONS_FILE}: {broken} lines are no scored examples"]
