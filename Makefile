@@ -14,9 +14,7 @@ test: install
 test-all: install  ## the slow ones too: whole runs, also with a real encoder, stopped and gone on with
 	$(BIN)/pytest --numprocesses logical -m "slow or not slow"
 
-test-extras: install  ## exported models in Optimum, which wants an older transformers and so has its own environment
-	$(PYTHON) -m venv .venv-optimum
-	.venv-optimum/bin/python -m pip install --quiet -r tests/clients/requirements.txt
+test-extras: install .venv-optimum/.installed  ## exported models in Optimum, which wants an older transformers
 	$(BIN)/pytest tests/export/test_clients.py
 
 clients:  ## what runs exported models in JavaScript, for `make test-all`; needs npm
@@ -33,6 +31,11 @@ docs: install  ## the pages under docs/, as HTML in build/docs
 	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
 
 install: $(INSTALLED)
+
+.venv-optimum/.installed: tests/clients/requirements.txt
+	$(PYTHON) -m venv .venv-optimum
+	.venv-optimum/bin/python -m pip install --quiet -r tests/clients/requirements.txt
+	touch $@
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -43,12 +43,12 @@ def by_metakd(folder: Path, texts: Sequence[str], **reading: str) -> Array:
     return np.concatenate([classifier.predict_proba([text]) for text in texts])
 
 
-def by(program: Path | str, script: str, how: str) -> Callable[[Path, Sequence[str]], Array]:
+def answers_of(program: Path | str, script: str, how: str) -> Callable[[Path, Sequence[str]], Array]:
     """Another library, run by a script of tests/clients."""
 
     def predict(folder: Path, texts: Sequence[str]) -> Array:
         command = [str(program), str(SCRIPTS / script), str(folder), how]
-        done = subprocess.run(command, input=json.dumps([*texts]), capture_output=True, text=True, check=True)
+        done = subprocess.run(command, input=json.dumps([*texts]), stdout=subprocess.PIPE, text=True, check=True)
         labels = Classifier.load(folder).labels
         return np.array([[answer[label] for label in labels] for answer in json.loads(done.stdout)])
 
@@ -58,10 +58,10 @@ def by(program: Path | str, script: str, how: str) -> Callable[[Path, Sequence[s
 def agreement(folders: Mapping[str, Path], texts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Of each client with metakd, over the texts of all domains."""
     clients = {
-        "onnxruntime, tokenizers": (by(sys.executable, "classify.py", "onnxruntime"), {"long_texts": "first"}),
-        "optimum": (by(OPTIMUM, "classify.py", "optimum"), {"long_texts": "first"}),
-        "transformers.js": (by("node", "classify.mjs", "pipeline"), {"long_texts": "first"}),
-        "transformers.js, windows": (by("node", "classify.mjs", "windows"), {}),
+        "onnxruntime, tokenizers": (answers_of(sys.executable, "classify.py", "onnxruntime"), {"long_texts": "first"}),
+        "optimum": (answers_of(OPTIMUM, "classify.py", "optimum"), {"long_texts": "first"}),
+        "transformers.js": (answers_of("node", "classify.mjs", "pipeline"), {"long_texts": "first"}),
+        "transformers.js, windows": (answers_of("node", "classify.mjs", "windows"), {}),
     }
     figures = {}
     for name, (client, reading) in clients.items():

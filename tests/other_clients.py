@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from metakd import Classifier, InputError, Run
+from metakd import Classifier, InputError
 from metakd.data.tokenization import Array
-from metakd.export import exporter
 
 CLIENTS = Path(__file__).parent / "clients"
-OPTIMUM = Path(__file__).parents[1] / ".venv-optimum" / "bin" / "python"
+OPTIMUM = Path(__file__).parents[1] / ".venv-optimum"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 120_000  # milliseconds, where other tests keep the machine busy
 
@@ -38,9 +37,9 @@ def by_onnxruntime(folder: Path, texts: list[str]) -> Array:
 
 
 def by_optimum(folder: Path, texts: list[str]) -> Array:
-    if not OPTIMUM.is_file():
+    if not (OPTIMUM / ".installed").is_file():
         pytest.skip("Optimum is not installed; install it with `make test-extras`")
-    return _said_by([OPTIMUM, CLIENTS / "classify.py"], folder, "optimum", texts)
+    return _said_by([OPTIMUM / "bin" / "python", CLIENTS / "classify.py"], folder, "optimum", texts)
 
 
 def by_transformers_js(folder: Path, how: str, texts: list[str]) -> Array:
@@ -50,15 +49,15 @@ def by_transformers_js(folder: Path, how: str, texts: list[str]) -> Array:
     return _said_by(["node", CLIENTS / "classify.mjs"], folder, how, texts)
 
 
-def export_with_page(run: Run, output: Path) -> Path:
-    """The run's students in float32, with their page."""
+@contextlib.contextmanager
+def npm() -> Iterator[None]:
+    """What is done inside is skipped where npm has no registry."""
     try:
-        exporter.export(run, output, int8=False, web=True, force=True)
+        yield
     except InputError as error:
         if "npm" not in str(error) or (CLIENTS / "node_modules").is_dir():  # else npm has worked here
             raise
         pytest.skip(str(error))
-    return output
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -72,22 +71,24 @@ def opened(site: Path, messages: list[str]) -> Iterator[Page]:
     empty."""
     if CHROMIUM is None:
         pytest.skip("no Chromium here: apt-get install chromium")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address, elsewhere = f"http://127.0.0.1:{server.server_port}", list[str]()
-    known = (address, "data:", "blob:")
-    with sync_playwright() as playwright:
+    handler = functools.partial(_Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address, elsewhere = f"http://127.0.0.1:{server.server_port}", list[str]()
+        known = (address, "data:", "blob:")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda sent: None if sent.url.startswith(known) else elsewhere.append(sent.url))
-        page.on("console", lambda message: messages.append(message.text))
-        page.on("pageerror", lambda error: messages.append(str(error)))
-        page.goto(address)
-        page.wait_for_selector("html[data-ready]")
-        yield page
-        browser.close()
-    server.shutdown()
+        try:
+            page = browser.new_page()
+            page.set_default_timeout(PATIENCE)
+            page.on("request", lambda sent: None if sent.url.startswith(known) else elsewhere.append(sent.url))
+            page.on("console", lambda message: messages.append(message.text))
+            page.on("pageerror", lambda error: messages.append(str(error)))
+            page.goto(address)
+            page.wait_for_selector("html[data-ready]")
+            yield page
+        finally:
+            browser.close()
+            server.shutdown()
     assert (elsewhere, messages) == ([], [])
 
 

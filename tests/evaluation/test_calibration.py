@@ -7,7 +7,18 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from conftest import Checkpoint, Command, encoded, passed, read_json, read_rows, reopen, toy_examples, write_toy
+from conftest import (
+    Checkpoint,
+    Command,
+    encoded,
+    passed,
+    read_json,
+    read_rows,
+    refused,
+    reopen,
+    toy_examples,
+    write_toy,
+)
 from metakd import Classifier, InputError
 from metakd.data.tokenization import Collator
 from metakd.evaluation import calibration
@@ -27,6 +38,8 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.models.encoder import forward
 from metakd.models.loading import load_encoder
 from metakd.pipeline.evaluate import evaluate
+from metakd.runs.folders import RESULTS_FILE
+from metakd.utils.artifacts import write_json
 
 
 def drawn(count: int, classes: int = 3, seed: int = 0) -> tuple[Floats, Ints]:
@@ -154,6 +167,10 @@ def test_a_temperature_is_in_all_that_is_made_of_a_student(run_copy: Path, metak
     write_temperature(folder, 1)
     raw = Classifier.load(folder).predict_proba(texts)
     write_temperature(folder, 2)
+    assert "not scored, which decides how sure students are" in refused(metakd("export", run_copy, "--output", "onnx"))
+    quality = {"log_likelihood_loss": 0.5, "calibration_error": 0.1}
+    figures = {"temperatures": {"books": 2.0}, "texts": 60, "before": quality, "after": quality}
+    write_json(run_copy / RESULTS_FILE, read_json(run_copy / RESULTS_FILE) | {"calibration": figures})
     expected = softmax(np.log(raw) / 2, axis=-1)
     np.testing.assert_allclose(Classifier.load(folder).predict_proba(texts), expected, atol=1e-5)
     passed(metakd("export", run_copy, "--output", tmp_path / "onnx", "--force"))
@@ -178,7 +195,7 @@ def test_without_dev_nothing_is_calibrated(
 @pytest.mark.parametrize("content", ["{", "[]", '{"temperature": "2"}', '{"temperature": 0}', '{"temperature": NaN}'])
 def test_a_damaged_temperature_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / CALIBRATION_FILE).write_text(content)
-    with pytest.raises(InputError, match=r"calibration.json is damaged; delete it, and score the run again"):
+    with pytest.raises(InputError, match=r"calibration.json is damaged; delete it, and run `metakd evaluate`"):
         load_temperature(tmp_path)
     write_temperature(tmp_path, 1)
     assert load_temperature(tmp_path) == 1

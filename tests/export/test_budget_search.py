@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.special import softmax
 
 from conftest import (
     FAST,
@@ -28,6 +30,8 @@ from metakd.data.schema import folder_name
 from metakd.evaluation.costs import measure_latencies
 from metakd.export import budget_search, candidates
 from metakd.export.candidates import Budget, Candidate, measure_candidates
+from metakd.inference.calibration import write_temperature
+from metakd.inference.torch_backend import TorchModel
 from metakd.utils.artifacts import STEP_VERSIONS
 
 
@@ -158,6 +162,27 @@ def test_a_form_is_scored_again_when_dev_has_changed(run_copy: Path) -> None:
         budget_search._export(r, "books", student, candidate, [candidate.reading]) for r in (run, run, more)
     )
     assert before == again != after
+
+
+@pytest.mark.slow
+def test_models_are_as_sure_as_dev_says(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T is found once and written again where it is lost; with another T the export is made again."""
+    run, candidate = reopen(run_copy), Candidate("layers=2", False, False, 16, 2.0, 1.5)
+    splits = run.data.splits | {"dev": toy_examples(120, 9, "new")}
+    run = replace(run, data=replace(run.data, splits=splits))
+    students = {domain: run.folders.student("meta_kd", domain) for domain in run.data.domains}
+    figures, texts = budget_search._calibrate(run, students), [e.text for e in toy_examples(12, 5, "n")]
+    student, t = students["books"], figures["temperatures"]["books"]
+    raw = TorchModel.load(student, calibrated=False).answers(toy_examples(12, 5, "n")).probabilities
+    monkeypatch.setattr(budget_search, "write_temperatures", None)
+    write_temperature(student, 3.0)
+    other = budget_search._export(run, "books", student, candidate, [candidate.reading])
+    assert budget_search._calibrate(run, students) == figures
+    sure = budget_search._export(run, "books", student, candidate, [candidate.reading])
+    for folder, temperature in ((other, 3.0), (sure, t)):
+        p = Classifier.load(folder / "model").predict_proba(texts)
+        np.testing.assert_allclose(p, softmax(np.log(raw) / temperature, axis=-1), atol=1e-4)
+    assert t != 1
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.evaluate import evaluate
 from metakd.utils.artifacts import write_json
-from other_clients import CLIENTS, answers, export_with_page, opened
+from other_clients import CLIENTS, answers, npm, opened
 
 TEXTS = ["a lovely page", "dull prose", "<b>bad</b> & worse", "dull prose " * 9 + "lovely page " * 9]
 OTHER = "Büro & <Co>"  # a domain whose name is no word of an address
@@ -28,7 +28,9 @@ OTHER = "Büro & <Co>"  # a domain whose name is no word of an address
 @pytest.fixture(scope="module")
 def site(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exports of a run with their page: that of books in float32, the other in int8 and with another name."""
-    output = export_with_page(reopen(finished_run), tmp_path_factory.mktemp("site") / "models")
+    output = tmp_path_factory.mktemp("site") / "models"
+    with npm():
+        exporter.export(reopen(finished_run), output, int8=False, web=True, force=True)
     other = (output / "kitchen").rename(output / folder_name(OTHER))
     quantize(other)
     config = read_json(other / "config.json")

@@ -160,7 +160,6 @@ STUDENTS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "student"), STUDENTS)
 def test_a_decoder_teaches_an_encoder(kind: str, student: str, tmp_path: Path) -> None:
     """With other tokens, so that layers are not matched; with a token for padding or without; students are exported."""

@@ -11,9 +11,11 @@ from metakd import Classifier, Run, Settings, load_dataset, run_all
 from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
 from metakd.config.settings_file import read_settings_file
 from metakd.data.splits import of_domain
+from metakd.export.exporter import export
+from metakd.export.web_page import FOLDER, fetch_library, write_page
 from metakd.models.hub import ALL_MINILM, resolve
 from metakd.models.loading import load_encoder, load_tokenizer
-from other_clients import answers, by_onnxruntime, by_transformers_js, export_with_page, opened
+from other_clients import answers, by_onnxruntime, by_transformers_js, npm, opened
 
 
 def test_the_packaged_encoder_is_all_minilm() -> None:
@@ -43,13 +45,17 @@ def test_a_small_run_ends_in_students_that_read_reviews_wherever_they_are(tmp_pa
     assert Classifier.load(folder).predict([text])[0].label == "positive"
     assert hugging_face_pipeline("text-classification", str(folder))(text)[0]["label"] == "positive"
 
-    models = export_with_page(run, tmp_path / "models")
+    models = tmp_path / "models"
+    export(run, models, int8=False, force=True)
     texts = {domain: [e.text for e in of_domain(data.splits["dev"], domain)] for domain in data.domains}
     for domain, of_dev in texts.items():
         p = Classifier.load(models / domain).predict_proba(of_dev)
         np.testing.assert_allclose(by_onnxruntime(models / domain, of_dev), p, atol=1e-4)
         for how in ("pipeline", "windows"):
             np.testing.assert_allclose(by_transformers_js(models / domain, how, of_dev), p, atol=1e-4)
+    with npm():
+        fetch_library(models / FOLDER)
+    write_page(models, {domain: domain for domain in texts})
     with opened(models, []) as page:
         for domain, of_dev in texts.items():
             page.get_by_label("Domain").select_option(domain)

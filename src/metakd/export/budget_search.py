@@ -2,12 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from metakd.config.groups import READING
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.schema import folder_name
@@ -19,7 +20,7 @@ from metakd.export.model_cards import Measured, calibration_notes, write_card
 from metakd.export.onnx_format import write_model
 from metakd.export.standard_files import set_max_length
 from metakd.inference.by_domain import FIT_FILE
-from metakd.inference.calibration import load_temperature
+from metakd.inference.calibration import load_temperature, write_temperature
 from metakd.inference.layout import DESCRIPTION_FILE
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
@@ -58,7 +59,7 @@ class Form:
     accuracy: float
     folder: Path
     run: Run
-    calibration: dict[str, Any]  # of all domains' students of this kind
+    calibration: dict[str, Any]  # of this student in all domains [evaluation.calibration.calibrate]
 
     def excess(self, budget: Budget) -> dict[str, float]:
         return budget.excess(self.candidate.p95, self.candidate.bytes, self.accuracy)
@@ -151,7 +152,8 @@ def _train(data: MultiDomainDataset, settings: Settings, work: Path, fitting: li
 
 
 def _run_of(data: MultiDomainDataset, settings: Settings, work: Path, student: str) -> Run:
-    changed = settings.model_dump() | FIXED_SETTINGS | {"student": student}
+    long_texts = "mean" if settings.long_texts == "adaptive" else settings.long_texts  # all windows are timed
+    changed = settings.model_dump() | FIXED_SETTINGS | {"student": student, "long_texts": long_texts}
     return Run(work, Settings.build(changed), data, by_content=True)
 
 
@@ -173,7 +175,7 @@ def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
         weigh(run)
     teach(run)
     trained = dict(zip(run.data.domains, distill_all(run, run.data.domains, [run.settings.method]), strict=True))
-    calibration, forms = write_temperatures(run, trained, {}), list[Form]()
+    calibration, forms = _calibrate(run, trained), list[Form]()
     for (domain, student), candidate in product(trained.items(), candidates):
         readings = [c.reading for c in candidates if (c.int8, c.compact) == (candidate.int8, candidate.compact)]
         folder = _export(run, domain, student, candidate, readings)
@@ -181,6 +183,20 @@ def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
         exported = replace(candidate, bytes=folder_bytes(folder / "model"))
         forms.append(Form(domain, exported, scores[str(candidate.reading)], folder / "model", run, calibration))
     return forms
+
+
+def _calibrate(run: Run, trained: Mapping[str, Path]) -> dict[str, Any]:
+    """What `write_temperatures` finds for these students, once, and in each student's folder the temperature."""
+    made = [run.fingerprints.distill(run.settings.method, domain) for domain in trained]
+    reading = [getattr(run.settings, name) for name in ("max_length", *READING)]
+    digest = fingerprint("calibration", STEP_VERSIONS["fit"], made, reading, run.data.fingerprint, run.settings.seed)
+    path = run.folder / f"calibration-{digest[:16]}.json"
+    if not path.is_file():
+        write_json(path, write_temperatures(run, trained, {}))
+    figures = dict[str, Any](json.loads(path.read_text(encoding="utf-8")))
+    for domain, folder in trained.items():
+        write_temperature(folder, figures.get("temperatures", {}).get(domain, 1.0))
+    return figures
 
 
 def _export(run: Run, domain: str, student: Path, candidate: Candidate, readings: Sequence[Reading]) -> Path:

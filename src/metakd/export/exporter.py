@@ -20,6 +20,7 @@ from metakd.export.onnx_format import write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
 from metakd.inference.by_domain import EXPORT
+from metakd.inference.calibration import load_temperature
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import Model, load_reading
 from metakd.inference.onnx_backend import OnnxModel
@@ -29,7 +30,7 @@ from metakd.runs.folders import RESULTS_FILE
 from metakd.runs.run import Run
 from metakd.utils.artifacts import step_folder
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError, raise_faults, require
+from metakd.utils.errors import InputError, as_input_error, raise_faults, require
 
 ELSEWHERE = 400  # texts of other domains that a student with a compact table is scored on
 
@@ -74,7 +75,7 @@ def export(
     """
     split, method = _check(run, output, web), run.settings.method
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
-    calibration = json.loads((run.folder / RESULTS_FILE).read_text(encoding="utf-8")).get("calibration", {})
+    calibration = _calibration(run)
     reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
     with step_folder(output, EXPORT, "", facts) as partial:
         if web:
@@ -106,12 +107,23 @@ def _check(run: Run, output: Path, web: bool) -> str:
         raise InputError(f"{output} already exists; choose another --output")
     if web and run.data.has_pairs:
         raise InputError("--web: the page reads single texts, and these models read pairs; leave it out")
-    if None in [load_reading(_trained(run, d)) for d in run.data.domains] or not (run.folder / RESULTS_FILE).is_file():
+    recorded = _calibration(run).get("temperatures", {})
+    known = [load_temperature(_trained(run, d)) == recorded.get(d, 1.0) for d in run.data.domains]
+    if None in [load_reading(_trained(run, d)) for d in run.data.domains] or not all(known):
         raise InputError(
             f"{run.folder}: not scored, which decides how sure students are, and how they read long texts; run "
             f"`metakd evaluate {run.folder}`"
         )
     return split
+
+
+def _calibration(run: Run) -> dict[str, Any]:
+    """What results.json says of how sure the students are."""
+    path = run.folder / RESULTS_FILE
+    if not path.is_file():
+        return {}
+    with as_input_error(f"{path} is damaged; run `metakd evaluate {run.folder}`"):
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("calibration", {}))
 
 
 def _trained(run: Run, domain: str) -> Path:

@@ -46,7 +46,7 @@ def write_card(
         form: What was exported, in words.
         reading: How it reads long texts.
         measured: Its scores and costs on `examples` rows of `split`.
-        notes: Measured limits, a sentence each.
+        notes: What else was measured, one of the card's points each.
     """
     licences, machine = run["licences"], environment()
     scores = (f"{100 * measured.accuracy:.1f}", f"{measured.bytes / 1e6:.1f}", f"{measured.milliseconds:.2f}")
@@ -68,7 +68,7 @@ def write_card(
 
 
 def calibration_notes(calibration: Mapping[str, Any], domain: str) -> list[str]:
-    """A sentence on how sure a student is, if `calibration` [evaluation.calibration.calibrate] has changed that."""
+    """A point of the card on how sure a student is, if `calibration` [evaluation.calibration.calibrate] changed that."""
     temperature = calibration.get("temperatures", {}).get(domain, 1.0)
     if temperature == 1:
         return []
@@ -76,7 +76,8 @@ def calibration_notes(calibration: Mapping[str, Any], domain: str) -> list[str]:
     loss, error = (f"{after[of]:.3f} ({before[of]:.3f} without)" for of in ("log_likelihood_loss", "calibration_error"))
     return [
         f"Its probabilities are calibrated: logits were divided by {temperature:.2f}. On {calibration['texts']} rows "
-        f"of dev in all domains, cross-fitted, the negative log-likelihood is {loss}, the calibration error {error}."
+        f"of dev in all domains, cross-fitted and before the export, the negative log-likelihood is {loss}, the "
+        f"calibration error {error}."
     ]
 
 

@@ -31,7 +31,7 @@ def load_temperature(folder: Path) -> float:
         if not (type(temperature) in (int, float) and 0 < temperature < float("inf")):
             raise ValueError
     except (ValueError, TypeError, KeyError):
-        raise InputError(f"{path} is damaged; delete it, and score the run again with `metakd evaluate`") from None
+        raise InputError(f"{path} is damaged; delete it, and run `metakd evaluate`, or again `metakd fit`") from None
     return float(temperature)
 
 

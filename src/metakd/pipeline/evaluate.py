@@ -72,6 +72,8 @@ def _evaluate(run: Run) -> dict[str, Any]:
     check_again(run)
     stores: Stores = {}
     calibration = write_temperatures(run, fleets["student"], stores)
+    if calibration and split == "dev":
+        notice("dev decides how sure students are, and is scored too; `calibration` in results.json is cross-fitted")
     if write_readings(run, fleets, stores) and split == "dev":
         notice(
             "dev decides how far long texts are read, and is scored as well: --long-texts mean chooses nothing by it"

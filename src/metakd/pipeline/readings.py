@@ -60,8 +60,6 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
         notice(
             f"probabilities are not calibrated: that takes {OF_ITS_DOMAIN} rows of dev, and a class head of one layer"
         )
-    elif figures and run.data.scored_split == "dev":
-        notice("dev decides how sure students are, and is scored too; `calibration` in results.json is cross-fitted")
     temperatures = figures.get("temperatures", {})
     for domain, folder in students.items():
         if load_temperature(folder) != (temperature := temperatures.get(domain, 1.0)):
