@@ -68,7 +68,7 @@ def write_card(
 
 
 def calibration_notes(calibration: Mapping[str, Any], domain: str) -> list[str]:
-    """A point of the card on how sure a student is, if `calibration` [evaluation.calibration.calibrate] changed that."""
+    """A point of a card on how sure a student is, if `calibration` [evaluation.calibration.calibrate] changed that."""
     temperature = calibration.get("temperatures", {}).get(domain, 1.0)
     if temperature == 1:
         return []
