@@ -33,7 +33,7 @@ docs: install  ## the pages under docs/, as HTML in build/docs
 install: $(INSTALLED)
 
 .venv-optimum/.installed: tests/clients/requirements.txt
-	$(PYTHON) -m venv .venv-optimum
+	$(PYTHON) -m venv --clear .venv-optimum
 	.venv-optimum/bin/python -m pip install --quiet -r tests/clients/requirements.txt
 	touch $@
 

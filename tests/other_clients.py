@@ -37,7 +37,7 @@ def by_onnxruntime(folder: Path, texts: list[str]) -> Array:
 
 
 def by_optimum(folder: Path, texts: list[str]) -> Array:
-    if not (OPTIMUM / ".installed").is_file():
+    if not ((OPTIMUM / ".installed").is_file() and (OPTIMUM / "bin" / "python").exists()):
         pytest.skip("Optimum is not installed; install it with `make test-extras`")
     return _said_by([OPTIMUM / "bin" / "python", CLIENTS / "classify.py"], folder, "optimum", texts)
 

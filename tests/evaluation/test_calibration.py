@@ -167,13 +167,18 @@ def test_a_temperature_is_in_all_that_is_made_of_a_student(run_copy: Path, metak
     write_temperature(folder, 1)
     raw = Classifier.load(folder).predict_proba(texts)
     write_temperature(folder, 2)
-    assert "not scored, which decides how sure students are" in refused(metakd("export", run_copy, "--output", "onnx"))
+    export = ("export", run_copy, "--output", tmp_path / "onnx")
+    assert "not scored, which decides how sure students are" in refused(metakd(*export))
     quality = {"log_likelihood_loss": 0.5, "calibration_error": 0.1}
     figures = {"temperatures": {"books": 2.0}, "texts": 60, "before": quality, "after": quality}
-    write_json(run_copy / RESULTS_FILE, read_json(run_copy / RESULTS_FILE) | {"calibration": figures})
+    results = read_json(run_copy / RESULTS_FILE)
+    for damaged in ({"temperatures": {"books": 2.0}}, [1]):
+        write_json(run_copy / RESULTS_FILE, results | {"calibration": damaged})
+        assert "results.json is damaged; run `metakd evaluate" in refused(metakd(*export))
+    write_json(run_copy / RESULTS_FILE, results | {"calibration": figures})
     expected = softmax(np.log(raw) / 2, axis=-1)
     np.testing.assert_allclose(Classifier.load(folder).predict_proba(texts), expected, atol=1e-5)
-    passed(metakd("export", run_copy, "--output", tmp_path / "onnx", "--force"))
+    passed(metakd(*export, "--force"))
     np.testing.assert_allclose(Classifier.load(tmp_path / "onnx" / "books").predict_proba(texts), expected, atol=1e-4)
     assert "logits were divided by 2.00" in (tmp_path / "onnx" / "books" / "README.md").read_text()
 

@@ -54,17 +54,19 @@ def page(site: Path, messages: list[str]) -> Iterator[Page]:
 def test_the_page_says_what_python_says(page: Page, site: Path) -> None:
     """In both domains, of short texts and of one of several windows; the likeliest label first.
 
-    In int8, numbers are scaled by batch, so here each window is alone in Python as well.
+    In int8, numbers are scaled by batch, so here each window is alone in Python as well. Processors and WebAssembly
+    round differently, and over several windows that adds up.
     """
-    for domain, tolerance in (("books", 0.06), (OTHER, 2)):
+    for domain, off, off_in_all in (("books", 0.06, 0.06), (OTHER, 2, 5)):
         page.get_by_label("Domain").select_option(domain)
         classifier = Classifier.load(site / folder_name(domain))
         classifier.model.read_as(classifier.reading.model_copy(update={"enough": 1.0}))  # one after the other
         for text in TEXTS:
+            most = off_in_all if text == TEXTS[-1] else off
             expected = classifier.predict([text], top_k=2)[0]
             shown = answers(page, text)
             assert [*shown] == [each.label for each in expected]
-            assert [*shown.values()] == pytest.approx([100 * each.probability for each in expected], abs=tolerance)
+            assert [*shown.values()] == pytest.approx([100 * each.probability for each in expected], abs=most)
     assert answers(page, "  ") == {}
 
 

@@ -29,12 +29,12 @@ from metakd.models.embeddings import ROWS
 from metakd.models.model_checks import check_models
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.plan import minutes
-from metakd.pipeline.readings import write_temperatures
+from metakd.pipeline.readings import NOT_CALIBRATED, write_temperatures
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
 from metakd.utils.artifacts import STEP_VERSIONS, fingerprint, is_done, read_manifest, step_folder, write_json
-from metakd.utils.console import console
+from metakd.utils.console import console, notice
 from metakd.utils.errors import InputError, collecting, listed, raise_faults, require
 from metakd.utils.hardware import environment, usable_cores
 from metakd.utils.locks import waiting_lock
@@ -152,7 +152,10 @@ def _train(data: MultiDomainDataset, settings: Settings, work: Path, fitting: li
 
 
 def _run_of(data: MultiDomainDataset, settings: Settings, work: Path, student: str) -> Run:
-    long_texts = "mean" if settings.long_texts == "adaptive" else settings.long_texts  # all windows are timed
+    long_texts = settings.long_texts
+    if long_texts == "adaptive":
+        long_texts = "mean"
+        notice("--long-texts adaptive: models are timed and delivered with all windows, as with --long-texts mean")
     changed = settings.model_dump() | FIXED_SETTINGS | {"student": student, "long_texts": long_texts}
     return Run(work, Settings.build(changed), data, by_content=True)
 
@@ -194,6 +197,8 @@ def _calibrate(run: Run, trained: Mapping[str, Path]) -> dict[str, Any]:
     if not path.is_file():
         write_json(path, write_temperatures(run, trained, {}))
     figures = dict[str, Any](json.loads(path.read_text(encoding="utf-8")))
+    if not figures:
+        notice(NOT_CALIBRATED)
     for domain, folder in trained.items():
         write_temperature(folder, figures.get("temperatures", {}).get(domain, 1.0))
     return figures
@@ -270,6 +275,6 @@ def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str,
         split, score = ("test", row["test_accuracy"]) if test else ("dev", best.accuracy)
         measured = Measured(score, round(candidate.bytes), candidate.median)
         run, reading = best.run.description(), candidate.reading
-        notes = calibration_notes(best.calibration, best.domain)
+        notes = calibration_notes(best.calibration, best.domain, f"--long-texts {best.run.settings.long_texts}")
         write_card(partial, run, best.domain, candidate.form, reading, measured, split, len(test or dev), notes)
     return row

@@ -89,7 +89,7 @@ def export(
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
             form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
-            notes = _notes(e) + calibration_notes(calibration, e.domain)
+            notes = _notes(e) + calibration_notes(calibration, e.domain, str(reading))
             write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, notes)
         if web:
             write_page(partial, {domain: folder.name for domain, folder in folders.items()})
@@ -123,7 +123,10 @@ def _calibration(run: Run) -> dict[str, Any]:
     if not path.is_file():
         return {}
     with as_input_error(f"{path} is damaged; run `metakd evaluate {run.folder}`"):
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("calibration", {}))
+        figures = dict(json.loads(path.read_text(encoding="utf-8")).get("calibration", {}))
+        if figures and not {"temperatures", "texts", "before", "after"} <= {*figures}:
+            raise ValueError("calibration is not whole")
+    return figures
 
 
 def _trained(run: Run, domain: str) -> Path:

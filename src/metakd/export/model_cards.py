@@ -67,8 +67,11 @@ def write_card(
     write_text(folder / CARD_FILE, f"---\n{_metadata(run, domain, form, measured, split)}\n---\n\n{text}")
 
 
-def calibration_notes(calibration: Mapping[str, Any], domain: str) -> list[str]:
-    """A point of a card on how sure a student is, if `calibration` [evaluation.calibration.calibrate] changed that."""
+def calibration_notes(calibration: Mapping[str, Any], domain: str, reading: str) -> list[str]:
+    """A point of a card on how sure a student is, if `calibration` [evaluation.calibration.calibrate] changed that.
+
+    `reading`: how texts were read meanwhile.
+    """
     temperature = calibration.get("temperatures", {}).get(domain, 1.0)
     if temperature == 1:
         return []
@@ -76,8 +79,8 @@ def calibration_notes(calibration: Mapping[str, Any], domain: str) -> list[str]:
     loss, error = (f"{after[of]:.3f} ({before[of]:.3f} without)" for of in ("log_likelihood_loss", "calibration_error"))
     return [
         f"Its probabilities are calibrated: logits were divided by {temperature:.2f}. On {calibration['texts']} rows "
-        f"of dev in all domains, cross-fitted and before the export, the negative log-likelihood is {loss}, the "
-        f"calibration error {error}."
+        f"of dev in all domains, cross-fitted, before the export ({reading}), the negative log-likelihood is {loss}, "
+        f"the calibration error {error}."
     ]
 
 

@@ -19,6 +19,9 @@ from metakd.utils.console import notice
 
 LEAST = 100  # long texts that a threshold is chosen on
 CHOSEN_ON = 10_000  # most examples of dev that a threshold is chosen on
+NOT_CALIBRATED = (
+    f"probabilities are not calibrated: that takes {OF_ITS_DOMAIN} rows of dev, and a class head of one layer"
+)
 
 
 def write_readings(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores) -> bool:
@@ -57,9 +60,7 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
     elif find_head(load(next(iter(students.values()))).network) is not None:
         figures = calibrate(students, dev, run.data.labels, whole, settings.seed)
     if not figures and settings.long_texts != "adaptive":
-        notice(
-            f"probabilities are not calibrated: that takes {OF_ITS_DOMAIN} rows of dev, and a class head of one layer"
-        )
+        notice(NOT_CALIBRATED)
     temperatures = figures.get("temperatures", {})
     for domain, folder in students.items():
         if load_temperature(folder) != (temperature := temperatures.get(domain, 1.0)):
