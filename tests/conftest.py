@@ -175,8 +175,8 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FAST = [
-    *("--allow-weak-teacher", "--teacher-epochs", "8", "--shared-epochs", "2"),
-    *("--match-epochs", "1", "--predict-epochs", "2", "--stages", "two", "--windows", "0"),
+    *("--allow-weak-teacher", "--teacher-epochs", "8", "--shared-epochs", "4"),
+    *("--match-epochs", "2", "--predict-epochs", "4", "--stages", "two", "--windows", "0"),
     *("--batch-size", "8", "--max-length", "16", "--student", "layers=2"),
     *("--teacher-learning-rate", "5e-3", "--predict-learning-rate", "5e-3"),
     *("--match-learning-rate", "5e-3", "--shared-learning-rate", "5e-3"),
