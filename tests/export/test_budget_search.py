@@ -18,6 +18,7 @@ from conftest import (
     as_row,
     passed,
     read_json,
+    read_rows,
     refused,
     reopen,
     toy_examples,
@@ -33,6 +34,8 @@ from metakd.export.candidates import Budget, Candidate, measure_candidates
 from metakd.inference.calibration import write_temperature
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.artifacts import STEP_VERSIONS
+
+WRONG = {"positive": "negative", "negative": "positive"}
 
 
 def test_excess_has_the_limits_that_fail_and_by_how_much() -> None:
@@ -102,6 +105,9 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(fit: Command, 
     fast = [FAST[0], *(word for pair in pairs if pair[0] not in decided for word in pair)]
     budget = ("--p95-ms", "500", "--max-mb", "50", "--min-accuracy", "0.7", "--most", "1")
     data = write_toy(tmp_path / "toy", train=256, dev=64, test=24)
+    rows = read_rows(data / "dev.jsonl")
+    rows[::8] = [row | {"label": WRONG[row["label"]]} for row in rows[::8]]
+    write_rows(data / "dev.jsonl", rows)  # models are too sure for this dev
     out, err = passed(fit(*fast, *budget, data=data))
     assert "Best models within the budget" in out
     assert "measuring layers=3 (2 of 4)" in err
@@ -171,8 +177,7 @@ def test_models_are_as_sure_as_dev_says(run_copy: Path, monkeypatch: pytest.Monk
     """On a dev whose every fifth label is wrong. T is found once, and written again where it is lost; with another T,
     the export is made again."""
     run, candidate = reopen(run_copy), Candidate("layers=2", False, False, 16, 2.0, 1.5)
-    wrong = {"positive": "negative", "negative": "positive"}
-    dev = [replace(e, label=wrong[e.label]) if i % 5 == 0 else e for i, e in enumerate(toy_examples(120, 9, "new"))]
+    dev = [replace(e, label=WRONG[e.label]) if i % 5 == 0 else e for i, e in enumerate(toy_examples(120, 9, "new"))]
     splits = run.data.splits | {"dev": dev}
     run = replace(run, data=replace(run.data, splits=splits))
     students = {domain: run.folders.student("meta_kd", domain) for domain in run.data.domains}
