@@ -92,7 +92,7 @@ def main() -> None:
             export(run, output, force=True, **how)
         print(form, flush=True)
         forms[form] = agreement({d: output / run.folders.student(run.settings.method, d).name for d in texts}, texts)
-    write_json(RESULT, {"data": run.data.name, "forms": forms, "environment": environment()})
+    write_json(RESULT, {"data": Path(run.data.name).name, "forms": forms, "environment": environment()})
 
 
 if __name__ == "__main__":
