@@ -1,4 +1,4 @@
-"""Where the files of an exported model are: as transformers.js looks for them."""
+"""Where the files of an exported model are: as transformers.js and Optimum look for them."""
 
 from pathlib import Path
 
