@@ -94,7 +94,6 @@ def opened(site: Path, messages: list[str]) -> Iterator[Page]:
 
 def answers(page: Page, text: str) -> dict[str, float]:
     """What stands on the page after a text was typed: label -> percent."""
-    page.evaluate("delete document.documentElement.dataset.ready")
     page.get_by_label("Text").fill(text)
     page.wait_for_selector("html[data-ready]")
     rows = page.locator("#answers li").all()

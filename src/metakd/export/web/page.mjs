@@ -44,9 +44,14 @@ function row({ label, probability }) {
   return item;
 }
 
-async function update() {
-  const mine = ++latest;
+// What is on the page, or on its way to it, is of another text or domain.
+function outdate() {
   delete document.documentElement.dataset.ready;
+  return ++latest;
+}
+
+async function update() {
+  const mine = outdate();
   try {
     const model = await classifier(domain.value);
     const found = text.value.trim() ? await model.classify(text.value) : [];
@@ -69,6 +74,7 @@ domain.addEventListener("change", () => {
   update();
 });
 text.addEventListener("input", () => {
+  outdate();
   clearTimeout(timer);
   timer = setTimeout(update, PAUSE);
 });
