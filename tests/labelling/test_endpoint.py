@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 
 from conftest import BAD, Command, as_row, passed, read_rows, refused, toy_examples, write_rows
+from metakd.labelling.endpoint import Endpoint
 from metakd.labelling.replies import named_label, token_probabilities
+from metakd.utils.signals import Stopped
 
 Reply = Callable[["Server", dict[str, Any]], tuple[int, Any]]
 KEY = "sk-secret-of-the-tests"
@@ -201,7 +204,8 @@ def test_options_that_a_model_refuses_are_left_out(
     server.reply = choosy
     out, _ = passed(label())
     assert "100.0% right" in out
-    assert len([body for body in server.asked if refused_option in body]) <= 8
+    tries = 2 if refused_option == "top_logprobs" else 1  # fewer of them are tried, too
+    assert len([body for body in server.asked if refused_option in body]) <= 8 * tries
 
 
 def test_repeated_calls_count_and_a_budget_leaves_fewer_votes(
@@ -215,6 +219,126 @@ def test_repeated_calls_count_and_a_budget_leaves_fewer_votes(
     server.reply = lambda *_: (429, {"error": {"message": "slow down"}})
     assert "--max-calls 10 are made" in refused(label("--votes", 5, "--max-calls", 10))
     assert len(server.asked) == 40
+
+
+def test_a_text_that_is_refused_is_left_out(
+    label: Callable[..., Any],
+    server: Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is asked again by the next command; where all are refused, or many in a row, the reason is the message."""
+
+    def filtered(serving: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        if "lovely" in body["messages"][0]["content"]:
+            return 400, {"error": {"message": "content management policy"}}
+        return with_probabilities(serving, body)
+
+    server.reply = lambda *_: (400, {"error": {"message": "no such region"}})
+    assert "no such region; nothing was answered" in refused(label())
+    assert not (tmp_path / "out.answers").exists()
+    server.reply = filtered
+    passed(label())
+    rows, asked = read_rows(tmp_path / "out.jsonl"), len(server.asked)
+    assert 0 < len(rows) < 20
+    assert not any("lovely" in row["text"] for row in rows)
+    refused_texts = 20 - len(rows)
+    assert f"refuses {refused_texts} texts, which are left out; the last one: " in caplog.text
+    passed(label())
+    assert len(server.asked) == asked + len({row["text"] for row in read_rows(tmp_path / "texts.jsonl")}) - len(
+        {row["text"] for row in rows}
+    )
+    (tmp_path / "out.answers").unlink()
+    monkeypatch.setattr("metakd.labelling.endpoint.TRIED", 3)
+    before = len(server.asked)
+    server.reply = lambda serving, body: (
+        with_probabilities(serving, body)
+        if len(serving.asked) <= before + 8
+        else (400, {"error": {"message": "your balance is too low"}})
+    )
+    assert "your balance is too low; what was answered is kept" in refused(label())
+    assert len(read_rows(tmp_path / "out.answers")) == 8
+
+
+def test_votes_that_were_paid_for_count(
+    label: Callable[..., Any], server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the third is an error that does not pass."""
+
+    def third_fails(serving: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        earlier = [each for each in serving.asked if each["messages"] == body["messages"]]
+        return (404, {}) if len(earlier) == 3 else (200, answer(sentiment(body)))
+
+    server.reply = third_fails
+    out, _ = passed(label("--votes", 3))
+    assert "20 texts, of which 20 have a label: 100.0% right" in out
+    assert "some texts have fewer than 3 votes" in caplog.text
+
+
+def test_a_model_that_thinks_gets_room_for_it(label: Callable[..., Any], server: Server) -> None:
+    """The thought may name the other label; what follows it is the answer."""
+
+    def thinking(_: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        thought = f"<think>\nnegative or positive? not negative, positive. {'Hm. ' * 20}"
+        return 200, answer(thought if body["max_tokens"] < 100 else f"{thought}</think>\n\n{sentiment(body)}")
+
+    server.reply = thinking
+    out, _ = passed(label())
+    assert "100.0% right" in out
+    assert len([body for body in server.asked if body["max_tokens"] < 100]) <= 8
+
+
+def test_an_api_that_tells_fewer_probabilities_is_asked_for_those(label: Callable[..., Any], server: Server) -> None:
+    """Its error is in another form than OpenAI's."""
+
+    def few(serving: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        if body["top_logprobs"] > 5:
+            return 422, {"detail": [{"loc": ["body", "top_logprobs"], "msg": "Input should be at most 5"}]}
+        return with_probabilities(serving, body)
+
+    server.reply = few
+    out, _ = passed(label())
+    assert "100.0% right" in out
+    assert {body["top_logprobs"] for body in server.asked} == {20, 5}
+
+
+def test_a_text_that_is_too_long_changes_no_option(label: Callable[..., Any], server: Server) -> None:
+    server.reply = lambda serving, body: (
+        (400, {"error": {"message": "'max_tokens' is too large: 20. This model's maximum context length is 4096"}})
+        if "was" in body["messages"][0]["content"]
+        else with_probabilities(serving, body)
+    )
+    passed(label())
+    assert {body["max_tokens"] for body in server.asked} == {20}
+
+
+def test_what_is_under_way_is_kept_where_the_work_is_stopped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def stopping(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise Stopped(2)
+        return futures.wait(*arguments, **options)
+
+    monkeypatch.setattr("metakd.labelling.endpoint.wait", stopping)
+    api, answered = Endpoint(server.url, "m", 100, 1, None, None), list[int]()
+    scores = api.scores([e.text for e in toy_examples(20, 0, "t")], ["negative", "positive"])
+    with pytest.raises(Stopped):
+        answered.extend(row for rows, _ in scores for row in rows)
+    assert 0 < len(answered) == len(server.asked) <= 8
+
+
+def test_damaged_answers_are_asked_again(label: Callable[..., Any], server: Server, tmp_path: Path) -> None:
+    passed(label())
+    asked, path = len(server.asked), tmp_path / "out.answers"
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([whole[0], b"\0" * 40 + b"\n", *whole[2:]]))
+    out, _ = passed(label())
+    assert "20 texts" in out
+    assert len(server.asked) == asked + 1
 
 
 @pytest.mark.parametrize(
@@ -232,6 +356,7 @@ def test_a_label_is_named_by_a_whole_word(text: str, place: int | None) -> None:
         ({"**": 0.99, "neg": 0.006}, None),
         ({"n": 0.9, "ne": 0.05, "p": 0.05}, None),
         ({"negative": 0.7, "n": 0.01, "positive": 0.1}, [7 / 8, 1 / 8]),
+        ({"negative": 0.5, "ne": 0.4, "positive": 0.1}, None),
         (None, None),
     ],
 )
@@ -279,6 +404,7 @@ def test_what_is_not_there_and_what_takes_too_long(
     label: Callable[..., Any], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("metakd.labelling.endpoint.RETRIES", 0)
+    assert "--endpoint 'http://localhost:PORT/v1': not an address" in refused(label(url="http://localhost:PORT/v1"))
     said = refused(label(url="http://127.0.0.1:9/v1"))
     assert "Connection error; is a server running there?; nothing was answered" in said
     monkeypatch.setattr("metakd.labelling.endpoint.SECONDS", 0.2)

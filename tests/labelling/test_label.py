@@ -125,7 +125,7 @@ def test_texts_without_labels(metakd: Command, llm: Path, tmp_path: Path, caplog
         ({"w.yaml": "[a, b"}, ["--label-words", "w.yaml"], "w.yaml: not valid YAML"),
         ({"w.yaml": "positive: a\npositive: b"}, ["--label-words", "w.yaml"], "repeated keys: positive"),
         ({"out.jsonl": ""}, [], "out.jsonl: already exists"),
-        ({"out.answers": "no answer\n"}, [], "out.answers, row 1: not an answer; delete the file"),
+        ({"out.answers": "no answer\n"}, [], "out.answers: not answers of `metakd label`; move the file"),
         ({"t.jsonl": ""}, ["--data", "t.jsonl"], "no rows"),
         ({}, ["--model", "BASE"], "not a causal language model: weights"),
         ({}, ["--model", "nowhere/at-all"], "nowhere/at-all"),

@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metakd.utils.artifacts import fingerprint
+from metakd.utils.console import notice
 from metakd.utils.errors import InputError
+
+
+class AllRefusedError(InputError):
+    """The model refuses every text that it was asked for, though it may have answered others before."""
 
 
 class Answers:
@@ -27,18 +32,23 @@ class Answers:
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):  # a process ended while it wrote
             os.truncate(path, len(whole))
-        for number, row in enumerate(whole.splitlines(), 1):
+        damaged = 0
+        for row in whole.splitlines():
             try:
                 self._scores |= {json.loads(row)["key"]: json.loads(row)["scores"]}
             except (ValueError, KeyError, TypeError):
-                raise InputError(f"{path}, row {number}: not an answer; delete the file to ask again") from None
+                damaged += 1
+        if damaged and not self._scores:
+            raise InputError(f"{path}: not answers of `metakd label`; move the file, or delete it to ask again")
+        if damaged:
+            notice(f"{path}: {damaged:,} of its rows are damaged; those texts are asked again")
 
     def __contains__(self, prompt: str) -> bool:
         return self._key(prompt) in self._scores
 
     def scores(self, prompt: str) -> list[float] | None:
-        """The scores (M,) for a prompt that has been answered, or None if the answer named no label."""
-        return self._scores[self._key(prompt)]
+        """The scores (M,) for a prompt; None if it has no answer, or one that named no label."""
+        return self._scores.get(self._key(prompt))
 
     def add(self, answered: Mapping[str, Sequence[float] | None]) -> None:
         """Write the scores for some prompts; InputError for numbers that are not finite."""

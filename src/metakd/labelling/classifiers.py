@@ -66,8 +66,7 @@ class Classifiers:
     @property
     def labels(self) -> list[str]:
         """The classes of all, each once; InputError for one that is no classifier."""
-        classifiers = map(self._models.classifier, self._names)
-        return [*dict.fromkeys(label for classifier in classifiers for label in classifier.labels)]
+        return self._models.labels(self._names)
 
     def scores(self, examples: Sequence[Example], labels: Sequence[str]) -> Probabilities:
         """The logarithms of the labels' probabilities, (N, M), up to a constant for each text; classes go by name.
@@ -83,20 +82,27 @@ class Classifiers:
                     chunk = rows[start : start + CHUNK]
                     model = self._models.classifier(domain).model
                     answers = model.answers([examples[row] for row in chunk]).probabilities
-                    scores[chunk] = np.log(answers[:, columns].clip(LEAST))
+                    scores[chunk] = np.log(LEAST)  # of labels that other domains have
+                    scores[np.ix_(chunk, [*columns])] = np.log(answers[:, [*columns.values()]].clip(LEAST))
                     progress(advance=len(chunk))
         return scores
 
-    def _columns(self, labels: Sequence[str]) -> dict[str, list[int]]:
-        """The class of each label, by domain; a notice of classes that are no labels."""
-        columns, faults = dict[str, list[int]](), list[str]()
+    def _columns(self, labels: Sequence[str]) -> dict[str, dict[int, int]]:
+        """The class of each label, by domain; a notice of classes that are no labels.
+
+        The classifier of one domain may lack labels of others, if its classes are among them by their very names.
+        """
+        columns, faults = dict[str, dict[int, int]](), list[str]()
         for domain, name in self._names.items():
             classes = self._models.classifier(domain).labels
             rows = rows_of_labels(classes, labels)
+            if rows is None and domain != ALL and {*classes} <= {*labels}:
+                columns[domain] = {labels.index(each): place for place, each in enumerate(classes)}
+                continue
             if rows is None:
                 faults.append(f"{name}: its classes are {listed(classes)}")
                 continue
-            columns[domain] = rows
+            columns[domain] = dict(enumerate(rows))
             if left := [each for place, each in enumerate(classes) if place not in rows]:
                 notice(f"{name}: its classes {listed(left)} are not among the labels, and are left out")
         where = "rename them, in id2label of its config.json or, of an export, in labels of its model.json"

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -10,9 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from metakd.labelling.replies import named_label, reply_text, token_probabilities
+from metakd.labelling.answers import AllRefusedError
+from metakd.labelling.replies import is_unfinished_thought, named_label, reply_text, token_probabilities
 from metakd.utils.artifacts import fingerprint
-from metakd.utils.errors import InputError, error_summary, require, shown
+from metakd.utils.console import notice
+from metakd.utils.errors import InputError, as_input_error, error_summary, require, shown
+from metakd.utils.signals import Stopped
 
 KEY = "OPENAI_API_KEY"
 SECONDS = 60.0  # to wait for an answer
@@ -21,6 +25,9 @@ PARALLEL = 8  # calls at a time
 CHARACTERS = 4  # of a token, about
 LONGEST_ANSWER, THINKING = 20, 2_000  # tokens, also of a model that thinks first
 REFUSALS = (400, 403, 422)  # by which APIs say that they do not know an option
+OF_A_TEXT = (400, 413, 422)  # by which they refuse a text: for its length, or for what it says
+LENGTH = ("context", "too large", "too long")  # in messages about a text, which may name an option as well
+FEWER_PROBABILITIES = 5  # of tokens, where an API tells no more
 LEAST = 1e-4  # probability of a label that no answer names
 TRIED = 20  # first answers, one of which at least has to name a label
 KEPT, NOTHING = "what was answered is kept; the same command goes on from there", "nothing was answered"
@@ -49,14 +56,15 @@ class Endpoint:
             raise InputError(f"--endpoint {shown(url)}: not an address, which begins with http:// or https://")
         self._api = require("openai", "api")
         key = os.environ.get(KEY) or "none"  # a server of one's own needs none
-        self._client = self._api.OpenAI(base_url=url, api_key=key, timeout=SECONDS, max_retries=0)
-        self.url, self.model, self.votes = url, model, votes
+        with as_input_error(f"--endpoint {shown(url)}: not an address"):
+            self._client = self._api.OpenAI(base_url=url, api_key=key, timeout=SECONDS, max_retries=0)
+        self.url, self.model, self.votes = url.rstrip("/"), model, votes
         self.max_length, self.max_calls, self.calls = max_length, max_calls, 0
         self._pause = 60 / calls_per_minute if calls_per_minute else 0.0
         self._next, self._lock, self._stopped = time.monotonic(), threading.Lock(), threading.Event()
         self._options: dict[str, Any] = {"logprobs": True, "top_logprobs": 20, "max_tokens": LONGEST_ANSWER}
         self._unknown = set[str]()  # options that the API has refused
-        self.identity = fingerprint("endpoint", url, model, votes)
+        self.identity = fingerprint("endpoint", self.url, model, votes)
 
     def shortened(self, text: str) -> str:
         return text[: CHARACTERS * self.max_length]
@@ -66,27 +74,38 @@ class Endpoint:
     ) -> Iterator[tuple[list[int], list[list[float] | None]]]:
         """The row of each prompt as it is answered, and the logarithms of the labels' probabilities (1, M).
 
-        None stands for an answer that names no label.
+        None stands for an answer that names no label. A text that the API refuses gets no row.
 
         Raises:
-            InputError: The API refuses, is not reached, or never names a label; or `max_calls` are made.
+            AllRefusedError: The API refuses all prompts.
+            InputError: It refuses the key or the model, is not reached, or names no label; or `max_calls` are made.
         """
         error: BaseException | None = None
-        usable = unusable = 0
+        refusal: Any = None
+        refused = in_a_row = usable = unusable = 0
         for row, future in self._answered(prompts, words):
-            if problem := future.exception():
+            problem = future.exception()
+            if isinstance(problem, self._api.APIStatusError) and problem.status_code in OF_A_TEXT:
+                refusal, refused, in_a_row = problem, refused + 1, in_a_row + 1
+            elif problem:
                 error = error or problem
                 self._stopped.set()
-                continue
-            values, text = future.result()
-            yield [row], [values]
-            usable += values is not None
-            unusable += values is None
+            else:
+                values, text = future.result()
+                yield [row], [values]
+                usable, unusable, in_a_row = usable + (values is not None), unusable + (values is None), 0
+            if in_a_row == TRIED:  # so it is not for what a text says
+                self._stopped.set()
+                error = error or refusal
             if unusable == TRIED and not usable:
                 self._stopped.set()
-                error = InputError(f"no answer names a label, for example {shown(text)}; change --prompt")
+                error = error or InputError(f"no answer names a label, for example {shown(text)}; change --prompt")
         if error:
             raise self._explained(error, KEPT if usable or unusable else NOTHING)
+        if refused and not (usable or unusable):
+            raise AllRefusedError(str(self._explained(refusal, NOTHING)))
+        if refused:
+            notice(f"{self.url} refuses {refused:,} texts, which are left out; the last one: {_message_of(refusal)}")
 
     def _answered(self, prompts: Sequence[str], words: Sequence[str]) -> Iterator[tuple[int, Future[Any]]]:
         """The row of each prompt with what became of it, until it is stopped; PARALLEL are asked at a time."""
@@ -100,6 +119,11 @@ class Endpoint:
                         return
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         yield running.pop(future), future
+            except Stopped:  # what is under way is paid for
+                self._stopped.set()
+                for future in wait(running).done:
+                    yield running.pop(future), future
+                raise
             finally:
                 self._stopped.set()  # so that calls that wait for their turn are not made
 
@@ -108,9 +132,15 @@ class Endpoint:
         reply = self._reply(prompt, temperature=0.0)
         texts, p = [reply_text(reply)], token_probabilities(reply, words)
         if p is None:
-            with contextlib.suppress(_SpentError):  # fewer votes count, too
+            if self.votes == 1:
+                notice(
+                    "where the API tells no probabilities, the label that is named counts as sure; --votes draws more"
+                )
+            try:
                 while len(texts) < self.votes:
                     texts.append(reply_text(self._reply(prompt, temperature=1.0)))
+            except (InputError, self._api.APIError):  # those that are there are paid for
+                notice(f"some texts have fewer than {self.votes} votes, as calls failed or are spent")
             named = Counter(place for text in texts if (place := named_label(text, words)) is not None)
             if not named:
                 return None, texts[0]
@@ -126,8 +156,9 @@ class Endpoint:
             options = self._options
             more = options if "temperature" in self._unknown else options | {"temperature": temperature}
             try:
-                reply = self._client.chat.completions.create(**asked, **more)
-                return reply.choices[0]
+                reply = self._client.chat.completions.create(**asked, **more).choices[0]
+                if not (is_unfinished_thought(reply) and self._lengthen(more)):
+                    return reply
             except (self._api.APIStatusError, self._api.APIConnectionError) as error:
                 if self._leave_out(error, more):
                     continue
@@ -141,16 +172,31 @@ class Endpoint:
 
     def _leave_out(self, error: Exception, sent: Mapping[str, Any]) -> bool:
         """Whether an option that the API does not know, as its error says, was sent; from now on it is left out."""
-        named = [name for name in sent if name in str(error)]
+        message = _message_of(error)
+        named = [name for name in sent if name in message]
         if not named or not isinstance(error, self._api.APIStatusError) or error.status_code not in REFUSALS:
             return False
+        if any(word in message for word in LENGTH) and "max_tokens" in named:
+            return False
         with self._lock:
-            if "logprobs" in str(error):
+            if "top_logprobs" in named and sent["top_logprobs"] > FEWER_PROBABILITIES:
+                self._options |= {"top_logprobs": FEWER_PROBABILITIES}
+                return True
+            if "logprobs" in message:
                 named += ["logprobs", "top_logprobs"]
             if "max_tokens" in named:  # models that think before they answer
                 self._options |= {"max_completion_tokens": THINKING}
             self._unknown |= {*named}
             self._options = {name: value for name, value in self._options.items() if name not in self._unknown}
+        return True
+
+    def _lengthen(self, sent: Mapping[str, Any]) -> bool:
+        """Whether a longer answer may be had than with the options that were sent; from now on, it is asked for."""
+        name = "max_completion_tokens" if "max_completion_tokens" in sent else "max_tokens"
+        if sent.get(name, THINKING) >= THINKING:
+            return False
+        with self._lock:
+            self._options |= {name: THINKING}
         return True
 
     def _wait(self) -> None:
@@ -167,7 +213,7 @@ class Endpoint:
 
     def _explained(self, error: BaseException, kept: str) -> BaseException:
         """An InputError for what goes wrong at the API."""
-        text = error_summary(error)[:300].rstrip(".")
+        text = _message_of(error)[:300].rstrip(".")
         if isinstance(error, InputError):
             return InputError(f"{text}; {kept}")
         if isinstance(error, self._api.AuthenticationError | self._api.PermissionDeniedError):
@@ -175,6 +221,12 @@ class Endpoint:
         if isinstance(error, self._api.APIConnectionError):
             text = f"{text}; is a server running there?"
         return InputError(f"{self.url}: {text}; {kept}") if isinstance(error, self._api.OpenAIError) else error
+
+
+def _message_of(error: BaseException) -> str:
+    """The message of an error, with what the API answered where the package openai leaves that out."""
+    message, body = error_summary(error), getattr(error, "body", None)
+    return f"{message} ({body})" if body and re.fullmatch(r"Error code: \d+", message) else message
 
 
 class _SpentError(InputError):

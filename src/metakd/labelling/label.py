@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metakd.data.schema import Example
-from metakd.labelling.answers import Answers
+from metakd.labelling.answers import AllRefusedError, Answers
 from metakd.labelling.prompts import Task
 from metakd.labelling.zero_shot import with_shares
 from metakd.utils.artifacts import write_text
@@ -56,7 +56,7 @@ def ask_all(
     _ask(scorer, prompts, task, answers)
     answered = [(e, s) for e, p in zip(examples, prompts, strict=True) if (s := answers.scores(p)) is not None]
     if len(answered) < len(examples):
-        notice(f"{len(examples) - len(answered):,} texts are left out: no answer named a label")
+        notice(f"{len(examples) - len(answered):,} texts are left out: no answer named a label, or they were refused")
     if not answered:
         raise InputError(f"no answer named a label; change --prompt, or delete {answers.path} to ask again")
     return [e for e, _ in answered], [s for _, s in answered]
@@ -104,9 +104,14 @@ def _ask(scorer: Scorer, prompts: Sequence[str], task: Task, answers: Answers) -
         notice(f"{answers.path} has answers for {len({*prompts}) - len(missing):,} texts; they are not asked again")
     if missing:
         with progress_bar("ask the language model", len(missing)) as progress:
-            for rows, scores in scorer.scores(missing, words):
-                answers.add({missing[row]: values for row, values in zip(rows, scores, strict=True)})
-                progress(advance=len(rows))
+            try:
+                for rows, scores in scorer.scores(missing, words):
+                    answers.add({missing[row]: values for row, values in zip(rows, scores, strict=True)})
+                    progress(advance=len(rows))
+            except AllRefusedError as error:
+                if len(missing) == len({*prompts}):
+                    raise
+                notice(str(error))
 
 
 def _row(e: Example, labels: Sequence[str], probabilities: Sequence[float]) -> dict[str, Any]:
