@@ -93,13 +93,15 @@ def zero_shot(data: Path, model: Path, work: Path) -> dict[str, Any]:
         gold = [json.loads(row) for row in (data / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
         texts, output, started = work / f"{split}-texts.jsonl", work / f"{split}.jsonl", time.monotonic()
         texts.write_text("".join(json.dumps({"text": row["text"]}) + "\n" for row in gold), encoding="utf-8")
+        known = output.with_suffix(".answers").is_file()
         asked = ("--labels", "negative,positive", "--prompt", prompt, "--label-words", words, "--overwrite")
         for flag in ("--no-correct-prior", "--correct-prior"):  # answers are kept for the second
             metakd("label", "--data", texts, "--model", model, "--output", output, *asked, flag)
             rows = [json.loads(row)["probabilities"] for row in output.read_text(encoding="utf-8").splitlines()]
             right = sum(max(p, key=p.get) == row["label"] for p, row in zip(rows, gold, strict=True))
             figures[f"{split} {flag}"] = {"rows": len(rows), "accuracy": right / len(rows)}
-        figures[f"{split} seconds"] = round(time.monotonic() - started, 1)
+        if not known:
+            figures[f"{split} seconds"] = round(time.monotonic() - started, 1)
     return figures
 
 
@@ -110,18 +112,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
+    name = options.data.name
     llm, student, seed = unpack(options.work / "smollm2"), cut(options.work / "minilm-3"), options.seed
     parts = {
-        "lora": lambda: trained(options.data, llm, student, options.work / f"lora-{seed}", seed, *LLM),
-        "minilm": lambda: trained(options.data, ALL_MINILM.package, student, options.work / f"minilm-{seed}", seed),
+        "lora": lambda: trained(options.data, llm, student, options.work / f"lora-{name}-{seed}", seed, *LLM),
+        "minilm": lambda: trained(
+            options.data, ALL_MINILM.package, student, options.work / f"minilm-{name}-{seed}", seed
+        ),
         "zero-shot": lambda: zero_shot(options.data, llm, options.work),
     }
-    for name in options.parts:
-        figures = parts[name]()
-        print(name, json.dumps(figures)[:400], flush=True)
+    for part in options.parts:
+        figures = parts[part]()
+        print(part, json.dumps(figures)[:400], flush=True)
         known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-        key = f"{options.data.name}, seed {seed}"
-        known[key] = {**known.get(key, {}), name: {**figures, "environment": environment()}}
+        key = f"{name}, seed {seed}"
+        known[key] = {**known.get(key, {}), part: {**figures, "environment": environment()}}
         write_json(RESULT, known)
 
 

@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     seeds = [*range(options.seeds)]
-    figures = measure(options.data, options.work, seeds)
+    figures = measure(options.data, options.work / options.data.name, seeds)
     write_json(RESULT, {"data": options.data.name, "seeds": seeds, **figures, "environment": environment()})
 
 

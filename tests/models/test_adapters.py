@@ -5,6 +5,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 
@@ -32,14 +33,19 @@ SMALL = ("--max-length", 16, "--student", "layers=1")
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
-def test_updates_and_what_follows_the_encoder_learn_and_are_merged(kind: str, checkpoint: Checkpoint) -> None:
-    """At first nothing has changed, after two steps only linear layers and the head; in the end, all may learn."""
+def test_updates_and_what_follows_the_encoder_learn_and_are_merged(
+    kind: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """At first nothing has changed, after two steps only linear layers and the head; in the end, all may learn.
+
+    The adapter, put on the base again, gives the same.
+    """
     folder = checkpoint(kind)
     model = load_encoder(folder, ["a", "b"]).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batch = Collator(0)(encoded(folder, 8, labels=[0, 1] * 4))
     expected = forward(model, batch).logits
-    with low_rank_updates(model, 2):
+    with low_rank_updates(model, 2) as adapter:
         torch.testing.assert_close(forward(model, batch).logits, expected)
         learning = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.SGD(learning, lr=0.5)
@@ -60,6 +66,9 @@ def test_updates_and_what_follows_the_encoder_learn_and_are_merged(kind: str, ch
     ranks = {int(torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3)) for name in encoder}
     assert ranks <= {1, 2}
     assert all(parameter.requires_grad for parameter in model.parameters())
+    adapter.save(tmp_path / "adapter", str(folder))
+    again = peft.PeftModel.from_pretrained(load_encoder(folder, ["a", "b"]), tmp_path / "adapter").eval()
+    torch.testing.assert_close(again(batch["input_ids"], batch["attention_mask"]).logits, trained)
 
 
 def test_frozen_weights_take_half_the_memory_in_bfloat16(base: Path) -> None:
@@ -162,7 +171,10 @@ STUDENTS = [
 
 @pytest.mark.parametrize(("kind", "student"), STUDENTS)
 def test_a_decoder_teaches_an_encoder(kind: str, student: str, tmp_path: Path) -> None:
-    """With other tokens, so that layers are not matched; with a token for padding or without; students are exported."""
+    """With other tokens, so that layers are not matched; with a token for padding or without; students are exported.
+
+    Its adapter gives the same in peft's own hands.
+    """
     folder = save_decoder(tmp_path / "decoder", kind, padding=kind in ("gemma", "qwen2"))
     settings = {"student": str(save_student(tmp_path / "student", student)), "lora_rank": 2, "shared_epochs": 0}
     data = write_toy(tmp_path / "few", train=32, dev=8, test=8)
@@ -171,6 +183,12 @@ def test_a_decoder_teaches_an_encoder(kind: str, student: str, tmp_path: Path) -
     assert (teacher.config.model_type, teacher.config.use_cache) == (kind, False)
     assert load_tokenizer(run.folders.teacher).pad_token_id == teacher.config.pad_token_id
     assert "loss_domain" in read_json(run.folders.teacher / "manifest.json")["log"][0]
+    batch = Collator(0)(encoded(folder, 4, labels=[0, 1] * 2))
+    names = {name: getattr(teacher.config, name) for name in ("id2label", "label2id", "pad_token_id")}
+    adapted = peft.AutoPeftModelForSequenceClassification.from_pretrained(run.folders.teacher / "adapter", **names)
+    assert adapted.config.id2label == {0: "negative", 1: "positive"}
+    answers = [m.eval()(batch["input_ids"], batch["attention_mask"]).logits for m in (adapted, teacher)]
+    torch.testing.assert_close(*answers)
     books = distill(run, "books")
     log = read_json(books / "manifest.json")["log"]["joint"][0]
     assert {name for name in log if name.startswith("loss_")} == {"loss_prediction", "loss_feature"}

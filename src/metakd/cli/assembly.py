@@ -135,7 +135,7 @@ def _refuse_unreadable(data: str, settings: Settings) -> None:
 def _overlaid(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """Settings in which those of `after` come first; with a new teacher, so do defaults that depend on it."""
     dependent = {"teacher": ("base", "teacher_epochs"), "lora_rank": ("teacher_learning_rate",)}
-    changed = [name for name in dependent if after.get(name, before.get(name)) != before.get(name)]
+    changed = [name for name in dependent if str(after.get(name, before.get(name))) != str(before.get(name))]
     overruled = {each for name in changed for each in dependent[name]}
     return {name: value for name, value in before.items() if name not in overruled} | dict(after)
 

@@ -105,9 +105,10 @@ def weigh(options: dict[str, Any], output: Output, data: Data = None, config: Co
 def teach(options: dict[str, Any], output: Output, data: Data = None, config: Config = None) -> None:
     """Second step: the meta-teacher, fine-tuned on all domains."""
     request = read_request(output, data, config, options)
-    from metakd.pipeline.teach import teach
+    from metakd.pipeline.teach import score_as_it_is, teach
 
     with locked(assemble_run(request, lambda run: run.features.instance_weights(()))) as begun:
+        distributed.on_main(lambda: score_as_it_is(begun))
         stdout.print(f"meta-teacher: {teach(begun)}")
 
 

@@ -6,9 +6,13 @@ That saves the gradients and the optimizer's moments of all other weights, which
 import contextlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -17,11 +21,28 @@ from metakd.utils.errors import InputError, listed, require
 AUTO = "auto"  # all linear layers
 
 
+@dataclass(eq=False)
+class Adapter:
+    """What was learnt with low-rank updates: the updates, and the layers that follow the encoder."""
+
+    config: Any = None  # peft's; None where all weights were trained
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def save(self, folder: Path, base: str) -> None:
+        """Write peft's two files, by which others put it on `base`, a folder or a name on the hub."""
+        folder.mkdir()
+        self.config.base_model_name_or_path = base
+        self.config.save_pretrained(folder)
+        save_file(self.weights, folder / "adapter_model.safetensors")
+
+
 @contextlib.contextmanager
 def low_rank_updates(
     model: PreTrainedModel, rank: int | None, targets: str = AUTO, half: bool = False
-) -> Iterator[None]:
+) -> Iterator[Adapter]:
     """Inside, only updates of `rank` and what follows the encoder of `model` learn; then they become its weights.
+
+    The adapter has them from then on.
 
     Args:
         model: A sequence classifier.
@@ -33,8 +54,9 @@ def low_rank_updates(
     Raises:
         InputError: The extra `llm` is not installed, or the model has no such layers.
     """
+    adapter = Adapter()
     if rank is None:
-        yield
+        yield adapter
         return
     peft, layers = require("peft", "llm"), _target_layers(model, targets)
     transposed = any(isinstance(model.get_submodule(name), Conv1D) for name in layers)
@@ -47,11 +69,26 @@ def low_rank_updates(
     copies = {name: weight.data for name, weight in frozen.items()}
     for weight in frozen.values():
         weight.data = weight.data.to(torch.bfloat16)
-    yield
+    yield adapter
     for name, weight in frozen.items():
         weight.data = copies[name].to(weight.device)
+    adapter.config, adapter.weights = _as_peft_has_it(model, config)
     tuner.merge_and_unload()
     model.requires_grad_(True)
+
+
+def _as_peft_has_it(model: PreTrainedModel, config: Any) -> tuple[Any, dict[str, Tensor]]:
+    """The configuration and the weights of an adapter's files: in those, layers that learnt as a whole are named."""
+    learnt = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    prefix = f"{model.base_model_prefix}."
+    whole = {
+        name.rpartition(".")[0] if name.startswith(prefix) else name.partition(".")[0]
+        for name in learnt
+        if ".lora_" not in name
+    }
+    config = replace(config, task_type="SEQ_CLS", modules_to_save=sorted(whole), inference_mode=True)
+    config.target_modules = sorted(config.target_modules)  # a set, whose order in a file would change
+    return config, {f"base_model.model.{name.replace('.default.', '.')}": value for name, value in learnt.items()}
 
 
 def _target_layers(model: PreTrainedModel, targets: str) -> list[str]:

@@ -99,17 +99,18 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
 
 def _match_head(model: PreTrainedModel, folder: Path, labels: Sequence[str]) -> None:
     """Give each label the row of the checkpoint's class head that has its name; without such rows, the head is new."""
-    places, head = {name: place for place, name in load_config(folder).id2label.items()}, find_head(model)
-    if places == {label: place for place, label in enumerate(labels)}:
+    by_place, head = load_config(folder).id2label, find_head(model)
+    classes = [by_place[place] for place in sorted(by_place)]
+    if classes == [*labels]:
         return
     if head is None:
-        notice(f"{folder.name}: its classes are {listed([*places])}; its class head is kept as it is, in that order")
+        notice(f"{folder.name}: its classes are {listed(classes)}; its class head is kept as it is, in that order")
         return
     with torch.no_grad():
-        if places.keys() == {*labels} and {*places.values()} == {*range(len(labels))}:
-            keep_rows(model, head, [places[label] for label in labels])
+        if sorted(classes) == sorted(labels):
+            keep_rows(model, head, [classes.index(label) for label in labels])
             return
-        notice(f"{folder.name}: its classes are {listed([*places])}, not those of the data, so its class head is new")
+        notice(f"{folder.name}: its classes are {listed(classes)}, not those of the data, so its class head is new")
         nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", 0.02))
         if head.bias is not None:
             nn.init.zeros_(head.bias)
@@ -148,14 +149,19 @@ def load_fine_tuned(folder: Path, labels: Sequence[str], classes: Sequence[str] 
     `head_rows` does.
     """
     rows, model = head_rows(folder, labels, classes), load_classifier(folder)
-    if (head := find_head(model)) is None:
-        raise InputError(f"{folder}: the class head of a {model.config.model_type} is not known to metakd")
     if left := [name for place, name in sorted(model.config.id2label.items()) if place not in rows]:
         notice(f"{folder.name}: its classes {listed(left)} are not among the data's labels, and are left out")
+    keep_classes(model, rows, labels)
+    return model
+
+
+def keep_classes(model: PreTrainedModel, rows: Sequence[int], labels: Sequence[str]) -> None:
+    """Reduce a classifier to these rows of its class head, whose classes are `labels`; InputError if it has none."""
+    if (head := find_head(model)) is None:
+        raise InputError(f"the class head of a {model.config.model_type} is not known to metakd; choose another model")
     keep_rows(model, head, rows)
     for name, value in label_maps(labels).items():
         setattr(model.config, name, value)
-    return model
 
 
 def head_rows(folder: Path, labels: Sequence[str], classes: Sequence[str] = ()) -> list[int]:

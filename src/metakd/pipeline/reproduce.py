@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from metakd.config.settings import Settings
 from metakd.pipeline.evaluate import finished_steps
 from metakd.pipeline.run_all import run_all
-from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE
+from metakd.runs.folders import ADAPTER, CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE
 from metakd.runs.run import Run
 from metakd.utils.artifacts import FORMERLY, MANIFEST, changed_code, read_manifest, read_run, verified_manifest
 from metakd.utils.errors import InputError, raise_faults
@@ -92,7 +92,8 @@ def compare(first: Path, second: Path) -> Reproduction:
     for name in sorted({*steps[0], *steps[1]}):
         one, two = (manifests.get(name, {}) for manifests in steps)
         facts = {key: two[key] for key in two if key in one or key not in NEW_FACTS}
-        differences[name] = _changed(one.get("files", {}), two.get("files", {})) + _unlike(one, facts)
+        files = [_comparable(manifest.get("files", {})) for manifest in (one, two)]
+        differences[name] = _changed(*files) + _unlike(one, facts)
     for name in WHOLE_FILES:
         same = (first / name).read_bytes() == (second / name).read_bytes()
         differences[name] = [] if same else ["its bytes"]
@@ -102,6 +103,11 @@ def compare(first: Path, second: Path) -> Reproduction:
     differences[RESULTS_FILE] = _unlike(*results)
     unlike = {name: paths for name, paths in differences.items() if paths}
     return Reproduction([*differences], unlike, _other_environments(first, second))
+
+
+def _comparable(files: Mapping[str, str]) -> dict[str, str]:
+    """Without a LoRA adapter's files: one names the folder of the base, and the weights have what the other has."""
+    return {name: digest for name, digest in files.items() if not name.startswith(f"{ADAPTER}/")}
 
 
 def _unlike(one: Any, two: Any, place: str = "") -> list[str]:

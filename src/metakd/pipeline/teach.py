@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from metakd.data.tokenization import Array
-from metakd.models.adapters import low_rank_updates, recomputed_activations
+from metakd.models.adapters import Adapter, low_rank_updates, recomputed_activations
 from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout
@@ -27,6 +27,7 @@ from metakd.pipeline.checks import (
     refuse_near_chance,
     sampled_accuracy,
 )
+from metakd.runs.folders import ADAPTER
 from metakd.runs.run import Run
 from metakd.runs.starts import load_teacher_to_be
 from metakd.training.trackers import LOGS_FOLDER
@@ -141,7 +142,7 @@ def _teach(run: Run, checkpoints: Path) -> None:
             rate, name = RATES[number] * settings.teacher_learning_rate, "teach all domains"
             place = checkpoints / f"rate_{number}" if number else checkpoints
             try:
-                teacher, log = _train(run, rate, place, f"{name}, try {number + 1}" if number else name)
+                teacher, adapter, log = _train(run, rate, place, f"{name}, try {number + 1}" if number else name)
             except LossError as error:
                 if not number:
                     raise
@@ -150,7 +151,7 @@ def _teach(run: Run, checkpoints: Path) -> None:
                 continue
             learnt = distributed.on_main(partial(sampled_accuracy, run, teacher, run.data.train))
             if learnt["accuracy"] > best and distributed.is_main():
-                facts |= _save(run, teacher, folder) | {"learning_rate": rate, "log": log}
+                facts |= _save(run, teacher, folder, adapter) | {"learning_rate": rate, "log": log}
             best = max(best, learnt["accuracy"])
             facts["tries"].append({"learning_rate": rate, "on_training_rows": learnt})
             if not near_chance(learnt):
@@ -159,8 +160,10 @@ def _teach(run: Run, checkpoints: Path) -> None:
                 notice(f"at the rate {rate:g}, the meta-teacher stays near chance on its own text; it is trained again")
 
 
-def _train(run: Run, learning_rate: float, checkpoints: Path, name: str) -> tuple[MetaTeacher, list[dict[str, float]]]:
-    """A teacher, trained at this rate from the base, and its log; `name` is shown beside the progress."""
+def _train(
+    run: Run, learning_rate: float, checkpoints: Path, name: str
+) -> tuple[MetaTeacher, Adapter, list[dict[str, float]]]:
+    """A teacher, trained at this rate from the base, its adapter, and its log; `name` is shown beside the progress."""
     settings = run.settings
     texts, text_rows = run.features.teacher_texts(run.data.train)
     features = run.features.encode(texts).with_columns(**_weights(run, text_rows), **run.features.soft_labels(texts))
@@ -171,9 +174,9 @@ def _train(run: Run, learning_rate: float, checkpoints: Path, name: str) -> tupl
     set_dropout(teacher.encoder, settings.dropout, settings.attention_dropout)
     half = run.precision == "bfloat16" and device().type == "cuda"
     updates = low_rank_updates(teacher.encoder, settings.lora_rank, settings.lora_targets, half)
-    with updates, recomputed_activations(teacher.encoder, settings.gradient_checkpointing):
+    with updates as adapter, recomputed_activations(teacher.encoder, settings.gradient_checkpointing):
         log = fit(teacher, features, run.features.collator, plan)
-    return teacher, log
+    return teacher, adapter, log
 
 
 def _as_it_is(run: Run, checkpoints: Path) -> tuple[MetaTeacher, list[dict[str, float]]]:
@@ -191,11 +194,19 @@ def _as_it_is(run: Run, checkpoints: Path) -> tuple[MetaTeacher, list[dict[str, 
     return teacher, fit(RepresentationLearner(teacher), features, run.features.collator, plan)
 
 
-def _save(run: Run, teacher: MetaTeacher, folder: Path) -> dict[str, Any]:
-    """Write a teacher to `folder`; its check and its probe, for the manifest."""
+def _save(run: Run, teacher: MetaTeacher, folder: Path, adapter: Adapter | None = None) -> dict[str, Any]:
+    """Write a teacher to `folder`, merged and as an adapter, if it has one; its check and its probe, for the manifest.
+
+    What an earlier try wrote is replaced.
+    """
     tokenizer, (split, rows) = run.features.tokenizer, checked_rows(run.data)
     teacher.save(folder)
     tokenizer.save_pretrained(folder)
+    if adapter is not None and adapter.weights:
+        shutil.rmtree(folder / ADAPTER, ignore_errors=True)
+        base = run.settings.teacher or run.settings.base
+        local = Path(base).expanduser()
+        adapter.save(folder / ADAPTER, str(local.resolve()) if local.is_dir() else base)
     check = check_reloaded(run, folder, teacher.encoder, tokenizer, rows, split)
     h = {"h": _teaching_of_h(run)} if teacher.learns_h else {}
     return {"check": check, "domain_probe": probe(run, teacher, rows), **h}

@@ -7,6 +7,7 @@ from metakd.data.schema import folder_name
 from metakd.runs.fingerprints import Fingerprints
 
 WEIGHTS_FILE, EXTRAS_FILE = "weights.jsonl", "extras.safetensors"  # the latter: projections and h of a shared start
+ADAPTER = "adapter"  # folder in the meta-teacher's, of what LoRA has learnt
 RESULTS_FILE, PREDICTIONS_FILE, CORPUS_FILE = "results.json", "predictions.jsonl", "corpus.json"
 REPORT_FILE, SKIPPED_FILE, SUSPECTS_FILE = "report.html", "skipped_rows.txt", "suspects.csv"
 SCORE_FILES = (RESULTS_FILE, "results.md", PREDICTIONS_FILE, CORPUS_FILE)  # what `evaluate` writes
