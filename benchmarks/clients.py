@@ -1,13 +1,15 @@
 """Whether exported models say the same everywhere: metakd, ONNX Runtime with tokenizers, Optimum, transformers.js.
 
     make clients test-extras
+    metakd demo --output runs/demo  # or any other run
     python benchmarks/clients.py --run runs/demo --work runs/clients [--most 200]
 
 Exports the students of a finished run in float32 and in int8, whole and compact. Each student reads the dev texts of
-its domain (at most --most of them), one at a time, by each client. Writes benchmarks/results/clients.json: by form and
-client the texts, those with the same label as metakd's, and the largest difference of a probability. Plain pipelines
-read the first window of a text, and so does metakd where they are compared; `transformers.js, windows` reads whole
-texts, as the web page does.
+its domain (at most --most of them), one at a time, by each client. Adds to benchmarks/results/clients.json, by data:
+the settings of the run that are not defaults, what calibration brought on its dev, and by form and client the texts,
+those with the same label as metakd's, and the largest difference of a probability. Plain pipelines read the first
+window of a text, and so does metakd where they are compared; `transformers.js, windows` reads whole texts, as the web
+page does.
 """
 
 import argparse
@@ -24,7 +26,8 @@ from metakd import Classifier, Run, Settings
 from metakd.data.splits import of_domain
 from metakd.data.tokenization import Array
 from metakd.export.exporter import export
-from metakd.utils.artifacts import read_run, write_json
+from metakd.runs.folders import RESULTS_FILE
+from metakd.utils.artifacts import read_manifest, read_run, write_json
 from metakd.utils.hardware import environment
 
 ROOT = Path(__file__).parents[1]
@@ -90,9 +93,16 @@ def main() -> None:
         output = options.work / form.replace(", ", "-")
         if not output.exists():
             export(run, output, force=True, **how)
+        if (read_manifest(output) or {}).get("run") != run.description():
+            sys.exit(f"{output} was exported from another run, or before that changed: choose another --work")
         print(form, flush=True)
         forms[form] = agreement({d: output / run.folders.student(run.settings.method, d).name for d in texts}, texts)
-    write_json(RESULT, {"data": Path(run.data.name).name, "forms": forms, "environment": environment()})
+    known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    calibration = json.loads((options.run / RESULTS_FILE).read_text(encoding="utf-8"))["calibration"]
+    defaults = Settings().model_dump(mode="json")
+    chosen = {name: value for name, value in begun["settings"].items() if value != defaults[name]}
+    figures = {"settings": chosen, "calibration": calibration, "forms": forms, "environment": environment()}
+    write_json(RESULT, known | {Path(run.data.name).name: figures})
 
 
 if __name__ == "__main__":

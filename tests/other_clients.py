@@ -4,12 +4,14 @@ import contextlib
 import functools
 import http.server
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -21,7 +23,14 @@ from metakd.data.tokenization import Array
 CLIENTS = Path(__file__).parent / "clients"
 OPTIMUM = Path(__file__).parents[1] / ".venv-optimum"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+REQUIRED = os.environ.get("METAKD_CLIENTS") == "required"  # whether tests fail where Node, npm or Chromium are missing
 PATIENCE = 120_000  # milliseconds, where other tests keep the machine busy
+
+
+def _missing(what: str) -> NoReturn:
+    if REQUIRED:
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def _said_by(program: list[object], folder: Path, how: str, texts: list[str]) -> Array:
@@ -45,7 +54,7 @@ def by_optimum(folder: Path, texts: list[str]) -> Array:
 def by_transformers_js(folder: Path, how: str, texts: list[str]) -> Array:
     """`how` is 'pipeline' or 'windows'."""
     if not (CLIENTS / "node_modules").is_dir() or shutil.which("node") is None:
-        pytest.skip("transformers.js is not installed; install it with `make clients`")
+        _missing("transformers.js is not installed; install it with `make clients`")
     return _said_by(["node", CLIENTS / "classify.mjs"], folder, how, texts)
 
 
@@ -57,7 +66,7 @@ def npm() -> Iterator[None]:
     except InputError as error:
         if "npm" not in str(error) or (CLIENTS / "node_modules").is_dir():  # else npm has worked here
             raise
-        pytest.skip(str(error))
+        _missing(str(error))
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -70,7 +79,7 @@ def opened(site: Path, messages: list[str]) -> Iterator[Page]:
     """The page of the exports in `site`; nothing is asked of another address, and `messages` of the console stay
     empty."""
     if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
+        _missing("no Chromium here: apt-get install chromium")
     handler = functools.partial(_Quiet, directory=str(site))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,5 +1,6 @@
 """Training rows whose label the teacher contradicts: who is on the list, and where it is said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ import torch
 from conftest import Command, as_row, open_run, passed, taught, toy_examples, write_rows, write_toy
 from metakd.data.schema import Example
 from metakd.evaluation import suspects
-from metakd.evaluation.suspects import count_suspects, write_suspects
+from metakd.evaluation.suspects import read_suspects, write_suspects
 from metakd.pipeline.distill import distill_all
 
 
@@ -18,15 +19,18 @@ def test_only_sure_contradictions_are_listed(tmp_path: Path) -> None:
     odds = torch.tensor([0.95, 0.85, 0.01, 0.99]).logit()
     texts = ['first, "quoted"', "second", "third", "fourth\nof two lines"]
     examples = [Example(f"e{i}", text, None, "bad", "books") for i, text in enumerate(texts)]
-    write_suspects(tmp_path / "s.csv", examples, torch.stack([torch.zeros(4), odds], 1), ["bad", "good"])
+    p = torch.stack([torch.zeros(4), odds], 1).softmax(-1)
+    write_suspects(tmp_path / "s.csv", examples, *p.max(-1), ["bad", "good"])
     table = pd.read_csv(tmp_path / "s.csv")
     assert table["id"].tolist() == ["e3", "e0"]
     assert table["text"].tolist() == [texts[3], texts[0]]
     assert table["probability"].tolist() == [0.99, 0.95]
     assert {*table["label"]} == {"bad"}
     assert {*table["teacher_label"]} == {"good"}
-    assert count_suspects(tmp_path / "s.csv") == 2
-    assert count_suspects(tmp_path / "none.csv") is None
+    rows = read_suspects(tmp_path / "s.csv")
+    assert rows is not None
+    assert [row["text"] for row in rows] == [texts[3], texts[0]]
+    assert read_suspects(tmp_path / "none.csv") is None
 
 
 def test_a_wrong_label_is_found_by_the_teacher(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,8 +47,16 @@ def test_a_wrong_label_is_found_by_the_teacher(base: Path, tmp_path: Path, monke
     assert table["id"][0] == "wrong"
 
 
-def test_the_report_counts_them(finished_run: Path, metakd: Command, run_copy: Path) -> None:
-    count = count_suspects(finished_run / "suspects.csv")
-    assert count is not None
-    passed(metakd("report", run_copy))
-    assert f"it contradicts {count} as surely" in " ".join((run_copy / "report.html").read_text().split())
+def test_the_report_lists_them(metakd: Command, run_copy: Path) -> None:
+    """The surest, and their texts only where texts are shown."""
+    examples = [replace(e, label="negative") for e in toy_examples(30, 0, "train")]
+    sure = torch.linspace(0.95, 0.99, 30), torch.ones(30, dtype=torch.int64)
+    write_suspects(run_copy / "suspects.csv", examples, *sure, ["negative", "positive"])
+    for flags, shown in (((), True), (("--no-texts",), False)):
+        passed(metakd("report", run_copy, *flags))
+        page = " ".join((run_copy / "report.html").read_text().split())
+        assert "it contradicts 30 as surely" in page
+        assert "and the table the 20 surest" in page
+        for example, listed in ((examples[29], True), (examples[0], False)):
+            assert (f"<small>{example.id}</small>" in page) == listed
+            assert (f"{example.text}<br><small>{example.id}</small>" in page) == (listed and shown)

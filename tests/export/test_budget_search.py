@@ -31,6 +31,7 @@ from metakd.data.schema import folder_name
 from metakd.evaluation.costs import measure_latencies
 from metakd.export import budget_search, candidates
 from metakd.export.candidates import Budget, Candidate, measure_candidates
+from metakd.export.onnx_format import Parity
 from metakd.inference.calibration import write_temperature
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.artifacts import STEP_VERSIONS
@@ -54,15 +55,16 @@ def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tm
     """Of 0.9 in 9 MB, 0.9 in 5 MB, and 0.95 in 20 MB that is above the budget, the second."""
     run, output, forms = reopen(finished_run), tmp_path / "out", []
     sureness = [
-        {"log_likelihood_loss": 0.4, "calibration_error": 0.05},
-        {"log_likelihood_loss": 0.3, "calibration_error": 0.01},
+        {"log_likelihood_loss": 0.4, "calibration_error": 0.05, "ece": 0.07, "ece_of_chance": 0.03},
+        {"log_likelihood_loss": 0.3, "calibration_error": 0.01, "ece": 0.04, "ece_of_chance": 0.03},
     ]
     calibration = {"temperatures": {"books": 1.25}, "texts": 60, "before": sureness[0], "after": sureness[1]}
     for place, (score, size) in enumerate(((0.9, 9e6), (0.9, 5e6), (0.95, 20e6))):
         write_rows(tmp_path / str(place) / "model.json", [{"max_length": 16, "place": place}])
         write_rows(tmp_path / str(place) / "tokenizer_config.json", [{"model_max_length": 16}])
         candidate = Candidate(f"layers={place}", True, False, 8, 2.0, 1.5, size)
-        forms.append(budget_search.Form("books", candidate, score, tmp_path / str(place), run, calibration))
+        parity = Parity(9, 8, 0.25)._asdict()
+        forms.append(budget_search.Form("books", candidate, score, tmp_path / str(place), run, calibration, parity))
     data = budget_search.MultiDomainDataset("toy", None, {"train": [], "dev": []}, ["a", "b"], ["books"])
     results, faults = budget_search._deliver(data, output, Budget(max_mb=10), [], forms)
     assert not faults
@@ -76,6 +78,8 @@ def test_the_most_accurate_is_delivered_then_the_smallest(finished_run: Path, tm
         "divided by 1.25. On 60 rows of dev in all domains, cross-fitted, before the export (--long-texts mean)" in card
     )
     assert "negative log-likelihood is 0.300 (0.400 without), the calibration error 0.010 (0.050 without)" in card
+    assert "that error is 0.040 (0.070 without); exact probabilities would show 0.030 on so many rows" in card
+    assert "of 9 real texts, this file gives 8 the label that the model has in PyTorch" in card
     assert results["calibration"]["layers=1"] == calibration
     _, faults = budget_search._deliver(data, output, Budget(max_mb=1), [], forms)
     assert faults == ["books: 5.00 MB, 4.00 too large (layers=1, int8, whole table, 8 tokens)"]

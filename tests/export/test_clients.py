@@ -17,6 +17,7 @@ from metakd import Classifier
 from metakd.data.tokenization import Array
 from metakd.data.windows import Reading
 from metakd.export.onnx_format import write_model
+from metakd.export.standard_files import OPTIONS
 from metakd.inference.layout import QUANTIZED, WHOLE
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.loading import load_encoder, load_tokenizer
@@ -49,7 +50,7 @@ def test_the_files_are_where_other_libraries_look_for_them(exported: Path) -> No
     tokenizer = read_json(exported / "tokenizer_config.json")
     assert tokenizer["model_max_length"] == read_json(exported / "model.json")["max_length"]
     assert {*tokenizer} <= {
-        *("tokenizer_class", "model_max_length", "padding_side", "truncation_side", "do_lower_case"),
+        *("tokenizer_class", "model_max_length", "padding_side", "truncation_side", *OPTIONS),
         *read_json(exported / "special_tokens_map.json"),
     }
 

@@ -16,9 +16,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, normalizers
-from transformers import AutoTokenizer, BertForSequenceClassification
+from transformers import AutoTokenizer, BertForSequenceClassification, BertTokenizer, RobertaTokenizer
 
-from conftest import Checkpoint, Command, passed, read_json, read_rows, refused, reopen, toy_examples, write_rows
+from conftest import (
+    SPECIALS,
+    Checkpoint,
+    Command,
+    passed,
+    read_json,
+    read_rows,
+    refused,
+    reopen,
+    toy_examples,
+    write_rows,
+)
 from metakd import Classifier, InputError
 from metakd.config.settings import DEMO_DATA
 from metakd.data.dataset import load_dataset
@@ -28,6 +39,7 @@ from metakd.evaluation.costs import Latency, Predict, measure_latencies
 from metakd.export import exporter, onnx_format
 from metakd.export.exporter import Exported
 from metakd.export.model_cards import Measured
+from metakd.export.onnx_format import Parity
 from metakd.export.standard_files import write_standard_files
 from metakd.inference.layout import WHOLE
 from metakd.inference.onnx_backend import BATCH, OnnxModel, read_tokenizer
@@ -57,6 +69,10 @@ def test_exported_students_predict_the_same(exported: Path, finished_run: Path) 
     students = read_json(exported / "manifest.json")["students"]
     assert [student["domain"] for student in students] == ["books", "kitchen"]
     assert students[0]["after"]["accuracy"] == students[0]["before"]["accuracy"]
+    parity, card = students[0]["parity"], (exported / "books" / "README.md").read_text()
+    assert 0 < parity["same_label"] <= parity["texts"] == 8
+    assert 1e-4 < parity["difference"] < 1  # by the compact table
+    assert f"of {parity['texts']} real texts, this file gives {parity['same_label']} the label" in card
     for before, after in (student["elsewhere"] for student in students):  # on the other domain's text
         assert 0 <= after <= 1
         assert before > 0.5
@@ -138,6 +154,11 @@ def test_what_loses_too_much_or_is_slower_is_refused_with_the_reasons(caplog: py
     exporter.refuse_losses(students, fast, slow, max_drop=0.005, force=True)
     assert "falls by 1.00 percentage points" in caplog.text
     exporter.refuse_losses(students[:1], slow, fast, max_drop=0.021, force=False)
+    other = [e._replace(parity=Parity(20, count, 0.5)) for e, count in zip(students[1:] * 2, (15, 16), strict=True)]
+    with pytest.raises(InputError) as caught:
+        exporter.refuse_losses(other, slow, fast, max_drop=0.005, force=False)
+    assert str(caught.value).count("texts get the label that they have in PyTorch") == 1
+    assert "kitchen: only 15 of 20 texts" in str(caught.value)
 
 
 def test_a_model_is_not_slower_than_itself_but_than_itself_asleep(finished_run: Path) -> None:
@@ -193,6 +214,9 @@ def test_a_torn_export_is_refused(exported: Path, metakd: Command, tmp_path: Pat
     os.truncate(torn / WHOLE, 200)
     source = write_rows(tmp_path / "new.jsonl", [{"text": "a page"}])
     message = refused(metakd("predict", torn, "--input", source, "--output", tmp_path / "out.jsonl"))
+    assert "differs from its manifest.json: onnx/model.onnx; copy or create it again" in message
+    (torn / "manifest.json").unlink()
+    message = refused(metakd("predict", torn, "--input", source, "--output", tmp_path / "out.jsonl"))
     assert "not a model exported by `metakd export`" in message
     assert not (tmp_path / "out.jsonl").exists()
 
@@ -246,6 +270,30 @@ def test_the_bytes_of_a_compact_table_are_known_before_it_is_made() -> None:
 
 
 # --- Tokens
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_options_of_a_tokenizers_class_are_kept(kind: str, base: Path, tmp_path: Path) -> None:
+    """By which transformers builds it again, whatever tokenizer.json says."""
+    vocabulary = {word: i for i, word in enumerate([*SPECIALS, "<s>", "</s>", "<unk>", "<pad>", "<mask>"])}
+    words = ("sch\u00f6n", "schon") if kind == "bert" else ("a", "\u0120", "\u0120a")
+    vocabulary |= {word: len(vocabulary) + i for i, word in enumerate(words)}
+    if kind == "bert":
+        tokenizer: Any = BertTokenizer(vocab=vocabulary, strip_accents=False)
+    else:
+        tokenizer = RobertaTokenizer(vocab=vocabulary, merges=[("\u0120", "a")], add_prefix_space=True)
+    shutil.copytree(base, tmp_path / "base", ignore=shutil.ignore_patterns("tokenizer*", "special*"))
+    tokenizer.save_pretrained(tmp_path / "base")
+    model = TorchModel(load_encoder(base, ["a", "b"]), load_tokenizer(tmp_path / "base", 16))
+    (tmp_path / "exported").mkdir()
+    write_standard_files(model, tmp_path / "exported", int8=False)
+    text, token = ("Sch\u00f6n", words[0]) if kind == "bert" else ("a", words[2])
+    expected = [vocabulary[token]]
+    assert AutoTokenizer.from_pretrained(tmp_path / "exported")(text, add_special_tokens=False)["input_ids"] == expected
+    plain = Tokenizer.from_file(str(tmp_path / "exported" / "tokenizer.json"))
+    assert plain.encode(text, add_special_tokens=False).ids == expected
+    config = read_json(tmp_path / "exported" / "tokenizer_config.json")
+    assert config["strip_accents" if kind == "bert" else "add_prefix_space"] is (kind != "bert")
 
 
 def test_three_readers_agree_on_ten_thousand_texts(tmp_path: Path) -> None:

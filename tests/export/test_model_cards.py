@@ -56,7 +56,10 @@ class Hub:
         self.calls.append((repo_id, private))
         return SimpleNamespace(repo_id=repo_id, __str__=lambda self: repo_id)
 
-    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+    def upload_folder(
+        self, *, repo_id: str, folder_path: Path, commit_message: str, delete_patterns: list[str]
+    ) -> None:
+        assert {*delete_patterns} == {"onnx/*", "model.onnx"}  # weights of an earlier upload, in another precision
         self.calls.append((repo_id, sorted(path.name for path in folder_path.iterdir())))
 
 

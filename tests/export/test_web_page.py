@@ -33,6 +33,7 @@ def site(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         exporter.export(reopen(finished_run), output, int8=False, web=True, force=True)
     other = (output / "kitchen").rename(output / folder_name(OTHER))
     quantize(other)
+    (other / "manifest.json").unlink()  # it is not as it was exported
     config = read_json(other / "config.json")
     write_json(other / "config.json", config | {"transformers.js_config": {"dtype": PRECISIONS[True]}})
     web_page.write_page(output, {"books": "books", OTHER: folder_name(OTHER)})

@@ -146,9 +146,11 @@ def test_a_reader_that_stops_is_no_fault(books: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_is_no_classifier(finished_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a run, with a model for each domain; load .*/students/DOMAIN, or label"):
+    with pytest.raises(InputError, match=r"has a model for each domain; load .*/students/DOMAIN, or label"):
         Classifier.load(finished_run)
     (tmp_path / "fit.json").write_text("{")
+    with pytest.raises(InputError, match=r"has a model for each domain; load [^ ]*[0-9]/DOMAIN, or label"):
+        Classifier.load(tmp_path)
     with pytest.raises(InputError, match=r"fit.json: cannot be read; run `metakd fit` again"):
         models_by_domain(tmp_path)
     (tmp_path / "fit.json").write_text('{"delivered": {}}')
@@ -180,6 +182,15 @@ def test_a_model_of_the_hub_with_onnx_files_is_read_by_torch(books: Path, tmp_pa
             "the columns probability are written with predictions; rename",
         ),
         ([{"text": "a", "domain": "books", "by": "\ud83d"}], [], "row 1, by: "),
+        ([{"text": "a", "domain": "books", "\ud83d": 1}], [], "the name of a column: contains a lone surrogate"),
+        (
+            [
+                {"text": "a", "domain": "books", "x": 1, "y": 1},
+                {"text": "a", "domain": "books", "x": "one", "y": "one"},
+            ],
+            ["--output", "out.parquet"],
+            "the column 'y' cannot be written as Parquet; write .jsonl instead",
+        ),
         ([{"text": "a", "domain": "books", "tags": ["\ud83d"]}], [], "row 1, tags: cannot be written as JSON"),
         ([{"text": "a", "domain": "books", "n": [float("nan")]}], [], "row 1, n: cannot be written as JSON"),
         ([{"text": "a", "domain": "books", "n": {}}], ["--output", "out.parquet"], "cannot be written as Parquet"),
@@ -209,6 +220,20 @@ def test_bad_input(
     assert message in refused(result)
     assert result[1] == ""
     assert {*tmp_path.iterdir()} == before
+
+
+def test_all_models_are_loaded_before_anything_is_labelled(
+    run_copy: Path, rows: Path, metakd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is wrong with any of them is one message."""
+    monkeypatch.setattr("metakd.inference.files._answers", lambda *_: pytest.fail("labelled in vain"))
+    for domain in ("books", "kitchen"):
+        with (run_copy / "students" / domain / "config.json").open("a") as file:
+            file.write(" ")
+    message = refused(metakd("predict", run_copy, "--input", rows, "--output", tmp_path / "out.jsonl"))
+    assert "students/books: differs from its manifest.json: config.json" in message
+    assert "students/kitchen: differs from its manifest.json: config.json" in message
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_run_that_lacks_a_student_is_refused(run_copy: Path, rows: Path, metakd: Command, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from metakd.evaluation.predictions import transfer_sample_size
 from metakd.evaluation.tables import BUSY_NOTE, markdown_table, rich_table, rows
 from metakd.report import details, lineage, summary
 from metakd.report.compare import compare_runs
-from metakd.report.facts import KINDS, Findings, calibration_error
+from metakd.report.facts import KINDS, Findings, calibration_by_chance, calibration_error
 from metakd.report.page import markdown
 from metakd.report.summary import BASELINES, cautions, facts, figures, headline
 from metakd.utils.artifacts import write_json
@@ -208,6 +208,8 @@ def test_calibration_mistakes_and_doubts_by_hand() -> None:
     assert low == {"examples": 1, "confidence": 0.55, "accuracy": 0}
     assert high == {"examples": 3, "confidence": pytest.approx(sure), "accuracy": pytest.approx(2 / 3)}
     assert calibration_error([low, high]) == pytest.approx((1 * (0.55 - 0) + 3 * (sure - 2 / 3)) / 4)
+    of_two = {"examples": 2, "confidence": 0.5, "accuracy": 0.5}  # right are 0, 1 or 2, by chance 1/4, 1/2 and 1/4
+    assert calibration_by_chance([of_two]) == pytest.approx(0.25)
     assert findings.confusion("meta_teacher", "x") == [[1, 1], [1, 1]]
     assert [row["id"] for row in findings.mistakes("meta_teacher", "x")] == ["2", "3"]
     assert [row["id"] for row in findings.doubtful] == ["2"]

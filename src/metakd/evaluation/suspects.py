@@ -15,16 +15,18 @@ SURE = 0.9  # probability from which a teacher that contradicts a label casts do
 COLUMNS = ("id", "domain", "label", "teacher_label", "probability", "text", "text_pair")
 
 
-def write_suspects(path: Path, examples: Sequence[Example], logits: Tensor, labels: Sequence[str]) -> None:
+def write_suspects(
+    path: Path, examples: Sequence[Example], confidences: Tensor, best: Tensor, labels: Sequence[str]
+) -> None:
     """Write a table of the examples that the teacher, SURE or surer, gives another label; the surest first.
 
     Args:
         path: A CSV file.
         examples: Rows with gold labels.
-        logits: (N, M), the teacher's.
+        confidences: (N,), the teacher's highest probabilities.
+        best: (N,), the places of their labels.
         labels: M names.
     """
-    confidences, best = logits.float().softmax(-1).max(-1)
     doubted = [
         (p, labels[i], e)
         for p, i, e in zip(confidences.tolist(), best.tolist(), examples, strict=True)
@@ -38,10 +40,10 @@ def write_suspects(path: Path, examples: Sequence[Example], logits: Tensor, labe
     write_text(path, file.getvalue())
 
 
-def count_suspects(path: Path) -> int | None:
+def read_suspects(path: Path) -> list[dict[str, str]] | None:
     """The rows of such a table; None if there is none."""
     if not path.is_file():
         return None
     csv.field_size_limit(LONGEST_ROW)
     with path.open(encoding="utf-8", newline="") as file:
-        return sum(1 for _ in csv.DictReader(file))
+        return [*csv.DictReader(file)]

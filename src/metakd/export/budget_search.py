@@ -16,12 +16,11 @@ from metakd.data.splits import of_domain
 from metakd.data.windows import Reading
 from metakd.export.candidates import Budget, Candidate, load_as, measure_candidates
 from metakd.export.exporter import accuracy, folder_bytes
-from metakd.export.model_cards import Measured, calibration_notes, write_card
+from metakd.export.model_cards import Measured, calibration_notes, parity_note, write_card
 from metakd.export.onnx_format import write_model
 from metakd.export.standard_files import set_max_length
-from metakd.inference.by_domain import FIT_FILE
 from metakd.inference.calibration import load_temperature, write_temperature
-from metakd.inference.layout import DESCRIPTION_FILE
+from metakd.inference.layout import DESCRIPTION_FILE, FIT_FILE
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.methods import METHODS
@@ -60,6 +59,7 @@ class Form:
     folder: Path
     run: Run
     calibration: dict[str, Any]  # of this student in all domains [evaluation.calibration.calibrate]
+    parity: dict[str, Any]  # of this model [onnx_format.Parity]
 
     def excess(self, budget: Budget) -> dict[str, float]:
         return budget.excess(self.candidate.p95, self.candidate.bytes, self.accuracy)
@@ -182,9 +182,9 @@ def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
     for (domain, student), candidate in product(trained.items(), candidates):
         readings = [c.reading for c in candidates if (c.int8, c.compact) == (candidate.int8, candidate.compact)]
         folder = _export(run, domain, student, candidate, readings)
-        scores = (read_manifest(folder) or {})["accuracy"]
-        exported = replace(candidate, bytes=folder_bytes(folder / "model"))
-        forms.append(Form(domain, exported, scores[str(candidate.reading)], folder / "model", run, calibration))
+        exported, facts = replace(candidate, bytes=folder_bytes(folder / "model")), read_manifest(folder) or {}
+        score, parity = facts["accuracy"][str(candidate.reading)], facts["parity"]
+        forms.append(Form(domain, exported, score, folder / "model", run, calibration, parity))
     return forms
 
 
@@ -219,8 +219,9 @@ def _export(run: Run, domain: str, student: Path, candidate: Candidate, readings
         texts = of_domain(run.data.train, domain) if compact else None
         with step_folder(folder, "form", digest, facts) as partial:
             path = partial / "model"
-            write_model(TorchModel.load(student, "cpu"), path, dev, int8=int8, domain_examples=texts)
+            parity = write_model(TorchModel.load(student, "cpu"), path, dev, int8=int8, domain_examples=texts)
             models = {str(reading): load_as(path, reading) for reading in readings}
+            facts["parity"] = parity._asdict()
             facts["accuracy"] = {name: accuracy(model, dev, run.data.labels) for name, model in models.items()}
     return folder
 
@@ -275,6 +276,7 @@ def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str,
         split, score = ("test", row["test_accuracy"]) if test else ("dev", best.accuracy)
         measured = Measured(score, round(candidate.bytes), candidate.median)
         run, reading = best.run.description(), candidate.reading
-        notes = calibration_notes(best.calibration, best.domain, f"--long-texts {best.run.settings.long_texts}")
+        notes = [parity_note(**best.parity)]
+        notes += calibration_notes(best.calibration, best.domain, f"--long-texts {best.run.settings.long_texts}")
         write_card(partial, run, best.domain, candidate.form, reading, measured, split, len(test or dev), notes)
     return row

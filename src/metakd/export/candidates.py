@@ -23,6 +23,7 @@ from metakd.models.hub import resolve
 from metakd.models.loading import load_config, load_encoder, load_tokenizer
 from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.runs.fingerprints import MODEL_FILES
+from metakd.runs.student_classes import student_classes
 from metakd.utils.artifacts import STEP_VERSIONS, digest_files, fingerprint, write_json
 from metakd.utils.console import console
 from metakd.utils.hardware import environment, usable_cores
@@ -109,7 +110,8 @@ def measure_candidates(
 
 def _measure(data: MultiDomainDataset, settings: Settings, work: Path, student: str) -> list[Candidate]:
     """Export the untrained student with a whole table, and measure it in every form; a compact table costs no time."""
-    dev, model = data.splits["dev"], _untrained(settings, student, data.labels)
+    widest = max((student_classes(settings, data, domain) for domain in data.domains), key=len)
+    dev, model = data.splits["dev"], _untrained(settings, student, widest)
     rows, width = model.network.get_input_embeddings().weight.shape
     folder, candidates = work / ".measured.partial", list[Candidate]()
     shutil.rmtree(folder, ignore_errors=True)

@@ -15,23 +15,24 @@ from metakd.data.windows import Reading
 from metakd.evaluation.costs import Latency, measure_latencies, shipped_bytes
 from metakd.evaluation.predictions import correct_predictions
 from metakd.evaluation.tables import ALIKE
-from metakd.export.model_cards import Measured, calibration_notes, write_card
-from metakd.export.onnx_format import write_model
+from metakd.export.model_cards import Measured, calibration_notes, parity_note, write_card
+from metakd.export.onnx_format import Parity, write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
-from metakd.inference.by_domain import EXPORT
 from metakd.inference.calibration import load_temperature
 from metakd.inference.classifier import Classifier
+from metakd.inference.layout import EXPORT, MODEL
 from metakd.inference.long_texts import Model, load_reading
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import check_scorable
 from metakd.runs.folders import RESULTS_FILE
 from metakd.runs.run import Run
-from metakd.utils.artifacts import step_folder
+from metakd.utils.artifacts import step_folder, write_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, as_input_error, raise_faults, require
 
+LEAST_SAME = 0.8  # share of texts whose label an export has to leave as it is
 ELSEWHERE = 400  # texts of other domains that a student with a compact table is scored on
 
 
@@ -44,10 +45,12 @@ class Exported(NamedTuple):
     after: Measured
     elsewhere: tuple[float, float] | None = None  # accuracy on other domains' text before and after, if compact
     busy: bool = False  # whether other work lengthened the times
+    parity: Parity | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Its row of the manifest."""
-        return self._asdict() | {"before": self.before._asdict(), "after": self.after._asdict()}
+        parts = {"before": self.before, "after": self.after, "parity": self.parity}
+        return self._asdict() | {name: part._asdict() for name, part in parts.items() if part}
 
 
 def export(
@@ -81,16 +84,17 @@ def export(
         if web:
             fetch_library(partial / WEB_FOLDER)
         folders = {domain: partial / run.folders.student(method, domain).name for domain in run.data.domains}
-        for domain, folder in folders.items():
-            _write(run, split, domain, folder, int8, compact)
+        parities = [_write(run, split, domain, folder, int8, compact) for domain, folder in folders.items()]
         latencies = _time(run, split, *next(iter(folders.items())))
-        exported = [_score(run, split, domain, folder, compact, *latencies) for domain, folder in folders.items()]
+        scored = [_score(run, split, domain, folder, compact, *latencies) for domain, folder in folders.items()]
+        exported = [e._replace(parity=parity) for e, parity in zip(scored, parities, strict=True)]
         facts |= {"split": split, "students": [e.as_row() for e in exported]}
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
             form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
             notes = _notes(e) + calibration_notes(calibration, e.domain, str(reading))
             write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, notes)
+            write_manifest(folders[e.domain], {"step": MODEL, "domain": e.domain})
         if web:
             write_page(partial, {domain: folder.name for domain, folder in folders.items()})
     return exported
@@ -100,13 +104,14 @@ def _check(run: Run, output: Path, web: bool) -> str:
     """The split to score on; InputError for a run that cannot be exported to `output`."""
     require("onnx", "onnx")
     require("onnxscript", "onnx")
-    split, method = check_scorable(run), run.settings.method
-    if missing := [d for d in run.data.domains if not run.is_student_done(method, d)]:
-        raise InputError(f"{', '.join(missing)}: no finished student; run `metakd run --resume --output {run.folder}`")
+    split, method, faults = check_scorable(run), run.settings.method, list[str]()
     if output.exists():
-        raise InputError(f"{output} already exists; choose another --output")
+        faults.append(f"{output} already exists; choose another --output")
     if web and run.data.has_pairs:
-        raise InputError("--web: the page reads single texts, and these models read pairs; leave it out")
+        faults.append("--web: the page reads single texts, and these models read pairs; leave it out")
+    if missing := [d for d in run.data.domains if not run.is_student_done(method, d)]:
+        faults.append(f"{', '.join(missing)}: no finished student; run `metakd run --resume --output {run.folder}`")
+    raise_faults("not exported", faults)
     recorded = _calibration(run).get("temperatures", {})
     known = [load_temperature(_trained(run, d)) == recorded.get(d, 1.0) for d in run.data.domains]
     if None in [load_reading(_trained(run, d)) for d in run.data.domains] or not all(known):
@@ -133,11 +138,11 @@ def _trained(run: Run, domain: str) -> Path:
     return run.folders.student(run.settings.method, domain)
 
 
-def _write(run: Run, split: str, domain: str, folder: Path, int8: bool, compact: bool) -> None:
-    """Write one student into `folder`."""
+def _write(run: Run, split: str, domain: str, folder: Path, int8: bool, compact: bool) -> Parity:
+    """Write one student into `folder`; how far the file agrees with PyTorch."""
     model, examples = TorchModel.load(_trained(run, domain), "cpu"), of_domain(run.data.splits[split], domain)
     domain_examples = of_domain(run.data.train, domain) if compact else None
-    write_model(model, folder, examples, int8=int8, domain_examples=domain_examples)
+    return write_model(model, folder, examples, int8=int8, domain_examples=domain_examples)
 
 
 def _time(run: Run, split: str, domain: str, folder: Path) -> tuple[Latency, Latency]:
@@ -158,7 +163,8 @@ def _score(run: Run, split: str, domain: str, folder: Path, compact: bool, befor
         Measured(accuracy(model, examples, labels), size, latency.summary()["median"])
         for model, size, latency in zip(models, sizes, times, strict=True)
     )
-    others = [e for e in run.data.splits[split] if e.domain != domain] if compact else []
+    known = models[0].labels
+    others = [e for e in run.data.splits[split] if e.domain != domain and e.label in known] if compact else []
     sample = random.Random(0).sample(others, min(len(others), ELSEWHERE))
     elsewhere = (accuracy(models[0], sample, labels), accuracy(models[1], sample, labels)) if sample else None
     return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy)
@@ -168,6 +174,7 @@ def _notes(exported: Exported) -> list[str]:
     """What the export has cost, as sentences of the card."""
     gain = 100 * (exported.after.accuracy - exported.before.accuracy)
     notes = [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
+    notes += [parity_note(*exported.parity)] if exported.parity else []
     if exported.elsewhere:
         notes.append(
             "Its embeddings are exact for the most frequent tokens of this domain, approximate for others. Accuracy on "
@@ -187,7 +194,8 @@ def folder_bytes(folder: Path) -> int:
 def refuse_losses(exported: Sequence[Exported], before: Latency, after: Latency, max_drop: float, force: bool) -> None:
     """Raise InputError if students lose more than `max_drop` on average or are slower; with `force` a notice.
 
-    Slower: the whole interval of the median of `after` divided by `before` is above ALIKE.
+    Also if one gives less than LEAST_SAME of the texts that it was checked on the label of PyTorch. Slower: the whole
+    interval of the median of `after` divided by `before` is above ALIKE.
     """
     faults, (low, high) = list[str](), after.times(before)
     if low > ALIKE:
@@ -198,6 +206,11 @@ def refuse_losses(exported: Sequence[Exported], before: Latency, after: Latency,
         each = ", ".join(f"{domain} {100 * drop:.1f}" for domain, drop in drops.items())
         allowed = f"--max-drop allows {100 * max_drop:.2f}"
         faults.append(f"accuracy falls by {100 * average:.2f} percentage points on average ({each}); {allowed}")
+    faults += [
+        f"{e.domain}: only {e.parity.same_label} of {e.parity.texts} texts get the label that they have in PyTorch"
+        for e in exported
+        if e.parity and e.parity.same_label < LEAST_SAME * e.parity.texts
+    ]
     if not force:
         raise_faults("not exported; export anyway with --force", faults)
     for fault in faults:

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ import torch
 from metakd.data.schema import Example
 from metakd.export.standard_files import write_standard_files
 from metakd.inference.layout import DESCRIPTION_FILE, QUANTIZED, WHOLE
-from metakd.inference.long_texts import Model
+from metakd.inference.long_texts import Model, Probabilities
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.attention import set_plain_attention
@@ -29,6 +30,14 @@ CHECKED = 64  # texts that PyTorch and ONNX Runtime are compared on
 MOST_TOKENS = 512  # tokens up to which it is tried how many the model can read at once
 
 
+class Parity(NamedTuple):
+    """How an exported file answers the texts that it was checked on, beside the same model in PyTorch."""
+
+    texts: int
+    same_label: int  # texts
+    difference: float  # the largest of a probability
+
+
 def write_model(
     model: TorchModel,
     folder: Path,
@@ -36,16 +45,18 @@ def write_model(
     *,
     int8: bool = False,
     domain_examples: Sequence[Example] | None = None,
-) -> None:
+) -> Parity:
     """Write ONNX file, tokenizer, configuration and labels into the new `folder`; `model` is changed in place.
 
-    With `domain_examples` the embedding table becomes compact: their most frequent tokens keep their rows. Raises
-    CheckError if ONNX Runtime in float32 gives other probabilities for `examples` than PyTorch, InputError for a model
-    that cannot be exported.
+    With `domain_examples` the embedding table becomes compact: their most frequent tokens keep their rows. Returns how
+    far the file that stays agrees with the `model` that came, on some of the `examples`. Raises CheckError if ONNX
+    Runtime in float32 does not do what PyTorch does, InputError for a model that cannot be exported.
     """
     (folder / WHOLE).parent.mkdir(parents=True)
     write_standard_files(model, folder, int8)
-    table = model.network.get_input_embeddings().weight.detach()
+    by_length = sorted(examples, key=lambda e: len(e.text) + len(e.text_pair or ""), reverse=True)
+    texts = by_length[:: math.ceil(len(by_length) / CHECKED)]
+    before, table = _of_whole_texts(model, texts), model.network.get_input_embeddings().weight.detach()
     if domain_examples is not None and len(table) > ROWS:
         counts = count_tokens(model.tokenizer, domain_examples)
         model.network.set_input_embeddings(CompactEmbedding(table, counts, ROWS))
@@ -59,20 +70,25 @@ def write_model(
         "pairs": model.pairs,
     }
     write_json(folder / DESCRIPTION_FILE, description)
-    by_length = sorted(examples, key=lambda e: len(e.text) + len(e.text_pair or ""), reverse=True)
-    texts = by_length[:: math.ceil(len(by_length) / CHECKED)]
-    difference = _difference(model, OnnxModel.load(folder), texts)
+    in_onnx = _of_whole_texts(OnnxModel.load(folder), texts)
+    difference = _parity(_of_whole_texts(model, texts), in_onnx).difference
     if not difference <= TOLERANCE:
         raise CheckError(f"{folder.name}: ONNX Runtime's probabilities differ from PyTorch's by {difference:.2g}")
     if int8:
         quantize(folder)
+        in_onnx = _of_whole_texts(OnnxModel.load(folder), texts)
+    return _parity(before, in_onnx)
 
 
-def _difference(ours: Model, theirs: Model, examples: Sequence[Example]) -> float:
-    """The largest difference of two models' probabilities, of whole texts: where one reads on, both do."""
-    for model in (ours, theirs):
-        model.read_as(model.reading.model_copy(update={"enough": None}))
-    return float(np.abs(ours.answers(examples).probabilities - theirs.answers(examples).probabilities).max())
+def _of_whole_texts(model: Model, examples: Sequence[Example]) -> Probabilities:
+    """The probabilities of a model that reads all windows, as otherwise one may read on and another not."""
+    model.read_as(model.reading.model_copy(update={"enough": None}))
+    return model.answers(examples).probabilities
+
+
+def _parity(expected: Probabilities, p: Probabilities) -> Parity:
+    same_label = int((expected.argmax(-1) == p.argmax(-1)).sum())
+    return Parity(len(expected), same_label, float(np.abs(expected - p).max()))
 
 
 def write_onnx(model: TorchModel, path: Path) -> None:

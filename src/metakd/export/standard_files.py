@@ -9,12 +9,17 @@ from typing import Any
 
 from metakd.inference.layout import TOKENIZER_FILE
 from metakd.inference.torch_backend import TorchModel
+from metakd.models.loading import load_tokenizer, same_tokenizer
 from metakd.utils.artifacts import write_json, write_text
 
 ANY_TOKENIZER = "PreTrainedTokenizerFast"  # a class that older versions of transformers and transformers.js know
 NEW_NAMES = ("TokenizersBackend",)  # those that transformers 5 alone knows
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-KEPT = ("tokenizer_class", "model_max_length", "padding_side", "truncation_side", "do_lower_case", *SPECIAL)
+OPTIONS = (  # of a tokenizer's class, by which some versions build it, whatever tokenizer.json says
+    *("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "trim_offsets"),
+    *("keep_accents", "remove_space", "split_by_punct"),
+)
+KEPT = ("tokenizer_class", "model_max_length", "padding_side", "truncation_side", *OPTIONS, *SPECIAL)
 PRECISIONS = {False: "fp32", True: "q8"}  # which of the files transformers.js loads, unless it is asked for another
 
 
@@ -35,6 +40,9 @@ def write_standard_files(model: TorchModel, folder: Path, int8: bool) -> None:
     whole = _read(folder / TOKENIZER_FILE) | {"truncation": None, "padding": None}
     # without white space, which is a third of the file
     write_text(folder / TOKENIZER_FILE, json.dumps(whole, ensure_ascii=False, separators=(",", ":")))
+    if not same_tokenizer(load_tokenizer(folder), model.tokenizer):  # its class makes another of the same files
+        write_json(folder / "tokenizer_config.json", kept | {"tokenizer_class": ANY_TOKENIZER})
+        set_max_length(folder, model.reading.max_length)
 
 
 def set_max_length(folder: Path, length: int) -> None:

@@ -1,19 +1,19 @@
 """Several models as one: each text goes to the model of its domain, as in a run's folder or a folder of exports."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from metakd.data.schema import folder_name
 from metakd.inference.classifier import Classifier
+from metakd.inference.layout import EXPORT, FIT_FILE
 from metakd.inference.long_texts import READING_FILE
 from metakd.utils.artifacts import RUN_FILE, read_manifest, read_run
-from metakd.utils.errors import InputError, as_input_error
+from metakd.utils.errors import InputError, as_input_error, collecting
 
 LOADED = 32  # models in memory at a time
-EXPORT, FIT_FILE = "export", "fit.json"  # the step that wrote a folder of exports, and what `fit` writes
 
 
 class ByDomain:
@@ -27,6 +27,16 @@ class ByDomain:
     def classifier(self, domain: str) -> Classifier:
         """That of one of the domains; InputError if it cannot be loaded."""
         return self._load(domain)
+
+    def labels(self, domains: Iterable[str]) -> list[str]:
+        """The labels of the models of these domains, each once; InputError with what is wrong with any of them."""
+        labels, problems = dict[str, None](), list[InputError]()
+        for domain in domains:
+            with collecting(problems):
+                labels |= dict.fromkeys(self.classifier(domain).labels)
+        if problems:
+            raise InputError("\n".join(map(str, problems)))
+        return [*labels]
 
 
 def models_by_domain(folder: Path) -> dict[str, Path] | None:

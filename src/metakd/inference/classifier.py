@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self, overload
 from metakd.config.settings import LONGEST, Settings
 from metakd.data.schema import Example
 from metakd.data.windows import Reading
-from metakd.inference.layout import DESCRIPTION_FILE, WHOLE, onnx_file
+from metakd.inference.layout import DESCRIPTION_FILE, EXPORT, FIT_FILE, QUANTIZED, WHOLE, onnx_file
 from metakd.inference.long_texts import Model, Probabilities, reading_by
 from metakd.models.hub import resolve
 from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manifest
@@ -124,11 +124,14 @@ def _load(folder: str | Path) -> Model:
 
         return OnnxModel.load(Path(folder))
     if (Path(folder) / DESCRIPTION_FILE).is_file():
-        raise InputError(f"{folder}: {WHOLE} is missing from this export; copy it or export it again")
-    if (Path(folder) / RUN_FILE).is_file():
         raise InputError(
-            f"{folder}: a run, with a model for each domain; load {folder}/students/DOMAIN, or label a file by all of "
-            f"them with `metakd predict {folder}`"
+            f"{folder}: {WHOLE} (or, in int8, {QUANTIZED}) is missing from this export; copy it or export it again"
+        )
+    is_run, is_exports = (Path(folder) / RUN_FILE).is_file(), (read_manifest(Path(folder)) or {}).get("step") == EXPORT
+    if is_run or is_exports or (Path(folder) / FIT_FILE).is_file():
+        raise InputError(
+            f"{folder}: has a model for each domain; load {folder}/{'students/' * is_run}DOMAIN, or label a file by "
+            f"all of them with `metakd predict {folder}`"
         )
     for module in ("torch", "transformers", "accelerate"):
         require(module, "train")

@@ -23,7 +23,7 @@ from metakd.inference.by_domain import ByDomain
 from metakd.inference.classifier import Classifier
 from metakd.utils.artifacts import move_into_place
 from metakd.utils.console import progress_bar
-from metakd.utils.errors import Faults, as_input_error, listed, raise_faults, require, shown
+from metakd.utils.errors import Faults, InputError, as_input_error, collecting, listed, raise_faults, require, shown
 from metakd.utils.validation import damage
 
 CHUNK = 2048  # rows that are read and labelled at a time
@@ -113,17 +113,18 @@ def _check(
     writer: _Writer,
 ) -> None:
     """Tell the writer all columns; raises InputError with the faults of the file."""
-    kinds = set[bool]()
+    kinds, domains = set[bool](), dict[str, None]()
     for chunk in _chunks(_read(table, faults, columns, model)):
         kinds |= {example.text_pair is not None for _, example in chunk}
+        domains |= dict.fromkeys(example.domain for _, example in chunk)
         if not faults:
-            writer.expect([values for values, _ in chunk])
+            faults += [f"{table.name}: {fault}" for fault in writer.expect([values for values, _ in chunk])]
     if len(kinds) > 1:
         faults.append("text_pair: some rows have it and others do not; add it to all rows or to none")
     if taken := [name for name in added if name in writer.columns]:
         faults.append(f"the columns {listed(taken)} are written with predictions; rename those of the file")
     raise_faults(table.name, faults)
-    writer.begin(added)
+    writer.begin(added, model.labels if isinstance(model, Classifier) else model.labels(domains))
 
 
 def _read(
@@ -138,10 +139,13 @@ def _read(
             latest = values
             yield row, values
 
-    known = None if isinstance(model, Classifier) else [*model.folders]
+    known, names = None if isinstance(model, Classifier) else [*model.folders], set[str]()
     needed = ("text",) if known is None else ("text", "domain")
     for row, example in read_table(Table(table.name, rows), faults, needed=needed, columns=columns):
         where, values = f"{table.name}, row {row}", latest
+        new = [name for name in values if name not in names]
+        faults += [f"{table.name}, the name of a column: {fault}" for name in new if (fault := damage(name))]
+        names.update(new)
         for name, value in values.items():
             if fault := _unfit(value):
                 faults.append(f"{where}, {name}: {fault}")
@@ -190,11 +194,11 @@ def _rounded(probability: float) -> float:
 class _Writer(Protocol):
     columns: dict[str, None]  # of all rows, in order
 
-    def expect(self, rows: Sequence[Values]) -> None:
-        """Take note of the columns of some rows."""
+    def expect(self, rows: Sequence[Values]) -> list[str]:
+        """Take note of the columns of some rows; what cannot be written."""
 
-    def begin(self, added: Sequence[str]) -> None:
-        """Open the file, for rows with these columns as well."""
+    def begin(self, added: Sequence[str], labels: Sequence[str]) -> None:
+        """Open the file, for rows with these columns as well; `labels` are those of all models."""
 
     def write(self, rows: Sequence[Values]) -> None: ...
 
@@ -206,10 +210,11 @@ class _Text:
         self.path, self.columns = path, dict[str, None]()
         self._file: Any = None
 
-    def expect(self, rows: Sequence[Values]) -> None:
+    def expect(self, rows: Sequence[Values]) -> list[str]:
         self.columns |= dict.fromkeys(name for row in rows for name in row)
+        return []
 
-    def begin(self, added: Sequence[str]) -> None:
+    def begin(self, added: Sequence[str], labels: Sequence[str]) -> None:
         self._file = self.path.open("w", encoding="utf-8", newline="")
 
     def close(self) -> None:
@@ -225,8 +230,8 @@ class _Jsonl(_Text):
 class _Csv(_Text):
     """What is neither text nor a number is written as JSON."""
 
-    def begin(self, added: Sequence[str]) -> None:
-        super().begin(added)
+    def begin(self, added: Sequence[str], labels: Sequence[str]) -> None:
+        super().begin(added, labels)
         self._table = csv.DictWriter(self._file, [*self.columns, *added], restval="")
         self._table.writeheader()
 
@@ -246,23 +251,27 @@ class _Parquet:
         self._schema: Any = self._arrow.schema([])
         self._file: Any = None
 
-    def expect(self, rows: Sequence[Values]) -> None:
+    def expect(self, rows: Sequence[Values]) -> list[str]:
         self.columns |= dict.fromkeys(name for row in rows for name in row)
+        problems: list[InputError] = []
         for name in self.columns:
-            with as_input_error(f"the column {shown(name)} cannot be written as Parquet; write .jsonl instead"):
+            failure = f"the column {shown(name)} cannot be written as Parquet; write .jsonl instead"
+            with collecting(problems), as_input_error(failure):
                 values = self._arrow.array([row.get(name) for row in rows])
                 field = self._arrow.schema([(name, values.type)])
                 self._schema = self._arrow.unify_schemas([self._schema, field], promote_options="permissive")
+        return [*map(str, problems)]
 
-    def begin(self, added: Sequence[str]) -> None:
-        self._added = added
+    def begin(self, added: Sequence[str], labels: Sequence[str]) -> None:
+        number = self._arrow.float64()
+        kinds = {PROBABILITIES: self._arrow.struct([(label, number) for label in labels]), PROBABILITY: number}
+        answers = self._arrow.schema([(name, kinds.get(name, self._arrow.string())) for name in added])
+        with as_input_error("the rows cannot be written as Parquet; write .jsonl instead"):
+            self._schema = self._arrow.unify_schemas([self._schema, answers])
+            self._file = require("pyarrow.parquet", "train").ParquetWriter(self._path, self._schema)
 
     def write(self, rows: Sequence[Values]) -> None:
         with as_input_error("the rows cannot be written as Parquet; write .jsonl instead"):
-            if self._file is None:  # the first answers say which labels there are
-                answers = self._arrow.Table.from_pylist([{name: row[name] for name in self._added} for row in rows])
-                self._schema = self._arrow.unify_schemas([self._schema, answers.schema])
-                self._file = require("pyarrow.parquet", "train").ParquetWriter(self._path, self._schema)
             self._file.write_table(self._arrow.Table.from_pylist([*rows], schema=self._schema))
 
     def close(self) -> None:

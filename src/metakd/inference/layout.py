@@ -1,9 +1,11 @@
-"""Where the files of an exported model are: as transformers.js and Optimum look for them."""
+"""Where the files of exported models are: as transformers.js and Optimum look for them."""
 
 from pathlib import Path
 
 WHOLE, QUANTIZED = "onnx/model.onnx", "onnx/model_quantized.onnx"  # weights in float32, in int8
 FORMER = "model.onnx"  # where earlier versions of metakd put either
+EXPORT, MODEL = "export", "exported_model"  # the steps that wrote a folder of exports, and that of one model
+FIT_FILE = "fit.json"  # what `fit` writes beside its models
 TOKENIZER_FILE, DESCRIPTION_FILE = "tokenizer.json", "model.json"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from metakd.evaluation.statistics import difference
 from metakd.evaluation.tables import by_windows, milliseconds
-from metakd.report.facts import KINDS, SHOWN, Findings, calibration_error
+from metakd.report.facts import KINDS, SHOWN, Findings, calibration_by_chance, calibration_error
 from metakd.report.lineage import score
 from metakd.report.summary import base_name, facts
 
@@ -60,23 +60,27 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
         facts.append(("Long texts", f"{scored['windows']:.2f} windows read on average{means}"))
     calibration = findings.results.get("calibration", {}) if model == "student" else {}
     if temperature := calibration.get("temperatures", {}).get(domain):
-        losses = [calibration[when]["log_likelihood_loss"] for when in ("before", "after")]
-        facts.append(
-            (
-                "Calibrated",
-                "temperature {:.2f}; loss of all domains on dev {:.3f}, was {:.3f}".format(temperature, *losses[::-1]),
-            )
-        )
+        facts.append(("Calibrated", _calibrated(temperature, calibration["before"], calibration["after"])))
     if "trained_on" in scored:
         facts.append(("Trained on", f"{scored['trained_on']}, C = {scored['C']}"))
     return {
         "title": f"{KINDS[model]}, {domain}",
         "kind": model,
         "facts": facts,
+        "labels": findings.labels_of(domain),
         "confusion": findings.confusion(model, domain),
         "calibration": tenths,
         "calibration_error": calibration_error(tenths),
+        "calibration_by_chance": calibration_by_chance(tenths),
     } | {name: {"count": len(rows), "shown": [row["id"] for row in rows[:SHOWN]]} for name, rows in lists.items()}
+
+
+def _calibrated(temperature: float, before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """What a temperature has brought, on dev."""
+    loss, error = (f"{after[of]:.3f}, was {before[of]:.3f}" for of in ("log_likelihood_loss", "calibration_error"))
+    return (
+        f"temperature {temperature:.2f}; on dev, of all domains, loss {loss}; calibration error without chance {error}"
+    )
 
 
 def _size(scored: Mapping[str, Any]) -> str:
@@ -124,8 +128,9 @@ def _teacher(findings: Findings) -> dict[str, Any]:
 
 def _domain(findings: Findings, domain: str, texts: bool) -> dict[str, Any]:
     counts = {split: domains.get(domain, {}) for split, domains in findings.corpus["rows"].items()}
-    rows = [[split, *(labels.get(label, 0) for label in findings.labels)] for split, labels in counts.items()]
-    tables = _table("Rows by label", ["split", *findings.labels], rows)
+    names = [name for name in findings.labels if any(name in labels for labels in counts.values())]
+    rows = [[split, *(labels.get(name, 0) for name in names)] for split, labels in counts.items()]
+    tables = _table("Rows by label", ["split", *names], rows)
     tables += _neighbours(findings, domain) + _unseen(findings, domain)
     terms = ", ".join(term for term, _ in findings.corpus["terms"].get(domain, [])[:FEW_TERMS]) if texts else ""
     known = [("Key terms", terms)] if terms else []

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 
 from metakd.data.schema import folder_name
 from metakd.evaluation.statistics import Values, compare
-from metakd.evaluation.suspects import SURE, count_suspects
+from metakd.evaluation.suspects import SURE, read_suspects
 from metakd.methods import BASELINE
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE, SUSPECTS_FILE
 from metakd.utils.artifacts import read_manifest, read_run, verified_manifest
@@ -81,6 +82,13 @@ class Findings:
     def labels(self) -> list[str]:
         return list(self.run["labels"])
 
+    def labels_of(self, domain: str) -> list[str]:
+        """Those of a domain's examples and of their predictions."""
+        used = {row["label"] for row in self.by_domain[domain]} | {
+            label for row in self.by_domain[domain] for label, _ in row["models"].values()
+        }
+        return [label for label in self.labels if label in used] if "classes" in self.run else self.labels
+
     @property
     def models(self) -> list[str]:
         """The kinds of models that were scored on every domain; students without a teacher are the baseline itself."""
@@ -138,7 +146,8 @@ class Findings:
     def confusion(self, model: str, domain: str) -> list[list[int]]:
         """How often label i (row) was called j (column)."""
         counts = Counter((row["label"], row["models"][model][0]) for row in self.classified(model, domain))
-        return [[counts[true, predicted] for predicted in self.labels] for true in self.labels]
+        labels = self.labels_of(domain)
+        return [[counts[true, predicted] for predicted in labels] for true in labels]
 
     def calibration(self, model: str, domain: str) -> list[dict[str, float]]:
         """By confidence, in tenths: how many examples, how sure the model was, and how often right."""
@@ -176,9 +185,9 @@ class Findings:
         return sorted(contradicted, key=lambda row: (-len(self.siding(row)), -row["models"]["meta_teacher"][1]))
 
     @cached_property
-    def suspects(self) -> int | None:
-        """Training rows whose label the meta-teacher contradicts; None where it was not asked."""
-        return count_suspects(self.folder / SUSPECTS_FILE)
+    def suspects(self) -> list[dict[str, str]] | None:
+        """Training rows whose label the meta-teacher contradicts, surest first; None where it was not asked."""
+        return read_suspects(self.folder / SUSPECTS_FILE)
 
     def siding(self, row: Row) -> list[str]:
         """The other kinds of models that give an example the meta-teacher's label."""
@@ -219,3 +228,13 @@ def calibration_error(tenths: Sequence[Mapping[str, float]]) -> float:
     """Expected calibration error: how far confidence and accuracy lie apart in a tenth, over all examples."""
     apart = sum(tenth["examples"] * abs(tenth["confidence"] - tenth["accuracy"]) for tenth in tenths)
     return float(apart / sum(tenth["examples"] for tenth in tenths))
+
+
+def calibration_by_chance(tenths: Sequence[Mapping[str, float]]) -> float:
+    """What that error would be on average if as many were right in each tenth as it is sure."""
+    apart = 0.0
+    for tenth in tenths:
+        count, sure = int(tenth["examples"]), tenth["confidence"]
+        right = np.arange(count + 1)
+        apart += float(binom.pmf(right, count, sure) @ np.abs(right - count * sure))
+    return apart / sum(tenth["examples"] for tenth in tenths)

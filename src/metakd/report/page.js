@@ -86,8 +86,8 @@ function examples(title, list, models) {
 }
 
 function confusion(model) {
-  const rows = model.confusion.map((row, place) => [known.labels[place], ...row]);
-  const made = table(["label", ...known.labels.map((label) => `predicted ${label}`)], rows, "Confusion");
+  const rows = model.confusion.map((row, place) => [model.labels[place], ...row]);
+  const made = table(["label", ...model.labels.map((label) => `predicted ${label}`)], rows, "Confusion");
   const most = Math.max(1, ...model.confusion.flat());
   for (const count of made.querySelectorAll("td")) count.style.setProperty("--share", Number(count.textContent) / most);
   made.classList.add("confusion");
@@ -110,7 +110,7 @@ function openModel(id) {
   show(model.title, [
     facts(model.facts),
     element("h3", "Confusion"), confusion(model),
-    element("h3", `Calibration: off by ${(100 * model.calibration_error).toFixed(1)} percentage points on average`), tenths.both,
+    element("h3", `Calibration: off by ${(100 * model.calibration_error).toFixed(1)} percentage points on average; by chance alone, ${(100 * model.calibration_by_chance).toFixed(1)}`), tenths.both,
     ...examples("Most confident mistakes", model.mistakes, others),
     ...(others.length > 1 ? examples("Where it disagrees with the meta-teacher", model.disagreements, others) : []),
   ]);

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metakd.evaluation.predictions import LONGEST_TEXT
 from metakd.evaluation.tables import BUSY_NOTE, escaped, markdown_table
 from metakd.report import details
 from metakd.report.facts import KINDS, SHOWN, Findings
@@ -61,9 +62,9 @@ def render(findings: Findings, texts: bool) -> str:
         **_tables(findings),
         pictures=drawn,
         doubts=2 * SHOWN,
+        shown_characters=LONGEST_TEXT,
         texts=texts,
         known={
-            "labels": findings.labels,
             "kinds": KINDS,
             "models": models,
             "nodes": details.nodes(findings, texts),

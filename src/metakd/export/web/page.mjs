@@ -5,6 +5,7 @@ import { loadClassifier } from "./classifier.mjs";
 
 const PAUSE = 150; // milliseconds without a key, after which the text is read
 const LOADING = "The model is loading.";
+const READING = "Reading the text …";
 const READY = "The model runs in this page; what you type is not sent anywhere.";
 const [domain, text, answers, status] = ["domain", "text", "answers", "status"].map((id) => document.getElementById(id));
 const models = JSON.parse(document.getElementById("models").textContent); // name of a domain -> its folder
@@ -54,9 +55,10 @@ async function update() {
   const mine = outdate();
   try {
     const model = await classifier(domain.value);
-    const found = text.value.trim() ? await model.classify(text.value) : [];
+    if (mine === latest) status.textContent = READING;
+    const classes = text.value.trim() ? await model.classify(text.value) : [];
     if (mine !== latest) return; // the text has changed meanwhile
-    answers.replaceChildren(...found.map(row));
+    answers.replaceChildren(...classes.map(row));
     status.textContent = READY;
     document.documentElement.dataset.ready = "";
   } catch (error) {
@@ -78,4 +80,5 @@ text.addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(update, PAUSE);
 });
+status.textContent = LOADING;
 update();
