@@ -64,7 +64,7 @@ def cross_fitted(fleet: Fleet, rows: Mapping[str, list[Example]], labels: list[s
         steps = []
         for domain, model in fleet.items():
             model.read_as(whole)
-            steps += after_each_window(model, chosen_on[domain], labels)
+            steps += after_each_window(model, chosen_on[domain])
         enough.append(choose_enough(steps))
     for half, threshold, predictions in zip(halves, reversed(enough), answers, strict=True):
         for domain, model in fleet.items():

@@ -9,7 +9,8 @@ import pytest
 from conftest import TOPICS, Command, as_row, passed, toy_examples, write_rows
 from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
-from metakd.inspection.inspector import Inspector, inspect_data, inspect_dataset, lengths, remarks
+from metakd.inspection.inspector import Inspector, inspect_data, inspect_dataset, lengths
+from metakd.inspection.remarks import remarks
 from metakd.inspection.tables import findings, short_form
 from metakd.inspection.terms import strongest_terms
 from metakd.utils.errors import InputError

@@ -41,6 +41,7 @@ MOVED: dict[str, tuple[Any, set[str]]] = {  # another value of each setting, and
     "max_share": (0.5, BY_TEACHER),
     "base": ("a copy", ALL),
     "student": ("layers=1", STUDENTS),
+    "labels": ("shared", set()),  # here, domains have the same
     "student_init": ("base", BY_TEACHER),
     "max_length": (12, ALL),
     "long_texts": ("first", set()),

@@ -19,8 +19,8 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
         *("weights", "alpha", "domain_loss", "gamma1", "heads"),
     ),
     "Students": (
-        *("student_init", "shared_epochs", "shared_learning_rate", "stages", "match_epochs", "match_learning_rate"),
-        *("predict_epochs", "predict_learning_rate", "baseline_learning_rate"),
+        *("labels", "student_init", "shared_epochs", "shared_learning_rate", "stages", "match_epochs"),
+        *("match_learning_rate", "predict_epochs", "predict_learning_rate", "baseline_learning_rate"),
         *("terms", "gamma2", "temperature", "expertise", "attention", "layer_map", "start_layers"),
     ),
     "Optimisation": ("batch_size", "warmup", "weight_decay", "dropout", "attention_dropout"),

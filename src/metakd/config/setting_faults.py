@@ -1,5 +1,7 @@
-"""Settings that are valid alone, but not together."""
+"""Faults of settings, in words: of one alone, and of several together."""
 
+import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +82,13 @@ def _faults_of_teacher(settings: Any) -> list[str]:
         still = "--teacher stays as it is; add --teacher-epochs to fine-tune it further"
         faults += [f"{option}: {still}" for option, value in learning.items() if value]
     return faults
+
+
+def explained(fault: Mapping[str, Any], names: Sequence[str]) -> str:
+    """pydantic's fault in our words; `names` are those of all settings."""
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, names, n=1)
+        return f"{listed([name])}: no such setting" + (f"; did you mean {near[0]!r}?" if near else "")
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{flag(name)} = {shown(fault['input'])}: {message}" if name else message

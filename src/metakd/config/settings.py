@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from metakd.config.groups import READ_BY
-from metakd.config.setting_faults import faults_between
-from metakd.utils.errors import InputError, flag, listed, shown
+from metakd.config.setting_faults import explained, faults_between
+from metakd.utils.errors import InputError
 
 DEMO_DATA = Path(__file__).parents[1] / "demo_data"
 DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
@@ -88,6 +87,9 @@ class Settings(BaseModel):
     )
     student: str = setting(
         "layers=3", "The small model: 'layers=N' of the base, or a checkpoint's folder or model id.", "TinyBERT-4L-312D"
+    )
+    labels: Literal["own", "shared"] = setting(
+        "own", "Classes of a domain's student: those of its domain's text, or all labels ('shared').", "shared"
     )
     student_init: Literal["base", "teacher"] = setting(
         "teacher",
@@ -287,13 +289,6 @@ class Settings(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise InputError.collect(source, [_explain(fault) for fault in error.errors()]) from None
-
-
-def _explain(fault: Mapping[str, Any]) -> str:
-    name = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-        return f"{listed([name])}: no such setting" + (f"; did you mean {near[0]!r}?" if near else "")
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{flag(name)} = {shown(fault['input'])}: {message}" if name else message
+            raise InputError.collect(
+                source, [explained(fault, [*cls.model_fields]) for fault in error.errors()]
+            ) from None

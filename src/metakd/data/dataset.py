@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -79,6 +79,12 @@ class MultiDomainDataset:
         return {label: number for number, label in enumerate(self.labels)}
 
     @cached_property
+    def labels_by_domain(self) -> dict[str, list[str]]:
+        """The labels that each domain has in train, or that are the likeliest by its probabilities."""
+        seen = {(e.domain, e.label) for e in self.train}
+        return {domain: [label for label in self.labels if (domain, label) in seen] for domain in self.domains}
+
+    @cached_property
     def domain_ids(self) -> dict[str, int]:
         """The integer id of each domain."""
         return {domain: number for number, domain in enumerate(self.domains)}
@@ -149,36 +155,31 @@ class MultiDomainDataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over every field of every example, in order: of what results are computed from."""
-        return self._digest(SPLITS)
+        return _digest({split: self.splits.get(split, []) for split in SPLITS})
 
     @cached_property
     def train_fingerprint(self) -> str:
         """SHA-256 over every field of every training example, in order: of what models learn from."""
-        return self._digest(["train"])
+        return _digest({"train": self.train})
 
     @cached_property
     def dev_fingerprint(self) -> str:
         """SHA-256 over every field of every dev example, in order: of what finished models are checked on."""
-        return self._digest(["dev"])
+        return _digest({"dev": self.splits.get("dev", [])})
 
     @cached_property
     def unlabelled_fingerprint(self) -> str:
         """SHA-256 over every field of every text without a label, in order."""
-        return _digest("unlabelled", self.unlabelled, hashlib.sha256()).hexdigest()
-
-    def _digest(self, splits: Iterable[str]) -> str:
-        digest = hashlib.sha256()
-        for split in splits:
-            _digest(split, self.splits.get(split, []), digest)
-        return digest.hexdigest()
+        return _digest({"unlabelled": self.unlabelled})
 
 
-def _digest(name: str, examples: Iterable[Example], digest: Any) -> Any:
-    for e in examples:
+def _digest(parts: Mapping[str, Sequence[Example]]) -> str:
+    digest = hashlib.sha256()
+    for name, e in ((name, e) for name, examples in parts.items() for e in examples):
         sure = ["not hard"] if len(e.soft_label) == 1 and not e.hard else []
         soft = [e.soft_label, e.gold, *sure] if e.soft_label else []
         digest.update(json.dumps([name, e.id, e.text, e.text_pair, e.label, e.domain, *soft]).encode())
-    return digest
+    return digest.hexdigest()
 
 
 def load_dataset(

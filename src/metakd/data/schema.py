@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 SPLITS = ("train", "dev", "test")
+LEAST_CLASSES = 2  # of a classifier
 MOST_LABELS = 10_000  # a class each; more are ids or texts in a wrong column
 SOFT = ("probabilities", "teacher_label")
 FIELDS = ("text", "text_pair", "label", "domain", "id", *SOFT)

@@ -27,7 +27,7 @@ RANGE = (0.05, 20.0)  # of T
 class Answers(NamedTuple):
     """What a model says of a domain's texts."""
 
-    log_p: Floats  # (N, M)
+    log_p: Floats  # (N, M), −∞ for what is not one of the model's classes
     truth: Ints  # (N,)
 
 
@@ -42,17 +42,26 @@ def fit_temperature(log_p: Floats, truth: Ints) -> float:
     def loss(log_t: float) -> float:
         scaled = log_softmax(log_p / np.exp(log_t), axis=-1)
         right = scaled[np.arange(len(truth)), truth].mean()
-        return float(-(1 - share) * right - share * scaled.mean())
+        return float(-(1 - share) * right - share * scaled[np.isfinite(scaled)].mean())
 
     least = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-5})
     return round(float(np.exp(least.x)), 4)
 
 
-def fit_temperatures(answers: Mapping[str, Answers], domains: Collection[str]) -> dict[str, float]:
-    """T of each domain: that of its own texts, or if it has fewer than OF_ITS_DOMAIN or none, that of all texts."""
+def fit_temperatures(
+    answers: Mapping[str, Answers], domains: Collection[str], large: Collection[str] | None = None
+) -> dict[str, float]:
+    """T of each domain: that of its own texts if it is `large`, otherwise that of all texts.
+
+    By default, domains of OF_ITS_DOMAIN texts or more are large.
+    """
     of_all = fit_temperature(*(np.concatenate(parts) for parts in zip(*answers.values(), strict=True)))
-    enough = {domain: each for domain, each in answers.items() if len(each.truth) >= OF_ITS_DOMAIN}
-    return dict.fromkeys(domains, of_all) | {domain: fit_temperature(*each) for domain, each in enough.items()}
+    large = _large(answers) if large is None else large
+    return dict.fromkeys(domains, of_all) | {d: fit_temperature(*answers[d]) for d in large if len(answers[d].truth)}
+
+
+def _large(answers: Mapping[str, Answers]) -> list[str]:
+    return [domain for domain, each in answers.items() if len(each.truth) >= OF_ITS_DOMAIN]
 
 
 def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]:
@@ -62,7 +71,7 @@ def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]
     folds = dict(zip(answers, np.split(_folds(sum(counts), seed), np.cumsum(counts)[:-1]), strict=True))
     for fold in range(FOLDS):
         others = {d: Answers(*(part[folds[d] != fold] for part in each)) for d, each in answers.items()}
-        for domain, t in fit_temperatures(others, answers).items():
+        for domain, t in fit_temperatures(others, answers, _large(answers)).items():
             held_out = folds[domain] == fold
             scaled[domain][held_out] = answers[domain].log_p[held_out] / t
     return scaled
@@ -111,7 +120,6 @@ def _ece(confidence: Floats, right: np.ndarray, bins: Sequence[Ints]) -> float:
 def calibrate(
     fleet: Mapping[str, Path],
     dev: Sequence[Example],
-    labels: Sequence[str],
     load: Callable[[Path], TorchModel],
     seed: int,
 ) -> dict[str, Any]:
@@ -119,8 +127,8 @@ def calibrate(
 
     Args:
         fleet: The folder of each domain's model.
-        dev: Labelled texts that none of them has learnt from.
-        labels: M names, in the order of the models' classes.
+        dev: Labelled texts that none of them has learnt from; those of a class that its domain's model does not have
+            are not used.
         load: Loads a model as it was trained.
         seed: Draws texts and folds.
 
@@ -129,12 +137,16 @@ def calibrate(
         temperatures do not improve the likelihood, all are 1. Nothing for fewer than OF_ITS_DOMAIN texts.
     """
     most = max(MOST, OF_ITS_DOMAIN * len(fleet))
-    classes, rows = {name: i for i, name in enumerate(labels)}, by_domain(sample_by_domain(dev, most, seed))
-    answers = {}
+    rows, answers = by_domain(sample_by_domain(dev, most, seed)), dict[str, Answers]()
     for domain, folder in fleet.items():
-        if examples := rows.get(domain):
-            p = load(folder).answers(examples).probabilities.astype(np.float64)
-            answers[domain] = Answers(np.log(p.clip(LEAST)), np.array([classes[e.label] for e in examples]))
+        model = load(folder) if domain in rows else None
+        if model and (examples := [e for e in rows[domain] if e.label in model.labels]):
+            p = model.answers(examples).probabilities.astype(np.float64)
+            answers[domain] = Answers(np.log(p.clip(LEAST)), np.array([model.labels.index(e.label) for e in examples]))
+    widest = max((each.log_p.shape[1] for each in answers.values()), default=0)
+    for domain, each in answers.items():
+        missing = ((0, 0), (0, widest - each.log_p.shape[1]))
+        answers[domain] = each._replace(log_p=np.pad(each.log_p, missing, constant_values=-np.inf))
     if sum(len(each.truth) for each in answers.values()) < OF_ITS_DOMAIN:
         return {}
     truth = np.concatenate([each.truth for each in answers.values()])

@@ -37,9 +37,12 @@ class TfidfBaseline:
     def predict(self, examples: Sequence[Example]) -> list[str]:
         return [str(label) for label in self.pipeline.predict(_texts(examples))]
 
-    def confidence(self, examples: Sequence[Example]) -> Floats:
-        """The probability of the predicted class: (N,)."""
-        return np.asarray(self.pipeline.predict_proba(_texts(examples))).max(-1)
+    def answers(self, examples: Sequence[Example], classes: Sequence[str] | None = None) -> tuple[list[str], Floats]:
+        """The likeliest of the `classes`, by default all, and its probability among them: (N,)."""
+        names = self.pipeline.classes_
+        places = np.flatnonzero(np.isin(names, names if classes is None else [*classes]))
+        p = np.asarray(self.pipeline.predict_proba(_texts(examples)))[:, places]
+        return [str(name) for name in names[places][p.argmax(-1)]], p.max(-1) / p.sum(-1)
 
     @cached_property
     def size(self) -> dict[str, int]:

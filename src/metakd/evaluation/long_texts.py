@@ -21,11 +21,11 @@ class Steps(NamedTuple):
     right: NDArray[np.bool_]  # (W,)
 
 
-def after_each_window(model: Model, examples: Sequence[Example], labels: list[str]) -> list[Steps]:
+def after_each_window(model: Model, examples: Sequence[Example]) -> list[Steps]:
     """The answers to those of the examples of which the model reads several windows."""
-    steps, places = [], {label: place for place, label in enumerate(labels)}
+    steps, places = [], {label: place for place, label in enumerate(model.labels)}
     for row, log_p in model.answers(examples).windows.items():
-        right = combined(log_p).argmax(-1) == places[examples[row].label]
+        right = combined(log_p).argmax(-1) == places.get(examples[row].label)
         steps.append(Steps(confidences(log_p).astype(np.float64), right))
     return steps
 

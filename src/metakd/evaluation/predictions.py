@@ -18,10 +18,11 @@ from metakd.data.tokenization import TOKENIZER_FILES, TokenStore
 from metakd.evaluation.costs import Predict, costs_of, measure_latencies, timed_texts, windows_filled
 from metakd.evaluation.linear_models import MOST_ROWS, ONE_DOMAIN, TfidfBaseline, choose_tfidf, draw_evenly
 from metakd.evaluation.metrics import Ints, Predictions
+from metakd.evaluation.tables import OVER_ALL
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import Model
 from metakd.inference.torch_backend import TorchModel
-from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, select_head
+from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, of_classes, select_head
 from metakd.utils.artifacts import digest_files, write_text
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import InputError
@@ -31,6 +32,7 @@ LARGEST_TRANSFER_SAMPLE, SMALLEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS = 2
 LONGEST_TEXT = 500  # characters of a text that are kept beside its predictions
 
 ByDomain = dict[str, Predictions]
+Classes = Mapping[str, Sequence[str]]  # of each domain
 Stores = dict[tuple[Any, ...], TokenStore]
 
 
@@ -66,10 +68,18 @@ def predict_by_models(
     labels: list[str],
     examples: Sequence[Example],
     stores: Stores | None = None,
+    classes: Classes | None = None,
 ) -> dict[str, ByDomain]:
     """Predictions by fleet: each model of a fleet (domain -> folder) classifies its domain's examples.
 
     Texts are tokenised once for all models [loader].
+
+    Args:
+        fleets: The folders.
+        labels: All classes.
+        examples: Texts of any domain.
+        stores: Tokens of earlier calls.
+        classes: Those that a domain's text may have, if not all: no model chooses any other.
     """
     all_predictions, rows = {name: ByDomain() for name in fleets}, by_domain(examples)
     load = loader({} if stores is None else stores)
@@ -77,7 +87,8 @@ def predict_by_models(
         for name, fleet in fleets.items():
             for domain, path in fleet.items():
                 model = load(path)
-                predictions = predictions_of(rows.get(domain, []), labels, model)
+                among = None if classes is None else classes.get(domain, labels)
+                predictions = predictions_of(rows.get(domain, []), labels, model, among)
                 all_predictions[name][domain] = replace(predictions, costs=predictions.costs | costs_of(path, model))
                 progress(advance=1)
     return all_predictions
@@ -91,13 +102,21 @@ class Tfidf(NamedTuple):
     timed: dict[str, Predict]  # one of each architecture
 
 
-def predict_by_tfidf(train: Sequence[Example], labels: list[str], examples: Sequence[Example], seed: int) -> Tfidf:
+def predict_by_tfidf(
+    train: Sequence[Example],
+    labels: list[str],
+    examples: Sequence[Example],
+    seed: int,
+    classes: Classes | None = None,
+) -> Tfidf:
     """Predictions for each domain by TF-IDF on its training text or on all domains', as cross-validation prefers.
+
+    If domains have `classes` of their own, it chooses among those, and transfer is not measured.
 
     Transfer is the accuracy on up to `transfer_sample_size` examples of each domain, drawn by `seed`.
     """
     results, scored = Tfidf({}, {}, {}), dict(sorted(by_domain(examples).items()))
-    size, draw = transfer_sample_size(len(scored)), random.Random(seed)
+    size, draw = 0 if classes else transfer_sample_size(len(scored)), random.Random(seed)
     samples = {d: rows if len(rows) <= size else draw.sample(rows, size) for d, rows in scored.items() if size}
     choices, training = choose_tfidf(train, seed), by_domain(train)
     fit_pooled = cache(partial(TfidfBaseline, draw_evenly(train, MOST_ROWS, seed)))
@@ -105,11 +124,10 @@ def predict_by_tfidf(train: Sequence[Example], labels: list[str], examples: Sequ
         choice = choices[domain]
         alone = TfidfBaseline(draw_evenly(training[domain], MOST_ROWS, seed), choice.domain_c)
         baseline = alone if choice.trained_on == ONE_DOMAIN else fit_pooled(choice.pooled_c)
-        predicted = _ids(baseline.predict(rows), labels)
+        predicted, confidence = baseline.answers(rows, (classes or {}).get(domain))
         architecture = f"TF-IDF, trained on {choice.trained_on}"
         costs = baseline.size | {"architecture": architecture, "trained_on": choice.trained_on, "C": choice.c}
-        confidence = baseline.confidence(rows)
-        results.predictions[domain] = Predictions(_truth(rows, labels), predicted, confidence, costs)
+        results.predictions[domain] = Predictions(_truth(rows, labels), _ids(predicted, labels), confidence, costs)
         results.timed.setdefault(architecture, baseline.predict)
         if samples:
             results.transfer[domain] = {
@@ -161,29 +179,40 @@ def transfer_sample_size(domains: int) -> int:
     return each if pairs and each >= SMALLEST_TRANSFER_SAMPLE else 0
 
 
-def correct_predictions(examples: Sequence[Example], labels: list[str], model: Model) -> Any:
-    """Which of the examples the model classifies correctly: (N,) bool."""
-    predictions = predictions_of(examples, labels, model)
+def correct_predictions(
+    examples: Sequence[Example], labels: list[str], model: Model, classes: Sequence[str] | None = None
+) -> Any:
+    """Which of the examples the model classifies correctly, among `classes` if they are given: (N,) bool."""
+    predictions = predictions_of(examples, labels, model, classes)
     return predictions.truth == predictions.predicted
 
 
-def predictions_of(examples: Sequence[Example], labels: list[str], model: Model) -> Predictions:
-    """The predictions for examples whose classes are `labels`, each by its domain's class head if there is one."""
-    heads = {domain: number for number, domain in enumerate(_heads(model.labels, labels))}
-    domains = torch.tensor([heads.get(e.domain, UNKNOWN_DOMAIN) for e in examples])
-    # The logits up to a constant, so that the mean of several heads is the one that students were distilled from.
+def predictions_of(
+    examples: Sequence[Example], labels: list[str], model: Model, classes: Sequence[str] | None = None
+) -> Predictions:
+    """The predictions for examples whose classes are `labels`, each by its domain's class head if there is one.
+
+    A model may have some of the labels alone. Of those that it has, it chooses among `classes`, by default all.
+    """
     answers = model.answers(examples)
-    logits = torch.from_numpy(answers.probabilities).clamp(min=1e-30).log()
-    confidence, predicted = select_head(logits, domains, len(heads)).softmax(-1).max(-1)
+    # The logits up to a constant, so that the mean of several heads is the one that students were distilled from.
+    logits, names = torch.from_numpy(answers.probabilities).clamp(min=1e-30).log(), model.labels
+    if not {*names} <= {*labels}:
+        heads = {domain: number for number, domain in enumerate(_heads(names, labels))}
+        domains = torch.tensor([heads.get(e.domain, UNKNOWN_DOMAIN) for e in examples])
+        logits, names = select_head(logits, domains, len(heads)), labels
+    places = [i for i, name in enumerate(names) if classes is None or name in classes]
+    truth, ids = _truth(examples, labels), _ids(names, labels)
+    confidence, chosen = of_classes(logits, places).softmax(-1).max(-1)
     several = len(examples) and model.reading.most_windows > 1
     costs = {"windows": round(float(answers.windows_read.mean()), 3)} if several else {}
-    return Predictions(_truth(examples, labels), predicted.numpy(), confidence.double().numpy(), costs)
+    if classes is not None and len(names) == len(labels) and len(examples):
+        costs[OVER_ALL] = float((ids[logits.argmax(-1).numpy()] == truth).mean())
+    return Predictions(truth, ids[places][chosen.numpy()], confidence.double().numpy(), costs)
 
 
 def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
-    """The domains of the class heads of a model with these classes; one head without a name serves all."""
-    if classes == labels:
-        return [""]
+    """The domains of the class heads of a model with these classes."""
     domains = [name.removesuffix(f": {labels[0]}") for name in classes[:: len(labels)]]
     if classes != class_names(labels, domains):
         raise InputError(f"the model was trained on the classes {classes}, but the data has {labels}")

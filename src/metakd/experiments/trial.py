@@ -99,7 +99,7 @@ class Trial:
         """What scores depend on besides the models."""
         settings = run.settings
         reading = [] if settings.long_texts == "first" else [[getattr(settings, name) for name in READING]]
-        return [run.data.fingerprint, *reading]
+        return [run.data.fingerprint, *reading, *run.features.classes_by_domain.items()]
 
     @property
     def keys(self) -> set[str]:
@@ -161,7 +161,7 @@ class Trial:
             for domain, split in product(domains, right):
                 examples, model = of_domain(run.data.splits[split], domain), load(folders[domain])
                 model.read_as(reading_by(run.settings.model_dump(), run.settings.max_length, model.readable_tokens))
-                correct = correct_predictions(examples, run.data.labels, model)
+                correct = correct_predictions(examples, run.data.labels, model, run.features.classes(domain))
                 right[split][domain] = "".join(map(str, correct.astype(int)))
         return {
             "key": key,

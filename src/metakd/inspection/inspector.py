@@ -2,8 +2,6 @@
 
 import hashlib
 import heapq
-import re
-import unicodedata
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,19 +20,15 @@ from metakd.data.schema import LABELLED, SPLITS, Example
 from metakd.data.sources import open_source
 from metakd.data.splits import parse_cut, scored_split, test_percent, too_small_to_cut
 from metakd.inspection.lengths import lengths, long_texts
+from metakd.inspection.remarks import remarks
 from metakd.inspection.terms import strongest_terms
 from metakd.inspection.unknown_tokens import foreign_domains, pieces_per_word, unknown_shares
 from metakd.utils.errors import shown
 from metakd.utils.validation import open_tokenizer
 
 SAMPLE = 20_000  # most rows that lengths and terms are computed from
-FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
 SHOWN_ROWS = 5
 TERMS = 10  # of each domain
-ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
-TWINS = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ‐‑–—−‘’", "abekmhopctyxijsabezhikmnoptyx-----''")  # Cyrillic, Greek
-CAPITALS = {ord(chr(c).upper()): ord(chr(twin).upper()) for c, twin in TWINS.items() if chr(c).isalpha()}
-INVISIBLE = re.compile("[\u034f\u115f\u1160\u2800\u3164\ufe00-\ufe0f]")  # besides category Cf
 WHOLE = "all"  # the name of a table that is yet to be split
 NAMES = (*SPLITS, WHOLE)
 
@@ -227,33 +221,6 @@ def _contradictions(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return {"texts": len(torn), "rows": rows}
 
 
-def remarks(
-    counts: Counts,
-    labels: Sequence[str],
-    whole: Mapping[str, Mapping[str, int]] | None = None,
-    test: int | None = None,
-) -> list[str]:
-    """What in the counts will weaken or distort the results.
-
-    `whole` are the gold rows by domain and label of a table that is yet to be split, `test` percent of them to test.
-    """
-    domains = sorted({domain for by_domain in counts.values() for domain in by_domain})
-    messages = [*_odd_names("label", labels), *_odd_names("domain", domains)]
-    scored = scored_split(counts)
-    for split in [split for split in counts if split in ("train", scored)]:
-        for domain, by_label in sorted(counts[split].items()):
-            missing = [label for label in labels if label not in by_label]
-            if missing:
-                messages.append(f"{domain} has no rows of {' or '.join(missing)} in {split}")
-            if split == scored and (rows := sum(by_label.values())) < FEW:
-                messages.append(f"{domain} has {rows} rows in {split}: too few to score (under {FEW})")
-    for domain, by_label in sorted((whole or {}).items()):
-        percent = test or test_percent(by_label.values())
-        if (share := sum(count * percent // 100 for count in by_label.values())) < FEW:
-            messages.append(f"{domain} will have about {share} rows in test: too few to score (under {FEW})")
-    return messages
-
-
 def _unscored(counts: Counts) -> list[str]:
     """What leaves nothing to score students on; `evaluate.check_scorable` refuses such a run."""
     scored = scored_split(counts)
@@ -261,34 +228,3 @@ def _unscored(counts: Counts) -> list[str]:
         return ["no test or dev split to score on; add dev.jsonl"]
     empty = sorted(set(counts.get("train", {})) - set(counts[scored]))
     return [f"{scored} has no rows of {domain}; add some, or drop the domain" for domain in empty]
-
-
-def _odd_names(what: str, names: Sequence[str]) -> list[str]:
-    """Messages for names that look the same, and for names that usually mean a missing value."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        alike[_folded(name)].append(name)
-    groups = [" and ".join(_distinct(group)) for group in alike.values() if len(group) > 1]
-    absent = [name for name in names if name.casefold() in ABSENT]
-    return [
-        *(f"{what}s {group} look alike, but count as different {what}s; use one spelling" for group in groups),
-        *(f"{what} {name!r} looks like a missing value, but counts as a {what}" for name in absent),
-    ]
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """The names in quotes, with escapes for characters that could not be told apart."""
-    texts = [repr(name) for name in names]
-    seen = {unicodedata.normalize("NFC", INVISIBLE.sub("", name)).translate(TWINS | CAPITALS) for name in names}
-    return texts if len(seen) == len(texts) else [ascii(name) for name in names]
-
-
-def _folded(name: str) -> str:
-    """A key that is the same for 'Pos' and 'pos', for composed and decomposed letters, for '1', '1.0' and '1,0', for
-    letters of other scripts that look Latin, and with or without invisible characters and doubled blanks."""
-    visible = INVISIBLE.sub("", "".join(c for c in name if unicodedata.category(c) != "Cf"))
-    folded = " ".join(unicodedata.normalize("NFKC", visible).casefold().translate(TWINS).split())
-    try:
-        return folded if "_" in folded else str(float(folded.replace(",", ".")))
-    except ValueError:
-        return folded

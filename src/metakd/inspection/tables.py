@@ -7,7 +7,7 @@ from rich.table import Column, Table
 
 from metakd.utils.errors import listed
 
-SHOWN_FINDINGS, SHOWN_CHARACTERS = 20, 300
+SHOWN_FINDINGS, SHOWN_CHARACTERS, SHOWN_LABELS = 20, 300, 10
 
 
 def short_form(report: Mapping[str, Any]) -> list[str]:
@@ -64,10 +64,18 @@ def _counts(report: Mapping[str, Any]) -> Table:
     for domain in report["domains"]:
         by_split = [domains.get(domain, {}) for domains in report["counts"].values()]
         by_label = {label: sum(counts.get(label, 0) for counts in by_split) for label in report["labels"]}
-        total = sum(by_label.values())
-        shares = ", ".join(f"{label} {100 * count / total:.0f} %" for label, count in by_label.items())
-        table.add_row(domain, *(str(sum(counts.values())) for counts in by_split), shares)
+        table.add_row(domain, *(str(sum(counts.values())) for counts in by_split), _shares(by_label))
     return table
+
+
+def _shares(by_label: Mapping[str, int]) -> str:
+    """The share of each label that a domain has, or of the largest."""
+    total = sum(by_label.values())
+    present = {label: f"{label} {100 * count / total:.0f} %" for label, count in by_label.items() if count}
+    largest = sorted(present, key=lambda label: -by_label[label])[:SHOWN_LABELS]
+    rest = len(present) - len(largest)
+    shown = [text for label, text in present.items() if not rest or label in largest]
+    return ", ".join(shown) + (f" and {rest} more labels" if rest else "")
 
 
 def _lengths(lengths: Mapping[str, Any]) -> Table:

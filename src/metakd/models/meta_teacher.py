@@ -98,6 +98,7 @@ class MetaTeacher(nn.Module):
         self.domain_classifier = nn.Linear(width, num_domains)
         self.domain_loss = domain_loss if num_domains > 1 else "none"
         self.gamma1 = gamma1
+        self.places: Sequence[int] | None = None  # of the only classes that it answers with, if not all
 
     @property
     def backbone(self) -> PreTrainedModel:
@@ -130,7 +131,7 @@ class MetaTeacher(nn.Module):
         prefix = TEACHER_TOKENS if any(name.startswith(TEACHER_TOKENS) for name in batch) else ""
         outputs = forward(self.encoder, batch, attentions=bool(layers.attention), prefix=prefix)
         return TeacherOutputs(
-            logits=select_head(outputs.logits, batch["domains"], self.heads),
+            logits=of_classes(select_head(outputs.logits, batch["domains"], self.heads), self.places),
             representation=self.transferable(outputs.pooled, batch["domains"]),
             hidden_states={layer: outputs.hidden_states[layer] for layer in layers.hidden},
             attention_factors={layer: outputs.attentions[layer - 1] for layer in layers.attention},
@@ -196,7 +197,8 @@ class TeacherEnsemble(MetaTeacher):
         outputs = [cast(MetaTeacher, member).outputs(batch) for member in self.members]
         log_p = torch.stack([each.logits.float().log_softmax(-1) for each in outputs])
         h = torch.stack([each.representation for each in outputs])
-        return TeacherOutputs(log_p.logsumexp(0) - math.log(len(outputs)), h.mean(0), {}, {})
+        logits = of_classes(log_p.logsumexp(0) - math.log(len(outputs)), self.places)
+        return TeacherOutputs(logits, h.mean(0), {}, {})
 
 
 def class_names(labels: Sequence[str], domains: Sequence[str]) -> list[str]:
@@ -215,6 +217,14 @@ def select_head(
     by_head = logits.unflatten(1, (heads, -1))  # (B, K, M)
     known = by_head[torch.arange(len(logits)), domains.clamp(min=0)]
     return torch.where((domains == UNKNOWN_DOMAIN)[:, None], by_head.mean(1), known)
+
+
+def of_classes(
+    logits: Tensor,  # (B, M)
+    places: Sequence[int] | None,  # of M_k classes, or None for all
+) -> Tensor:  # (B, M_k)
+    """The logits of some classes, whose softmax is that of all, restricted to these and normalised."""
+    return logits if places is None else logits[:, places]
 
 
 def freeze(teacher: MetaTeacher) -> MetaTeacher:

@@ -65,7 +65,7 @@ def check_reloaded(
         "split": split,
         "dev_fingerprint": run.data.dev_fingerprint,
         "examples": len(examples),
-        **_accuracy(run, probabilities, examples),
+        **_accuracy(run, model, probabilities, examples),
     }
 
 
@@ -88,7 +88,8 @@ def refuse_near_chance(run: Run, check: Mapping[str, Any]) -> None:
         raise InputError(
             f"the meta-teacher is near chance: accuracy {check['accuracy']:.3f} on {check['examples']} examples of "
             f"{check['split']}, and {check['commonest_class']:.3f} for the most common class. Can you tell the labels "
-            f"of ten rows from their texts? Then {_remedy(run)}"
+            "of ten rows from their texts, and are these texts of the kind and the language that the model knows "
+            f"(`metakd inspect` shows what its tokens make of them)? Then {_remedy(run)}"
         )
 
 
@@ -111,16 +112,23 @@ def _remedy(run: Run) -> str:
 def sampled_accuracy(run: Run, teacher: MetaTeacher, examples: Sequence[Example]) -> dict[str, float]:
     """Accuracy on a sample of the examples, and the share of their most common class."""
     rows = sample_by_domain(examples, TRIED, run.settings.seed)
-    return _accuracy(run, predict(teacher.encoder, run.features.encode(rows), run.features.collator), rows)
+    probabilities = predict(teacher.encoder, run.features.encode(rows), run.features.collator)
+    return _accuracy(run, teacher.encoder, probabilities, rows)
 
 
-def _accuracy(run: Run, probabilities: torch.Tensor, examples: list[Example]) -> dict[str, float]:
-    """Accuracy of (N, heads · M) probabilities, and the share of the most common class."""
-    features, heads = run.features.encode(examples), probabilities.shape[1] // len(run.data.labels)
-    by_class = select_head(probabilities, features.column("domains"), heads)
+def _accuracy(
+    run: Run, model: PreTrainedModel, probabilities: torch.Tensor, examples: list[Example]
+) -> dict[str, float]:
+    """Accuracy of (N, heads · M) probabilities, or (N, M_k) of some classes; the share of the most common class."""
+    features, config = run.features.encode(examples), model.config
+    classes = [config.id2label[place] for place in range(config.num_labels)]
+    heads = math.ceil(len(classes) / len(run.data.labels))
+    predicted = select_head(probabilities, features.column("domains"), heads).argmax(-1)
+    if len(classes) < len(run.data.labels):
+        predicted = torch.tensor([run.data.label_ids[label] for label in classes])[predicted]
     commonest = Counter(e.label for e in examples).most_common(1)[0][1]
     return {
-        "accuracy": (by_class.argmax(-1) == features.column("labels")).float().mean().item(),
+        "accuracy": (predicted == features.column("labels")).float().mean().item(),
         "commonest_class": commonest / len(examples),
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
@@ -19,7 +20,7 @@ from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, has_teacher
 from metakd.models.attention import set_attention
 from metakd.models.hub import resolve
-from metakd.models.loading import load_encoder, same_tokenizer, set_dropout
+from metakd.models.loading import keep_classes, load_encoder, same_tokenizer, set_dropout
 from metakd.models.meta_teacher import NO_LAYERS
 from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.pipeline.checks import check_reloaded, check_teacher, checked_rows, spread
@@ -69,7 +70,9 @@ def student_jobs(run: Run, method: str, domains: Iterable[str | None]) -> list[S
     jobs = []
     for domain in domains:
         texts = whole if domain is None else [part.get(domain, []) for part in parts]
-        examples = train if "foreign_text" in METHODS[method].needs else texts[0]
+        examples = texts[0]
+        if domain is not None and "foreign_text" in METHODS[method].needs:
+            examples = run.features.of_classes(train, domain)
         folder, fingerprint = run.folders.student(method, domain), run.fingerprints.distill(method, domain)
         checkpoints = run.folders.checkpoints(f"{method}-{folder.name}", fingerprint)
         jobs.append(StudentJob(method, domain, folder, fingerprint, checkpoints, examples, texts[1]))
@@ -150,9 +153,11 @@ def _pseudo_labelled(run: Run) -> list[Example]:
     (start,) = student_jobs(run, BASELINE, [None])
     if not _is_done(start):
         _distill(run, start, None)
-    texts = run.data.unlabelled
-    classes = TorchModel.load(start.folder).answers(texts).probabilities.argmax(-1) if texts else []
-    return [replace(e, label=run.data.labels[place]) for e, place in zip(texts, classes, strict=True)]
+    texts, labelled = run.data.unlabelled, list[Example]()
+    for e, p in zip(texts, TorchModel.load(start.folder).answers(texts).probabilities if texts else (), strict=True):
+        places = run.features.places(e.domain)
+        labelled.append(replace(e, label=run.data.labels[places[p[places].argmax()]]))
+    return labelled
 
 
 def _without(run: Run, job: StudentJob, texts: set[str]) -> StudentJob:
@@ -185,6 +190,8 @@ def _train(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
     shared = job.domain is not None and run.has_shared_start(job.method)
     start = run.folders.student(job.method, None) if shared else None
     setup, tokenizer = _set_up(run, job, start), run.features.student_tokenizer
+    if cache is not None:
+        cache = cache.of_classes(run.features.places(job.domain))
     with step_folder(job.folder, "distill", job.fingerprint, facts) as partial:
         method, student, teacher = METHODS[job.method].build(setup), setup.student, setup.teacher
         stages = [s for s in run.lengthened(job.method, method.stages()) if s.shared == (job.domain is None)]
@@ -198,7 +205,7 @@ def _train(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
         learner = Distillation(student, method, teacher, cache).to(device())
         if start is not None:
             learner.extras.load_state_dict(load_file(start / EXTRAS_FILE))
-        held_out = run.features.encode(job.held_out, tokenizer) if job.held_out else None
+        held_out = run.features.encode(job.held_out, tokenizer, job.domain) if job.held_out else None
         collator = Collator(tokenizer.pad_token_id, run.features.tokenizer.pad_token_id)
         all_domains, logs = "all_domains" in method.needs, run.folder / LOGS_FOLDER
         for stage in stages:
@@ -220,11 +227,13 @@ def _train(run: Run, job: StudentJob, cache: TeacherCache | None) -> None:
 
 def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | None, facts: dict[str, Any]) -> Encoded:
     """The student's training examples as tokens, with the other columns that its method needs."""
-    needs, features = METHODS[job.method].needs, run.features.encode(job.examples, tokenizer)
+    needs, features = METHODS[job.method].needs, run.features.encode(job.examples, tokenizer, job.domain)
     if "instance_weights" in needs:
         features = features.with_columns(instance_weights=run.features.instance_weights(job.examples))
     if "soft_labels" in needs:
-        features = features.with_columns(**run.features.soft_labels(job.examples))
+        columns, gold = run.features.soft_labels(job.examples, job.domain), features.column("labels").numpy()
+        columns["labels"] = np.where(gold == NO_LABEL, columns["soft_labels"].argmax(1), gold)
+        features = features.with_columns(**columns)
     if cache is None:
         return features
     features = features.with_columns(**{CACHE_ROW: cache.rows([e.id for e in job.examples])})
@@ -259,6 +268,11 @@ def _set_up(run: Run, job: StudentJob, start: Path | None) -> Setup:
         source = teacher.encoder if teacher and from_teacher else load_base(settings, labels)
         layers = start_layers(source, num_layers, settings.start_layers, settings.layer_map)
         student = cut_student(source, layers, labels)
+    if (classes := run.features.classes(job.domain)) != labels:
+        places = run.features.places(job.domain)
+        keep_classes(student, places, classes)
+        if teacher is not None:
+            teacher.places = places
     student.config.text_pairs = run.data.has_pairs
     set_dropout(student, settings.dropout, settings.attention_dropout)
     is_cut, num_domains = num_layers is not None, len(run.teacher_domains)

@@ -22,7 +22,7 @@ from metakd.evaluation.predictions import (
     with_latencies,
     write_predictions,
 )
-from metakd.evaluation.tables import markdown_table
+from metakd.evaluation.tables import OVER_ALL, markdown_table
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
 from metakd.pipeline.readings import write_readings, write_temperatures
@@ -79,8 +79,9 @@ def _evaluate(run: Run) -> dict[str, Any]:
             "dev decides how far long texts are read, and is scored as well: --long-texts mean chooses nothing by it"
         )
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
-    all_predictions = predict_by_models(fleets, run.data.labels, examples, stores)
-    tfidf = predict_by_tfidf(run.data.gold, run.data.labels, examples, run.settings.seed)
+    classes = description.get("classes")
+    all_predictions = predict_by_models(fleets, run.data.labels, examples, stores, classes)
+    tfidf = predict_by_tfidf(run.data.gold, run.data.labels, examples, run.settings.seed, classes)
     all_predictions["tfidf"] = tfidf.predictions
     all_predictions = with_latencies(all_predictions, fleets, examples, run.settings.seed, tfidf.timed)
     scores = score_models(all_predictions, description, examples, leaked)
@@ -88,7 +89,8 @@ def _evaluate(run: Run) -> dict[str, Any]:
     write_predictions(run.folder / PREDICTIONS_FILE, all_predictions, examples, run.data.labels)
     results = _results(scores, split, description) | {"leaked_rows": len(leaked)}
     results |= {"calibration": calibration}
-    results |= {"transfer": tfidf.transfer, "transfer_examples": transfer_sample_size(len(run.data.domains))}
+    sample = transfer_sample_size(len(run.data.domains)) if tfidf.transfer else 0
+    results |= {"transfer": tfidf.transfer, "transfer_examples": sample}
     manifests = finished_steps(run.folder)
     seconds = {name: manifest["seconds"] for name, manifest in manifests.items()}
     results["seconds"] = seconds | {"evaluate": round(time.perf_counter() - started, 1)}
@@ -96,7 +98,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     write_json(run.folder / RESULTS_FILE, results)
     write_text(run.folder / "results.md", markdown_table(results))
     steps = {name: manifest["fingerprint"] for name, manifest in manifests.items()}
-    facts = {name: results[name] for name in ("run", "seconds", "environment")}
+    facts = {name: results[name] for name in ("run", "seconds", "environment", "calibration")}
     write_manifest(run.folder, {"step": "run", "steps": steps, **facts}, SCORE_FILES)
     return results
 
@@ -152,7 +154,8 @@ def evaluate_file(
     _check_fits(data, examples, description)
     fleets = _fleets(folder, description, sorted({e.domain for e in examples}))
     leaked = {e.id for e in leaks({"train": _training_rows(description), "test": examples}).get("test", [])}
-    all_predictions = predict_by_models(fleets, description["labels"], examples)
+    classes = description.get("classes")
+    all_predictions = predict_by_models(fleets, description["labels"], examples, classes=classes)
     all_predictions = with_latencies(all_predictions, fleets, examples, description["settings"]["seed"])
     scores = score_models(all_predictions, description, examples, leaked)
     results = _results(scores, str(data), description) | {"leaked_rows": len(leaked)}
@@ -181,6 +184,10 @@ def _check_fits(data: Path, examples: Sequence[Example], description: Mapping[st
     if {e.text_pair is not None for e in examples} != {description["pairs"]}:
         faults.append(f"text_pair: the run's texts are {'pairs' if description['pairs'] else 'not pairs'}")
     raise_faults(str(data), faults)
+    classes = description.get("classes", {})
+    foreign = sum(e.label not in classes.get(e.domain, description["labels"]) for e in examples)
+    if foreign:
+        notice(f"{data}: {foreign} rows have a label that their domain lacks in train, so no model can be right there")
     if unseen := sorted({e.domain for e in examples} - set(description["domains"])):
         all_new = len(unseen) == len({e.domain for e in examples})
         averages = "averaged, as the file has no other" if all_new else "left out of averages"
@@ -218,6 +225,9 @@ def score_models(
         if averaged <= set(predictions):
             scores = score(predictions, averaged, len(labels))
             _add_costs(scores, {domain: p.costs for domain, p in predictions.items()})
+            over = [predictions[d].costs[OVER_ALL] for d in sorted(averaged) if OVER_ALL in predictions[d].costs]
+            if len(over) == len(averaged):
+                scores["average"][OVER_ALL] = float(np.mean(over))
             if leaked:
                 kept = {d: np.array([e.id not in leaked for e in of_domain(examples, d)]) for d in averaged}
                 averaged_predictions = {domain: predictions[domain] for domain in averaged}

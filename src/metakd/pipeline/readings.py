@@ -58,7 +58,7 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
     if settings.long_texts == "adaptive":
         notice("--long-texts adaptive: probabilities are not calibrated, as they decide how far a text is read")
     elif find_head(load(next(iter(students.values()))).network) is not None:
-        figures = calibrate(students, dev, run.data.labels, whole, settings.seed)
+        figures = calibrate(students, dev, whole, settings.seed)
     if not figures and settings.long_texts != "adaptive":
         notice(NOT_CALIBRATED)
     temperatures = figures.get("temperatures", {})
@@ -81,14 +81,14 @@ def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], T
     rows, model = sample_by_domain(dev, CHOSEN_ON, settings.seed), load(first)
     model.read_as(reading)
     long = by_domain([e for e, fills in zip(rows, model.fills_a_window(rows), strict=True) if fills])
-    if model.labels != run.data.labels:
+    if not {*model.labels} <= {*run.data.labels}:
         notice("--long-texts adaptive: with --heads domain, the teacher reads all windows")  # no head is sure alone
         return reading
     steps = list[Steps]()
     for domain in [domain for domain in fleet if domain in long]:
         model = load(fleet[domain])
         model.read_as(reading)
-        steps += after_each_window(model, long[domain], run.data.labels)
+        steps += after_each_window(model, long[domain])
     if 0 < len(steps) < LEAST:
         notice(
             f"--long-texts adaptive: dev has {len(steps)} long texts, and {LEAST} are needed to choose by, so all "

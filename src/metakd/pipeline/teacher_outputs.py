@@ -56,7 +56,7 @@ def open_teacher_cache(run: Run, methods: Sequence[str]) -> TeacherCache:
 def _write_suspects(run: Run, cache: TeacherCache) -> None:
     gold = run.data.gold
     logits = cache.logits(cache.rows([e.id for e in gold]))
-    write_suspects(run.folder / SUSPECTS_FILE, gold, logits, run.data.labels)
+    write_suspects(run.folder / SUSPECTS_FILE, gold, *run.features.likeliest(logits, gold), run.data.labels)
 
 
 def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
@@ -64,7 +64,7 @@ def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
     settings, texts = run.settings, run.data.unlabelled
     if not texts or (settings.min_confidence, settings.max_share) == (0, 1):
         return set()
-    confidences, labels = cache.logits(cache.rows([e.id for e in texts])).float().softmax(-1).max(-1)
+    confidences, labels = run.features.likeliest(cache.logits(cache.rows([e.id for e in texts])), texts)
     sure = [
         i
         for i in confidences.argsort(descending=True, stable=True).tolist()

@@ -88,7 +88,7 @@ def weigh_unlabelled(run: Run, logits: Callable[[], Tensor]) -> None:
     if manifest is not None and manifest.get("fingerprint") == digest and is_done(folder, digest):
         return
     facts: dict[str, Any] = {"texts": len(texts)}
-    confidences, labels = logits().float().softmax(-1).max(-1)
+    confidences, labels = run.features.likeliest(logits(), texts)
     with step_folder(folder, "unlabelled", digest, facts) as partial:
         file, domains = partial / "embeddings", torch.tensor([run.data.domain_ids[e.domain] for e in texts])
         embeddings = _embeddings(run, texts, file)

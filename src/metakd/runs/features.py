@@ -9,6 +9,8 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
@@ -21,6 +23,7 @@ from metakd.models.meta_teacher import UNKNOWN_DOMAIN
 from metakd.models.student import layers_to_cut
 from metakd.runs.extra_texts import extra_texts
 from metakd.runs.folders import WEIGHTS_FILE, Folders
+from metakd.runs.student_classes import student_classes
 from metakd.utils.artifacts import digest_files, is_done
 from metakd.utils.errors import InputError
 
@@ -108,27 +111,70 @@ class Features:
         """The training `examples` with their extra windows and crops: what students of a cached teacher learn from."""
         return [*examples, *(text for e in examples for text in self.extra_texts.get(e.id, ()))]
 
-    def encode(self, examples: Sequence[Example], tokenizer: Any = None) -> Encoded:
+    def encode(self, examples: Sequence[Example], tokenizer: Any = None, student_of: str | None = None) -> Encoded:
         """Token ids, with labels and domains as indices into the sorted lists.
 
         −1 is no label, or a domain that is unknown to the teacher.
 
-        `tokenizer` is that of the base (the default) or of the students; each text is tokenised once for each.
+        Args:
+            examples: Texts of any domain.
+            tokenizer: That of the base (the default) or of the students; each text is tokenised once for each.
+            student_of: Labels are indices into the classes of this domain's student; −1 for one that it does not have.
         """
         stores = {store.tokenizer: store for store in (self._store, self._student_store)}
         places = {domain: place for place, domain in enumerate(self.teacher_domains)}
+        classes = {label: place for place, label in enumerate(self.classes(student_of))}
         encoded = stores[self.tokenizer if tokenizer is None else tokenizer].encode(examples)
         return encoded.with_columns(
-            labels=np.array([self.data.label_ids[e.label] if e.label else NO_LABEL for e in examples]),
+            labels=np.array([classes.get(e.label, NO_LABEL) for e in examples]),
             domains=np.array([places.get(e.domain, UNKNOWN_DOMAIN) for e in examples]),
         )
 
-    def soft_labels(self, examples: Sequence[Example]) -> dict[str, Array]:
-        """q and β of each example [`data.soft_labels.soft_label_columns`]; nothing if train has no soft labels."""
+    def classes(self, domain: str | None) -> list[str]:
+        """The classes of the student of `domain`, or of the shared start (None)."""
+        return student_classes(self.settings, self.data, domain)
+
+    @property
+    def classes_by_domain(self) -> dict[str, Any]:
+        """The entry of run.json on the classes of each domain's student; none where all have all labels."""
+        classes = {domain: self.classes(domain) for domain in self.data.domains}
+        return {"classes": classes} if any(each != self.data.labels for each in classes.values()) else {}
+
+    def places(self, domain: str | None) -> list[int]:
+        """Their places among all labels."""
+        return [self.data.label_ids[label] for label in self.classes(domain)]
+
+    def likeliest(self, logits: Tensor, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        """The highest probability among the classes of each example's domain, (N,), and its place among all labels."""
+        logits = logits.float()
+        if self.classes_by_domain:
+            among = {e.domain: torch.full(logits.shape[1:], -torch.inf) for e in examples}
+            for domain, allowed in among.items():
+                allowed[self.places(domain)] = 0.0
+            logits = logits + torch.stack([among[e.domain] for e in examples])
+        confidences, places = logits.softmax(-1).max(-1)
+        return confidences, places
+
+    def of_classes(self, examples: Sequence[Example], domain: str) -> list[Example]:
+        """Those of the examples from which the student of `domain` can learn: its domain's, or of its classes."""
+        classes = self.classes(domain)
+        if classes == self.data.labels:
+            return [*examples]
+        return [e for e in examples if e.domain == domain or e.label in classes]
+
+    def soft_labels(self, examples: Sequence[Example], student_of: str | None = None) -> dict[str, Array]:
+        """q and β of each example [`data.soft_labels.soft_label_columns`]; nothing if train has no soft labels.
+
+        q is over the classes of the student of `student_of`.
+        """
         if not self.data.has_soft_labels:
             return {}
         accuracy = accuracy_of_hard_labels(self.data.train)
-        return {**soft_label_columns(examples, self.data.label_ids, accuracy, self.settings.gold_weight)}
+        columns = soft_label_columns(examples, self.data.label_ids, accuracy, self.settings.gold_weight)
+        if self.classes(student_of) != self.data.labels:
+            q = columns["soft_labels"][:, self.places(student_of)]
+            columns["soft_labels"] = q / np.maximum(q.sum(1, keepdims=True), np.finfo(q.dtype).tiny)
+        return {**columns}
 
     def instance_weights(self, examples: Sequence[Example]) -> list[float]:
         """The instance weight of each example by `weigh`, 1 without weights; InputError if `weigh` has not run."""

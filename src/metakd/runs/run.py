@@ -274,6 +274,7 @@ class Run:
             "models": self.fingerprints.models,
             "licences": licences,
             "labels": self.data.labels,
+            **self.features.classes_by_domain,
             "domains": self.data.domains,
             "pairs": self.data.has_pairs,
             # defaults that depend on the machine stay the same when the run continues, also elsewhere

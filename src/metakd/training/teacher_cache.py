@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from metakd.data.tokenization import Array, Batch
-from metakd.models.meta_teacher import TeacherLayers, TeacherOutputs
+from metakd.models.meta_teacher import TeacherLayers, TeacherOutputs, of_classes
 from metakd.utils.artifacts import changed_files, read_manifest
 from metakd.utils.hardware import Precision
 
@@ -65,6 +66,12 @@ class TeacherCache:
                 writer.add_layers(rows, batch["attention_mask"], batch_outputs, torch.from_numpy(fitting[rows]))
         writer.close()
         (folder / IDS).write_text(json.dumps(list(ids)), encoding="utf-8")
+
+    def of_classes(self, places: Sequence[int]) -> TeacherCache:
+        """The same outputs, with the logits of these classes alone."""
+        cache = copy.copy(self)
+        cache._index = self._index | {"logits": of_classes(self._index["logits"], places)}
+        return cache
 
     def rows(self, ids: Sequence[str]) -> list[int]:
         """The row of each example; KeyError for one that is not cached."""

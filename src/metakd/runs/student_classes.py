@@ -1,0 +1,15 @@
+"""Which classes a domain's student has: all labels, or those of its domain."""
+
+from metakd.config.settings import Settings
+from metakd.data.dataset import MultiDomainDataset
+from metakd.data.schema import LEAST_CLASSES
+
+
+def student_classes(settings: Settings, data: MultiDomainDataset, domain: str | None) -> list[str]:
+    """The classes of the student of `domain`, in the order of the data's labels: M_k of M.
+
+    All of them for the shared start (None), for a domain that is not in the data, and for a domain whose training text
+    has fewer than LEAST_CLASSES.
+    """
+    labels = data.labels_by_domain.get(domain, []) if domain is not None else []
+    return data.labels if settings.labels == "shared" or len(labels) < LEAST_CLASSES else labels
