@@ -2,7 +2,7 @@
 
     make clients test-extras
     metakd demo --output runs/demo  # or any other run
-    python benchmarks/clients.py --run runs/demo --work runs/clients [--most 200]
+    python benchmarks/clients.py --run runs/demo --work runs/clients [--most 200] [--forms float32 int8]
 
 Exports the students of a finished run in float32 and in int8, whole and compact. Each student reads the dev texts of
 its domain (at most --most of them), one at a time, by each client. Adds to benchmarks/results/clients.json, by data:
@@ -84,12 +84,13 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--most", type=int, default=200)
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=[*FORMS])
     options = parser.parse_args()
     begun = read_run(options.run)
     run = Run.assemble(options.run, Settings.build(begun["settings"]), begun["data"])
     texts = {d: [e.text for e in of_domain(run.data.splits["dev"], d)][: options.most] for d in run.data.domains}
     forms = {}
-    for form, how in FORMS.items():
+    for form, how in ((form, FORMS[form]) for form in options.forms):
         output = options.work / form.replace(", ", "-")
         if not output.exists():
             export(run, output, force=True, **how)
