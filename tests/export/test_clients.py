@@ -91,7 +91,9 @@ def test_windows_are_cut_as_in_python(reading: Reading, base: Path, tmp_path: Pa
     model = TorchModel(load_encoder(base, ["bad", "good"]), load_tokenizer(base, 16), reading)
     write_model(model, tmp_path / "exported", toy_examples(8, 0, "t"))
     texts = ["good page bad prose " * (n // 4) + "lovely " * (n % 4) for n in range(1, 61)]
-    p = Classifier.load(tmp_path / "exported").predict_proba(texts)
+    classifier = Classifier.load(tmp_path / "exported")
+    assert classifier.reading == reading
+    p = classifier.predict_proba(texts)
     np.testing.assert_allclose(by_transformers_js(tmp_path / "exported", "windows", texts), p, atol=1e-4)
 
 

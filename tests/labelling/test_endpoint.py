@@ -228,7 +228,7 @@ def test_a_text_that_is_refused_is_left_out(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is asked again by the next command; where all are refused, or many in a row, the reason is the message."""
+    """And not asked again; where all are refused, or many in a row, the reason is the message, and they are."""
 
     def filtered(serving: Server, body: dict[str, Any]) -> tuple[int, Any]:
         if "lovely" in body["messages"][0]["content"]:
@@ -246,9 +246,7 @@ def test_a_text_that_is_refused_is_left_out(
     refused_texts = 20 - len(rows)
     assert f"refuses {refused_texts} texts, which are left out; the last one: " in caplog.text
     passed(label())
-    assert len(server.asked) == asked + len({row["text"] for row in read_rows(tmp_path / "texts.jsonl")}) - len(
-        {row["text"] for row in rows}
-    )
+    assert len(server.asked) == asked
     (tmp_path / "out.answers").unlink()
     monkeypatch.setattr("metakd.labelling.endpoint.TRIED", 3)
     before = len(server.asked)
@@ -258,7 +256,7 @@ def test_a_text_that_is_refused_is_left_out(
         else (400, {"error": {"message": "your balance is too low"}})
     )
     assert "your balance is too low; what was answered is kept" in refused(label())
-    assert len(read_rows(tmp_path / "out.answers")) == 8
+    assert 8 <= len(read_rows(tmp_path / "out.answers")) < 12
 
 
 def test_votes_that_were_paid_for_count(

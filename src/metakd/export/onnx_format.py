@@ -82,8 +82,11 @@ def write_model(
 
 def _of_whole_texts(model: Model, examples: Sequence[Example]) -> Probabilities:
     """The probabilities of a model that reads all windows, as otherwise one may read on and another not."""
-    model.read_as(model.reading.model_copy(update={"enough": None}))
-    return model.answers(examples).probabilities
+    reading = model.reading
+    model.read_as(reading.model_copy(update={"enough": None}))
+    p = model.answers(examples).probabilities
+    model.read_as(reading)
+    return p
 
 
 def _parity(expected: Probabilities, p: Probabilities) -> Parity:

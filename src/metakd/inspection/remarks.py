@@ -11,7 +11,7 @@ from metakd.data.splits import scored_split, test_percent
 from metakd.utils.errors import listed
 
 NAMED = 3  # labels that a message names
-CANNOT_CHOOSE = "; a student cannot choose what its domain lacks, except with --labels shared"
+CANNOT_CHOOSE = "; unless --labels shared is set, a student cannot choose what its domain lacks"
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
 TWINS = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ‐‑–—−‘’", "abekmhopctyxijsabezhikmnoptyx-----''")  # Cyrillic, Greek
@@ -72,7 +72,7 @@ def _scored_labels(domain: str, split: str, by_label: Mapping[str, int], in_trai
     if foreign and len(in_train) >= LEAST_CLASSES:
         messages.append(
             f"{sum(foreign.values())} rows of {domain} in {split} have a label that the domain lacks in train "
-            f"({listed(sorted(foreign))}): no model can be right there, except with --labels shared"
+            f"({listed(sorted(foreign))}): unless --labels shared is set, no model can be right there"
         )
     return messages
 

@@ -74,7 +74,7 @@ class Endpoint:
     ) -> Iterator[tuple[list[int], list[list[float] | None]]]:
         """The row of each prompt as it is answered, and the logarithms of the labels' probabilities (1, M).
 
-        None stands for an answer that names no label. A text that the API refuses gets no row.
+        None stands for an answer that names no label, and for a text that is refused before others are answered.
 
         Raises:
             AllRefusedError: The API refuses all prompts.
@@ -82,19 +82,20 @@ class Endpoint:
         """
         error: BaseException | None = None
         refusal: Any = None
-        refused = in_a_row = usable = unusable = 0
+        held, refused, usable, unusable = list[int](), 0, 0, 0  # held: refused, maybe not for what a text says
         for row, future in self._answered(prompts, words):
             problem = future.exception()
             if isinstance(problem, self._api.APIStatusError) and problem.status_code in OF_A_TEXT:
-                refusal, refused, in_a_row = problem, refused + 1, in_a_row + 1
+                refusal, refused = problem, refused + 1
+                held.append(row)
             elif problem:
                 error = error or problem
                 self._stopped.set()
             else:
                 values, text = future.result()
-                yield [row], [values]
-                usable, unusable, in_a_row = usable + (values is not None), unusable + (values is None), 0
-            if in_a_row == TRIED:  # so it is not for what a text says
+                yield [row, *held], [values, *[None] * len(held)]
+                usable, unusable, held = usable + (values is not None), unusable + (values is None), []
+            if len(held) == TRIED:
                 self._stopped.set()
                 error = error or refusal
             if unusable == TRIED and not usable:
@@ -105,6 +106,7 @@ class Endpoint:
         if refused and not (usable or unusable):
             raise AllRefusedError(str(self._explained(refusal, NOTHING)))
         if refused:
+            yield held, [None] * len(held)
             notice(f"{self.url} refuses {refused:,} texts, which are left out; the last one: {_message_of(refusal)}")
 
     def _answered(self, prompts: Sequence[str], words: Sequence[str]) -> Iterator[tuple[int, Future[Any]]]:
