@@ -2,7 +2,7 @@
 
     make clients test-extras
     metakd demo --output runs/demo  # or any other run
-    python benchmarks/clients.py --run runs/demo --work runs/clients [--most 200] [--forms float32 int8]
+    python benchmarks/clients.py --run runs/demo --work runs/clients [--most 200] [--forms [float32 int8]]
 
 Exports the students of a finished run in float32 and in int8, whole and compact. Each student reads the dev texts of
 its domain (at most --most of them), one at a time, by each client. Adds to benchmarks/results/clients.json, by data:
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--most", type=int, default=200)
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=[*FORMS])
+    parser.add_argument("--forms", nargs="*", choices=FORMS, default=[*FORMS])
     options = parser.parse_args()
     begun = read_run(options.run)
     run = Run.assemble(options.run, Settings.build(begun["settings"]), begun["data"])
@@ -102,8 +102,10 @@ def main() -> None:
     calibration = json.loads((options.run / RESULTS_FILE).read_text(encoding="utf-8"))["calibration"]
     defaults = Settings().model_dump(mode="json")
     chosen = {name: value for name, value in begun["settings"].items() if value != defaults[name]}
+    name = Path(run.data.name).name
+    forms = known.get(name, {}).get("forms", {}) | forms
     figures = {"settings": chosen, "calibration": calibration, "forms": forms, "environment": environment()}
-    write_json(RESULT, known | {Path(run.data.name).name: figures})
+    write_json(RESULT, known | {name: figures})
 
 
 if __name__ == "__main__":
