@@ -23,7 +23,7 @@ from metakd.models.meta_teacher import UNKNOWN_DOMAIN
 from metakd.models.student import layers_to_cut
 from metakd.runs.extra_texts import extra_texts
 from metakd.runs.folders import WEIGHTS_FILE, Folders
-from metakd.runs.student_classes import student_classes
+from metakd.runs.student_classes import classes_by_domain, student_classes
 from metakd.utils.artifacts import digest_files, is_done
 from metakd.utils.errors import InputError
 
@@ -137,8 +137,8 @@ class Features:
     @property
     def classes_by_domain(self) -> dict[str, Any]:
         """The entry of run.json on the classes of each domain's student; none where all have all labels."""
-        classes = {domain: self.classes(domain) for domain in self.data.domains}
-        return {"classes": classes} if any(each != self.data.labels for each in classes.values()) else {}
+        classes = classes_by_domain(self.settings, self.data)
+        return {"classes": classes} if classes else {}
 
     def places(self, domain: str | None) -> list[int]:
         """Their places among all labels."""

@@ -11,7 +11,7 @@ from metakd.methods import METHODS
 from metakd.methods.base import has_teacher, learns_from_labels_alone
 from metakd.models.hub import resolve
 from metakd.models.student import layers_to_cut
-from metakd.runs.student_classes import student_classes
+from metakd.runs.student_classes import classes_by_domain, student_classes
 from metakd.utils.artifacts import STEP_VERSIONS, digest_files, fingerprint
 from metakd.utils.hardware import Precision
 
@@ -163,8 +163,9 @@ class Fingerprints:
     @cached_property
     def unlabelled(self) -> str:
         """Fingerprint of the weights of texts without labels, which depend on what the teacher says of them."""
-        sources = self.teach, self.weigh, self.data.unlabelled_fingerprint, *self._classes
-        return fingerprint("unlabelled", STEP_VERSIONS["distill"], *sources)
+        sources = self.teach, self.weigh, self.data.unlabelled_fingerprint
+        classes = classes_by_domain(self.settings, self.data).values()
+        return fingerprint("unlabelled", STEP_VERSIONS["distill"], *sources, *classes)
 
     def distill(self, method: str, domain: str | None) -> str:
         """Fingerprint of the student of `domain`, or of the shared start (None)."""
@@ -174,17 +175,11 @@ class Fingerprints:
         sources += [self.teach] if learns_from_teacher else []
         if METHODS[method].needs & {"teacher", "pseudo_labels"} and self.data.unlabelled:
             sources.append(self.data.unlabelled_fingerprint)
-            sources += self._classes  # which decide the labels of these texts
+            sources += classes_by_domain(self.settings, self.data).values()  # they decide the labels of these texts
         classes = student_classes(self.settings, self.data, domain)
         sources += [classes] if classes != self.data.labels else []
         values = self._values("baseline" if learns_from_labels_alone(METHODS[method]) else "distill")
         return fingerprint("distill", STEP_VERSIONS["distill"], method, domain, sources, values)
-
-    @property
-    def _classes(self) -> list[Any]:
-        """The classes of all domains' students, where some do not have all labels."""
-        classes = [student_classes(self.settings, self.data, domain) for domain in self.data.domains]
-        return classes if any(each != self.data.labels for each in classes) else []
 
     @property
     def _sources(self) -> list[Any]:

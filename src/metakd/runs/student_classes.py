@@ -13,3 +13,9 @@ def student_classes(settings: Settings, data: MultiDomainDataset, domain: str | 
     """
     labels = data.labels_by_domain.get(domain, []) if domain is not None else []
     return data.labels if settings.labels == "shared" or len(labels) < LEAST_CLASSES else labels
+
+
+def classes_by_domain(settings: Settings, data: MultiDomainDataset) -> dict[str, list[str]]:
+    """The classes of each domain's student; empty where all have all labels."""
+    classes = {domain: student_classes(settings, data, domain) for domain in data.domains}
+    return classes if any(each != data.labels for each in classes.values()) else {}
