@@ -68,7 +68,7 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
 def _afresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same draws in every test, notices that an earlier test has seen are printed again, tiny data changes no
     defaults, and a fifth of the texts are timed."""
-    monkeypatch.setattr("metakd.config.settings.FEW_TEXTS", 0)
+    monkeypatch.setattr("metakd.config.few_texts.FEW_TEXTS", 0)
     monkeypatch.setattr("metakd.evaluation.costs.LATENCY_TEXTS", 20)
     torch.manual_seed(0)
     notice.cache_clear()

@@ -81,6 +81,46 @@ def test_expertise_by_hand() -> None:
     assert hard.tolist() == pytest.approx([1.5, 3 / (math.e + 1)])
 
 
+def test_expertise_of_several_labels_by_hand() -> None:
+    """sigmoid (3/4, 1/4); of the label 0 alone both answers are right with 3/4, of the label 1 alone with 1/4.
+
+    Hard, both are right or both are wrong; with both labels, one is right: (1 − 1/2)².
+    """
+    logits, t = torch.tensor([[math.log(3), -math.log(3)]] * 3), torch.full((3,), 2.0)
+    labels = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
+    squares = [math.exp(1 / 16), math.exp(9 / 16), math.exp(1 / 4)]
+    assert expertise_weights(t, logits, labels).tolist() == pytest.approx([3 / (each + 1) for each in squares])
+    squares = [1, math.e, math.exp(1 / 4)]
+    assert expertise_weights(t, logits, labels, hard=True).tolist() == pytest.approx(
+        [3 / (each + 1) for each in squares]
+    )
+
+
+def test_scores_of_several_labels_are_their_mean() -> None:
+    """One domain. Label 0: (1, 0) and (0, 1); label 1: (1, 0) and (1, 1). For (1, 0): cos with (0, 1) is 0, with
+    (1, 1) √½, so t = √½ / 2. For (0, 1): 0. For (1, 1): √½. The text without labels: the mean of these three.
+    """
+    embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [5.0, 5.0]])
+    labels, domains = torch.tensor([[1.0, 1], [1, 0], [0, 1], [0, 0]]), torch.zeros(4, dtype=torch.long)
+    known = prototypes(embeddings, labels, domains, 2, 1)
+    assert known.vectors.tolist() == [[[0.5, 0.5], [1.0, 0.5]]]
+    assert known.counts.tolist() == [[2, 2]]
+    t = prototype_scores(known, embeddings, labels, domains)
+    expected = [ROOT_HALF / 2, 0.0, ROOT_HALF]
+    assert t.tolist() == pytest.approx([*expected, sum(expected) / 3], abs=1e-6)
+    held_out = prototypes(embeddings, labels, domains, 2, 1, torch.tensor([True, True, False, True]))
+    assert held_out.counts.tolist() == [[2, 1]]
+
+
+def test_single_labels_written_as_several_score_the_same() -> None:
+    embeddings, labels, domains = torch.randn(40, 5), torch.arange(40) % 3, torch.arange(40) // 3 % 2
+    several = torch.nn.functional.one_hot(labels, 3).float()
+    one, other = (prototypes(embeddings, y, domains, 3, 2) for y in (labels, several))
+    assert torch.equal(one.vectors, other.vectors)
+    scored = prototype_scores(one, embeddings, labels, domains)
+    torch.testing.assert_close(prototype_scores(other, embeddings, several, domains), scored)
+
+
 @given(t=st.floats(0, 10), gap=st.floats(-30, 30))
 def test_the_factor_beside_one_plus_t_runs_from_027_to_05(t: float, gap: float) -> None:
     factor = expertise_weights(torch.tensor([t]), torch.tensor([[gap, 0.0]]), torch.tensor([0])).item() / (1 + t)

@@ -2,7 +2,7 @@
 
 Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); sections in brackets are the paper's::
 
-    CE            [3.2]  cross_entropy                 true class of an example
+    CE            [3.2]  cross_entropy                 true class of an example, or its several labels
     L_dom         [3.2]  false_domain_loss             the meta-teacher's domain loss, as in the paper
                          permuted_domain_loss          as in the released code
     L_emb, L_hid  [3.3]  hidden_state_loss             embeddings and hidden states
@@ -58,13 +58,17 @@ def reduce(terms: LossTerms) -> Tensor:
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """CE(y, p) = −log p[y] with p = softmax(logits), in nats.
 
+    Of texts that may have several labels, −1/M · Σ_m [y_m log p_m + (1 − y_m) log(1 − p_m)] with p = sigmoid(logits).
+
     Args:
         logits: (B, M).
-        labels: (B,) int, the true classes.
+        labels: (B,) int, the true classes; or (B, M), 1 for each label of a text, else 0.
 
     Returns:
         (B,).
     """
+    if labels.dim() > 1:
+        return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").mean(-1)
     return F.cross_entropy(logits.float(), labels, reduction="none")
 
 
@@ -178,17 +182,22 @@ def soft_label_loss(logits: Tensor, labels: Tensor, soft_labels: Tensor, gold_we
     return gold_weights * cross_entropy(logits, labels) + (1 - gold_weights) * soft
 
 
-def prediction_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+def prediction_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0, *, several: bool = False) -> Tensor:
     """L_pred = −T² · Σ_m softmax(teacher / T)[m] · log softmax(student / T)[m] (Hinton et al., 2015).
+
+    Of texts that may have several labels, T² · CE of sigmoid(teacher / T) and student / T, as `cross_entropy` has it.
 
     Args:
         student: (B, M) logits.
         teacher: (B, M) logits.
         temperature: T, above 0.
+        several: Whether a text may have several labels.
 
     Returns:
         (B,), in nats.
     """
+    if several:
+        return cross_entropy(student.float() / temperature, (teacher.float() / temperature).sigmoid()) * temperature**2
     target = F.softmax(teacher.float() / temperature, dim=-1)
     return -(target * F.log_softmax(student.float() / temperature, dim=-1)).sum(-1) * temperature**2
 

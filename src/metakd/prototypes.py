@@ -61,7 +61,7 @@ def prototypes(
 
     Args:
         embeddings: (N, H), E(x) by the pretrained encoder.
-        labels: (N,) int.
+        labels: (N,) int; or (N, M), 1 for each label of a text that may have several, which then counts for each.
         domains: (N,) int.
         num_labels: The number of classes, M.
         num_domains: The number of domains, K.
@@ -70,6 +70,9 @@ def prototypes(
     Returns:
         The prototypes, with the number of examples of each.
     """
+    if labels.dim() > 1:
+        rows, labels = _pairs(labels)
+        embeddings, domains, counted = embeddings[rows], domains[rows], None if counted is None else counted[rows]
     groups, size = domains * num_labels + labels, num_domains * num_labels
     groups = groups if counted is None else groups.where(counted, torch.tensor(size))  # the last group is left out
     counts = torch.bincount(groups, minlength=size + 1)[:size]
@@ -93,12 +96,13 @@ def prototype_scores(
 
     The home prototype p_k^m is the mean of the other examples, without the example itself. The foreign mean runs over
     the domains that have the class. If only one of the two sides has a prototype, the score is that side, unscaled; if
-    neither has, the score is the mean over all other examples (1 if there are none).
+    neither has, the score is the mean over all other examples (1 if there are none). Of a text that may have several
+    labels, it is the mean over those that it has; without any, the mean over all other texts.
 
     Args:
         known: The prototypes.
         embeddings: (N, H).
-        labels: (N,) int.
+        labels: (N,) int; or (N, M), 1 for each label of a text.
         domains: (N,) int.
         alpha: α, the share of the example's own domain, from 0 to 1.
         averaged: Whether the prototypes average these examples, so that each has to be left out of its own; (N,) bool,
@@ -108,11 +112,29 @@ def prototype_scores(
         (N,), from −1 to 1.
     """
     within = torch.as_tensor(averaged).expand(len(labels))
+    if labels.dim() > 1:
+        rows, classes = _pairs(labels)
+        of_pairs = prototype_scores(known, embeddings[rows], classes, domains[rows], alpha, averaged=within[rows])
+        return _mean_by_text(of_pairs, rows, len(labels))
     columns = (column.split(CHUNK) for column in (embeddings, labels, domains, within))
     parts = [_scores(known, e, m, k, inside, alpha) for e, m, k, inside in zip(*columns, strict=True)]
     scores, defined = (torch.cat(column) for column in zip(*parts, strict=True))
     neutral = scores[defined].mean() if defined.any() else torch.tensor(1.0)
     return torch.where(defined, scores, neutral)
+
+
+def _pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows and the classes of all labels that texts have: (N, M) -> (P,), (P,)."""
+    rows, classes = (labels > 0).nonzero(as_tuple=True)
+    return rows, classes
+
+
+def _mean_by_text(scores: Tensor, rows: Tensor, num_texts: int) -> Tensor:
+    """The mean of the scores of each text's labels, (P,) -> (N,); of texts without any, the mean of the others."""
+    counts = torch.bincount(rows, minlength=num_texts)
+    means = torch.zeros(num_texts).index_add_(0, rows, scores) / counts.clamp(min=1)
+    neutral = means[counts > 0].mean() if len(rows) else torch.tensor(1.0)
+    return torch.where(counts > 0, means, neutral)
 
 
 def _scores(
@@ -157,18 +179,22 @@ def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
 def expertise_weights(instance: Tensor, teacher_logits: Tensor, labels: Tensor, hard: bool = False) -> Tensor:
     """λ_i = (1 + t_i) / (exp((ŷ_i − y_i)²) + 1) [3.3]: how much the teacher counts for this example.
 
-    ŷ_i is the teacher's probability of the true class, so that (ŷ − y)² = (1 − p_y)².
+    ŷ_i is the teacher's probability of the true class, so that (ŷ − y)² = (1 − p_y)². Of texts that may have several
+    labels, it is the mean over these of the probability of the right answer, yes or no.
 
     Args:
         instance: (B,), t.
         teacher_logits: (B, M).
-        labels: (B,) int, the true classes.
-        hard: Let ŷ be 1 where the teacher's first choice is the true class, and 0 elsewhere.
+        labels: (B,) int, the true classes; or (B, M), 1 for each label of a text, else 0.
+        hard: Let ŷ be 1 where the teacher's first choice is the true class, and 0 elsewhere; or so for each label.
 
     Returns:
         (B,).
     """
-    if hard:
+    if labels.dim() > 1:
+        p = (teacher_logits > 0).float() if hard else teacher_logits.float().sigmoid()
+        predicted = torch.where(labels > 0, p, 1 - p).mean(-1)
+    elif hard:
         predicted = (teacher_logits.argmax(-1) == labels).float()
     else:
         predicted = teacher_logits.float().softmax(-1).gather(1, labels[:, None]).squeeze(1)

@@ -21,13 +21,15 @@ def by_onnxruntime(folder: Path, file: Path, texts: list[str]) -> list[dict[str,
 
     tokenizer, session = Tokenizer.from_file(str(folder / "tokenizer.json")), onnxruntime.InferenceSession(file)
     tokenizer.enable_truncation(json.loads((folder / "tokenizer_config.json").read_text("utf-8"))["model_max_length"])
-    labels = json.loads((folder / "config.json").read_text("utf-8"))["id2label"]
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    labels, several = config["id2label"], config["problem_type"] == "multi_label_classification"
     answers = []
     for encoding in map(tokenizer.encode, texts):
         names = [entry.name for entry in session.get_inputs()]
         (logits,) = session.run(None, {name: np.array([getattr(encoding, INPUTS[name])]) for name in names})
-        p = np.exp(logits[0] - logits[0].max())
-        answers.append({labels[str(i)]: float(share) for i, share in enumerate(p / p.sum())})
+        powers = np.exp(logits[0] - logits[0].max())
+        p = 1 / (1 + np.exp(-logits[0])) if several else powers / powers.sum()
+        answers.append({labels[str(i)]: float(share) for i, share in enumerate(p)})
     return answers
 
 

@@ -55,7 +55,7 @@ def test_a_missing_extra_names_the_command_that_installs_it() -> None:
 @pytest.fixture
 def few_texts(monkeypatch: pytest.MonkeyPatch) -> int:
     """The number of texts below which defaults change; the other tests set it to 0."""
-    monkeypatch.setattr("metakd.config.settings.FEW_TEXTS", 4_000)
+    monkeypatch.setattr("metakd.config.few_texts.FEW_TEXTS", 4_000)
     return 4_000
 
 
@@ -69,7 +69,9 @@ def test_few_texts_change_defaults_and_no_chosen_value(few_texts: int) -> None:
     assert (ready.base, ready.teacher_epochs, ready.teacher_learning_rate, ready.batch_size) == ("x", 0, 5e-5, 16)
     chosen = Settings(teacher_epochs=1, shared_epochs=0).sized_for(1_000, 2)
     assert (chosen.teacher_epochs, chosen.shared_epochs) == (1, 0)
-    assert Settings().sized_for(few_texts, 150) == Settings()
+    assert Settings().sized_for(few_texts, 19) == Settings()
+    assert Settings().sized_for(few_texts, 20) == Settings(teacher_learning_rate=2e-4)
+    assert Settings(teacher_learning_rate=1e-5).sized_for(few_texts, 150).teacher_learning_rate == 1e-5
     assert Settings().sized_for(few_texts - 1, 2).teacher_epochs == 3
     assert Settings.build(sized.model_dump()).sized_for(100, 150) == sized  # as from run.json
 

@@ -10,8 +10,8 @@ import pytest
 
 from conftest import write_rows
 from metakd import InputError, load_dataset
+from metakd.data.labels import accuracy_of_hard_labels, parse_soft_label, soft_label_columns
 from metakd.data.schema import Example
-from metakd.data.soft_labels import accuracy_of_hard_labels, parse_soft_label, soft_label_columns
 from metakd.inspection.inspector import inspect_data
 
 IDS = {"bad": 0, "good": 1, "odd": 2}

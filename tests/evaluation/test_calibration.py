@@ -62,6 +62,20 @@ def test_two_texts_by_hand() -> None:
     assert fit_temperature(z, truth) == pytest.approx(2, abs=0.01)
 
 
+def test_several_labels_are_questions_by_themselves() -> None:
+    """Twice as sure as right of each label: T = 2, whichever of N · M answers stand in which text."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(0, 2, (8_000, 5))
+    truth = (rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(int)
+    log_p = np.stack([-np.logaddexp(0, 2 * z), -np.logaddexp(0, -2 * z)], axis=-1)
+    assert fit_temperature(log_p, truth) == pytest.approx(2, rel=0.03)
+    answers = {"a": Answers(log_p, truth), "b": Answers(log_p[:100, :3], truth[:100, :3])}
+    scaled = cross_fitted(answers, 0)
+    assert scaled["b"].shape == (100, 3, 2)
+    pooled = Answers(scaled["a"], truth).questions
+    assert quality(*pooled, 0)["calibration_error"] < 0.01 < quality(*answers["a"].questions, 0)["calibration_error"]
+
+
 def test_models_of_other_classes_are_fitted_together() -> None:
     """What is no class of a model counts for nothing."""
     z, truth = drawn(500)

@@ -85,6 +85,37 @@ def test_intervals_of_macro_f1_cover_what_they_promise() -> None:
     assert 0.93 <= hits.mean() <= 0.97
 
 
+@given(st.lists(st.tuples(*[st.booleans()] * 6), min_size=1, max_size=30))
+def test_scores_of_several_labels_are_those_of_scikit_learn(rows: list[tuple[bool, ...]]) -> None:
+    truth, predicted = np.array(rows)[:, :3], np.array(rows)[:, 3:]
+    scores = score({"a": Predictions(truth, predicted, np.ones(len(rows)))}, {"a"}, 3)["average"]
+    occurs = (truth | predicted).any(0)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    if occurs.any():  # of labels that occur nowhere, scikit-learn's F1 is 0
+        assert scores["micro_f1"] == pytest.approx(f1_score(truth, predicted, average="micro"))
+        macro = [f1_score(truth[:, m], predicted[:, m]) for m in np.flatnonzero(occurs)]
+        assert scores["macro_f1"] == pytest.approx(np.mean(macro))
+    for name in ("accuracy", "micro_f1", "macro_f1"):
+        low, high = scores[f"{name}_interval"]
+        assert 0 <= low <= scores[name] + 1e-9
+        assert scores[name] - 1e-9 <= high <= 1
+
+
+def test_intervals_of_micro_f1_cover_what_they_promise() -> None:
+    """Texts differ in how hard they are, so that their labels are wrong together: 1,000 draws of 150 texts."""
+
+    def draw(count: int) -> dict[str, Predictions]:
+        truth, easy = rng.random((count, 20)) < 0.08, rng.beta(2.4, 0.6, (count, 1))
+        answers = np.where(truth, rng.random((count, 20)) < easy, rng.random((count, 20)) < 0.08 * (1 - easy))
+        return {"a": Predictions(truth, answers, np.ones(count))}
+
+    rng = np.random.default_rng(0)
+    exact = score(draw(400_000), {"a"}, 20)["average"]["micro_f1"]
+    intervals = np.array([score(draw(150), {"a"}, 20)["average"]["micro_f1_interval"] for _ in range(1000)])
+    hits = (intervals[:, 0] <= exact) & (exact <= intervals[:, 1])
+    assert 0.93 <= hits.mean() <= 0.97
+
+
 def test_accuracy_of_kept_rows_by_hand() -> None:
     """books: rows 1 and 3 kept, one right: 0.5; films: nothing kept, left out; kitchen: its one row right: 1."""
     domains = {"books": predictions([0, 1, 1], [0, 1, 0]), "films": predictions([0], [0])}

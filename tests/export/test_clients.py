@@ -20,7 +20,7 @@ from metakd.export.onnx_format import write_model
 from metakd.export.standard_files import OPTIONS
 from metakd.inference.layout import QUANTIZED, WHOLE
 from metakd.inference.torch_backend import TorchModel
-from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.loading import load_encoder, load_tokenizer, set_problem
 from other_clients import by_onnxruntime, by_optimum, by_transformers_js
 
 TEXTS = [e.text for e in toy_examples(20, 7, "n")] + ["", "!", "a quite unknown word", "page " * 100]
@@ -78,6 +78,30 @@ def test_transformers_js_gives_the_same_probabilities(exported: Path) -> None:
     classifier = Classifier.load(exported)
     whole = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
     np.testing.assert_allclose(by_transformers_js(exported, "windows", TEXTS), whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("client", ["onnxruntime", "optimum", "pipeline", "windows"])
+def test_several_labels_have_probabilities_by_themselves(client: str, several: Path) -> None:
+    """They need not sum to 1, in any client; long texts are read by windows in the page's reader alone."""
+    texts = TEXTS if client == "windows" else TEXTS[:-1]
+    p = Classifier.load(several).predict_proba(texts)
+    assert np.abs(p.sum(1) - 1).min() > 0.01
+    if client in ("pipeline", "windows"):
+        answers = by_transformers_js(several, client, texts)
+    else:
+        answers = (by_onnxruntime if client == "onnxruntime" else by_optimum)(several, texts)
+    np.testing.assert_allclose(answers, p, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def several(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of a model of three labels, of which a text may have several."""
+    network = load_encoder(base, ["bad", "good", "long"])
+    set_problem(network, several=True)
+    output = tmp_path_factory.mktemp("several") / "model"
+    reading = Reading(max_length=16, most_windows=8, stride=2)
+    write_model(TorchModel(network, load_tokenizer(base, 16), reading), output, toy_examples(8, 0, "t"))
+    return output
 
 
 WINDOWS = ((3, 0, None), (8, 3, 0.9), (8, 6, None))  # the most, the stride, how sure is enough

@@ -207,7 +207,7 @@ def spoil(folder: Path, how: str) -> list[str]:
         ("other classes", "its classes are ham, spam, but the data's labels are negative, positive; name its classes"),
         ("fewer classes", "its classes are positive, but the data's labels are negative, positive"),
         ("a regression head", "a model of the kind 'regression'"),
-        ("several labels a text", "a model of the kind 'multi_label_classification'"),
+        ("several labels a text", "gives a text several labels, but the data one label; use --base instead"),
         ("no head", "not a text classifier; its config.json names ['BertModel']"),
         ("a head without its weights", "missing weights of its architecture"),
         ("an adapter alone", "an adapter, which is a part of a model; merge it"),

@@ -116,7 +116,7 @@ def of_settings(settings: dict[str, Any], data: str) -> Findings:
 
 def test_the_command_of_few_texts_has_what_was_chosen_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """With batches of 32, 500 texts get 16 epochs; with 16, 8, which here were chosen for 32."""
-    monkeypatch.setattr("metakd.config.settings.FEW_TEXTS", 4_000)
+    monkeypatch.setattr("metakd.config.few_texts.FEW_TEXTS", 4_000)
     usual = Settings().sized_for(500, 2).model_dump(mode="json")
     assert summary.command(of_settings(usual, "org/x")) == "metakd run --data org/x --output toy --seed 0"
     chosen = Settings(batch_size=32, teacher_epochs=8).sized_for(500, 2).model_dump(mode="json")

@@ -4,12 +4,15 @@ READING = ("long_texts", "most_windows", "stride", "read_length")  # what models
 READ_BY = (  # how `load_dataset` reads the data
     *("columns", "encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks"),
     *("unlabelled", "unlabelled_rows", "max_unlabelled", "soft_labels", "probability_labels"),
+    *("label_columns", "label_separator"),
 )
 GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Everyday settings": ("columns", "base", "student", "max_length", "method", "baseline", "seed"),
+    "Classes": ("labels", "class_weights"),
     "Data and checks": (
         *("encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks", "allow_weak_teacher"),
     ),
+    "Several labels": ("label_columns", "label_separator"),
     "Text without labels": ("unlabelled", "unlabelled_rows", "max_unlabelled", "min_confidence", "max_share"),
     "Probabilities as data": ("soft_labels", "probability_labels", "gold_weight"),
     "Long texts": (*READING, "windows", "teacher_windows", "crops"),
@@ -19,7 +22,7 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
         *("weights", "alpha", "domain_loss", "gamma1", "heads"),
     ),
     "Students": (
-        *("labels", "student_init", "shared_epochs", "shared_learning_rate", "stages", "match_epochs"),
+        *("student_init", "shared_epochs", "shared_learning_rate", "stages", "match_epochs"),
         *("match_learning_rate", "predict_epochs", "predict_learning_rate", "baseline_learning_rate"),
         *("terms", "gamma2", "temperature", "expertise", "attention", "layer_map", "start_layers"),
     ),

@@ -19,6 +19,7 @@ def faults_between(settings: Any) -> list[str]:
         for name, column in settings.columns.items()
         if name not in FIELDS or not column
     ]
+    faults += _faults_of_labels(settings)
     try:
         parse_cut(settings.cut)
     except ValueError as error:
@@ -53,6 +54,21 @@ def faults_between(settings: Any) -> list[str]:
         faults.append("--match-epochs: only --stages two has a first stage; choose it, or leave this at 0")
     if not (settings.shared_epochs or settings.predict_epochs or (two and settings.match_epochs)):
         faults.append("--predict-epochs: without a shared start or a first stage, at least 1 is needed")
+    return faults
+
+
+def _faults_of_labels(settings: Any) -> list[str]:
+    """Faults between what says which labels a text has, if it may have several."""
+    columns, faults = settings.label_columns, list[str]()
+    if taken := [name for name in columns if name in FIELDS]:
+        faults.append(f"--label-columns: {listed(taken)} is read as something else; rename the column in the data")
+    if len({*columns}) != len(columns) or len(columns) == 1:
+        faults.append("--label-columns: name at least two columns, and each only once")
+    if columns and settings.label_separator:
+        faults.append("--label-columns, --label-separator: a table writes labels in one of the two ways; leave one out")
+    for option, chosen in {"label-columns": columns, "label-separator": settings.label_separator}.items():
+        if chosen and "labels" in settings.columns:
+            faults.append(f"--columns labels: is a column of lists; leave it out, or --{option}")
     return faults
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from metakd.config import few_texts
 from metakd.config.groups import READ_BY
 from metakd.config.setting_faults import explained, faults_between
 from metakd.utils.errors import InputError
@@ -16,9 +16,6 @@ from metakd.utils.errors import InputError
 DEMO_DATA = Path(__file__).parents[1] / "demo_data"
 DEMO_SETTINGS = DEMO_DATA / "settings.yaml"
 LONGEST = 1_000_000  # tokens of a text
-FEW_TEXTS = 4_000  # for training, below which `Settings.sized_for` changes defaults
-LEAST_UPDATES, UPDATES_PER_LABEL = 250, 7  # of their teacher
-MANY_LABELS = 20  # for which it needs a higher rate
 LORA_RATE = 5e-4  # of the teacher
 EPOCHS: dict[str, Any] = {"ge": 0, "le": 10_000}
 
@@ -64,6 +61,10 @@ class Settings(BaseModel):
     gold_weight: float = setting(
         0.5, "Weight of the gold label where a row has both; the rest is the soft label's (β).", ge=0, le=1
     )
+    label_columns: tuple[str, ...] = setting(
+        (), "Columns of 0 and 1, one for each label: a text may have several, or none. Like 'refund,delivery'."
+    )
+    label_separator: str = setting("", "What stands between several labels in the column label, like ';'.")
     cut: str = setting(
         "auto",
         "Percent for train, dev and test if the data is one file, as in '80/10/10'; 'auto': that, with more for test "
@@ -114,6 +115,10 @@ class Settings(BaseModel):
     )
     baseline_learning_rate: float = setting(1e-4, "Peak learning rate of the baseline's first stage.", gt=0)
     seed: int = setting(0, "Seed of all random numbers.", ge=0, lt=2**31)
+
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "Weight of a text by its class where models learn from labels: each class counts as much ('balanced')."
+    )
 
     # Instance weights
     alpha: float = setting(0.5, "Share of a text's own domain in its prototype score t (α).", "0.5", ge=0, le=1)
@@ -226,7 +231,7 @@ class Settings(BaseModel):
         """Convert lists as flags write them, and YAML's `false` and [2, 4, 6], to the types of the fields."""
         values = dict(values)
         values.pop("bootstrap", None)  # of older runs; intervals need no resamples now
-        for name in ("terms", "probability_labels", "teacher_labels"):
+        for name in ("terms", "probability_labels", "teacher_labels", "label_columns"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(part.strip() for part in values[name].split(",") if part.strip())
         if isinstance(values.get("columns"), str):
@@ -257,23 +262,8 @@ class Settings(BaseModel):
         return {name: getattr(self, name) for name in READ_BY}
 
     def sized_for(self, rows: int, labels: int) -> Settings:
-        """These settings for so many training texts and labels: few texts need other values than the defaults.
-
-        Below FEW_TEXTS they are read in smaller batches, at a higher rate of the teacher, and so often that the teacher
-        gets LEAST_UPDATES, or more for many labels, and a shared start twice as many. What was chosen stays.
-        """
-        if rows >= FEW_TEXTS:
-            return self
-        many = labels >= MANY_LABELS
-        values: dict[str, Any] = {"batch_size": 16, "teacher_learning_rate": 2e-4 if many else 1e-4}
-        batch_size = self.batch_size if "batch_size" in self.model_fields_set else values["batch_size"]
-        passes = max(LEAST_UPDATES, labels * UPDATES_PER_LABEL) / math.ceil(rows / batch_size)
-        values["teacher_epochs"] = max(self.teacher_epochs, math.ceil(passes))
-        values["shared_epochs"] = max(self.shared_epochs, math.ceil(2 * passes))
-        if not self.teacher_epochs:  # nothing of the teacher's training changes
-            del values["teacher_learning_rate"]
-        changed = {name: value for name, value in values.items() if name not in self.model_fields_set}
-        return self.model_copy(update={name: v for name, v in changed.items() if v != getattr(self, name)})
+        """These settings for so many training texts and labels [few_texts]; what was chosen stays."""
+        return self.model_copy(update=few_texts.sized_for(self, rows, labels))
 
     @classmethod
     def build(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:

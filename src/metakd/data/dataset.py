@@ -13,7 +13,8 @@ from typing import Any
 
 from metakd.data.examples import Reader
 from metakd.data.faults import faults_of
-from metakd.data.schema import SPLITS, Example
+from metakd.data.labels import several_by
+from metakd.data.schema import SPLITS, Example, several_labels
 from metakd.data.sources import Source, open_source
 from metakd.data.splits import (
     by_domain,
@@ -69,6 +70,11 @@ class MultiDomainDataset:
     def has_soft_labels(self) -> bool:
         return any(e.soft_label for e in self.train)
 
+    @cached_property
+    def several_labels(self) -> bool:
+        """Whether a text may have several labels, or none."""
+        return several_labels(self.train)
+
     @property
     def scored_split(self) -> str | None:
         return scored_split(self.splits)
@@ -81,7 +87,7 @@ class MultiDomainDataset:
     @cached_property
     def labels_by_domain(self) -> dict[str, list[str]]:
         """The labels that each domain has in train, or that are the likeliest by its probabilities."""
-        seen = {(e.domain, e.label) for e in self.train}
+        seen = {(e.domain, label) for e in self.train for label in e.classes}
         return {domain: [label for label in self.labels if (domain, label) in seen] for domain in self.domains}
 
     @cached_property
@@ -124,7 +130,7 @@ class MultiDomainDataset:
         rows = [e for e in self.train if domain in (None, e.domain)]
         dropped = {e.id for e in cut_into_splits(rows, seed, dev=0, test=100 - percent, gold_alone=False)["test"]}
         train = [e for e in self.train if e.id not in dropped]
-        blank: dict[str, Any] = {"label": "", "soft_label": (), "gold": True, "hard": False}
+        blank: dict[str, Any] = {"label": "", "labels": None, "soft_label": (), "gold": True, "hard": False}
         rest = [replace(e, **blank) for e in self.train if e.id in dropped and rest_unlabelled]
         return replace(self, splits=self.splits | {"train": train}, notices=[], unlabelled=[*self.unlabelled, *rest])
 
@@ -198,6 +204,8 @@ def load_dataset(
     max_unlabelled: int | None = None,
     soft_labels: bool = False,
     probability_labels: Sequence[str] = (),
+    label_columns: Sequence[str] = (),
+    label_separator: str = "",
 ) -> MultiDomainDataset:
     """The checked examples of `data`: train, dev and test (dev or test may be missing), or one table split into them.
 
@@ -216,12 +224,15 @@ def load_dataset(
         unlabelled: Text without labels that students learn from too, in any form that `data` may have.
         unlabelled_rows: Take rows of train with an empty label as such text.
         max_unlabelled: The most of it, drawn evenly from the domains.
-        soft_labels: Read the columns `probabilities` and `teacher_label` of train [data.soft_labels].
+        soft_labels: Read the columns `probabilities` and `teacher_label` of train [data.labels].
         probability_labels: The labels of lists of probabilities.
+        label_columns: Columns of 0 and 1, one for each label: a text may have several.
+        label_separator: What stands between several labels in the column `label`.
     """
     source = open_source(data, encoding, data_config)
     more = None if unlabelled is None else open_source(unlabelled, encoding, data_config)
-    reader = Reader(columns, skip_bad_rows, probability_labels if soft_labels else None)
+    several = several_by(label_columns, label_separator)
+    reader = Reader(columns, skip_bad_rows, probability_labels if soft_labels else None, several)
     splits, gaps = _read(source, reader, unlabelled_rows)
     splits, notices = _prepared(source.name, splits, seed, cut, drop_duplicates, drop_leaks)
     texts = read_unlabelled(more, gaps, splits, reader, max_unlabelled, seed) if more or unlabelled_rows else []
@@ -282,7 +293,7 @@ def _prepared(
 
 def _labels(train: Sequence[Example]) -> list[str]:
     """The gold labels; if there are none, those that have probabilities."""
-    gold = {e.label for e in train if e.gold}
+    gold = {label for e in train if e.gold for label in e.classes}
     return sorted(gold or {name for e in train for name, _ in e.soft_label})
 
 

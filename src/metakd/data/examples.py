@@ -1,37 +1,40 @@
 """One table's rows -> checked examples, as a stream."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import re
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from metakd.data.faults import absence, as_name, label_fault, name_fault, named_twice, repeats_names, text_fault
+from metakd.data.labels import SeveralLabels, likeliest, parse_soft_label, with_labels
 from metakd.data.readers import Values
-from metakd.data.schema import FIELDS, LABELLED, MOST_LABELS, SOFT, Example, SoftLabel
-from metakd.data.soft_labels import likeliest, parse_soft_label
+from metakd.data.schema import FIELDS, LABELLED, SOFT, Example, SoftLabel
 from metakd.data.sources import Table, open_source
-from metakd.utils.errors import InputError, listed, raise_faults, shown
-from metakd.utils.validation import damage
+from metakd.utils.errors import InputError, raise_faults, shown
 
-LONGEST_NAME = 1_000  # characters of a label, a domain or an id
 SECOND_HEADER = (
     "repeats the names of the columns, as a second header; drop the row, and check the order of the columns below it"
 )
+LISTS = "is a list; if texts may have several labels, add --columns labels="
 OF_ONE_ROW = re.compile(r", row \d+( and \d+ more)?[,:]")  # after the table's name, in a fault that some rows have
 
 
-def read_examples(path: Path, *, columns: Mapping[str, str] | None = None, encoding: str = "utf-8") -> list[Example]:
+def read_examples(
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    encoding: str = "utf-8",
+    several: SeveralLabels | None = None,
+) -> list[Example]:
     """All rows of one labelled file; raises one InputError with every fault."""
-    faults: list[str] = []
-    examples = with_ids(open_file(path, encoding), faults, columns=columns)
+    faults, table = list[str](), open_file(path, encoding)
+    examples = with_ids(table, faults, columns=columns, several=label_format(table, columns, several))
     raise_faults(str(path), faults)
     return examples
 
@@ -44,6 +47,20 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
     return tables[""]
 
 
+def label_format(
+    table: Table, columns: Mapping[str, str] | None, chosen: SeveralLabels | None = None
+) -> SeveralLabels | None:
+    """How a table says which labels a text has: as `chosen`, or in its column `labels` if it has no label; else None.
+
+    None: each text has one.
+    """
+    names = dict(columns or {})
+    if chosen is not None or "labels" in names:
+        return chosen or SeveralLabels()
+    _, values = next(iter(table.rows([])), (0, Values()))
+    return SeveralLabels() if "labels" in values and names.get("label", "label") not in values else None
+
+
 @dataclass
 class Reader:
     """Reads the tables of one dataset; gathers the faults, or with `skips` the faults of the rows that it skips."""
@@ -51,6 +68,7 @@ class Reader:
     columns: Mapping[str, str] | None = None
     skips: bool = False
     soft_labels: Sequence[str] | None = None  # the labels of lists of probabilities; None reads no soft labels
+    several: SeveralLabels | None = None  # None: as the table says
     faults: list[str] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
     skippable: bool = False  # whether `skips` would leave out rows with some of the faults
@@ -65,7 +83,7 @@ class Reader:
         needed = tuple(name for name in LABELLED if name != "label" or not empty_labels)
         optional = ("label",) * empty_labels
         how = {"needed": needed, "optional": optional, "columns": self.columns, "probability_labels": order}
-        examples = with_ids(table, faults, **how)
+        examples = with_ids(table, faults, **how, several=label_format(table, self.columns, self.several))
         self.take(table.name, faults, any_valid=bool(examples))
         return examples
 
@@ -113,22 +131,28 @@ def read_table(
     optional: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     probability_labels: Sequence[str] | None = None,
+    several: SeveralLabels | None = None,
 ) -> Iterator[tuple[int, Example]]:
     """The valid rows of a table with their numbers; faults of the other rows are appended to `faults`.
 
     `needed` are the fields that every row has to have, `optional` labels or domains that are read where there are any.
     `columns` maps a field to its column if the names differ. What a row does not have is empty in its example. Soft
-    labels are read if there are `probability_labels`, the labels of lists, or an empty list.
+    labels are read if there are `probability_labels`, the labels of lists, or an empty list. With `several`, a text may
+    have several labels.
     """
+    labelled = "label" in (*needed, *optional)
     names = {field: field for field in FIELDS} | dict(columns or {})
     soft = () if probability_labels is None else SOFT
+    if several is not None and labelled:
+        names |= {column: column for column in several.columns}
+        needed, optional = several.fields(needed), several.fields(optional)
     fields_needed = [f for f in dict.fromkeys((*needed, *(columns or {}))) if f not in (*optional, *SOFT)]
     read = dict.fromkeys((*fields_needed, *optional, *soft))
-    unused = {"label", "domain", *SOFT} - {*read}
-    faults += _named_twice(table.name, [(field, names[field]) for field in read])
+    unused = {"label", "labels", "domain", *SOFT} - {*read}
+    faults += named_twice(table.name, [(field, names[field]) for field in read])
     first_rows: dict[str, tuple[int, list[str]]] = {}  # without the field, and the columns that they have
-    unseen = {*read} & {"label", *SOFT} & {*optional, *(columns or {})} - {*fields_needed}
-    absences = Counter[str]()
+    unseen = {*read} & {"label", "labels", *SOFT} & {*optional, *(columns or {})} - {*fields_needed}
+    absences, lists = Counter[str](), list[int]()
     before, row, values = len(faults), 0, Values()
     for row, values in table.rows(faults):
         unseen -= {field for field in unseen if names[field] in values}
@@ -136,19 +160,36 @@ def read_table(
         absences.update(absent)
         for field in absent:
             first_rows.setdefault(field, (row, list(values)))
-        if not absent and _repeats_names(values):
+        if not absent and repeats_names(values):
             faults.append(f"{table.name}, row {row}: {SECOND_HEADER}")
         elif not absent:
-            fields = {field: None if field in unused else values.get(name) for field, name in names.items()}
-            example = _check(f"{table.name}, row {row}", fields, fields_needed, faults, probability_labels)
+            where, fields = (
+                f"{table.name}, row {row}",
+                {f: None if f in unused else values.get(n) for f, n in names.items()},
+            )
+            if several is None and _is_list(fields["label"]):
+                lists.append(row)
+                continue
+            if several is not None and labelled:
+                fields = with_labels(where, fields, values, several, optional, faults)
+            example = _check(where, fields, fields_needed, faults, probability_labels)
             if example is not None:
                 yield row, example
-    faults += [f"{table.name}: {_absence(field, names[field], [*values])}" for field in sorted(unseen) if row]
+    if lists:
+        more = f" and {len(lists) - 1} more" if len(lists) > 1 else ""
+        faults.append(f"{table.name}, row {lists[0]}{more}, label: {LISTS}{names['label']}")
+    faults += [f"{table.name}: {absence(field, names[field], [*values])}" for field in sorted(unseen) if row]
     for field, (first, others) in first_rows.items():
         more = f" and {absences[field] - 1} more" if absences[field] > 1 else ""
-        faults.append(f"{table.name}, row {first}{more}: {_absence(field, names[field], others)}")
+        faults.append(f"{table.name}, row {first}{more}: {absence(field, names[field], others)}")
     if not row and len(faults) == before:
         faults.append(f"{table.name}: no rows")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (
+        hasattr(value, "tolist") and not isinstance(value.tolist(), str | int | float)
+    )
 
 
 def _absent(values: Values, names: Mapping[str, str], needed: Sequence[str], soft: Sequence[str]) -> list[str]:
@@ -160,16 +201,6 @@ def _absent(values: Values, names: Mapping[str, str], needed: Sequence[str], sof
 
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _named_twice(table: str, columns: Sequence[tuple[str, str]]) -> list[str]:
-    """Faults of columns from which several fields are read."""
-    fields_of = {column: [field for field, other in columns if other == column] for _, column in columns}
-    return [
-        f"{table}: --columns reads {' and '.join(fields)} from one column, {shown(column)}; name one each"
-        for column, fields in fields_of.items()
-        if len(fields) > 1
-    ]
 
 
 def check_pairs(examples: Sequence[Example], pairs: bool | None) -> None:
@@ -186,23 +217,6 @@ def check_pairs(examples: Sequence[Example], pairs: bool | None) -> None:
     raise InputError(f"this model reads single texts, but {rows} have a text_pair; leave it out")
 
 
-def _repeats_names(values: Values) -> bool:
-    """Whether a row's values are the names of its columns, in any order: the header of a second export, for one."""
-    names = {name.strip().casefold() for name in values} - {""}
-    cells = [cell for cell in values.values() if isinstance(cell, str) and cell.strip()]
-    repeated = (cell.strip("\ufeff").strip().casefold() in names for cell in cells)
-    return len(cells) == len(names) > 1 and all(repeated)
-
-
-def _absence(field: str, column: str, others: Sequence[str]) -> str:
-    lowered = {name.casefold(): name for name in others}
-    near = difflib.get_close_matches(column.casefold(), lowered, n=1)
-    flag = f"--columns {field}={listed([lowered[near[0]]]) if near else '...'}"
-    column_of = f" (for {field})" if column != field else ""
-    remedy = f"did you mean {flag}?" if near else f"choose one with {flag}"
-    return f"no column {column!r}{column_of}; the columns are: {listed(others) or 'none'}; {remedy}"
-
-
 def _check(
     where: str, fields: Values, needed: Collection[str], faults: list[str], order: Sequence[str] | None
 ) -> Example | None:
@@ -214,18 +228,19 @@ def _check(
     soft_label: SoftLabel = ()
     if order is not None:
         try:
-            soft_label, hard = parse_soft_label(fields["probabilities"], _name(fields["teacher_label"]), order)
+            soft_label, hard = parse_soft_label(fields["probabilities"], as_name(fields["teacher_label"]), order)
         except ValueError as error:
             faults.append(f"{where}, {error}")
-        unfit = [fault for name, _ in soft_label if not hard and (fault := _label_fault(name))]
+        unfit = [fault for name, _ in soft_label if not hard and (fault := label_fault(name))]
         faults += [f"{where}, probabilities, a label: {fault}" for fault in unfit]
     for field in ("text", "text_pair"):
         value = fields[field] = fields[field] if fields[field] != "" else None
-        if (value is not None or field in needed) and (fault := _text_fault(value)):
+        if (value is not None or field in needed) and (fault := text_fault(value)):
             faults.append(f"{where}, {field}: {fault}")
-    for field in ("label", "domain", "id", "teacher_label"):
-        name = _name(fields[field])
-        if fault := _name_fault(fields[field], name, field in needed and not (soft_label and field == "label")):
+    several: tuple[str, ...] | None = fields["labels"]
+    for field in ("label", "domain", "id", "teacher_label")[several is not None :]:
+        name = as_name(fields[field])
+        if fault := name_fault(fields[field], name, field in needed and not (soft_label and field == "label")):
             faults.append(f"{where}, {field}: {fault}")
         fields[field] = name or ""
     if len(faults) > before:
@@ -233,51 +248,7 @@ def _check(
     gold = bool(fields["label"]) or not soft_label
     label = fields["label"] if gold else likeliest(soft_label)
     label, domain = sys.intern(label), sys.intern(fields["domain"])  # one string for all their rows
-    return Example(fields["id"], fields["text"], fields["text_pair"], label, domain, soft_label, gold, hard)
-
-
-def _text_fault(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        return f"expected text, found {shown(value)}"
-    if value is not None and (fault := damage(value)):
-        return fault
-    return None if value is not None and _has_content(value) else "is empty; drop the row or give it text"
-
-
-def _name_fault(value: Any, name: str | None, needed: bool) -> str | None:
-    """The fault of `value` as a label, domain or id, if any; `name` is the result of `_name(value)`."""
-    if value is None or name == "":
-        return "is empty; fill it in or drop the row" if needed else None
-    if name is None:
-        return f"expected a name or a whole number, found {shown(value)}"
-    if fault := damage(name):
-        return fault
-    if any(unicodedata.category(c) == "Cc" for c in name):
-        return f"control characters in {shown(name)}; remove them"
-    if len(name) > LONGEST_NAME:
-        return f"too long for a name ({len(name):,} characters); is this the right column?"
-    return None if _has_content(name) else f"expected a name or a whole number, found {shown(value)}"
-
-
-@lru_cache(2 * MOST_LABELS)
-def _label_fault(name: str) -> str | None:
-    """The fault of a label of probabilities, which many rows have."""
-    return _name_fault(name, name, needed=True)
-
-
-def _name(value: Any) -> str | None:
-    """A label, domain or id as text, without blanks around it; None for a value that cannot be one."""
-    if isinstance(value, float) and value.is_integer():  # pandas turns whole numbers beside a gap into floats
-        value = int(value)
-    try:
-        return str(value).strip() if isinstance(value, str | int) else None
-    except ValueError:  # thousands of digits
-        return None
-
-
-def _has_content(text: str) -> bool:
-    """Whether the text has anything besides white space and control characters."""
-    return any(not c.isspace() and unicodedata.category(c)[0] != "C" for c in text)
+    return Example(fields["id"], fields["text"], fields["text_pair"], label, domain, soft_label, gold, hard, several)
 
 
 def content_id(example: Example) -> str:

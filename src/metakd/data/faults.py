@@ -1,17 +1,99 @@
-"""Faults that only several valid rows show together."""
+"""Faults of data, in words: of single cells, of columns, and those that only several valid rows show together."""
 
 from __future__ import annotations
 
+import difflib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
-from metakd.data.schema import MOST_LABELS, Example, folder_name
+from metakd.data.readers import Values
+from metakd.data.schema import FIELDS, MOST_LABELS, Example, folder_name
 from metakd.data.splits import count_rows
 from metakd.utils.errors import listed, shown
+from metakd.utils.validation import damage
 
 Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain and label
+LONGEST_NAME = 1_000  # characters of a label, a domain or an id
 LONGEST_FOLDER = 200  # characters of a folder's name, percent-encoded; file systems end at 255
 MOST_DOMAINS = 1_000  # a student each; more are ids or texts in a wrong column
+
+
+def named_twice(table: str, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """Faults of columns from which several fields are read."""
+    fields_of = {column: [field for field, other in columns if other == column] for _, column in columns}
+    return [
+        f"{table}: --columns reads {' and '.join(fields)} from one column, {shown(column)}; name one each"
+        for column, fields in fields_of.items()
+        if len(fields) > 1
+    ]
+
+
+def repeats_names(values: Values) -> bool:
+    """Whether a row's values are the names of its columns, in any order: the header of a second export, for one."""
+    names = {name.strip().casefold() for name in values} - {""}
+    cells = [cell for cell in values.values() if isinstance(cell, str) and cell.strip()]
+    repeated = (cell.strip("\ufeff").strip().casefold() in names for cell in cells)
+    return len(cells) == len(names) > 1 and all(repeated)
+
+
+def absence(field: str, column: str, others: Sequence[str]) -> str:
+    lowered = {name.casefold(): name for name in others}
+    near = difflib.get_close_matches(column.casefold(), lowered, n=1)
+    flag = f"--columns {field}={listed([lowered[near[0]]]) if near else '...'}"
+    column_of = f" (for {field})" if column != field else ""
+    remedy = f"did you mean {flag}?" if near else f"choose one with {flag}"
+    remedy = remedy if field in FIELDS else "name the columns of labels as the file does with --label-columns"
+    return f"no column {column!r}{column_of}; the columns are: {listed(others) or 'none'}; {remedy}"
+
+
+def text_fault(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        return f"expected text, found {shown(value)}"
+    if value is not None and (fault := damage(value)):
+        return fault
+    return None if value is not None and _has_content(value) else "is empty; drop the row or give it text"
+
+
+def name_fault(value: Any, name: str | None, needed: bool) -> str | None:
+    """The fault of `value` as a label, domain or id, if any; `name` is the result of `as_name(value)`."""
+    if value is None or name == "":
+        return "is empty; fill it in or drop the row" if needed else None
+    if name is None:
+        return f"expected a name or a whole number, found {shown(value)}"
+    if fault := damage(name):
+        return fault
+    if any(unicodedata.category(c) == "Cc" for c in name):
+        return f"control characters in {shown(name)}; remove them"
+    if len(name) > LONGEST_NAME:
+        return f"too long for a name ({len(name):,} characters); is this the right column?"
+    return None if _has_content(name) else f"expected a name or a whole number, found {shown(value)}"
+
+
+@lru_cache(2 * MOST_LABELS)
+def label_fault(name: str) -> str | None:
+    """The fault of a label of probabilities, which many rows have."""
+    return name_fault(name, name, needed=True)
+
+
+def as_name(value: Any) -> str | None:
+    """A label, domain or id as text, without blanks around it; None for a value that cannot be one."""
+    if isinstance(value, float) and value.is_integer():  # pandas turns whole numbers beside a gap into floats
+        value = int(value)
+    try:
+        return str(value).strip() if isinstance(value, str | int) else None
+    except ValueError:  # thousands of digits
+        return None
+
+
+def _has_content(text: str) -> bool:
+    """Whether the text has anything besides white space and control characters."""
+    return any(not c.isspace() and unicodedata.category(c)[0] != "C" for c in text)
+
+
+# --- Of several rows together
 
 
 def faults_of(splits: Mapping[str, Sequence[Example]], labels: Collection[str]) -> list[str]:
@@ -19,6 +101,10 @@ def faults_of(splits: Mapping[str, Sequence[Example]], labels: Collection[str]) 
     pairs = Counter(e.text_pair is not None for rows in splits.values() for e in rows)
     counts = {split: count_rows(rows) for split, rows in splits.items()}
     names = Counter(name for e in splits["train"] for name, _ in e.soft_label)
+    kinds = {split: {e.labels is not None for e in rows} for split, rows in splits.items()}
+    if len(set().union(*kinds.values())) > 1:
+        several = listed([split for split, kind in kinds.items() if True in kind])
+        return [f"{several}: texts may have several labels there, and one elsewhere; write all in the same way"]
     faults = faults_across(counts, lone=pairs[False], paired=pairs[True], more_labels=labels)
     return faults + foreign_labels(names, labels)
 

@@ -161,6 +161,8 @@ def _records(frame: Any) -> Iterable[Values]:
 def _named_classes(table: Any) -> Iterable[Values]:
     """Rows of a Dataset with class names instead of numbers; -1, which means no label, becomes None."""
     classes = {name: feature for name, feature in table.features.items() if hasattr(feature, "int2str")}
+    lists = {name: f.feature for name, f in table.features.items() if hasattr(getattr(f, "feature", None), "int2str")}
     for values in table:
-        numbers = {name: values[name] for name in classes}
-        yield values | {n: None if i is None or i < 0 else classes[n].int2str(i) for n, i in numbers.items()}
+        named = {n: None if values[n] is None or values[n] < 0 else c.int2str(values[n]) for n, c in classes.items()}
+        named |= {n: None if values[n] is None else [*map(c.int2str, values[n])] for n, c in lists.items()}
+        yield values | named

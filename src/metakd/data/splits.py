@@ -45,13 +45,14 @@ def cut_into_splits(
 ) -> dict[str, list[Example]]:
     """`dev` and `test` percent of the texts of each domain and label, by seed; the rest goes to train.
 
-    All rows of a text go to one split; with `gold_alone`, those without a gold label to train or, if it is scored, to
-    none. If train would have no text of a domain's label, it gets all of them. With `test` None, test has TEST percent,
-    or more of a domain that would have under ENOUGH texts there [test_percent].
+    Of several labels, the rarest counts. All rows of a text go to one split; with `gold_alone`, those without a gold
+    label to train or, if it is scored, to none. If train would have no text of a domain's label, it gets all of them.
+    With `test` None, test has TEST percent, or more of a domain that would have under ENOUGH texts [test_percent].
     """
     groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
+    counts = count_rows(examples)
     for example in (e for e in examples if e.gold or not gold_alone):
-        groups[example.domain, example.label][_text_of(example)] = None
+        groups[example.domain, _rarest(example, counts[example.domain])][_text_of(example)] = None
     sizes: dict[str, list[int]] = defaultdict(list)
     for (domain, _), texts in groups.items():
         sizes[domain].append(len(texts))
@@ -72,6 +73,11 @@ def cut_into_splits(
         if e.gold or not gold_alone or split == "train":
             splits[split].append(e)
     return splits
+
+
+def _rarest(example: Example, counts: Mapping[str, int]) -> str:
+    """The label of a text; if it has several, the one that the fewest texts of its domain have."""
+    return min(example.labels, key=lambda label: (counts[label], label)) if example.labels else example.label
 
 
 def test_percent(texts: Collection[int]) -> int:
@@ -157,9 +163,9 @@ def without_leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Exa
     return dict(reversed(kept.items()))
 
 
-def count_rows(examples: Iterable[Example]) -> dict[str, dict[str, int]]:
-    """Rows by domain and label."""
-    counts: dict[str, dict[str, int]] = defaultdict(Counter)
+def count_rows(examples: Iterable[Example]) -> dict[str, Counter[str]]:
+    """Rows by domain and label; one with several labels counts for each."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for example in examples:
-        counts[example.domain][example.label] += 1
+        counts[example.domain].update(example.classes)
     return counts

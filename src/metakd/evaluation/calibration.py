@@ -1,7 +1,10 @@
 """Temperature scaling: probabilities that are right as often as they say [Guo et al., ICML 2017].
 
-N texts, M classes. z are the logarithms of a model's probabilities, so p_T = softmax(z / T). Labels do not change.
+N texts, M classes. z are the logarithms of a model's probabilities, so p_T = softmax(z / T). Labels do not change. If a
+text may have several labels, each is a question by itself with two answers, no and yes: (N, M, 2).
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.model_selection import KFold
 
+from metakd.data.labels import several_columns
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain, sample_by_domain
 from metakd.evaluation.metrics import Floats, Ints
@@ -27,8 +31,13 @@ RANGE = (0.05, 20.0)  # of T
 class Answers(NamedTuple):
     """What a model says of a domain's texts."""
 
-    log_p: Floats  # (N, M), −∞ for what is not one of the model's classes
-    truth: Ints  # (N,)
+    log_p: Floats  # (N, M), −∞ for what is not one of the model's classes; or (N, M, 2)
+    truth: Ints  # (N,); or (N, M), 0 or 1
+
+    @property
+    def questions(self) -> Answers:
+        """The same, (N · M, 2), if each label is a question by itself."""
+        return Answers(self.log_p.reshape(-1, self.log_p.shape[-1]), self.truth.ravel())
 
 
 def fit_temperature(log_p: Floats, truth: Ints) -> float:
@@ -37,11 +46,11 @@ def fit_temperature(log_p: Floats, truth: Ints) -> float:
     As if a share 1 / (N + 2) of the texts had any class (as Platt, 1999): else a model that is always right is made
     infinitely sure.
     """
-    share = 1 / (len(truth) + 2)
+    share = 1 / (truth.size + 2)
 
     def loss(log_t: float) -> float:
         scaled = log_softmax(log_p / np.exp(log_t), axis=-1)
-        right = scaled[np.arange(len(truth)), truth].mean()
+        right = np.take_along_axis(scaled, truth[..., None], -1).mean()
         return float(-(1 - share) * right - share * scaled[np.isfinite(scaled)].mean())
 
     least = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-5})
@@ -55,9 +64,14 @@ def fit_temperatures(
 
     By default, domains of OF_ITS_DOMAIN texts or more are large.
     """
-    of_all = fit_temperature(*(np.concatenate(parts) for parts in zip(*answers.values(), strict=True)))
+    of_all = fit_temperature(*_together([*answers.values()]))
     large = _large(answers) if large is None else large
     return dict.fromkeys(domains, of_all) | {d: fit_temperature(*answers[d]) for d in large if len(answers[d].truth)}
+
+
+def _together(answers: Sequence[Answers]) -> Answers:
+    """Those of all domains."""
+    return Answers(*map(np.concatenate, zip(*(each.questions for each in answers), strict=True)))
 
 
 def _large(answers: Mapping[str, Answers]) -> list[str]:
@@ -140,18 +154,29 @@ def calibrate(
     rows, answers = by_domain(sample_by_domain(dev, most, seed)), dict[str, Answers]()
     for domain, folder in fleet.items():
         model = load(folder) if domain in rows else None
-        if model and (examples := [e for e in rows[domain] if e.label in model.labels]):
-            p = model.answers(examples).probabilities.astype(np.float64)
-            answers[domain] = Answers(np.log(p.clip(LEAST)), np.array([model.labels.index(e.label) for e in examples]))
-    widest = max((each.log_p.shape[1] for each in answers.values()), default=0)
+        if model and (examples := [e for e in rows[domain] if {*e.classes} <= {*model.labels}]):
+            answers[domain] = _answers(model, examples)
+    widest = max((each.log_p.shape[-1] for each in answers.values()), default=0)
     for domain, each in answers.items():
-        missing = ((0, 0), (0, widest - each.log_p.shape[1]))
+        missing = (*[(0, 0)] * (each.log_p.ndim - 1), (0, widest - each.log_p.shape[-1]))
         answers[domain] = each._replace(log_p=np.pad(each.log_p, missing, constant_values=-np.inf))
     if sum(len(each.truth) for each in answers.values()) < OF_ITS_DOMAIN:
         return {}
-    truth = np.concatenate([each.truth for each in answers.values()])
-    before = quality(np.concatenate([each.log_p for each in answers.values()]), truth, seed)
-    after = quality(np.concatenate([*cross_fitted(answers, seed).values()]), truth, seed)
+    texts, raw = sum(len(each.truth) for each in answers.values()), _together([*answers.values()])
+    scaled = cross_fitted(answers, seed)
+    before = quality(*raw, seed)
+    after = quality(*_together([each._replace(log_p=scaled[domain]) for domain, each in answers.items()]), seed)
     worse = after["log_likelihood_loss"] >= before["log_likelihood_loss"]
     temperatures = dict.fromkeys(fleet, 1.0) if worse else fit_temperatures(answers, fleet)
-    return {"temperatures": temperatures, "texts": len(truth), "before": before, "after": before if worse else after}
+    return {"temperatures": temperatures, "texts": texts, "before": before, "after": before if worse else after}
+
+
+def _answers(model: TorchModel, examples: Sequence[Example]) -> Answers:
+    p, places = (
+        model.answers(examples).probabilities.astype(np.float64),
+        {name: i for i, name in enumerate(model.labels)},
+    )
+    if not model.several_labels:
+        return Answers(np.log(p.clip(LEAST)), np.array([places[e.label] for e in examples]))
+    log_p = np.log(np.stack([1 - p, p], axis=-1).clip(LEAST))
+    return Answers(log_p, several_columns(examples, places).astype(np.int64))

@@ -2,6 +2,7 @@
 
 import pickle  # nosec B403
 import random
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,9 +14,11 @@ from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from metakd.data.labels import several_columns
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
 from metakd.evaluation.metrics import Floats, Ints
@@ -27,36 +30,52 @@ ONE_DOMAIN, ALL_DOMAINS = "own domain", "all domains"
 
 
 class TfidfBaseline:
-    """TF-IDF of word 1- and 2-grams into logistic regression; a smaller `c` regularises more."""
+    """TF-IDF of word 1- and 2-grams into logistic regression; a smaller `c` regularises more.
+
+    If a text may have several labels, there is one such classifier for each.
+    """
 
     def __init__(self, examples: Sequence[Example], c: float = 1) -> None:
-        labels = np.array([example.label for example in examples])
+        names, labels = _targets(examples)
         parts = _count(), TfidfTransformer(sublinear_tf=True), _classifier(labels, c)
         self.pipeline: Pipeline = make_pipeline(*parts).fit(_texts(examples), labels)
+        self.names: NDArray[Any] = self.pipeline.classes_ if names is None else names
 
-    def predict(self, examples: Sequence[Example]) -> list[str]:
-        return [str(label) for label in self.pipeline.predict(_texts(examples))]
+    def predict(self, examples: Sequence[Example]) -> list[Any]:
+        """The label of each text, or (N, M) 0 and 1 for each of several."""
+        return list(self.pipeline.predict(_texts(examples)).tolist())
 
-    def answers(self, examples: Sequence[Example], classes: Sequence[str] | None = None) -> tuple[list[str], Floats]:
-        """The likeliest of the `classes`, by default all, and its probability among them: (N,)."""
-        names = self.pipeline.classes_
-        places = np.flatnonzero(np.isin(names, names if classes is None else [*classes]))
+    def answers(self, examples: Sequence[Example], classes: Sequence[str] | None = None) -> tuple[NDArray[Any], Floats]:
+        """The probabilities of the `classes`, by default all, and their names: (M,), (N, M)."""
+        places = np.flatnonzero(np.isin(self.names, self.names if classes is None else [*classes]))
         p = np.asarray(self.pipeline.predict_proba(_texts(examples)))[:, places]
-        return [str(name) for name in names[places][p.argmax(-1)]], p.max(-1) / p.sum(-1)
+        return self.names[places], p
 
     @cached_property
     def size(self) -> dict[str, int]:
         """Weights of the classifier, and bytes of the whole pipeline as Python would store it."""
-        coefficients = getattr(self.pipeline[-1], "coef_", np.zeros(0))
-        return {"parameters": int(coefficients.size), "bytes": len(pickle.dumps(self.pipeline))}  # never loaded
+        last = self.pipeline[-1]
+        coefficients = [getattr(each, "coef_", np.zeros(0)) for each in getattr(last, "estimators_", [last])]
+        sizes = {"parameters": sum(int(each.size) for each in coefficients)}
+        return sizes | {"bytes": len(pickle.dumps(self.pipeline))}  # never loaded
 
 
 def _count() -> CountVectorizer:
     return CountVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]+")
 
 
+def _targets(examples: Sequence[Example]) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+    """The label of each text, (N,); or if it may have several, all labels, (M,), and 1 for each that it has, (N, M)."""
+    if all(e.labels is None for e in examples):
+        return None, np.array([e.label for e in examples])
+    names = sorted({label for e in examples for label in e.classes})
+    return np.array(names), several_columns(examples, {name: i for i, name in enumerate(names)}).astype(int)
+
+
 def _classifier(labels: NDArray[Any], c: float) -> Any:
     """Logistic regression with the solver that is fastest on sparse rows."""
+    if labels.ndim > 1:
+        return OneVsRestClassifier(_classifier(np.array([0, 1]), c))
     classes = len(set(labels))
     if classes < 2:
         return DummyClassifier()
@@ -92,7 +111,7 @@ def choose_tfidf(train: Sequence[Example], seed: int) -> dict[str, Choice]:
     most = max(TUNING_ROWS // len(domains), LEAST_TUNING_ROWS)
     drawn = {domain: draw_evenly(rows, most, seed) for domain, rows in sorted(domains.items())}
     rows = [example for examples in drawn.values() for example in examples]
-    counts, labels = _count().fit_transform(_texts(rows)), np.array([example.label for example in rows])
+    counts, (_, labels) = _count().fit_transform(_texts(rows)), _targets(rows)
     folds = np.concatenate([np.arange(len(examples)) % FOLDS for examples in drawn.values()])
     pooled, domain_of = right_when_left_out(counts, labels, folds), np.array([example.domain for example in rows])
     best, several, choices = int(pooled.mean(1).argmax()), len(drawn) > 1, dict[str, Choice]()
@@ -116,7 +135,7 @@ def draw_evenly(examples: Sequence[Example], most: int, seed: int) -> list[Examp
 def right_when_left_out(counts: csr_matrix, labels: NDArray[Any], folds: Ints) -> NDArray[np.bool_]:
     """Which rows TF-IDF classifies correctly after learning from the other folds, for each value of C.
 
-    counts: (N, words); labels, folds: (N,) -> (len(C_TRIED), N).
+    counts: (N, words); labels, folds: (N,) -> (len(C_TRIED), N). Of (N, M) labels, all have to be right.
     """
     right = np.zeros((len(C_TRIED), len(labels)), dtype=bool)
     for fold in np.unique(folds):
@@ -126,8 +145,10 @@ def right_when_left_out(counts: csr_matrix, labels: NDArray[Any], folds: Ints) -
         known, scale = np.flatnonzero(counts[rest].getnnz(axis=0)), TfidfTransformer(sublinear_tf=True)
         train, test = scale.fit_transform(counts[rest][:, known]), scale.transform(counts[left_out][:, known])
         for i, c in enumerate(C_TRIED):
-            predicted = _classifier(labels[rest], c).fit(train, labels[rest]).predict(test)
-            right[i, left_out] = predicted == labels[left_out]
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of labels that no text has here
+                predicted = _classifier(labels[rest], c).fit(train, labels[rest]).predict(test)
+            same = predicted == labels[left_out]
+            right[i, left_out] = same if same.ndim == 1 else same.all(-1)
     return right
 
 

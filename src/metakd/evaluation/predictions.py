@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score
 
-from metakd.data.schema import Example
+from metakd.data.labels import answer_in_words, several_columns
+from metakd.data.schema import Example, several_labels
 from metakd.data.splits import by_domain
 from metakd.data.tokenization import TOKENIZER_FILES, TokenStore
 from metakd.evaluation.costs import Predict, costs_of, measure_latencies, timed_texts, windows_filled
@@ -29,6 +29,7 @@ from metakd.utils.errors import InputError
 
 # TF-IDF on one domain's text is also scored on examples of the other domains: limits for each domain, and for all pairs
 LARGEST_TRANSFER_SAMPLE, SMALLEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS = 200, 30, 10_000
+SMALLEST = 1e-30  # probability that the logarithm of a smaller one is taken of
 LONGEST_TEXT = 500  # characters of a text that are kept beside its predictions
 
 ByDomain = dict[str, Predictions]
@@ -45,7 +46,8 @@ def write_predictions(
         models = {name: of[domain] for name, of in all_predictions.items() if domain in of}
         for i, e in enumerate(domain_examples):
             texts = [text[:LONGEST_TEXT] for text in (e.text, e.text_pair) if text is not None]
-            predicted = {name: [labels[p.predicted[i]], round(float(p.confidence[i]), 4)] for name, p in models.items()}
+            answers = {name: answer_in_words(p.predicted[i].tolist(), labels) for name, p in models.items()}
+            predicted = {name: [answers[name], round(float(p.confidence[i]), 4)] for name, p in models.items()}
             rows.append({"id": e.id, "domain": domain, "label": e.label, "texts": texts, "models": predicted})
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
@@ -124,17 +126,33 @@ def predict_by_tfidf(
         choice = choices[domain]
         alone = TfidfBaseline(draw_evenly(training[domain], MOST_ROWS, seed), choice.domain_c)
         baseline = alone if choice.trained_on == ONE_DOMAIN else fit_pooled(choice.pooled_c)
-        predicted, confidence = baseline.answers(rows, (classes or {}).get(domain))
         architecture = f"TF-IDF, trained on {choice.trained_on}"
         costs = baseline.size | {"architecture": architecture, "trained_on": choice.trained_on, "C": choice.c}
-        results.predictions[domain] = Predictions(_truth(rows, labels), _ids(predicted, labels), confidence, costs)
+        results.predictions[domain] = _of_tfidf(baseline, rows, labels, (classes or {}).get(domain), costs)
         results.timed.setdefault(architecture, baseline.predict)
         if samples:
             results.transfer[domain] = {
-                other: round(accuracy_score([e.label for e in sample], alone.predict(sample)), 4)
+                other: round(float(_of_tfidf(alone, sample, labels).right.mean()), 4)
                 for other, sample in samples.items()
             }
     return results
+
+
+def _of_tfidf(
+    baseline: TfidfBaseline,
+    examples: Sequence[Example],
+    labels: list[str],
+    classes: Sequence[str] | None = None,
+    costs: dict[str, Any] | None = None,
+) -> Predictions:
+    names, p = baseline.answers(examples, classes)
+    logits = _logits(torch.from_numpy(p), several_labels(examples))
+    return _chosen(logits, [*map(str, names)], examples, labels, costs)
+
+
+def _logits(p: torch.Tensor, several: bool) -> torch.Tensor:
+    """Of probabilities, up to a constant: (N, M) -> (N, M)."""
+    return p.logit(SMALLEST) if several else p.clamp(min=SMALLEST).log()
 
 
 def with_latencies(
@@ -183,8 +201,7 @@ def correct_predictions(
     examples: Sequence[Example], labels: list[str], model: Model, classes: Sequence[str] | None = None
 ) -> Any:
     """Which of the examples the model classifies correctly, among `classes` if they are given: (N,) bool."""
-    predictions = predictions_of(examples, labels, model, classes)
-    return predictions.truth == predictions.predicted
+    return predictions_of(examples, labels, model, classes).right
 
 
 def predictions_of(
@@ -196,19 +213,36 @@ def predictions_of(
     """
     answers = model.answers(examples)
     # The logits up to a constant, so that the mean of several heads is the one that students were distilled from.
-    logits, names = torch.from_numpy(answers.probabilities).clamp(min=1e-30).log(), model.labels
+    logits, names = _logits(torch.from_numpy(answers.probabilities), model.several_labels), model.labels
     if not {*names} <= {*labels}:
         heads = {domain: number for number, domain in enumerate(_heads(names, labels))}
         domains = torch.tensor([heads.get(e.domain, UNKNOWN_DOMAIN) for e in examples])
         logits, names = select_head(logits, domains, len(heads)), labels
     places = [i for i, name in enumerate(names) if classes is None or name in classes]
-    truth, ids = _truth(examples, labels), _ids(names, labels)
-    confidence, chosen = of_classes(logits, places).softmax(-1).max(-1)
-    several = len(examples) and model.reading.most_windows > 1
-    costs = {"windows": round(float(answers.windows_read.mean()), 3)} if several else {}
+    reads_windows = len(examples) and model.reading.most_windows > 1
+    costs = {"windows": round(float(answers.windows_read.mean()), 3)} if reads_windows else {}
     if classes is not None and len(names) == len(labels) and len(examples):
-        costs[OVER_ALL] = float((ids[logits.argmax(-1).numpy()] == truth).mean())
-    return Predictions(truth, ids[places][chosen.numpy()], confidence.double().numpy(), costs)
+        costs[OVER_ALL] = float(_chosen(logits, names, examples, labels).right.mean())
+    return _chosen(of_classes(logits, places), [names[place] for place in places], examples, labels, costs)
+
+
+def _chosen(
+    logits: torch.Tensor,
+    names: Sequence[str],
+    examples: Sequence[Example],
+    labels: list[str],
+    costs: dict[str, Any] | None = None,
+) -> Predictions:
+    """What logits of classes with these names, (N, M_k), choose for the examples: one class, or each above 0.5."""
+    ids = _ids(names, labels)
+    if several_labels(examples):
+        right = several_columns(examples, {label: i for i, label in enumerate(labels)}) > 0
+        predicted = np.zeros_like(right)
+        predicted[:, ids] = logits.numpy() > 0
+        return Predictions(right, predicted, logits.abs().sigmoid().min(-1).values.double().numpy(), costs or {})
+    confidence, chosen = logits.softmax(-1).max(-1)
+    truth = _ids([e.label for e in examples], labels)
+    return Predictions(truth, ids[chosen.numpy()], confidence.double().numpy(), costs or {})
 
 
 def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
@@ -217,10 +251,6 @@ def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
     if classes != class_names(labels, domains):
         raise InputError(f"the model was trained on the classes {classes}, but the data has {labels}")
     return domains
-
-
-def _truth(examples: Sequence[Example], labels: list[str]) -> Ints:
-    return _ids([e.label for e in examples], labels)
 
 
 def _ids(names: Iterable[str], labels: list[str]) -> Ints:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from metakd.data.labels import answer_in_words
 from metakd.data.readers import LONGEST_ROW
 from metakd.data.schema import Example
 from metakd.utils.artifacts import write_text
@@ -24,13 +25,13 @@ def write_suspects(
         path: A CSV file.
         examples: Rows with gold labels.
         confidences: (N,), the teacher's highest probabilities.
-        best: (N,), the places of their labels.
+        best: (N,), the places of their labels; or (N, M), 1 for each label, if a text may have several.
         labels: M names.
     """
     doubted = [
-        (p, labels[i], e)
-        for p, i, e in zip(confidences.tolist(), best.tolist(), examples, strict=True)
-        if p >= SURE and labels[i] != e.label
+        (p, label, e)
+        for p, answer, e in zip(confidences.tolist(), best.tolist(), examples, strict=True)
+        if p >= SURE and (label := answer_in_words(answer, labels)) != e.label
     ]
     file = io.StringIO(newline="")
     table = csv.writer(file)

@@ -8,26 +8,38 @@ from rich.cells import cell_len
 from rich.table import Column, Table
 
 OVER_ALL = "accuracy_over_all_labels"  # of a model that was scored among the labels of a text's domain
+MEASURES = {"accuracy": "accuracy", "micro_f1": "micro-F1", "macro_f1": "macro-F1"}  # in percent
 ALIKE = 1.05  # ratios nearer to 1 count as none
 BUSY_NOTE = "† Too high: other processes used the cores while this latency was measured."
 
 
 def rows(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one model per row: accuracy by domain and on average, macro-F1, size, median CPU latency."""
-    header = ["model", *results["domains"], "average", "95 % interval", "macro-F1", "parameters", "MB", "ms"]
+    """Header and rows, one model per row: accuracy by domain and on average, macro-F1, size, median CPU latency.
+
+    If a text may have several labels, micro-F1 comes first, and accuracy last.
+    """
+    measure, others = measure_of(results), ["macro_f1"]
+    others += ["accuracy"] * (measure != "accuracy")
+    names = [MEASURES[other] for other in others]
+    header = ["model", *results["domains"], "average", "95 % interval", *names, "parameters", "MB", "ms"]
     body = []
     for name, average in results["average"].items():
         domains = [models.get(name) for models in results["domains"].values()]
-        by_domain = [percent(scores["accuracy"]) if scores else "-" for scores in domains]
-        interval = "-".join(map(percent, average["accuracy_interval"]))
+        by_domain = [percent(scores[measure]) if scores else "-" for scores in domains]
+        interval = "-".join(map(percent, average[f"{measure}_interval"]))
         parameters, size = f"{average['parameters'] / 1e6:.2f} M", f"{average['bytes'] / 1e6:.1f}"
-        scored = [*by_domain, percent(average["accuracy"]), interval, percent(average["macro_f1"])]
+        scored = [*by_domain, percent(average[measure]), interval, *(percent(average[other]) for other in others)]
         body.append([name, *scored, parameters, size, milliseconds(average["latency_ms"])])
     if reads_windows(results):
         header.append("windows")
         for row, average in zip(body, results["average"].values(), strict=True):
             row.append(f"{average['windows']:.2f}" if "windows" in average else "-")
     return header, body
+
+
+def measure_of(results: Mapping[str, Any]) -> str:
+    """What models are compared by: accuracy, or micro-F1 if a text may have several labels."""
+    return "micro_f1" if any("micro_f1" in average for average in results["average"].values()) else "accuracy"
 
 
 def by_windows(means: Mapping[str, float]) -> str:
@@ -73,7 +85,8 @@ def rich_table(results: Mapping[str, Any], width: int) -> Table:
         columns = [header, *body]
     (first, *others), *figures = zip(*columns, strict=True)
     headings = [first, *(Column(name, justify="right") for name in others)]
-    table = Table(*headings, title="Accuracy in percent", caption=caption(results))
+    title = "Accuracy" if measure_of(results) == "accuracy" else "Micro-F1"
+    table = Table(*headings, title=f"{title} in percent", caption=caption(results))
     for row in figures:
         table.add_row(*row)
     return table
@@ -85,6 +98,8 @@ def caption(results: Mapping[str, Any]) -> str:
         f"{domain} {next(iter(models.values()))['examples']}" for domain, models in results["domains"].items() if models
     )
     text = f"Scored on {results['split']} ({counts} examples); intervals are Wilson's."
+    if measure_of(results) == "micro_f1":
+        text += " A text may have several labels: accuracy is the share of texts whose labels are all right."
     without = {name: average.get("accuracy_without_leaks") for name, average in results["average"].items()}
     scores = ", ".join(f"{name} {percent(value)}" for name, value in without.items() if value is not None)
     if scores:

@@ -15,7 +15,7 @@ from metakd.data.windows import Reading
 from metakd.evaluation.costs import Latency, measure_latencies, shipped_bytes
 from metakd.evaluation.predictions import correct_predictions
 from metakd.evaluation.tables import ALIKE
-from metakd.export.model_cards import Measured, calibration_notes, parity_note, write_card
+from metakd.export.model_cards import SEVERAL_LABELS, Measured, calibration_notes, parity_note, write_card
 from metakd.export.onnx_format import Parity, write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
@@ -92,7 +92,8 @@ def export(
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
             form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
-            notes = _notes(e) + calibration_notes(calibration, e.domain, str(reading))
+            notes = [SEVERAL_LABELS] * run.data.several_labels
+            notes += _notes(e) + calibration_notes(calibration, e.domain, str(reading))
             write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, notes)
             write_manifest(folders[e.domain], {"step": MODEL, "domain": e.domain})
         if web:
@@ -164,7 +165,8 @@ def _score(run: Run, split: str, domain: str, folder: Path, compact: bool, befor
         for model, size, latency in zip(models, sizes, times, strict=True)
     )
     known = models[0].labels
-    others = [e for e in run.data.splits[split] if e.domain != domain and e.label in known] if compact else []
+    of_others = [e for e in run.data.splits[split] if e.domain != domain] if compact else []
+    others = [e for e in of_others if {*e.classes} <= {*known}]
     sample = random.Random(0).sample(others, min(len(others), ELSEWHERE))
     elsewhere = (accuracy(models[0], sample, labels), accuracy(models[1], sample, labels)) if sample else None
     return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy)

@@ -18,6 +18,10 @@ CARD_FILE, TEMPLATE = "README.md", Path(__file__).with_name("model_card.md")
 
 
 SINGLE = "Without metakd, truncate with this stride: `overflowing` of an encoding has the further windows."
+SEVERAL_LABELS = (
+    "A text may have several of its labels, or none: each has a probability by itself, the sigmoid of its logit, and "
+    "is given above 0.5. Accuracy is the share of texts whose labels are all right."
+)
 PAIRS = "The longer text is cut; the other stands beside each window, with at most half of its tokens."
 
 
@@ -56,7 +60,7 @@ def write_card(
         labels=", ".join(f"`{label}`" for label in run.get("classes", {}).get(domain, run["labels"])),
         method=run["settings"]["method"],
         form=f"{form}, {reading}",
-        long_texts=_long_texts(reading, bool(run.get("pairs"))),
+        long_texts=_long_texts(reading, bool(run.get("pairs")), bool(run.get("several_labels"))),
         scores=" | ".join((split, str(examples), *scores)),
         machine=f"{machine['processor']}, {machine['cores']} cores",
         data=_data_name(run),
@@ -96,16 +100,17 @@ def parity_note(texts: int, same_label: int, difference: float) -> str:
     )
 
 
-def _long_texts(reading: Reading, pairs: bool) -> str:
+def _long_texts(reading: Reading, pairs: bool, several: bool) -> str:
     """What the model reads of a long text, and how to do that without metakd."""
     if reading.most_windows == 1:
         return f"It reads the first {reading.max_length} tokens of a text; truncate longer ones."
     sure = f" until, as if they were independent, the likeliest label has a probability of {reading.enough}"
     until = sure if reading.enough is not None else ""
+    mean = "the sigmoid of the mean of their logits" if several else "the mean of their log-probabilities, normalised"
     return (
         f"Of a {'pair' if pairs else 'text'} longer than {reading.max_length} tokens it reads windows of that length, "
-        f"each with a stride of {reading.stride}, up to {reading.most_windows} of them{until}. Its answer is the mean "
-        "of their log-probabilities, normalised. " + (PAIRS if pairs else SINGLE)
+        f"each with a stride of {reading.stride}, up to {reading.most_windows} of them{until}. Its answer is {mean}. "
+        + (PAIRS if pairs else SINGLE)
     )
 
 

@@ -68,16 +68,16 @@ def write_model(
         "most_tokens": model.readable_tokens(MOST_TOKENS),
         "pad_token_id": model.tokenizer.pad_token_id,
         "pairs": model.pairs,
-    }
+    } | ({"several_labels": True} if model.several_labels else {})
     write_json(folder / DESCRIPTION_FILE, description)
     in_onnx = _of_whole_texts(OnnxModel.load(folder), texts)
-    difference = _parity(_of_whole_texts(model, texts), in_onnx).difference
+    difference = _parity(_of_whole_texts(model, texts), in_onnx, model.several_labels).difference
     if not difference <= TOLERANCE:
         raise CheckError(f"{folder.name}: ONNX Runtime's probabilities differ from PyTorch's by {difference:.2g}")
     if int8:
         quantize(folder)
         in_onnx = _of_whole_texts(OnnxModel.load(folder), texts)
-    return _parity(before, in_onnx)
+    return _parity(before, in_onnx, model.several_labels)
 
 
 def _of_whole_texts(model: Model, examples: Sequence[Example]) -> Probabilities:
@@ -89,9 +89,9 @@ def _of_whole_texts(model: Model, examples: Sequence[Example]) -> Probabilities:
     return p
 
 
-def _parity(expected: Probabilities, p: Probabilities) -> Parity:
-    same_label = int((expected.argmax(-1) == p.argmax(-1)).sum())
-    return Parity(len(expected), same_label, float(np.abs(expected - p).max()))
+def _parity(expected: Probabilities, p: Probabilities, several: bool) -> Parity:
+    same = (expected > 0.5) == (p > 0.5) if several else (expected.argmax(-1) == p.argmax(-1))[:, None]
+    return Parity(len(expected), int(same.all(-1).sum()), float(np.abs(expected - p).max()))
 
 
 def write_onnx(model: TorchModel, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from metakd.inference.layout import TOKENIZER_FILE
 from metakd.inference.torch_backend import TorchModel
+from metakd.models.class_head import SEVERAL, SINGLE
 from metakd.models.loading import load_tokenizer, same_tokenizer
 from metakd.utils.artifacts import write_json, write_text
 
@@ -27,7 +28,7 @@ def write_standard_files(model: TorchModel, folder: Path, int8: bool) -> None:
     """Write config.json, tokenizer.json, tokenizer_config.json and special_tokens_map.json into `folder`."""
     model.tokenizer.save_pretrained(folder)
     model.network.config.save_pretrained(folder)
-    config = _read(folder / "config.json") | {"problem_type": "single_label_classification"}
+    config = _read(folder / "config.json") | {"problem_type": SEVERAL if model.several_labels else SINGLE}
     config["architectures"] = [type(model.network).__name__]
     write_json(folder / "config.json", config | {"transformers.js_config": {"dtype": PRECISIONS[int8]}})
     saved = _read(folder / "tokenizer_config.json")

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from metakd.config.settings import LONGEST, Settings
 from metakd.data.schema import Example
 from metakd.data.windows import Reading
@@ -14,11 +17,12 @@ from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manif
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, flag, require
 
+HALF = 0.5  # probability above which a text has one of several labels
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 
 class Prediction(NamedTuple):
-    """The likeliest label of a text, and its probability from 0 to 1."""
+    """A label of a text, and its probability from 0 to 1."""
 
     label: str
     probability: float
@@ -69,18 +73,27 @@ class Classifier:
         """How much of a long text it reads."""
         return self.model.reading
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a text may have several of its labels, or none."""
+        return self.model.several_labels
+
     @overload
-    def predict(self, texts: Texts) -> list[Prediction]: ...
+    def predict(self, texts: Texts) -> list[Any]: ...
 
     @overload
     def predict(self, texts: Texts, top_k: int) -> list[list[Prediction]]: ...
 
-    def predict(self, texts: Texts, top_k: int | None = None) -> list[Prediction] | list[list[Prediction]]:
+    def predict(self, texts: Texts, top_k: int | None = None) -> list[Any]:
         """The likeliest label of each text (or pair of texts) and its probability, in order.
 
         Args:
             texts: Strings, or pairs of them. Long ones are read as far as `reading` says.
             top_k: So many labels of each text instead, the likeliest first; all if there are fewer.
+
+        Returns:
+            A Prediction for each text. With `top_k`, or if a text may have `several_labels`, a list of them: these are
+            the labels with a probability above one half, the likeliest first.
 
         Raises:
             InputError: `texts` is a string or holds something else, or are single texts for a model that reads pairs,
@@ -90,10 +103,11 @@ class Classifier:
             return self.predict_examples(_as_examples(texts))
         if top_k < 1:
             raise InputError(f"top_k = {top_k}: must be at least 1")
-        return [
-            [Prediction(self.labels[i], float(row[i])) for i in (-row).argsort(kind="stable")[:top_k]]
-            for row in self.predict_proba(texts)
-        ]
+        return [self._ranked(row)[:top_k] for row in self.predict_proba(texts)]
+
+    def _ranked(self, probabilities: NDArray[np.float32]) -> list[Prediction]:
+        """All labels of a text, the likeliest first."""
+        return [Prediction(self.labels[i], float(probabilities[i])) for i in (-probabilities).argsort(kind="stable")]
 
     def predict_proba(self, texts: Texts) -> Probabilities:
         """The probabilities of all labels for each text, (N, M), in the order of `labels`.
@@ -106,13 +120,15 @@ class Classifier:
         """
         return self.model.answers(_as_examples(texts)).probabilities
 
-    def predict_examples(self, examples: Sequence[Example]) -> list[Prediction]:
+    def predict_examples(self, examples: Sequence[Example]) -> list[Any]:
         """The same for examples.
 
         Args:
             examples: Rows of a dataset; their labels and domains are not read.
         """
         labels, probabilities = self.labels, self.model.answers(examples).probabilities
+        if self.several_labels:
+            return [[each for each in self._ranked(row) if each.probability > HALF] for row in probabilities]
         best = probabilities.argmax(-1) if len(probabilities) else []
         return [Prediction(labels[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
 

@@ -20,7 +20,7 @@ from metakd.data.readers import Values
 from metakd.data.schema import Example
 from metakd.data.sources import Table
 from metakd.inference.by_domain import ByDomain
-from metakd.inference.classifier import Classifier
+from metakd.inference.classifier import HALF, Classifier
 from metakd.utils.artifacts import move_into_place
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import Faults, InputError, as_input_error, collecting, listed, raise_faults, require, shown
@@ -28,6 +28,7 @@ from metakd.utils.validation import damage
 
 CHUNK = 2048  # rows that are read and labelled at a time
 LABEL, PROBABILITY, PROBABILITIES = "predicted_label", "probability", "probabilities"  # columns that are added
+LABELS = "predicted_labels"  # in place of the first two, if a text may have several
 STDOUT = Path("-")
 DIGITS = 6  # of a probability
 ELSEWHERE = "drop the row, or name one model for all rows"
@@ -42,7 +43,7 @@ def label_file(
     encoding: str = "utf-8",
     probabilities: bool = False,
 ) -> int:
-    """Write the rows of a file with the predicted label and its probability, in order.
+    """Write the rows of a file with the predicted label and its probability, or the labels, in order.
 
     The file is read twice: first for its faults and columns, so that no work is done in vain.
 
@@ -60,10 +61,10 @@ def label_file(
     Raises:
         InputError: With every fault (`errors.Faults`); then nothing is written.
     """
-    table, added, count = open_file(source, encoding), [LABEL, PROBABILITY, *[PROBABILITIES] * probabilities], 0
+    table, count = open_file(source, encoding), 0
     kind = WRITERS.get(output.suffix.lower(), _Jsonl)
     with _whole(output) as partial, closing(kind(partial)) as writer:
-        _check(table, Faults(str(source)), columns, model, added, writer)
+        _check(table, Faults(str(source)), columns, model, probabilities, writer)
         with progress_bar("label texts", None) as progress:
             for chunk in _chunks(_read(table, [], columns, model)):
                 answers = _answers(model, [example for _, example in chunk], probabilities)
@@ -109,7 +110,7 @@ def _check(
     faults: list[str],
     columns: Mapping[str, str],
     model: Classifier | ByDomain,
-    added: Sequence[str],
+    probabilities: bool,
     writer: _Writer,
 ) -> None:
     """Tell the writer all columns; raises InputError with the faults of the file."""
@@ -121,10 +122,15 @@ def _check(
             faults += [f"{table.name}: {fault}" for fault in writer.expect([values for values, _ in chunk])]
     if len(kinds) > 1:
         faults.append("text_pair: some rows have it and others do not; add it to all rows or to none")
+    raise_faults(table.name, faults)
+    labels = model.labels if isinstance(model, Classifier) else model.labels(domains)  # loads them all
+    models = [model] if isinstance(model, Classifier) else map(model.classifier, domains)
+    several = any(each.several_labels for each in models)
+    added = [*([LABELS] if several else [LABEL, PROBABILITY]), *[PROBABILITIES] * probabilities]
     if taken := [name for name in added if name in writer.columns]:
         faults.append(f"the columns {listed(taken)} are written with predictions; rename those of the file")
     raise_faults(table.name, faults)
-    writer.begin(added, model.labels if isinstance(model, Classifier) else model.labels(domains))
+    writer.begin(added, labels)
 
 
 def _read(
@@ -178,7 +184,10 @@ def _answers(model: Classifier | ByDomain, examples: Sequence[Example], probabil
         rows = [row for row, e in enumerate(examples) if e.domain == domain]
         for row, p in zip(rows, classifier.model.answers([examples[row] for row in rows]).probabilities, strict=True):
             labels, best = classifier.labels, int(p.argmax())
-            added[row] = {LABEL: labels[best], PROBABILITY: _rounded(p[best])}
+            if classifier.several_labels:
+                added[row] = {LABELS: [label for label, each in zip(labels, p, strict=True) if each > HALF]}
+            else:
+                added[row] = {LABEL: labels[best], PROBABILITY: _rounded(p[best])}
             if probabilities:
                 added[row][PROBABILITIES] = dict(zip(labels, map(_rounded, p), strict=True))
     return added
@@ -265,6 +274,7 @@ class _Parquet:
     def begin(self, added: Sequence[str], labels: Sequence[str]) -> None:
         number = self._arrow.float64()
         kinds = {PROBABILITIES: self._arrow.struct([(label, number) for label in labels]), PROBABILITY: number}
+        kinds[LABELS] = self._arrow.list_(self._arrow.string())
         answers = self._arrow.schema([(name, kinds.get(name, self._arrow.string())) for name in added])
         with as_input_error("the rows cannot be written as Parquet; write .jsonl instead"):
             self._schema = self._arrow.unify_schemas([self._schema, answers])

@@ -25,7 +25,7 @@ class Answers(NamedTuple):
     """What a model says of N texts."""
 
     probabilities: Probabilities  # (N, M)
-    windows: dict[int, NDArray[np.float32]]  # row -> (W, M), log-probabilities of its windows if it read several
+    windows: dict[int, NDArray[np.float32]]  # row -> (W, M), `logs` of its windows' probabilities if it read several
 
     @property
     def windows_read(self) -> NDArray[np.int64]:
@@ -40,6 +40,10 @@ class Model(Protocol):
 
     @property
     def labels(self) -> list[str]: ...
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether a text may have several of its labels, each with a probability by itself."""
 
     @property
     def pairs(self) -> bool | None:
@@ -67,6 +71,7 @@ def read_on(
     reading: Reading,
     cut: Callable[[Sequence[int]], list[list[Encoding]]],
     predict: Callable[[Sequence[Encoding]], Probabilities],
+    several: bool = False,
 ) -> Answers:
     """The answers from further windows, where the first ones are `full` and leave the model unsure.
 
@@ -76,13 +81,14 @@ def read_on(
         reading: How many windows are read. With `enough`, they are read one after the other, else all at once.
         cut: Rows -> the windows after the first of each [`data.windows.following_windows`].
         predict: Windows -> the class probabilities of each.
+        several: Whether a text may have several labels; then `reading` has no `enough`.
     """
     answers = Answers(first.copy(), {})
     long = full & (first.max(-1) < _enough(reading))
     unsure = np.flatnonzero(long).tolist() if reading.most_windows > 1 else []
     for start in range(0, len(unsure), SLICE):
         rows = unsure[start : start + SLICE]
-        _read_further(answers, dict(zip(rows, cut(rows), strict=True)), reading, predict)
+        _read_further(answers, dict(zip(rows, cut(rows), strict=True)), reading, predict, several)
     return answers
 
 
@@ -91,6 +97,7 @@ def _read_further(
     windows: dict[int, list[Encoding]],
     reading: Reading,
     predict: Callable[[Sequence[Encoding]], Probabilities],
+    several: bool,
 ) -> None:
     """Add the further `windows` of some rows to the answers."""
     most = reading.most_windows - 1
@@ -104,18 +111,18 @@ def _read_further(
         pieces = {row: part for row in rows if (part := windows[row][start : min(start + step, most)])}
         if not pieces:
             break
-        log_p = _log(predict([piece for part in pieces.values() for piece in part]))
+        log_p = logs(predict([piece for part in pieces.values() for piece in part]), several)
         ends = np.cumsum([len(part) for part in pieces.values()])[:-1]
         for row, added in zip(pieces, np.split(log_p, ends), strict=True):
-            before = answers.windows.get(row, _log(answers.probabilities[row : row + 1]))
+            before = answers.windows.get(row, logs(answers.probabilities[row : row + 1], several))
             answers.windows[row] = np.concatenate([before, added])
-            answers.probabilities[row] = combined(answers.windows[row])[-1]
+            answers.probabilities[row] = combined(answers.windows[row], several)[-1]
         rows = [row for row in pieces if confidences(answers.windows[row])[-1] < enough]
 
 
-def combined(log_p: NDArray[np.float32]) -> Probabilities:
-    """The probabilities after each of W windows, by the mean of the log-probabilities so far: (W, M) -> (W, M)."""
-    return softmax(log_p.cumsum(0) / np.arange(1, len(log_p) + 1)[:, None])
+def combined(log_p: NDArray[np.float32], several: bool = False) -> Probabilities:
+    """The probabilities after each of W windows, by the mean of their `logs` so far: (W, M) -> (W, M)."""
+    return probabilities(log_p.cumsum(0) / np.arange(1, len(log_p) + 1)[:, None], several)
 
 
 def confidences(log_p: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -132,8 +139,14 @@ def softmax(logits: NDArray[np.floating[Any]]) -> Probabilities:
     return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)
 
 
-def _log(probabilities: Probabilities) -> NDArray[np.float32]:
-    return np.log(probabilities.clip(LEAST))
+def probabilities(logits: NDArray[np.floating[Any]], several: bool) -> Probabilities:
+    """Of classes that exclude each other, or of `several` labels: (..., M) -> (..., M)."""
+    return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float32) if several else softmax(logits)
+
+
+def logs(p: Probabilities, several: bool) -> NDArray[np.float32]:
+    """Logarithms of probabilities, or of their odds if a text may have several labels: (..., M) -> (..., M)."""
+    return np.log(p.clip(LEAST)) - np.log((1 - p).clip(LEAST)) if several else np.log(p.clip(LEAST))
 
 
 def _enough(reading: Reading) -> float:

@@ -16,7 +16,7 @@ from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.windows import Reading, first_tokens, following_windows
 from metakd.inference.layout import DESCRIPTION_FILE, TOKENIZER_FILE, WHOLE, onnx_file
-from metakd.inference.long_texts import Answers, Probabilities, read_on, softmax
+from metakd.inference.long_texts import Answers, Probabilities, probabilities, read_on
 from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
 from metakd.utils.validation import check_files, open_tokenizer
@@ -49,6 +49,9 @@ class OnnxModel:
         self.pairs: bool | None = description.get("pairs")
         if self.pairs not in (None, True, False):
             raise InputError(f"{DESCRIPTION_FILE}, pairs: expected true, false or null")
+        self.several_labels: bool = description.get("several_labels", False)
+        if self.several_labels not in (True, False):
+            raise InputError(f"{DESCRIPTION_FILE}, several_labels: expected true or false")
         self.pad_id = int(description["pad_token_id"])
         self.inputs = [entry.name for entry in self.session.get_inputs()]
 
@@ -93,17 +96,17 @@ class OnnxModel:
             return following_windows(self.untruncated, [texts[row] for row in rows], self.reading)
 
         full = np.array([len(encoding) >= length for encoding in encoded], bool)
-        return read_on(self.of_tokens(encoded), full, self.reading, cut, self.of_tokens)
+        return read_on(self.of_tokens(encoded), full, self.reading, cut, self.of_tokens, self.several_labels)
 
     def of_tokens(self, encoded: Sequence[Encoding]) -> Probabilities:
         """(N, M), of windows that are tokenised already."""
         order = np.argsort([len(encoding) for encoding in encoded], kind="stable")
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-        probabilities = np.zeros((len(encoded), len(self.labels)), np.float32)
+        p = np.zeros((len(encoded), len(self.labels)), np.float32)
 
         def fill(session: onnxruntime.InferenceSession, batch: NDArray[np.int64]) -> None:
             (logits,) = session.run(None, self._padded([encoded[i] for i in batch]))
-            probabilities[batch] = softmax(logits)
+            p[batch] = probabilities(logits, self.several_labels)
 
         if self.threads == 1 or len(batches) < 2 * self.threads:
             for batch in batches:
@@ -111,7 +114,7 @@ class OnnxModel:
         else:
             with ThreadPoolExecutor(self.threads) as pool:
                 list(pool.map(partial(fill, self.session_of_one_thread), batches))  # a list, so that errors are raised
-        return probabilities
+        return p
 
     def _padded(self, encoded: Sequence[Encoding]) -> dict[str, NDArray[np.int64]]:
         """The network's inputs, each (B, L), padded to the longest text."""

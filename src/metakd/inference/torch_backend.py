@@ -18,6 +18,7 @@ from metakd.data.tokenization import Collator, Encoded, TokenStore, encode, enco
 from metakd.data.windows import Reading, following_windows
 from metakd.inference.calibration import divide_logits, load_temperature
 from metakd.inference.long_texts import Answers, Probabilities, load_reading, read_on
+from metakd.models.class_head import has_several_labels
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.model_checks import readable_length
@@ -79,6 +80,11 @@ class TorchModel:
         return [self.network.config.id2label[i] for i in range(self.network.config.num_labels)]
 
     @property
+    def several_labels(self) -> bool:
+        """Whether a text may have several of its labels."""
+        return has_several_labels(self.network)
+
+    @property
     def pairs(self) -> bool | None:
         """Whether it reads pairs of texts; None if its folder does not say so."""
         return getattr(self.network.config, "text_pairs", None)
@@ -92,7 +98,8 @@ class TorchModel:
         def cut(rows: Sequence[int]) -> list[list[Encoding]]:
             return following_windows(self.untruncated, [examples[row].inputs for row in rows], self.reading)
 
-        return read_on(first, features.lengths >= self.reading.max_length, self.reading, cut, self._of_windows)
+        full = features.lengths >= self.reading.max_length
+        return read_on(first, full, self.reading, cut, self._of_windows, self.several_labels)
 
     def fills_a_window(self, examples: Sequence[Example]) -> NDArray[np.bool_]:
         """Whether a first window has no room for more tokens: (N,)."""

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import NO_SOFT_LABELS, MultiDomainDataset
-from metakd.data.examples import Reader, read_table
+from metakd.data.examples import Reader, label_format, read_table
 from metakd.data.faults import Counts, faults_across, foreign_labels
+from metakd.data.labels import several_by
 from metakd.data.schema import LABELLED, SPLITS, Example
 from metakd.data.sources import open_source
 from metakd.data.splits import parse_cut, scored_split, test_percent, too_small_to_cut
@@ -45,6 +46,8 @@ def inspect_data(
     unlabelled_rows: bool = False,
     soft_labels: bool = False,
     probability_labels: Sequence[str] = (),
+    label_columns: Sequence[str] = (),
+    label_separator: str = "",
     tokenizer: Path | None = None,
     max_length: int = Settings.model_fields["max_length"].default,
 ) -> dict[str, Any]:
@@ -58,24 +61,24 @@ def inspect_data(
     inspector, order = Inspector(parse_cut(cut)[1]), probability_labels if soft_labels else None
     splits = [split for split in ("", *SPLITS) if split in source.tables]
     for split in reversed(splits) if drop_leaks else splits:  # a leak is dropped from the earlier split
-        is_train, faults = split in ("", "train"), list[str]()
+        table, is_train, faults, row = source.tables[split], split in ("", "train"), list[str](), 0
         optional = ("label",) * (unlabelled_rows and is_train)
-        needed, row = [name for name in LABELLED if name not in optional], 0
+        needed = [name for name in LABELLED if name not in optional]
         how: dict[str, Any] = {"columns": columns, "probability_labels": order if is_train else None}
-        for row, example in read_table(source.tables[split], faults, needed=needed, optional=optional, **how):
+        how["several"] = label_format(table, columns, several_by(label_columns, label_separator))
+        for row, example in read_table(table, faults, needed=needed, optional=optional, **how):
             if example.label:
                 inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
-        reader.take(source.tables[split].name, faults, any_valid=row > 0)
+        reader.take(table.name, faults, any_valid=row > 0)
     if order is not None and not (inspector.soft_names or reader.faults):
         reader.faults.append(f"no row of train has probabilities or a teacher_label; {NO_SOFT_LABELS}")
     report, model = inspector.report(reader.faults), open_tokenizer(tokenizer) if tokenizer else None
     unknown, pieces = ((f(model, inspector.sample) if model else {}) for f in (unknown_shares, pieces_per_word))
-    measured = lengths(inspector.sample, model, max_length)
-    terms = strongest_terms(inspector.sample, TERMS)
+    measured, terms = lengths(inspector.sample, model, max_length), strongest_terms(inspector.sample, TERMS)
     noted = reader.notices + report["remarks"] + foreign_domains(unknown, pieces) + long_texts(measured)
     more = {"data": source.name, "skippable": reader.skippable, "lengths": measured, "unknown": unknown}
-    more["terms"] = {domain: [word for word, _ in best] for domain, best in terms.items()}
-    return report | more | {"remarks": noted}
+    more |= {"terms": {domain: [word for word, _ in best] for domain, best in terms.items()}, "remarks": noted}
+    return report | more
 
 
 def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
@@ -96,7 +99,9 @@ class Inspector:
         """`test` is the percent for test of one table; None as `splits.test_percent` says."""
         self._test = test
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-        self._labels: dict[str, int] = {}
+        self._rows: dict[str, Counter[str]] = defaultdict(Counter)
+        self._labels: dict[str, int] = {}  # of a text; several in words
+        self._several = 0
         self._domains: dict[str, int] = {}
         self._columns = {"text": array("Q"), "id": array("Q")} | {
             name: array("I") for name in ("split", "domain", "label", "row", "gold")
@@ -118,7 +123,9 @@ class Inspector:
             if split != "train":  # which comes last, and may be large
                 self._held_out[text] = split
         self._paired += example.text_pair is not None
-        self._counts[split][example.domain][example.label] += 1
+        self._counts[split][example.domain].update(example.classes)
+        self._rows[split][example.domain] += 1
+        self._several += example.labels is not None
         self._columns["text"].append(text)
         self._columns["id"].append(_hash(split, example.id) if example.id else 0)
         self._columns["split"].append(NAMES.index(split))
@@ -127,7 +134,7 @@ class Inspector:
         self._columns["row"].append(row)
         self._columns["gold"].append(example.gold)
         if split in ("train", WHOLE):
-            self._gold[example.domain][example.label] += example.gold
+            self._gold[example.domain].update(example.classes if example.gold else ())
         self.soft_names.update(name for name, _ in example.soft_label)
         push = heapq.heappush if len(self._sample) < SAMPLE else heapq.heappushpop
         push(self._sample, (-text, -len(self._columns["text"]), example))
@@ -145,7 +152,8 @@ class Inspector:
         texts, ids = columns["text"], columns["id"][columns["id"] > 0]
         counts: Counts = {split: dict(self._counts[split]) for split in NAMES if split in self._counts}
         splits = {split: columns["split"] == NAMES.index(split) for split in counts}
-        labels, repeated = sorted(self._labels), len(ids) - len(np.unique(ids))
+        labels = sorted({label for domains in counts.values() for by_label in domains.values() for label in by_label})
+        repeated = len(ids) - len(np.unique(ids))
         as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}
         faults = [*row_faults]
         faults += [f"id: {repeated} rows have the id of another row of their split"] if repeated else []
@@ -155,17 +163,22 @@ class Inspector:
             }
             faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired, more_labels=known)
             faults += foreign_labels(self.soft_names, known)
-            faults += self._unscored_if_cut(columns) if WHOLE in counts else _unscored(counts)
+            if WHOLE not in counts:
+                faults += _unscored(counts)
+            elif not self._several:
+                faults += self._unscored_if_cut(columns)
         dropped = [f"{n} rows of {k} dropped: their texts are also in a later split" for k, n in self._dropped.items()]
         return {
             "rows": len(texts),
             "domains": sorted({domain for domains in counts.values() for domain in domains}),
             "labels": labels,
             "counts": counts,
+            "rows_by_domain": {split: dict(self._rows[split]) for split in counts},
             "duplicates": {name: int(mask.sum()) - len(np.unique(texts[mask])) for name, mask in splits.items()},
             "leaks": _leaks(texts, splits),
             "contradictions": _contradictions(columns),
-            "remarks": dropped + remarks(as_train, labels, self._gold if WHOLE in counts else {}, self._test),
+            "remarks": dropped
+            + remarks(as_train, labels, self._gold if WHOLE in counts else {}, self._test, self._rows),
             "faults": faults,
         }
 

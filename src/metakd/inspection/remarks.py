@@ -12,6 +12,8 @@ from metakd.utils.errors import listed
 
 NAMED = 3  # labels that a message names
 CANNOT_CHOOSE = "; unless --labels shared is set, a student cannot choose what its domain lacks"
+FEWEST = 5  # training rows of a class below which it is hardly learnt
+SEPARATORS = ";|,/"
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
 TWINS = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ‐‑–—−‘’", "abekmhopctyxijsabezhikmnoptyx-----''")  # Cyrillic, Greek
@@ -24,24 +26,49 @@ def remarks(
     labels: Sequence[str],
     whole: Mapping[str, Mapping[str, int]] | None = None,
     test: int | None = None,
+    rows: Mapping[str, Mapping[str, int]] | None = None,
 ) -> list[str]:
     """What in the counts will weaken or distort the results.
 
     `whole` are the gold rows by domain and label of a table that is yet to be split, `test` percent of them to test.
+    `rows` are those of each split and domain, if a row may count for several labels or for none.
     """
     domains = sorted({domain for by_domain in counts.values() for domain in by_domain})
     messages = [*_odd_names("label", labels), *_odd_names("domain", domains)]
+    messages += _joined_labels(labels)
     messages += _labels_of_domains(counts.get("train", {}), labels)
+    messages += _rare_labels(counts.get("train", {}))
     scored = scored_split(counts)
     for domain, by_label in sorted(counts.get(scored or "", {}).items()):
         messages += _scored_labels(domain, str(scored), by_label, [*counts.get("train", {}).get(domain, labels)])
-        if (rows := sum(by_label.values())) < FEW:
-            messages.append(f"{domain} has {rows} rows in {scored}: too few to score (under {FEW})")
+        if (scorable := (rows or {}).get(str(scored), {}).get(domain, sum(by_label.values()))) < FEW:
+            messages.append(f"{domain} has {scorable} rows in {scored}: too few to score (under {FEW})")
     for domain, by_label in sorted((whole or {}).items()):
         percent = test or test_percent(by_label.values())
         if (share := sum(count * percent // 100 for count in by_label.values())) < FEW:
             messages.append(f"{domain} will have about {share} rows in test: too few to score (under {FEW})")
     return messages
+
+
+def _joined_labels(labels: Sequence[str]) -> list[str]:
+    """A message where labels look like several in one string."""
+    for separator in SEPARATORS:
+        parts = {label: [part.strip() for part in label.split(separator)] for label in labels}
+        joined = [label for label, each in parts.items() if len(each) > 1 and all(each)]
+        shared = Counter(part for each in parts.values() for part in each)
+        if joined and all(shared[part] > 1 for part in parts[joined[0]]):
+            return [
+                f"label {joined[0]!r} looks like several in one string ({len(joined)} labels do); if texts may have "
+                f"several labels, add --label-separator '{separator}'"
+            ]
+    return []
+
+
+def _rare_labels(train: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """One message on all classes of a domain that have hardly any training rows."""
+    counts = [(domain, label, n) for domain, each in sorted(train.items()) for label, n in each.items()]
+    rare = [f"{label} of {domain} ({n})" for domain, label, n in counts if n < FEWEST]
+    return [f"classes with under {FEWEST} training rows, which are hardly learnt: {listed(rare)}"] if rare else []
 
 
 def _labels_of_domains(train: Mapping[str, Mapping[str, int]], labels: Sequence[str]) -> list[str]:

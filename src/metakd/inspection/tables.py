@@ -12,8 +12,7 @@ SHOWN_FINDINGS, SHOWN_CHARACTERS, SHOWN_LABELS = 20, 300, 10
 
 def short_form(report: Mapping[str, Any]) -> list[str]:
     """The few lines that `metakd run` prints before it starts."""
-    rows = {split: sum(sum(n.values()) for n in domains.values()) for split, domains in report["counts"].items()}
-    sizes = ", ".join(f"{split} {count}" for split, count in rows.items())
+    sizes = ", ".join(f"{split} {sum(domains.values())}" for split, domains in report["rows_by_domain"].items())
     summary = f"domains: {listed(report['domains'])}; labels: {listed(report['labels'])}; rows: {sizes}"
     return [summary, *findings(report)]
 
@@ -64,13 +63,13 @@ def _counts(report: Mapping[str, Any]) -> Table:
     for domain in report["domains"]:
         by_split = [domains.get(domain, {}) for domains in report["counts"].values()]
         by_label = {label: sum(counts.get(label, 0) for counts in by_split) for label in report["labels"]}
-        table.add_row(domain, *(str(sum(counts.values())) for counts in by_split), _shares(by_label))
+        rows = [domains.get(domain, 0) for domains in report["rows_by_domain"].values()]
+        table.add_row(domain, *map(str, rows), _shares(by_label, sum(rows)))
     return table
 
 
-def _shares(by_label: Mapping[str, int]) -> str:
-    """The share of each label that a domain has, or of the largest."""
-    total = sum(by_label.values())
+def _shares(by_label: Mapping[str, int], total: int) -> str:
+    """The share of the rows with each label that a domain has, or with the largest."""
     present = {label: f"{label} {100 * count / total:.0f} %" for label, count in by_label.items() if count}
     largest = sorted(present, key=lambda label: -by_label[label])[:SHOWN_LABELS]
     rest = len(present) - len(largest)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metakd.data.schema import Example
+from metakd.data.schema import Example, several_labels
 from metakd.utils.errors import require
 
 CONTRACTED = "ain aren couldn didn doesn don hadn hasn haven isn ll mustn needn shouldn ve wasn weren wouldn"
@@ -56,14 +56,15 @@ def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any
     1995); equal probabilities are kept or dropped together.
     """
     text, stats = (require(module, "train") for module in ("sklearn.feature_extraction.text", "scipy.stats"))
-    domains, labels = (sorted({getattr(e, name) for e in examples}) for name in ("domain", "label"))
+    domains, labels = sorted({e.domain for e in examples}), sorted({label for e in examples for label in e.classes})
     vectorizer = text.CountVectorizer(binary=True, min_df=min(5, len(examples)), max_features=50_000)
     try:
         present = vectorizer.fit_transform([f"{e.text} {e.text_pair or ''}" for e in examples])
     except ValueError:  # no word of two letters in five texts
         return []
     words, turns, chances = vectorizer.get_feature_names_out(), [], []
-    for label in labels[1:] if len(labels) == 2 else labels:  # with two labels, one is enough
+    either = len(labels) == 2 and not several_labels(examples)
+    for label in labels[1:] if either else labels:  # of two labels, one is enough
         sides = [_binomial_tails(present, examples, domain, label) for domain in domains]
         many, few, texts, labelled = (np.stack(part) for part in zip(*sides, strict=True))  # (K, words)
         chance = len(domains) * (len(domains) - 1) * np.maximum(many.min(0), few.min(0)) ** 2
@@ -83,7 +84,7 @@ def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any
 def _binomial_tails(present: Any, examples: Sequence[Example], domain: str, label: str) -> tuple[NDArray[Any], ...]:
     """For each word P(X ≥ x), P(X ≤ x), n and x in a domain, all (words,)."""
     inside = np.array([e.domain == domain for e in examples])
-    labelled = np.array([e.label == label for e in examples])[inside]
+    labelled = np.array([label in e.classes for e in examples])[inside]
     in_domain, share = present[inside], labelled.mean()
     n, x = (np.asarray(part.sum(0)).ravel() for part in (in_domain, in_domain[labelled]))
     binomial = require("scipy.stats", "train").binom

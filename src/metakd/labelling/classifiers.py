@@ -94,7 +94,11 @@ class Classifiers:
         """
         columns, faults = dict[str, dict[int, int]](), list[str]()
         for domain, name in self._names.items():
-            classes = self._models.classifier(domain).labels
+            classifier = self._models.classifier(domain)
+            if classifier.several_labels:
+                faults.append(f"{name}: gives a text several labels, and `metakd label` asks for one; leave it out")
+                continue
+            classes = classifier.labels
             rows = rows_of_labels(classes, labels)
             if rows is None and domain != ALL and {*classes} <= {*labels}:
                 columns[domain] = {labels.index(each): place for place, each in enumerate(classes)}

@@ -40,4 +40,5 @@ class FineTuned:
         return {}
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
-        return {"class": Term(losses.cross_entropy(student.logits, batch["labels"]))}
+        cross_entropy = losses.cross_entropy(student.logits, batch["labels"])
+        return {"class": Term(cross_entropy, weights=batch.get("class_weights"))}

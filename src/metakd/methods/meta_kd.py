@@ -124,7 +124,8 @@ class MetaKD:
                     for ours, layer in means
                 ]
             case "prediction":
-                return [losses.prediction_loss(student.logits, teacher.logits, self.settings.temperature)]
+                several, temperature = batch["labels"].dim() > 1, self.settings.temperature
+                return [losses.prediction_loss(student.logits, teacher.logits, temperature, several=several)]
             case _:  # "feature"
                 h = self._project("feature", self.transferable(student.pooled, batch["domains"]))
                 return [losses.transferable_knowledge_loss(h, teacher.representation)]

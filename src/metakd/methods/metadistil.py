@@ -62,9 +62,11 @@ class MetaDistil:
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         assert teacher is not None
-        soft = losses.prediction_loss(student.logits, teacher.logits, self.settings.temperature)
+        several, temperature = batch["labels"].dim() > 1, self.settings.temperature
+        soft = losses.prediction_loss(student.logits, teacher.logits, temperature, several=several)
+        hard = losses.cross_entropy(student.logits, batch["labels"])
         return {
-            "class": Term(losses.cross_entropy(student.logits, batch["labels"]), coefficient=1 - SOFT_SHARE),
+            "class": Term(hard, coefficient=1 - SOFT_SHARE, weights=batch.get("class_weights")),
             "prediction": Term(soft, coefficient=SOFT_SHARE),
         }
 

@@ -3,10 +3,21 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+SINGLE, SEVERAL = "single_label_classification", "multi_label_classification"  # a configuration's problem_type
 GENERIC = "LABEL_"  # with a number: the name that transformers gives a class that nobody named
+
+
+def has_several_labels(model: PreTrainedModel) -> bool:
+    """Whether a text may have several of the model's labels, each with a probability by itself."""
+    return bool(model.config.problem_type == SEVERAL)
+
+
+def probabilities(model: PreTrainedModel, logits: Tensor) -> Tensor:
+    """Class probabilities of a model's logits: (B, M) -> (B, M)."""
+    return logits.sigmoid() if has_several_labels(model) else logits.softmax(-1)
 
 
 def find_head(model: PreTrainedModel) -> nn.Linear | None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from metakd.data.samplers import ordered_batches
 from metakd.data.tokenization import Batch, Collator, Encoded
 from metakd.models.attention import set_attention
+from metakd.models.class_head import probabilities
 from metakd.models.encoder import EncoderOutputs, forward
 from metakd.models.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, assert_frozen
 from metakd.utils.console import progress_bar
@@ -37,10 +38,10 @@ def outputs_in_order(
 
 def predict(model: PreTrainedModel, features: Encoded, collator: Collator) -> Tensor:
     """Class probabilities (N, M), in the order of `features`."""
-    probabilities = torch.zeros(len(features), model.config.num_labels)
+    p = torch.zeros(len(features), model.config.num_labels)
     for rows, outputs in outputs_in_order(model, features, collator):
-        probabilities[rows] = outputs.logits.softmax(-1).cpu()
-    return probabilities
+        p[rows] = probabilities(model, outputs.logits).cpu()
+    return p
 
 
 def embed(

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from metakd.models.attention import set_attention
-from metakd.models.class_head import find_head, keep_rows, rows_of_labels
+from metakd.models.class_head import SEVERAL, SINGLE, find_head, keep_rows, rows_of_labels
 from metakd.models.linear import use_quick_linear
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, as_input_error, listed, raise_faults, shown
@@ -32,7 +32,7 @@ UNHEEDED: dict[str, Any] = {  # entries of a configuration that would change wha
     "use_cache": False,
     "is_decoder": False,
     "add_cross_attention": False,
-    "problem_type": "single_label_classification",
+    "problem_type": SINGLE,
 }
 
 
@@ -51,7 +51,7 @@ def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
         raise InputError(f"{folder}: a {config.model_type} has an encoder and a decoder; choose an encoder, like BERT")
     check_numbers(folder, lambda name: getattr(config, name, None))
     for name, value in UNHEEDED.items():
-        if getattr(config, name, None) not in (None, value):
+        if getattr(config, name, None) not in (None, value, SEVERAL):
             setattr(config, name, value)
     return config
 
@@ -64,8 +64,8 @@ def label_maps(labels: Sequence[str]) -> dict[str, Any]:
 def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> PreTrainedModel:
     """A float32 sequence classifier with the checkpoint's weights and a class for each of `labels`.
 
-    If the checkpoint has no class head of that size, the head is new, unless `whole`. Raises InputError with the
-    names of any other missing weights.
+    If the checkpoint has no class head of that size, the head is new, unless `whole`. Unless it is `whole`, a text has
+    one label, until `set_problem`. Raises InputError with the names of any other missing weights.
     """
     limit_threads()  # here, because every model is loaded here before it computes
     if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
@@ -90,6 +90,8 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
     new = [*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])]
     absent = [name for name in new if whole or (name.startswith(encoder) and ".pooler." not in name)]
     raise_faults(f"{folder}: missing weights of its architecture, {model.config.model_type}", sorted(absent))
+    if not whole:
+        set_problem(model, several=False)
     if all(name.startswith(encoder) for name in new):
         _match_head(model, folder, labels)
     set_attention(model)
@@ -130,12 +132,12 @@ def load_classifier(folder: Path) -> PreTrainedModel:
 
 
 def classifier_config(folder: Path) -> Any:
-    """The configuration of a classifier with one label a text; InputError for that of anything else."""
+    """The configuration of a classifier; InputError for that of anything else."""
     config = load_config(folder)
     if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
         raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
-    if (kind := read_config(folder).get("problem_type")) not in (None, "single_label_classification"):
-        raise InputError(f"{folder}: a model of the kind {shown(kind)}; metakd reads classifiers of one label a text")
+    if (kind := read_config(folder).get("problem_type")) not in (None, SINGLE, SEVERAL):
+        raise InputError(f"{folder}: a model of the kind {shown(kind)}; metakd reads classifiers")
     if sorted(config.id2label) != [*range(config.num_labels)]:
         names = listed([*map(str, config.id2label)])
         raise InputError(f"{folder}: id2label in its config.json has the classes {names}; they must be 0, 1 and so on")
@@ -153,6 +155,12 @@ def load_fine_tuned(folder: Path, labels: Sequence[str], classes: Sequence[str] 
         notice(f"{folder.name}: its classes {listed(left)} are not among the data's labels, and are left out")
     keep_classes(model, rows, labels)
     return model
+
+
+def set_problem(model: PreTrainedModel, several: bool) -> None:
+    """Say in a model's configuration whether a text may have several labels."""
+    if several or model.config.problem_type == SEVERAL:
+        model.config.problem_type = SEVERAL if several else SINGLE
 
 
 def keep_classes(model: PreTrainedModel, rows: Sequence[int], labels: Sequence[str]) -> None:

@@ -107,8 +107,8 @@ class MetaTeacher(nn.Module):
     def forward(self, **batch: Tensor) -> LossTerms:
         """L_T = mean_i [t_i · CE(y_i, classifier(x_i)) + γ1 · L_dom(z_i, domain_classifier(h_i))]; no t on L_dom.
 
-        If the batch has windows of texts, both terms of each count by its share of the text. If it has soft labels,
-        CE is that of `losses.soft_label_loss`.
+        If the batch has windows of texts, both terms of each count by its share of the text; if it has class weights,
+        CE counts by them. If it has soft labels, CE is that of `losses.soft_label_loss`.
         """
         outputs, shares = self.outputs(batch), batch.get("shares")
         if "soft_labels" in batch:
@@ -117,6 +117,7 @@ class MetaTeacher(nn.Module):
         else:
             cross_entropy = losses.cross_entropy(outputs.logits, batch["labels"])
         weights = batch["instance_weights"] if shares is None else batch["instance_weights"] * shares
+        weights = weights * batch["class_weights"] if "class_weights" in batch else weights
         return {"class": Term(cross_entropy, weights=weights)} | self.domain_terms(outputs.representation, batch)
 
     def domain_terms(self, h: Tensor, batch: Batch) -> LossTerms:

@@ -119,10 +119,18 @@ def sampled_accuracy(run: Run, teacher: MetaTeacher, examples: Sequence[Example]
 def _accuracy(
     run: Run, model: PreTrainedModel, probabilities: torch.Tensor, examples: list[Example]
 ) -> dict[str, float]:
-    """Accuracy of (N, heads · M) probabilities, or (N, M_k) of some classes; the share of the most common class."""
+    """Accuracy of (N, heads · M) probabilities, or (N, M_k) of some classes; the share of the most common class.
+
+    If a text may have several labels, micro-F1 takes the place of accuracy, and the best labels for all texts that of
+    the most common class.
+    """
     features, config = run.features.encode(examples), model.config
     classes = [config.id2label[place] for place in range(config.num_labels)]
     heads = math.ceil(len(classes) / len(run.data.labels))
+    if run.data.several_labels:
+        return _micro_f1(
+            probabilities > 0.5, features.column("labels")[:, [run.data.label_ids[c] for c in classes]] > 0
+        )
     predicted = select_head(probabilities, features.column("domains"), heads).argmax(-1)
     if len(classes) < len(run.data.labels):
         predicted = torch.tensor([run.data.label_ids[label] for label in classes])[predicted]
@@ -130,6 +138,17 @@ def _accuracy(
     return {
         "accuracy": (predicted == features.column("labels")).float().mean().item(),
         "commonest_class": commonest / len(examples),
+    }
+
+
+def _micro_f1(predicted: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    """Micro-F1 of labels, (N, M) bool, and the best that the same labels for all texts would have."""
+    hits, each = (predicted & truth).sum().item(), truth.sum(0).sort(descending=True).values
+    answers = torch.arange(1, len(each) + 1) * len(truth)
+    same = 2 * each.cumsum(0) / (answers + each.sum()).clamp(min=1)
+    return {
+        "accuracy": 2 * hits / max(1, int(predicted.sum() + truth.sum())),
+        "commonest_class": same.max().item(),
     }
 
 

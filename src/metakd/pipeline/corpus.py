@@ -38,6 +38,7 @@ def describe(run: Run, scored: Sequence[Example], students: Mapping[str, Path]) 
     report = inspect_dataset(run.data)
     return {
         "rows": report["counts"],
+        "texts": report["rows_by_domain"],
         "findings": findings(report),
         "terms": strongest_terms(train, TERMS),
         "turning": turning_terms(train, TERMS),

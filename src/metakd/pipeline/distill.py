@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
+from metakd.data.labels import NO_LABEL, in_words
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain, hold_out
 from metakd.data.tokenization import Collator, Encoded
@@ -20,7 +21,7 @@ from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, has_teacher
 from metakd.models.attention import set_attention
 from metakd.models.hub import resolve
-from metakd.models.loading import keep_classes, load_encoder, same_tokenizer, set_dropout
+from metakd.models.loading import keep_classes, load_encoder, same_tokenizer, set_dropout, set_problem
 from metakd.models.meta_teacher import NO_LAYERS
 from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.pipeline.checks import check_reloaded, check_teacher, checked_rows, spread
@@ -28,7 +29,6 @@ from metakd.pipeline.rechecks import check_again
 from metakd.pipeline.teach import load_teacher
 from metakd.pipeline.teacher_outputs import drop_teacher_cache, open_teacher_cache, unsure_texts
 from metakd.prototypes import expertise_weights, transfer_weights
-from metakd.runs.features import NO_LABEL
 from metakd.runs.folders import EXTRAS_FILE
 from metakd.runs.run import Run
 from metakd.runs.starts import load_base
@@ -156,7 +156,11 @@ def _pseudo_labelled(run: Run) -> list[Example]:
     texts, labelled = run.data.unlabelled, list[Example]()
     for e, p in zip(texts, TorchModel.load(start.folder).answers(texts).probabilities if texts else (), strict=True):
         places = run.features.places(e.domain)
-        labelled.append(replace(e, label=run.data.labels[places[p[places].argmax()]]))
+        if run.data.several_labels:
+            labels = tuple(run.data.labels[place] for place in places if p[place] > 0.5)
+            labelled.append(replace(e, label=in_words(labels), labels=labels))
+        else:
+            labelled.append(replace(e, label=run.data.labels[places[p[places].argmax()]]))
     return labelled
 
 
@@ -235,13 +239,14 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
         columns["labels"] = np.where(gold == NO_LABEL, columns["soft_labels"].argmax(1), gold)
         features = features.with_columns(**columns)
     if cache is None:
-        return features
+        return features.with_columns(**run.features.class_weights(features.column("labels")))
     features = features.with_columns(**{CACHE_ROW: cache.rows([e.id for e in job.examples])})
     teacher, labels = cache.read(features.column(CACHE_ROW), NO_LAYERS), features.column("labels")
     labelled = labels != NO_LABEL
     if not labelled.all():
         texts = cache.rows([run.features.texts_of_windows.get(e.id, e.id) for e in job.examples])
-        labels = torch.where(labelled, labels, cache.logits(texts).argmax(-1))
+        logits = cache.logits(texts)
+        labels = torch.where(labelled, labels, (logits > 0).float() if labels.dim() > 1 else logits.argmax(-1))
         features = features.with_columns(labels=labels.numpy())
     if "instance_weights" in needs and run.settings.expertise != "none":
         instance, hard = features.column("instance_weights"), run.settings.expertise == "hard"
@@ -274,6 +279,7 @@ def _set_up(run: Run, job: StudentJob, start: Path | None) -> Setup:
         if teacher is not None:
             teacher.places = places
     student.config.text_pairs = run.data.has_pairs
+    set_problem(student, run.data.several_labels)
     set_dropout(student, settings.dropout, settings.attention_dropout)
     is_cut, num_domains = num_layers is not None, len(run.teacher_domains)
     same_tokens = is_cut or same_tokenizer(run.features.student_tokenizer, run.features.tokenizer)

@@ -11,7 +11,8 @@ import numpy as np
 from metakd.config.settings import Settings
 from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
-from metakd.data.schema import Example, folder_name
+from metakd.data.labels import several_by
+from metakd.data.schema import Example, folder_name, several_labels
 from metakd.data.splits import leaks, of_domain
 from metakd.evaluation.metrics import Predictions, accuracy_of_kept, score
 from metakd.evaluation.predictions import (
@@ -150,7 +151,9 @@ def evaluate_file(
         InputError: The run has no teacher, or the file cannot be read or has other labels.
     """
     description = read_run(folder)
-    examples = read_examples(data, columns=columns, encoding=encoding)
+    settings = description["settings"]
+    several = several_by(settings.get("label_columns", ()), settings.get("label_separator", ""))
+    examples = read_examples(data, columns=columns, encoding=encoding, several=several)
     _check_fits(data, examples, description)
     fleets = _fleets(folder, description, sorted({e.domain for e in examples}))
     leaked = {e.id for e in leaks({"train": _training_rows(description), "test": examples}).get("test", [])}
@@ -179,13 +182,19 @@ def _training_rows(description: Mapping[str, Any]) -> list[Example]:
 def _check_fits(data: Path, examples: Sequence[Example], description: Mapping[str, Any]) -> None:
     """Raise InputError if the examples have other labels than the run; a notice if they have other domains."""
     known = ", ".join(description["labels"])
-    unknown = sorted({e.label for e in examples} - set(description["labels"]))
+    unknown = sorted({label for e in examples for label in e.classes} - set(description["labels"]))
     faults = [f"label {label!r}: the run has only {known}" for label in unknown]
+    several, in_run = several_labels(examples), description.get("several_labels", False)
+    if several != in_run:
+        kinds = ("one label", "several labels")
+        faults.append(
+            f"a text has {kinds[several]} here, and {kinds[in_run]} in the run; write labels as its data does"
+        )
     if {e.text_pair is not None for e in examples} != {description["pairs"]}:
         faults.append(f"text_pair: the run's texts are {'pairs' if description['pairs'] else 'not pairs'}")
     raise_faults(str(data), faults)
     classes = description.get("classes", {})
-    foreign = sum(e.label not in classes.get(e.domain, description["labels"]) for e in examples)
+    foreign = sum(not {*e.classes} <= {*classes.get(e.domain, description["labels"])} for e in examples)
     if foreign:
         notice(f"{data}: {foreign} rows have a label that their domain lacks in train, so no model can be right there")
     if unseen := sorted({e.domain for e in examples} - set(description["domains"])):

@@ -16,7 +16,7 @@ from metakd.data.tokenization import Array
 from metakd.models.adapters import Adapter, low_rank_updates, recomputed_activations
 from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
-from metakd.models.loading import load_encoder, set_dropout
+from metakd.models.loading import load_encoder, set_dropout, set_problem
 from metakd.models.meta_teacher import HEAD_FILE, MetaTeacher, RepresentationLearner, TeacherEnsemble, freeze
 from metakd.pipeline.checks import (
     TRIED,
@@ -54,6 +54,7 @@ def load_teacher(run: Run) -> MetaTeacher:
 
 
 def _meta_teacher(run: Run, encoder: PreTrainedModel) -> MetaTeacher:
+    set_problem(encoder, run.data.several_labels)
     heads = len(run.teacher_classes) // len(run.data.labels)
     return MetaTeacher(encoder, len(run.data.domains), run.settings.domain_loss, run.settings.gamma1, heads)
 
@@ -167,6 +168,7 @@ def _train(
     settings = run.settings
     texts, text_rows = run.features.teacher_texts(run.data.train)
     features = run.features.encode(texts).with_columns(**_weights(run, text_rows), **run.features.soft_labels(texts))
+    features = features.with_columns(**run.features.class_weights(features.column("labels")))
     epochs, logs = settings.teacher_epochs, run.folder / LOGS_FOLDER
     parts = settings.gradient_accumulation
     plan = TrainingPlan(name, epochs, learning_rate, checkpoints, settings, run.precision, logs=logs, parts=parts)

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from metakd.data.labels import answer_in_words
 from metakd.data.schema import Example
 from metakd.models.forward_passes import embed
 from metakd.pipeline.checks import spread
@@ -98,7 +99,8 @@ def weigh_unlabelled(run: Run, logits: Callable[[], Tensor]) -> None:
         values = zip(texts, labels.tolist(), confidences.tolist(), scores.tolist(), weights.tolist(), strict=True)
         with (partial / WEIGHTS_FILE).open("w", encoding="utf-8") as rows:
             for e, label, confidence, score, weight in values:
-                row = {"id": e.id, "domain": e.domain, "label": run.data.labels[label], "confidence": confidence}
+                names = answer_in_words(label, run.data.labels)
+                row = {"id": e.id, "domain": e.domain, "label": names, "confidence": confidence}
                 rows.write(json.dumps(row | {"score": score, "weight": weight}) + "\n")
         file.unlink()
         facts["mean_confidence"] = confidences.mean().item()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,27 @@ class Findings:
     def labels(self) -> list[str]:
         return list(self.run["labels"])
 
+    def classes(self, label: str) -> list[str]:
+        """The labels that an example has, or that a model has given it."""
+        return [*json.loads(label)] if self.run.get("several_labels") else [label]
+
     def labels_of(self, domain: str) -> list[str]:
         """Those of a domain's examples and of their predictions."""
-        used = {row["label"] for row in self.by_domain[domain]} | {
+        answers = {row["label"] for row in self.by_domain[domain]} | {
             label for row in self.by_domain[domain] for label, _ in row["models"].values()
         }
+        used = {label for answer in answers for label in self.classes(answer)}
         return [label for label in self.labels if label in used] if "classes" in self.run else self.labels
+
+    @property
+    def texts(self) -> Mapping[str, int]:
+        """Rows by split."""
+        rows = self.corpus["rows"]
+        counts = self.corpus.get("texts") or {
+            split: {domain: sum(labels.values()) for domain, labels in domains.items()}
+            for split, domains in rows.items()
+        }
+        return {split: sum(domains.values()) for split, domains in counts.items()}
 
     @property
     def models(self) -> list[str]:
@@ -144,8 +160,12 @@ class Findings:
         return dict(compare("student", self.rights)["against"]) if self.rights["student"] else {}
 
     def confusion(self, model: str, domain: str) -> list[list[int]]:
-        """How often label i (row) was called j (column)."""
-        counts = Counter((row["label"], row["models"][model][0]) for row in self.classified(model, domain))
+        """How often label i (row) was called j (column); of several labels, i was missed where j was given wrongly."""
+        counts = Counter[tuple[str, str]]()
+        for row in self.classified(model, domain):
+            has, called = ({*self.classes(label)} for label in (row["label"], row["models"][model][0]))
+            counts.update((label, label) for label in has & called)
+            counts.update(product(has - called, called - has))
         labels = self.labels_of(domain)
         return [[counts[true, predicted] for predicted in labels] for true in labels]
 

@@ -124,7 +124,7 @@ def command(findings: Findings) -> str:
     usual = read_settings_file(DEMO_SETTINGS) if is_demo else {}
     deciding = {name: settings.get(name) for name in ("batch_size", "teacher")}  # which other defaults depend on
     chosen = Settings.build(usual | deciding)
-    rows = sum(sum(labels.values()) for labels in findings.corpus["rows"]["train"].values())
+    rows = findings.texts["train"]
     defaults = chosen.sized_for(rows, len(findings.run["labels"])).model_dump(mode="json")
     defaults["batch_size"] = Settings.build(usual).sized_for(rows, 2).batch_size
     defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")} | {"teacher": None}
@@ -148,10 +148,7 @@ def facts(findings: Findings) -> dict[str, str]:
     """Base, student, data, dates, seeds, versions, machine, and the command that makes it again."""
     run, results, teacher = findings.run, findings.results, findings.manifest("meta_teacher")
     settings, environment = run["settings"], results["environment"]
-    counts = [
-        f"{split} {sum(sum(labels.values()) for labels in domains.values()):,}"
-        for split, domains in findings.corpus["rows"].items()
-    ]
+    counts = [f"{split} {count:,}" for split, count in findings.texts.items()]
     versions = [f"{name} {version}" for name, version in environment["versions"].items()]
     minutes = sum(results["seconds"].values()) / 60
     return {

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
+from metakd.data.labels import NO_LABEL, accuracy_of_hard_labels, balanced_weights, several_columns, soft_label_columns
 from metakd.data.schema import Example
-from metakd.data.soft_labels import accuracy_of_hard_labels, soft_label_columns
 from metakd.data.tokenization import TOKENIZER_FILES, Array, Collator, Encoded, TokenStore
 from metakd.models.hub import resolve
 from metakd.models.loading import load_tokenizer
@@ -27,7 +27,6 @@ from metakd.runs.student_classes import classes_by_domain, student_classes
 from metakd.utils.artifacts import digest_files, is_done
 from metakd.utils.errors import InputError
 
-NO_LABEL = -1
 _STORES = WeakValueDictionary[tuple[Any, ...], TokenStore]()
 
 
@@ -114,7 +113,8 @@ class Features:
     def encode(self, examples: Sequence[Example], tokenizer: Any = None, student_of: str | None = None) -> Encoded:
         """Token ids, with labels and domains as indices into the sorted lists.
 
-        −1 is no label, or a domain that is unknown to the teacher.
+        −1 is no label, or a domain that is unknown to the teacher. If a text may have several labels, they are (N, M),
+        1 for each that it has.
 
         Args:
             examples: Texts of any domain.
@@ -125,8 +125,11 @@ class Features:
         places = {domain: place for place, domain in enumerate(self.teacher_domains)}
         classes = {label: place for place, label in enumerate(self.classes(student_of))}
         encoded = stores[self.tokenizer if tokenizer is None else tokenizer].encode(examples)
+        several = self.data.several_labels
         return encoded.with_columns(
-            labels=np.array([classes.get(e.label, NO_LABEL) for e in examples]),
+            labels=several_columns(examples, classes)
+            if several
+            else np.array([classes.get(e.label, NO_LABEL) for e in examples]),
             domains=np.array([places.get(e.domain, UNKNOWN_DOMAIN) for e in examples]),
         )
 
@@ -145,13 +148,18 @@ class Features:
         return [self.data.label_ids[label] for label in self.classes(domain)]
 
     def likeliest(self, logits: Tensor, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-        """The highest probability among the classes of each example's domain, (N,), and its place among all labels."""
+        """The highest probability among the classes of each example's domain, (N,), and its place among all labels.
+
+        If a text may have several labels, the smallest probability of an answer, yes or no, and (N, M), 1 for each yes.
+        """
         logits = logits.float()
         if self.classes_by_domain:
             among = {e.domain: torch.full(logits.shape[1:], -torch.inf) for e in examples}
             for domain, allowed in among.items():
                 allowed[self.places(domain)] = 0.0
             logits = logits + torch.stack([among[e.domain] for e in examples])
+        if self.data.several_labels:
+            return logits.abs().sigmoid().min(-1).values, (logits > 0).float()
         confidences, places = logits.softmax(-1).max(-1)
         return confidences, places
 
@@ -160,10 +168,14 @@ class Features:
         classes = self.classes(domain)
         if classes == self.data.labels:
             return [*examples]
-        return [e for e in examples if e.domain == domain or e.label in classes]
+        return [e for e in examples if e.domain == domain or {*e.classes} & {*classes}]
+
+    def class_weights(self, labels: Tensor) -> dict[str, Array]:
+        """The weight of each text's class, if the settings ask for it: a column, for labels (N,)."""
+        return {"class_weights": balanced_weights(labels.numpy())} if self.settings.class_weights == "balanced" else {}
 
     def soft_labels(self, examples: Sequence[Example], student_of: str | None = None) -> dict[str, Array]:
-        """q and β of each example [`data.soft_labels.soft_label_columns`]; nothing if train has no soft labels.
+        """q and β of each example [`data.labels.soft_label_columns`]; nothing if train has no soft labels.
 
         q is over the classes of the student of `student_of`.
         """

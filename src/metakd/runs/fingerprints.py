@@ -37,6 +37,7 @@ AS_BEFORE: list[tuple[str, Any]] = [
     ("lora_rank", None),
     ("gradient_accumulation", 1),
     ("lora_targets", "auto"),
+    ("class_weights", "none"),
 ]  # values with which steps do what they did before there was the setting
 READING = "decides what models read when they predict, not what they learn from"
 SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results a setting may change, or why none
@@ -52,12 +53,15 @@ SETTING_STEPS: dict[str, tuple[Step, ...] | str] = {  # the steps whose results 
     "max_unlabelled": ROWS,
     "soft_labels": ROWS,
     "probability_labels": ROWS,
+    "label_columns": ROWS,
+    "label_separator": ROWS,
     "gold_weight": TEACHER,
     "min_confidence": TAUGHT,
     "max_share": TAUGHT,
     "base": ALL,
     "student": STUDENTS,
     "labels": "acts through a student's classes, which its fingerprint names where they are not all labels",
+    "class_weights": TRAINED,
     "student_init": TAUGHT,
     "max_length": ALL,
     "long_texts": READING,

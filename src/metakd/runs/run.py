@@ -20,19 +20,20 @@ from metakd.data.splits import hold_out
 from metakd.inspection.unknown_tokens import foreign_domains, pieces_per_word, unknown_shares
 from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, Stage, check_needs, check_shareable, learns_from_labels_alone
-from metakd.models.hub import licence, resolve
+from metakd.models.hub import resolve
 from metakd.models.loading import blank_encoder, same_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, class_names
 from metakd.models.model_checks import check_models
 from metakd.models.student import blank_student, layers_to_cut, start_layers
 from metakd.runs.defaults import fitted
+from metakd.runs.description import description_of
 from metakd.runs.features import Features
 from metakd.runs.fingerprints import Fingerprints
 from metakd.runs.folders import SKIPPED_FILE, Folders
 from metakd.runs.starts import check_teacher_fits
 from metakd.training.trackers import check_tracker
 from metakd.utils import distributed
-from metakd.utils.artifacts import RUN_FILE, RUN_FORMAT, free_disk, is_done, read_run, write_json, write_text
+from metakd.utils.artifacts import RUN_FILE, free_disk, is_done, read_run, write_json, write_text
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, collecting
 from metakd.utils.hardware import Precision, native_precision
@@ -75,12 +76,14 @@ class Run:
         with collecting(problems):
             dataset = load_dataset(data, settings.seed, **settings.reading())
         with collecting(problems):
+            settings = settings if dataset is None else fitted(settings, dataset)
+        with collecting(problems):
             check_models(settings, pairs=dataset is not None and dataset.has_pairs)
         with collecting(problems):
             check_tracker(settings.track)
         if problems or dataset is None:
             raise InputError("\n".join(str(problem) for problem in problems))
-        run = cls(Path(folder), fitted(settings, dataset), dataset)
+        run = cls(Path(folder), settings, dataset)
         _ = run.stages
         run._name_foreign_domains()
         return run
@@ -119,7 +122,7 @@ class Run:
 
         The models here have no weights. A student's real epochs follow when its method is built for its examples.
         """
-        check_teacher_fits(self.settings, self.data.labels)
+        check_teacher_fits(self.settings, self.data.labels, self.data.several_labels)
         readers = [method for method in self.methods if METHODS[method].needs & {"teacher", "pseudo_labels"}]
         if self.data.unlabelled and not readers:
             notice(f"--unlabelled: {self.settings.method} reads none of that text")
@@ -264,24 +267,9 @@ class Run:
 
     def description(self) -> dict[str, Any]:
         """The content of run.json."""
-        data, model = Path(self.data.place or "nowhere"), resolve(self.settings.teacher or self.settings.base)
-        licences = {"base": licence(model), "data": licence(data) if data.is_dir() else None}
-        return {
-            "format": RUN_FORMAT,
-            "data": self.data.place,
-            "data_fingerprint": self.data.fingerprint,
-            **({"unlabelled_fingerprint": self.data.unlabelled_fingerprint} if self.data.unlabelled else {}),
-            "models": self.fingerprints.models,
-            "licences": licences,
-            "labels": self.data.labels,
-            **self.features.classes_by_domain,
-            "domains": self.data.domains,
-            "pairs": self.data.has_pairs,
-            # defaults that depend on the machine stay the same when the run continues, also elsewhere
-            "settings": self.settings.model_dump(mode="json")
-            | {"precision": self.precision, "cache_budget": self.cache_budget / 1e9}
-            | {"unlabelled": self.data.unlabelled_place},
-        }
+        cost = {"precision": self.precision, "cache_budget": self.cache_budget / 1e9}
+        classes = self.features.classes_by_domain
+        return description_of(self.settings, self.data, self.fingerprints.models, classes, cost)
 
     @cached_property
     def precision(self) -> Precision:

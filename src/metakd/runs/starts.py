@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from metakd.config.settings import Settings
 from metakd.models.adapters import check_recomputes
+from metakd.models.class_head import SEVERAL
 from metakd.models.hub import resolve
 from metakd.models.loading import (
     blank_encoder,
@@ -31,11 +32,11 @@ def check_outside(settings: Settings, folder: Path) -> None:
             raise InputError(f"{flag(name)} {value}: is in --output, which is replaced; choose another --output")
 
 
-def check_teacher_fits(settings: Settings, labels: Sequence[str]) -> None:
+def check_teacher_fits(settings: Settings, labels: Sequence[str], several: bool) -> None:
     """Raise InputError for a teacher that cannot become the meta-teacher.
 
-    It has to recompute activations if it is asked to, and a --teacher to have a class for each label and to be a
-    fine-tuned --base.
+    It has to recompute activations if it is asked to, and a --teacher to have a class for each label, to be a
+    fine-tuned --base, and to give a text `several` labels where the data does.
     """
     if settings.gradient_checkpointing:
         check_recomputes(blank_encoder(resolve(settings.base), labels))
@@ -44,6 +45,11 @@ def check_teacher_fits(settings: Settings, labels: Sequence[str]) -> None:
     teacher, base = resolve(settings.teacher), resolve(settings.base)
     head_rows(teacher, labels, settings.teacher_labels)
     ours, theirs = load_config(teacher), load_config(base)
+    if (ours.problem_type == SEVERAL) != several:
+        kinds = ("several labels", "one label")[:: 1 if several else -1]
+        raise InputError(
+            f"{teacher}: gives a text {kinds[1]}, but the data {kinds[0]}; use --base instead of --teacher"
+        )
     differences = [name for name in SHAPE if getattr(ours, name) != getattr(theirs, name)]
     if not same_tokenizer(load_tokenizer(teacher), load_tokenizer(base)):
         differences.append("tokenizer")

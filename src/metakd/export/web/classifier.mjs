@@ -13,7 +13,8 @@ export async function loadClassifier(library, name, description) {
 
 export class Classifier {
   constructor(library, tokenizer, model, description) {
-    Object.assign(this, { library, tokenizer, model, labels: description.labels, reading: description.reading });
+    const { labels, reading, several_labels: several = false } = description;
+    Object.assign(this, { library, tokenizer, model, labels, reading, several });
     // the special tokens before and after a text, which a cut of all tokens would lose
     const [bare, whole] = [false, true].map((special) => this.tokens("a", special));
     const start = whole.indexOf(bare[0]);
@@ -24,25 +25,28 @@ export class Classifier {
     return this.tokenizer.encode(text, { add_special_tokens: special });
   }
 
-  // The probability of each label, in the order of `labels`.
+  // The probability of each label, in the order of `labels`; each by itself, if a text may have several.
   async probabilities(text) {
     const { most_windows: most, enough } = this.reading;
     const all = this.windows(text);
     const sums = new Array(this.labels.length).fill(0);
     let read = 0;
     for (const window of all.slice(0, most)) {
-      logSoftmax(await this.logits(window)).forEach((value, i) => (sums[i] += value));
+      const logits = await this.logits(window);
+      (this.several ? logits : logSoftmax(logits)).forEach((value, i) => (sums[i] += value));
       read += 1;
       if (enough != null && Math.max(...softmax(sums)) >= enough) break;
     }
-    return softmax(sums.map((value) => value / read));
+    const means = sums.map((value) => value / read);
+    return this.several ? means.map((z) => 1 / (1 + Math.exp(-z))) : softmax(means);
   }
 
-  // Labels with their probabilities, the likeliest first.
+  // Labels with their probabilities, the likeliest first, and which of them the text is given.
   async classify(text) {
     const p = await this.probabilities(text);
     const answers = this.labels.map((label, i) => ({ label, probability: p[i] }));
-    return answers.sort((one, other) => other.probability - one.probability);
+    answers.sort((one, other) => other.probability - one.probability);
+    return answers.map((answer, i) => ({ ...answer, given: this.several ? answer.probability > 0.5 : i === 0 }));
   }
 
   // The token ids of each window of a text, as metakd cuts it: data/windows.py.

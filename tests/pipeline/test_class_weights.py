@@ -1,0 +1,52 @@
+"""`--class-weights balanced`: each class counts as much, wherever a model learns from labels."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import as_row, open_run, taught, toy_examples, write_rows
+from metakd.data.labels import balanced_weights
+from metakd.inference.torch_backend import TorchModel
+from metakd.methods import METHODS
+from metakd.models.encoder import EncoderOutputs
+from metakd.pipeline.distill import distill
+from metakd.pipeline.teach import load_teacher
+
+
+def test_weights_by_hand() -> None:
+    """Four texts, three of class 0: 4 / (2 · 3) each, and 4 / (2 · 1) of class 7; their mean is 1."""
+    weights = balanced_weights(np.array([0, 0, 7, 0]))
+    assert weights.tolist() == pytest.approx([2 / 3, 2 / 3, 2, 2 / 3])
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_cross_entropy_counts_by_them() -> None:
+    """In the teacher's loss beside t, and in the baseline's."""
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    outputs = EncoderOutputs(logits, (), (), torch.zeros(4, 2))
+    weights = torch.tensor([1.0, 2, 3, 4])
+    terms = METHODS["fine_tuned"]([]).loss(outputs, {"labels": labels, "class_weights": weights}, None, None)
+    assert terms["class"].weights is weights
+    assert METHODS["fine_tuned"]([]).loss(outputs, {"labels": labels}, None, None)["class"].weights is None
+
+
+def test_balanced_models_give_the_rare_class_more_often(base: Path, tmp_path: Path) -> None:
+    """One of eight texts is negative, and a third of the labels are wrong, so that no word decides."""
+    rows = [e for i, e in enumerate(toy_examples(400, 0, "train")) if e.label == "positive" or i % 16 in (2, 3)]
+    other = {"positive": "negative", "negative": "positive"}
+    rows = [replace(e, label=other[e.label]) if i % 3 == 0 else e for i, e in enumerate(rows)]
+    data = write_rows(tmp_path / "data" / "train.jsonl", [as_row(e) for e in rows]).parent
+    write_rows(data / "test.jsonl", [as_row(e) for e in toy_examples(80, 1, "test")])
+    given = {}
+    for kind in ("none", "balanced"):
+        run = open_run(tmp_path / kind, data, base, class_weights=kind, method="fine_tuned", teacher_epochs=2)
+        teacher, texts = load_teacher(taught(run)), run.features.encode(run.data.splits["test"])
+        batch = run.features.collator([*texts])
+        p = TorchModel.load(distill(run, "books")).answers(run.data.splits["test"]).probabilities
+        negative = run.data.labels.index("negative")
+        given[kind] = teacher.outputs(batch).logits.softmax(-1)[:, negative].mean().item(), p[:, negative].mean()
+    assert given["balanced"][0] > given["none"][0]
+    assert given["balanced"][1] > given["none"][1]

@@ -1,0 +1,244 @@
+"""Texts with several labels, or none: from the data to teacher, students, scores, exports and predictions."""
+
+import csv
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import (
+    BAD,
+    FAST,
+    FILLERS,
+    GOOD,
+    TOPICS,
+    Command,
+    open_run,
+    passed,
+    read_json,
+    read_rows,
+    refused,
+    taught,
+    write_rows,
+)
+from metakd import Classifier
+from metakd.data.dataset import load_dataset
+from metakd.data.schema import Example
+from metakd.inference.onnx_backend import OnnxModel
+from metakd.inference.torch_backend import TorchModel
+from metakd.models.loading import load_classifier
+from metakd.pipeline.distill import distill
+
+LABELS = {"books": ["blame", "plot", "praise"], "kitchen": ["blame", "pan", "praise"]}
+WORDS = {"praise": GOOD, "blame": BAD, "plot": ["plot"], "pan": ["pan"]}
+
+
+def rows_of(count: int, seed: int, split: str) -> list[dict[str, Any]]:
+    """Toy texts: a word gives each label away, and an eighth of the texts have none."""
+    draw, rows = random.Random(seed), []
+    for number in range(count):
+        domain = ["books", "kitchen"][number % 2]
+        labels = [label for label in LABELS[domain] if draw.random() < 0.5]
+        words = [draw.choice(WORDS[label]) for label in labels]
+        words += [draw.choice(TOPICS[domain][1:]), *(draw.choice(FILLERS) for _ in range(3))]
+        draw.shuffle(words)
+        rows.append({"id": f"{split}{number}", "domain": domain, "text": " ".join(words), "labels": labels})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("several")
+    for seed, (split, count) in enumerate({"train": 320, "dev": 120, "test": 80}.items()):
+        write_rows(folder / f"{split}.jsonl", rows_of(count, seed, split))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run by the command as a user types it."""
+    folder = tmp_path_factory.mktemp("runs") / "several"
+    command = [sys.executable, "-m", "metakd", "run", "--data", data, "--base", base, "--output", folder, *FAST]
+    done = subprocess.run([*map(str, command), "--shared-epochs", "8"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Micro-F1 in percent" in done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exports") / "models"
+    command = [sys.executable, "-m", "metakd", "export", run, "--output", folder, "--force"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_models_learn_the_labels_of_their_domain(run: Path) -> None:
+    results = read_json(run / "results.json")
+    assert read_json(run / "run.json")["classes"] == LABELS
+    for name in ("meta_teacher", "student", "tfidf"):
+        average = results["average"][name]
+        assert average["micro_f1"] > 0.7
+        low, high = average["micro_f1_interval"]
+        assert low < average["micro_f1"] < high
+    for folder in ("meta_teacher", "shared_student", "students/books", "fine_tuned_shared/kitchen"):
+        assert read_json(run / folder / "config.json")["problem_type"] == "multi_label_classification"
+
+
+def test_scores_are_those_of_the_rows(run: Path, data: Path) -> None:
+    """Counted once more from predictions.jsonl: micro-F1, and accuracy of whole sets of labels."""
+    results = read_json(run / "results.json")["domains"]
+    for domain in LABELS:
+        rows = [row for row in read_rows(run / "predictions.jsonl") if row["domain"] == domain]
+        pairs = [({*json.loads(row["label"])}, {*json.loads(row["models"]["student"][0])}) for row in rows]
+        hits, sizes = sum(len(a & b) for a, b in pairs), sum(len(a) + len(b) for a, b in pairs)
+        scores = results[domain]["student"]
+        assert scores["micro_f1"] == pytest.approx(2 * hits / sizes)
+        assert scores["accuracy"] == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
+        assert scores["examples"] == len(rows) == 40
+        assert any(not a for a, _ in pairs)  # texts without a label are scored too
+
+
+def test_pytorch_and_onnx_agree(run: Path, exported: Path, data: Path) -> None:
+    texts = [Example(row["id"], row["text"], None, "", "books") for row in read_rows(data / "test.jsonl")]
+    texts.append(Example("long", "plot good " * 40, None, "", "books"))
+    ours, theirs = TorchModel.load(run / "students" / "books"), OnnxModel.load(exported / "books")
+    assert ours.several_labels
+    assert theirs.several_labels
+    expected = ours.answers(texts)
+    assert expected.windows_read[-1] > 1
+    np.testing.assert_allclose(theirs.answers(texts).probabilities, expected.probabilities, atol=1e-5)
+    with torch.no_grad():  # by themselves: they need not sum to 1
+        logits = load_classifier(run / "students" / "books")(
+            **ours.tokenizer(texts[0].text, return_tensors="pt")
+        ).logits
+    temperature = read_json(run / "results.json")["calibration"]["temperatures"]["books"]
+    np.testing.assert_allclose(expected.probabilities[0], (logits[0] / temperature).sigmoid(), atol=1e-5)
+    config = read_json(exported / "books" / "config.json")
+    assert config["problem_type"] == "multi_label_classification"
+    assert "several of its labels" in (exported / "books" / "README.md").read_text()
+
+
+def test_windows_are_joined_by_the_mean_of_their_logits(run: Path) -> None:
+    model = TorchModel.load(run / "students" / "books")
+    long = Example("1", "plot good " * 40, None, "", "books")
+    answers = model.answers([long])
+    mean = answers.windows[0].mean(0)
+    np.testing.assert_allclose(answers.probabilities[0], 1 / (1 + np.exp(-mean)), atol=1e-6)
+
+
+def test_a_classifier_says_which_labels_a_text_has(exported: Path) -> None:
+    classifier = Classifier.load(exported / "books")
+    text = "the plot was good and lovely"
+    (p,) = classifier.predict_proba([text])
+    (labels,) = classifier.predict([text])
+    assert [each.label for each in labels] == [classifier.labels[i] for i in (-p).argsort() if p[i] > 0.5]
+    assert len(classifier.predict([text], top_k=2)[0]) == 2
+    assert len(classifier.predict([text], top_k=5)[0]) == 3
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_predict_writes_labels_and_probabilities(
+    metakd: Command, run: Path, data: Path, tmp_path: Path, suffix: str
+) -> None:
+    out = tmp_path / f"out{suffix}"
+    passed(metakd("predict", run, "--input", data / "test.jsonl", "--output", out, "--probabilities"))
+    rows: list[Any]
+    if suffix == ".jsonl":
+        rows = read_rows(out)
+    elif suffix == ".csv":
+        with out.open(encoding="utf-8", newline="") as file:
+            rows = [row | {"predicted_labels": json.loads(row["predicted_labels"])} for row in csv.DictReader(file)]
+    else:
+        rows = pytest.importorskip("pyarrow.parquet").read_table(out).to_pylist()
+    scored = {row["id"]: json.loads(row["models"]["student"][0]) for row in read_rows(run / "predictions.jsonl")}
+    assert {row["id"]: sorted(row["predicted_labels"]) for row in rows} == scored
+    assert "predicted_label" not in rows[0]
+
+
+def test_a_run_is_scored_on_another_file(metakd: Command, run: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    passed(metakd("evaluate", run, "--data", data / "dev.jsonl", "--output", out))
+    assert read_json(out)["average"]["student"]["micro_f1"] > 0.7
+    single = [{"text": "good", "domain": "books", "label": "praise"}]
+    file = write_rows(tmp_path / "x.jsonl", single)
+    message = refused(metakd("evaluate", run, "--data", file, "--output", out, "--overwrite"))
+    assert "a text has one label here, and several labels in the run; write labels as its data does" in message
+
+
+def test_a_report_is_drawn(metakd: Command, run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    passed(metakd("report", copy))
+    page = (copy / "report.html").read_text(encoding="utf-8")
+    assert "train 320, dev 120, test 80" in page
+
+
+def test_text_without_labels_and_other_methods(base: Path, data: Path, tmp_path: Path) -> None:
+    """Text without labels gets its labels, t and λ from the teacher; baselines learn from labels alone."""
+    extra = [{"text": row["text"] + " .", "domain": row["domain"]} for row in rows_of(20, 9, "u")]
+    extra.append({"text": "this very it", "domain": "books"})
+    unlabelled = write_rows(tmp_path / "more.jsonl", extra)
+    for method in ("meta_kd", "metadistil", "hrkd", "fine_tuned", "self_trained"):
+        run = taught(open_run(tmp_path / method, data, base, unlabelled=str(unlabelled), method=method, stages="joint"))
+        folder = distill(run, "books")
+        assert load_classifier(folder).config.num_labels == 3
+    weights = read_rows(tmp_path / "meta_kd" / "unlabelled_weights" / "weights.jsonl")
+    assert len(weights) == len(run.data.unlabelled)
+    assert all(isinstance(json.loads(row["label"]), list) and row["weight"] >= 0 for row in weights)
+
+
+def test_what_is_made_for_one_label_is_refused(metakd: Command, base: Path, data: Path, tmp_path: Path) -> None:
+    flags = [
+        "--heads",
+        "domain",
+        "--long-texts",
+        "adaptive",
+        "--method",
+        "cross_domain",
+        "--soft-labels",
+        "--max-length",
+        16,
+    ]
+    rows = [row | {"teacher_label": "praise"} for row in rows_of(40, 1, "t")]
+    file = write_rows(tmp_path / "soft" / "train.jsonl", rows).parent
+    write_rows(file / "test.jsonl", rows_of(20, 2, "x"))
+    message = refused(metakd("run", "--data", file, "--base", base, "--output", tmp_path / "run", *flags))
+    for part in ("--heads domain", "--long-texts adaptive", "--method cross_domain", "--soft-labels"):
+        assert f"{part}: made for texts with one label" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_of_the_other_kind_is_refused(metakd: Command, run: Path, finished_run: Path, tmp_path: Path) -> None:
+    single, several = finished_run / "meta_teacher", run / "meta_teacher"
+    flags = ["--max-length", 16, "--baseline"]
+    rows = [row | {"label": row["labels"][0], "labels": ""} for row in rows_of(400, 5, "s") if row["labels"]]
+    one = write_rows(tmp_path / "one.jsonl", rows)
+    message = refused(metakd("run", "--data", one, "--teacher", several, "--output", tmp_path / "a", *flags))
+    assert "gives a text several labels, but the data one label; use --base instead of --teacher" in message
+    rows = [
+        row | {"labels": [each for each in row["labels"] if each in ("blame", "praise")]} for row in rows_of(40, 1, "t")
+    ]
+    file = write_rows(tmp_path / "two" / "train.jsonl", rows).parent
+    write_rows(file / "test.jsonl", [row for row in rows_of(20, 2, "x") if not {*row["labels"]} & {"plot", "pan"}])
+    names = ["--teacher-labels", "blame,praise"]
+    message = refused(metakd("run", "--data", file, "--teacher", single, "--output", tmp_path / "b", *flags, *names))
+    assert "gives a text one label, but the data several labels; use --base instead of --teacher" in message
+
+
+def test_one_file_is_cut_by_the_rarest_label(tmp_path: Path) -> None:
+    rows = rows_of(400, 3, "r")
+    data = load_dataset(write_rows(tmp_path / "all.jsonl", rows), cut="70/10/20")
+    assert data.several_labels
+    assert data.labels_by_domain == LABELS
+    for domain, labels in LABELS.items():
+        test = [e for e in data.splits["test"] if e.domain == domain]
+        assert {label for e in test for label in e.classes} == {*labels}
+        assert any(e.labels == () for e in test)
