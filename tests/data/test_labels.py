@@ -73,7 +73,7 @@ def as_split(folder: Path, rows: list[dict[str, Any]]) -> Path:
         (
             [{"label": ["a"]}, {"label": ["b", "a"]}],
             [],
-            "row 1 and 1 more, label: is a list; if texts may have several",
+            "row 1 and 1 more: label is a list; if texts may have several",
         ),
         ([{"labels": ["a", "b"]}, {"labels": "a"}], [], "row 2, labels: expected a list of labels, found 'a'"),
         ([{"labels": "a;b"}, {"labels": "a"}], [], "--columns label=labels --label-separator ';'"),

@@ -177,7 +177,7 @@ def test_data_without_a_valid_row_have_no_tables(metakd: Command, tmp_path: Path
     rows = [row("a") | {"label": ["good"]}, row("b") | {"label": ["bad"]}]
     code, out, err = metakd("inspect", write_rows(tmp_path / "rows.jsonl", rows), "--base", base)
     assert (code, out) == (2, "")
-    assert "row 1 and 1 more, label: is a list" in err
+    assert "row 1 and 1 more: label is a list" in err
     assert "--columns labels=label" in err
 
 

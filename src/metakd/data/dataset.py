@@ -138,11 +138,8 @@ class MultiDomainDataset:
         """With `percent` of the texts without labels of each domain, drawn by seed."""
         if percent == 100:
             return self
-        kept = {
-            e.id
-            for rows in by_domain(self.unlabelled).values()
-            for e in random.Random(seed).sample(rows, len(rows) * percent // 100)
-        }
+        parts = [random.Random(seed).sample(r, len(r) * percent // 100) for r in by_domain(self.unlabelled).values()]
+        kept = {e.id for part in parts for e in part}
         return replace(self, notices=[], unlabelled=[e for e in self.unlabelled if e.id in kept])
 
     def resplit(self, dev: int, test: int, seed: int = 0) -> MultiDomainDataset:
@@ -215,19 +212,15 @@ def load_dataset(
         data: A file, folder, hub dataset's id, pandas DataFrame, `datasets` object, or a dict of such tables by split.
         seed: Draws the split of one table, and the texts of `max_unlabelled`.
         columns: The column of each field with another name, as in {"text": "review"}.
-        encoding: Encoding of text files.
-        data_config: Configuration of a hub dataset that has several.
+        encoding, data_config: Encoding of text files; configuration of a hub dataset that has several.
         cut: Percent for train, dev and test of one table, as in "80/10/10", or "auto" [splits.test_percent].
         skip_bad_rows: Leave out rows with faults; the dataset's `skipped` lists them.
-        drop_duplicates: Keep one row of each text, label and domain of a split.
-        drop_leaks: Drop rows whose text is also in a later split.
+        drop_duplicates, drop_leaks: Keep one row of each text, label and domain; drop texts that a later split has.
         unlabelled: Text without labels that students learn from too, in any form that `data` may have.
-        unlabelled_rows: Take rows of train with an empty label as such text.
-        max_unlabelled: The most of it, drawn evenly from the domains.
-        soft_labels: Read the columns `probabilities` and `teacher_label` of train [data.labels].
-        probability_labels: The labels of lists of probabilities.
-        label_columns: Columns of 0 and 1, one for each label: a text may have several.
-        label_separator: What stands between several labels in the column `label`.
+        unlabelled_rows, max_unlabelled: Take rows of train with an empty label as such text; draw so much, by domain.
+        soft_labels, probability_labels: Read the columns `probabilities` and `teacher_label` of train [data.labels];
+            the labels of lists of probabilities.
+        label_columns, label_separator: How a table writes several labels of a text [data.labels.SeveralLabels].
     """
     source = open_source(data, encoding, data_config)
     more = None if unlabelled is None else open_source(unlabelled, encoding, data_config)

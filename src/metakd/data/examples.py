@@ -1,13 +1,16 @@
 """One table's rows -> checked examples, as a stream."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from metakd.utils.errors import InputError, raise_faults, shown
 SECOND_HEADER = (
     "repeats the names of the columns, as a second header; drop the row, and check the order of the columns below it"
 )
-LISTS = "is a list; if texts may have several labels, add --columns labels="
+LISTS = "label is a list; if texts may have several labels, add --columns labels="
 OF_ONE_ROW = re.compile(r", row \d+( and \d+ more)?[,:]")  # after the table's name, in a fault that some rows have
 
 
@@ -140,63 +143,95 @@ def read_table(
     labels are read if there are `probability_labels`, the labels of lists, or an empty list. With `several`, a text may
     have several labels.
     """
-    labelled = "label" in (*needed, *optional)
+    several = several if "label" in (*needed, *optional) else None
     names = {field: field for field in FIELDS} | dict(columns or {})
-    soft = () if probability_labels is None else SOFT
-    if several is not None and labelled:
+    if several is not None:
         names |= {column: column for column in several.columns}
         needed, optional = several.fields(needed), several.fields(optional)
-    fields_needed = [f for f in dict.fromkeys((*needed, *(columns or {}))) if f not in (*optional, *SOFT)]
-    read = dict.fromkeys((*fields_needed, *optional, *soft))
-    unused = {"label", "labels", "domain", *SOFT} - {*read}
-    faults += named_twice(table.name, [(field, names[field]) for field in read])
-    first_rows: dict[str, tuple[int, list[str]]] = {}  # without the field, and the columns that they have
-    unseen = {*read} & {"label", "labels", *SOFT} & {*optional, *(columns or {})} - {*fields_needed}
-    absences, lists = Counter[str](), list[int]()
-    before, row, values = len(faults), 0, Values()
+    required = [f for f in dict.fromkeys((*needed, *(columns or {}))) if f not in (*optional, *SOFT)]
+    reads = _Fields(names, required, optional, probability_labels, several)
+    faults += named_twice(table.name, [(field, names[field]) for field in reads.read])
+    unseen = {*reads.read} & {"label", "labels", *SOFT} & {*optional, *(columns or {})} - {*required}
+    alike, before, row, values = _Alike(table.name), len(faults), 0, Values()
     for row, values in table.rows(faults):
         unseen -= {field for field in unseen if names[field] in values}
-        absent = _absent(values, names, fields_needed, soft)
-        absences.update(absent)
-        for field in absent:
-            first_rows.setdefault(field, (row, list(values)))
-        if not absent and repeats_names(values):
-            faults.append(f"{table.name}, row {row}: {SECOND_HEADER}")
-        elif not absent:
-            where, fields = (
-                f"{table.name}, row {row}",
-                {f: None if f in unused else values.get(n) for f, n in names.items()},
-            )
-            if several is None and _is_list(fields["label"]):
-                lists.append(row)
-                continue
-            if several is not None and labelled:
-                fields = with_labels(where, fields, values, several, optional, faults)
-            example = _check(where, fields, fields_needed, faults, probability_labels)
-            if example is not None:
-                yield row, example
-    if lists:
-        more = f" and {len(lists) - 1} more" if len(lists) > 1 else ""
-        faults.append(f"{table.name}, row {lists[0]}{more}, label: {LISTS}{names['label']}")
+        example = reads.example(f"{table.name}, row {row}", row, values, alike, faults)
+        if example is not None:
+            yield row, example
     faults += [f"{table.name}: {absence(field, names[field], [*values])}" for field in sorted(unseen) if row]
-    for field, (first, others) in first_rows.items():
-        more = f" and {absences[field] - 1} more" if absences[field] > 1 else ""
-        faults.append(f"{table.name}, row {first}{more}: {absence(field, names[field], others)}")
+    faults += alike.faults()
     if not row and len(faults) == before:
         faults.append(f"{table.name}: no rows")
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Which fields are read from which columns of a table."""
+
+    names: Mapping[str, str]  # the column of each field
+    required: Sequence[str]
+    optional: Sequence[str]
+    order: Sequence[str] | None  # the labels of lists of probabilities; None reads no soft labels
+    several: SeveralLabels | None
+
+    @property
+    def soft(self) -> tuple[str, ...]:
+        return () if self.order is None else SOFT
+
+    @cached_property
+    def read(self) -> list[str]:
+        """All that are read where there are any."""
+        return [*dict.fromkeys((*self.required, *self.optional, *self.soft))]
+
+    @cached_property
+    def unused(self) -> set[str]:
+        return {"label", "labels", "domain", *SOFT} - {*self.read}
+
+    def example(self, where: str, row: int, values: Values, alike: _Alike, faults: list[str]) -> Example | None:
+        """The example of a row; None if it has a fault, which is added to those that are `alike`, or to `faults`."""
+        if absent := self._absent(values):
+            for field in absent:
+                alike.add(field, row, partial(absence, field, self.names[field], [*values]))
+            return None
+        if repeats_names(values):
+            faults.append(f"{where}: {SECOND_HEADER}")
+            return None
+        fields = {field: None if field in self.unused else values.get(name) for field, name in self.names.items()}
+        if self.several is None and _is_list(fields["label"]):
+            alike.add(LISTS, row, lambda: f"{LISTS}{self.names['label']}")
+            return None
+        if self.several is not None:
+            fields = with_labels(where, fields, values, self.several, self.optional, faults)
+        return _check(where, fields, self.required, faults, self.order)
+
+    def _absent(self, values: Values) -> list[str]:
+        """The required fields whose columns a row does not have; it needs no label if it has a soft one."""
+        absent = [field for field in self.required if self.names[field] not in values]
+        has_soft_label = any(not _is_empty(values.get(self.names[field])) for field in self.soft)
+        return [field for field in absent if field != "label" or not has_soft_label]
+
+
+class _Alike:
+    """Faults that many rows share: each is said once, with the first row that has it."""
+
+    def __init__(self, table: str) -> None:
+        self._table, self._counts, self._first = table, Counter[str](), dict[str, tuple[int, str]]()
+
+    def add(self, kind: str, row: int, fault: Callable[[], str]) -> None:
+        """A row has a fault of this kind; `fault` says it in words."""
+        if not self._counts[kind]:
+            self._first[kind] = row, fault()
+        self._counts[kind] += 1
+
+    def faults(self) -> list[str]:
+        more = {kind: f" and {count - 1} more" if count > 1 else "" for kind, count in self._counts.items()}
+        return [f"{self._table}, row {row}{more[kind]}: {fault}" for kind, (row, fault) in self._first.items()]
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple) or (
         hasattr(value, "tolist") and not isinstance(value.tolist(), str | int | float)
     )
-
-
-def _absent(values: Values, names: Mapping[str, str], needed: Sequence[str], soft: Sequence[str]) -> list[str]:
-    """The needed fields whose columns a row does not have; it needs no label if it has a soft one."""
-    absent = [field for field in needed if names[field] not in values]
-    has_soft_label = any(not _is_empty(values.get(names[field])) for field in soft)
-    return [field for field in absent if field != "label" or not has_soft_label]
 
 
 def _is_empty(value: Any) -> bool:

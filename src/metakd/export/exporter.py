@@ -92,8 +92,7 @@ def export(
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
             form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
-            notes = [SEVERAL_LABELS] * run.data.several_labels
-            notes += _notes(e) + calibration_notes(calibration, e.domain, str(reading))
+            notes = _notes(e, run.data.several_labels) + calibration_notes(calibration, e.domain, str(reading))
             write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, notes)
             write_manifest(folders[e.domain], {"step": MODEL, "domain": e.domain})
         if web:
@@ -172,10 +171,11 @@ def _score(run: Run, split: str, domain: str, folder: Path, compact: bool, befor
     return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy)
 
 
-def _notes(exported: Exported) -> list[str]:
+def _notes(exported: Exported, several_labels: bool) -> list[str]:
     """What the export has cost, as sentences of the card."""
     gain = 100 * (exported.after.accuracy - exported.before.accuracy)
-    notes = [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
+    notes = [SEVERAL_LABELS] * several_labels
+    notes += [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
     notes += [parity_note(*exported.parity)] if exported.parity else []
     if exported.elsewhere:
         notes.append(
