@@ -9,10 +9,10 @@ demo: install  ## four small models of the reviews that come with metakd, and a 
 	$(BIN)/metakd demo --resume --output runs/demo
 
 test: install
-	$(BIN)/pytest --numprocesses logical
+	$(BIN)/pytest --numprocesses logical --dist loadgroup
 
 test-all: install  ## the slow ones too: whole runs, also with a real encoder, stopped and gone on with
-	$(BIN)/pytest --numprocesses logical -m "slow or not slow"
+	$(BIN)/pytest --numprocesses logical --dist loadgroup -m "slow or not slow"
 
 test-extras: install .venv-optimum/.installed  ## exported models in Optimum, which wants an older transformers
 	$(BIN)/pytest tests/export/test_clients.py

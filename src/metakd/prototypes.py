@@ -70,14 +70,15 @@ def prototypes(
     Returns:
         The prototypes, with the number of examples of each.
     """
-    if labels.dim() > 1:
-        rows, labels = _pairs(labels)
-        embeddings, domains, counted = embeddings[rows], domains[rows], None if counted is None else counted[rows]
-    groups, size = domains * num_labels + labels, num_domains * num_labels
-    groups = groups if counted is None else groups.where(counted, torch.tensor(size))  # the last group is left out
+    rows, classes = _pairs(labels) if labels.dim() > 1 else (torch.arange(len(labels)), labels)
+    groups, size = domains[rows] * num_labels + classes, num_domains * num_labels
+    if counted is not None:
+        groups = groups.where(counted[rows], torch.tensor(size))  # the last group is left out
     counts = torch.bincount(groups, minlength=size + 1)[:size]
     sums = torch.zeros(size + 1, embeddings.shape[1], dtype=embeddings.dtype)
-    sums = sums.index_add_(0, groups, embeddings)[:size]
+    for chunk, of_chunk in zip(rows.split(CHUNK), groups.split(CHUNK), strict=True):
+        sums.index_add_(0, of_chunk, embeddings[chunk])
+    sums = sums[:size]
     vectors = sums / counts.clamp(min=1)[:, None]
     shape = (num_domains, num_labels)
     return Prototypes(vectors.view(*shape, -1), counts.view(*shape))
@@ -112,15 +113,15 @@ def prototype_scores(
         (N,), from −1 to 1.
     """
     within = torch.as_tensor(averaged).expand(len(labels))
-    if labels.dim() > 1:
-        rows, classes = _pairs(labels)
-        of_pairs = prototype_scores(known, embeddings[rows], classes, domains[rows], alpha, averaged=within[rows])
-        return _mean_by_text(of_pairs, rows, len(labels))
-    columns = (column.split(CHUNK) for column in (embeddings, labels, domains, within))
-    parts = [_scores(known, e, m, k, inside, alpha) for e, m, k, inside in zip(*columns, strict=True)]
+    rows, classes = _pairs(labels) if labels.dim() > 1 else (torch.arange(len(labels)), labels)
+    parts = [
+        _scores(known, embeddings[chunk], classes_of, domains[chunk], within[chunk], alpha)
+        for chunk, classes_of in zip(rows.split(CHUNK), classes.split(CHUNK), strict=True)
+    ]
     scores, defined = (torch.cat(column) for column in zip(*parts, strict=True))
     neutral = scores[defined].mean() if defined.any() else torch.tensor(1.0)
-    return torch.where(defined, scores, neutral)
+    scores = torch.where(defined, scores, neutral)
+    return _mean_by_text(scores, rows, len(labels)) if labels.dim() > 1 else scores
 
 
 def _pairs(labels: Tensor) -> tuple[Tensor, Tensor]:

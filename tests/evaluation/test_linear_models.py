@@ -9,6 +9,7 @@ import pytest
 from conftest import toy_examples
 from metakd.config.settings import DEMO_DATA
 from metakd.data.dataset import load_dataset
+from metakd.data.labels import in_words
 from metakd.data.schema import Example
 from metakd.evaluation.linear_models import (
     ALL_DOMAINS,
@@ -136,3 +137,30 @@ def test_the_probe_finds_a_domain_that_is_there_and_none_that_is_not() -> None:
     assert domain_probe(cloud + 9 * domains[:, None], domains) == 1
     assert domain_probe(cloud, domains) == pytest.approx(0.5, abs=0.2)
     assert domain_probe(cloud, np.zeros(200, dtype=int)) is None
+
+
+def test_several_labels_are_told_apart_by_themselves() -> None:
+    """Also where there is one label or none, where all texts have it, and where a fold lacks it."""
+    words = {"a": "apple", "b": "bread", "c": "cheese"}
+    sets = [tuple(label for bit, label in enumerate("abc") if i >> bit & 1) for i in range(8)] * 6
+
+    def texts(kept: str, domain: str = "x") -> list[Example]:
+        labels = [tuple(label for label in each if label in kept) for each in sets]
+        return [
+            Example(str(i), " ".join(["the", *(words[m] for m in each)]), None, in_words(y), domain, labels=y)
+            for i, (each, y) in enumerate(zip(sets, labels, strict=True))
+        ]
+
+    for kept in ("abc", "a", ""):
+        examples = texts(kept)
+        names, p = TfidfBaseline(examples, 100).answers(examples)
+        assert (names.tolist(), p.shape) == ([*kept], (48, len(kept)))
+        assert [tuple(names[row > 0.5]) for row in p] == [e.labels for e in examples]
+    everywhere = [replace(e, labels=("a",), label=in_words(["a"])) for e in texts("a")]
+    assert TfidfBaseline(everywhere).answers(everywhere[:1])[1].tolist() == [[1.0]]
+    both = [*texts("abc"), *texts("bc", "y")]  # the label a is not one of y's
+    assert choose_tfidf(both, 0)["y"].c >= 1
+    counts = TfidfBaseline(both).pipeline[0].transform([e.text for e in both])
+    labels = np.array([[m in (e.labels or ()) for m in "abc"] for e in both]).astype(int)
+    right = right_when_left_out(counts[48:], labels[48:], np.arange(48) % 5)
+    assert right[-1].mean() > 0.9

@@ -23,6 +23,8 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.models.loading import load_encoder, load_tokenizer, set_problem
 from other_clients import by_onnxruntime, by_optimum, by_transformers_js
 
+pytestmark = pytest.mark.xdist_group("clients")  # in one process, as fixtures take long
+
 TEXTS = [e.text for e in toy_examples(20, 7, "n")] + ["", "!", "a quite unknown word", "page " * 100]
 
 

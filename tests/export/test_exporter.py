@@ -48,6 +48,8 @@ from metakd.models.embeddings import ROWS, CompactEmbedding, compact_bytes, coun
 from metakd.models.hub import ALL_MINILM, resolve
 from metakd.models.loading import load_encoder, load_tokenizer
 
+pytestmark = pytest.mark.xdist_group("exporter")  # in one process, as fixtures take long
+
 
 @pytest.fixture(scope="module")
 def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

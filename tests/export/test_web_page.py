@@ -21,6 +21,8 @@ from metakd.pipeline.evaluate import evaluate
 from metakd.utils.artifacts import write_json
 from other_clients import CLIENTS, answers, npm, opened
 
+pytestmark = pytest.mark.xdist_group("web_page")  # in one process, as fixtures take long
+
 TEXTS = ["a lovely page", "dull prose", "<b>bad</b> & worse", "dull prose " * 9 + "lovely page " * 9]
 OTHER = "Büro & <Co>"  # a domain whose name is no word of an address
 

@@ -49,7 +49,7 @@ def test_counts_repeats_leaks_and_contradictions(messy: Path) -> None:
         "books has 3 rows in test: too few to score (under 50)",
         "1 row of train repeats the text of another row of train",
         "1 row of test is also in train, which inflates every score; `metakd run --drop-leaks` removes them from",
-        "2 texts have more than one label",
+        "2 texts are on several rows with different labels",
     ):
         assert message in messages
     assert short_form(report)[0] == "domains: books, kitchen; labels: bad, good; rows: train 4, dev 2, test 3"

@@ -40,13 +40,13 @@ def test_balanced_models_give_the_rare_class_more_often(base: Path, tmp_path: Pa
     rows = [replace(e, label=other[e.label]) if i % 3 == 0 else e for i, e in enumerate(rows)]
     data = write_rows(tmp_path / "data" / "train.jsonl", [as_row(e) for e in rows]).parent
     write_rows(data / "test.jsonl", [as_row(e) for e in toy_examples(80, 1, "test")])
-    given = {}
+    chosen = {}
     for kind in ("none", "balanced"):
         run = open_run(tmp_path / kind, data, base, class_weights=kind, method="fine_tuned", teacher_epochs=2)
         teacher, texts = load_teacher(taught(run)), run.features.encode(run.data.splits["test"])
         batch = run.features.collator([*texts])
         p = TorchModel.load(distill(run, "books")).answers(run.data.splits["test"]).probabilities
         negative = run.data.labels.index("negative")
-        given[kind] = teacher.outputs(batch).logits.softmax(-1)[:, negative].mean().item(), p[:, negative].mean()
-    assert given["balanced"][0] > given["none"][0]
-    assert given["balanced"][1] > given["none"][1]
+        chosen[kind] = teacher.outputs(batch).logits.softmax(-1)[:, negative].mean().item(), p[:, negative].mean()
+    assert chosen["balanced"][0] > chosen["none"][0]
+    assert chosen["balanced"][1] > chosen["none"][1]

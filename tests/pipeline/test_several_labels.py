@@ -28,13 +28,20 @@ from conftest import (
     taught,
     write_rows,
 )
-from metakd import Classifier
+from metakd import Classifier, InputError, Settings
 from metakd.data.dataset import load_dataset
 from metakd.data.schema import Example
+from metakd.evaluation.metrics import score
+from metakd.evaluation.predictions import predictions_of
+from metakd.experiments.runner import experiment
+from metakd.inference.long_texts import combined, logs, probabilities
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.loading import load_classifier
+from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, TeacherOutputs
 from metakd.pipeline.distill import distill
+
+pytestmark = pytest.mark.xdist_group("several_labels")  # in one process, as fixtures take long
 
 LABELS = {"books": ["blame", "plot", "praise"], "kitchen": ["blame", "pan", "praise"]}
 WORDS = {"praise": GOOD, "blame": BAD, "plot": ["plot"], "pan": ["pan"]}
@@ -127,12 +134,13 @@ def test_pytorch_and_onnx_agree(run: Path, exported: Path, data: Path) -> None:
     assert "several of its labels" in (exported / "books" / "README.md").read_text()
 
 
-def test_windows_are_joined_by_the_mean_of_their_logits(run: Path) -> None:
-    model = TorchModel.load(run / "students" / "books")
-    long = Example("1", "plot good " * 40, None, "", "books")
-    answers = model.answers([long])
-    mean = answers.windows[0].mean(0)
-    np.testing.assert_allclose(answers.probabilities[0], 1 / (1 + np.exp(-mean)), atol=1e-6)
+def test_windows_are_joined_by_the_mean_of_their_logits() -> None:
+    """By hand: 2 and −4 are −1 on average. What is rounded to 1, z = 18, counts as 16: (16 − 30) / 4 is no."""
+    z = np.array([[2.0, 18.0], [-4.0, -10.0], [0.0, -10.0], [-2.0, -10.0]], np.float32)
+    p = probabilities(z, several=True)
+    answers = combined(logs(p, several=True), several=True)
+    np.testing.assert_allclose(answers[1], 1 / (1 + np.exp([1.0, -3.0])), rtol=1e-5)
+    np.testing.assert_allclose(answers[3], 1 / (1 + np.exp([1.0, 3.5])), rtol=1e-5)
 
 
 def test_a_classifier_says_which_labels_a_text_has(exported: Path) -> None:
@@ -179,20 +187,58 @@ def test_a_report_is_drawn(metakd: Command, run: Path, tmp_path: Path) -> None:
     passed(metakd("report", copy))
     page = (copy / "report.html").read_text(encoding="utf-8")
     assert "train 320, dev 120, test 80" in page
+    assert "Micro-F1" in page
+    assert "percent with exactly their labels" in page
 
 
-def test_text_without_labels_and_other_methods(base: Path, data: Path, tmp_path: Path) -> None:
-    """Text without labels gets its labels, t and λ from the teacher; baselines learn from labels alone."""
+METHODS = ("meta_kd", "metadistil", "hrkd", "fine_tuned", "self_trained")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_answers_each_label_by_itself(
+    method: str, run: Path, base: Path, data: Path, tmp_path: Path
+) -> None:
+    """From text without labels too, which gets its labels, t and λ from the teacher."""
     extra = [{"text": row["text"] + " .", "domain": row["domain"]} for row in rows_of(20, 9, "u")]
-    extra.append({"text": "this very it", "domain": "books"})
-    unlabelled = write_rows(tmp_path / "more.jsonl", extra)
-    for method in ("meta_kd", "metadistil", "hrkd", "fine_tuned", "self_trained"):
-        run = taught(open_run(tmp_path / method, data, base, unlabelled=str(unlabelled), method=method, stages="joint"))
-        folder = distill(run, "books")
-        assert load_classifier(folder).config.num_labels == 3
-    weights = read_rows(tmp_path / "meta_kd" / "unlabelled_weights" / "weights.jsonl")
-    assert len(weights) == len(run.data.unlabelled)
-    assert all(isinstance(json.loads(row["label"]), list) and row["weight"] >= 0 for row in weights)
+    unlabelled = write_rows(tmp_path / "more.jsonl", [*extra, {"text": "this very it", "domain": "books"}])
+    rates = {"shared_learning_rate": 5e-3, "predict_learning_rate": 5e-3, "baseline_learning_rate": 5e-3}
+    how = {"method": method, "stages": "joint", "shared_epochs": 8, "predict_epochs": 4, "min_confidence": 0.01}
+    teacher = {"teacher": str(run / "meta_teacher"), "teacher_epochs": 0, "batch_size": 8, "windows": 0}
+    opened = open_run(tmp_path / "run", data, base, unlabelled=str(unlabelled), **(rates | how | teacher))
+    folder = distill(taught(opened), "books")
+    assert load_classifier(folder).config.problem_type == "multi_label_classification"
+    test = [e for e in opened.data.splits["test"] if e.domain == "books"]
+    scores = score({"books": predictions_of(test, opened.data.labels, TorchModel.load(folder))}, {"books"}, 4)
+    assert scores["average"]["micro_f1"] > 0.7  # all labels for each text: 0.67
+    if method == "meta_kd":
+        weights = read_rows(tmp_path / "run" / "unlabelled_weights" / "weights.jsonl")
+        assert len(weights) == len(opened.data.unlabelled) == 21
+        assert all(isinstance(json.loads(row["label"]), list) and row["weight"] >= 0 for row in weights)
+
+
+def test_experiments_refuse_variants_for_one_label(base: Path, data: Path, tmp_path: Path) -> None:
+    settings = Settings.build({"base": str(base), "max_length": 16, "student": "layers=2"})
+    with pytest.raises(InputError) as refusal:
+        experiment("main", load_dataset(data), settings, tmp_path / "out", seeds=[0])
+    for part in (
+        "--method cross_domain: made for",
+        "--heads domain: made for texts with one label",
+        "leave that variant out with --only",
+    ):
+        assert part in str(refusal.value)
+
+
+def test_a_mean_of_several_teachers_is_of_their_probabilities(run: Path) -> None:
+    """Each label's probability, (0.9 + 0.5) / 2, as the odds 0.7 : 0.3."""
+    encoder = load_classifier(run / "meta_teacher")
+    member = MetaTeacher(encoder, 2, "none", 0.0)
+    ensemble = TeacherEnsemble([member, member], 2)
+    odds = iter([torch.full((1, 4), float(np.log(9))), torch.zeros(1, 4)])
+    outputs = lambda *_: TeacherOutputs(next(odds), torch.zeros(1, 2), {}, {})  # noqa: E731
+    for each in ensemble.members:
+        each.outputs = outputs  # type: ignore[method-assign]
+    logits = ensemble.outputs({"domains": torch.zeros(1, dtype=torch.long)}).logits
+    np.testing.assert_allclose(logits.sigmoid(), np.full((1, 4), 0.7), atol=1e-6)
 
 
 def test_what_is_made_for_one_label_is_refused(metakd: Command, base: Path, data: Path, tmp_path: Path) -> None:

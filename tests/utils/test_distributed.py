@@ -31,6 +31,8 @@ from metakd.utils.artifacts import changed_files, read_manifest
 from metakd.utils.batch_shares import local_share
 from metakd.utils.errors import InputError
 
+pytestmark = pytest.mark.xdist_group("distributed")  # in one process, as fixtures take long
+
 TOLERANCE, TOLERANCE_OF_GRAPHS = 1e-5, 1e-4
 SECONDS = 600  # that anything may take on a busy machine before it counts as hanging
 SETTINGS = [

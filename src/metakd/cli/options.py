@@ -17,7 +17,7 @@ WIDEST_CHOICES = 24  # characters in which help lists choices beside their flag
 BASE, MAX_LENGTH = (Settings.model_fields[name].default for name in ("base", "max_length"))
 INSPECTED = (
     *("columns", "encoding", "data_config", "cut", "skip_bad_rows", "drop_leaks"),
-    *("unlabelled_rows", "soft_labels", "probability_labels"),
+    *("unlabelled_rows", "soft_labels", "probability_labels", "label_columns", "label_separator"),
 )
 Columns = Annotated[str, typer.Option(help="Columns that have other names: 'text=review,domain=genre'.")]
 Encoding = Annotated[str, typer.Option(help="Encoding of a text file.")]

@@ -66,6 +66,10 @@ def _faults_of_labels(settings: Any) -> list[str]:
         faults.append("--label-columns: name at least two columns, and each only once")
     if columns and settings.label_separator:
         faults.append("--label-columns, --label-separator: a table writes labels in one of the two ways; leave one out")
+    if columns and settings.unlabelled_rows:
+        faults.append("--unlabelled-rows: with --label-columns, an empty cell means no; leave one out")
+    if columns and "label" in settings.columns:
+        faults.append("--columns label: is one column, and --label-columns are several; leave one out")
     for option, chosen in {"label-columns": columns, "label-separator": settings.label_separator}.items():
         if chosen and "labels" in settings.columns:
             faults.append(f"--columns labels: is a column of lists; leave it out, or --{option}")

@@ -86,7 +86,10 @@ class Reader:
         needed = tuple(name for name in LABELLED if name != "label" or not empty_labels)
         optional = ("label",) * empty_labels
         how = {"needed": needed, "optional": optional, "columns": self.columns, "probability_labels": order}
-        examples = with_ids(table, faults, **how, several=label_format(table, self.columns, self.several))
+        several = label_format(table, self.columns, self.several)
+        if several is not None and is_train and not (self.several or "labels" in (self.columns or {})):
+            self.notices.append(f"{table.name}: has a column labels and none called label, so a text may have several")
+        examples = with_ids(table, faults, **how, several=several)
         self.take(table.name, faults, any_valid=bool(examples))
         return examples
 
@@ -144,14 +147,15 @@ def read_table(
     have several labels.
     """
     several = several if "label" in (*needed, *optional) else None
-    names = {field: field for field in FIELDS} | dict(columns or {})
+    columns = {field: column for field, column in (columns or {}).items() if field != "labels" or several is not None}
+    names = {field: field for field in FIELDS} | columns
     if several is not None:
         names |= {column: column for column in several.columns}
         needed, optional = several.fields(needed), several.fields(optional)
-    required = [f for f in dict.fromkeys((*needed, *(columns or {}))) if f not in (*optional, *SOFT)]
+    required = [f for f in dict.fromkeys((*needed, *columns)) if f not in (*optional, *SOFT)]
     reads = _Fields(names, required, optional, probability_labels, several)
     faults += named_twice(table.name, [(field, names[field]) for field in reads.read])
-    unseen = {*reads.read} & {"label", "labels", *SOFT} & {*optional, *(columns or {})} - {*required}
+    unseen = {*reads.read} & {"label", "labels", *SOFT} & {*optional, *columns} - {*required}
     alike, before, row, values = _Alike(table.name), len(faults), 0, Values()
     for row, values in table.rows(faults):
         unseen -= {field for field in unseen if names[field] in values}
@@ -200,9 +204,11 @@ class _Fields:
         if self.several is None and _is_list(fields["label"]):
             alike.add(LISTS, row, lambda: f"{LISTS}{self.names['label']}")
             return None
+        before = len(faults)
         if self.several is not None:
             fields = with_labels(where, fields, values, self.several, self.optional, faults)
-        return _check(where, fields, self.required, faults, self.order)
+        example = _check(where, fields, self.required, faults, self.order)
+        return example if len(faults) == before else None
 
     def _absent(self, values: Values) -> list[str]:
         """The required fields whose columns a row does not have; it needs no label if it has a soft one."""

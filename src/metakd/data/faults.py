@@ -105,7 +105,8 @@ def faults_of(splits: Mapping[str, Sequence[Example]], labels: Collection[str]) 
     if len(set().union(*kinds.values())) > 1:
         several = listed([split for split, kind in kinds.items() if True in kind])
         return [f"{several}: texts may have several labels there, and one elsewhere; write all in the same way"]
-    faults = faults_across(counts, lone=pairs[False], paired=pairs[True], more_labels=labels)
+    by_domain = {split: Counter(e.domain for e in rows) for split, rows in splits.items()}
+    faults = faults_across(counts, by_domain, lone=pairs[False], paired=pairs[True], more_labels=labels)
     return faults + foreign_labels(names, labels)
 
 
@@ -120,14 +121,25 @@ def foreign_labels(names: Counter[str], labels: Collection[str]) -> list[str]:
     ]
 
 
-def faults_across(counts: Counts, *, lone: int, paired: int, more_labels: Collection[str] = ()) -> list[str]:
-    """Faults of valid rows as a whole; `lone` and `paired` count rows without and with a pair.
+def faults_across(
+    counts: Counts,
+    by_domain: Mapping[str, Mapping[str, int]],
+    *,
+    lone: int,
+    paired: int,
+    more_labels: Collection[str] = (),
+) -> list[str]:
+    """Faults of valid rows as a whole.
 
-    `more_labels` are labels of train that none of its rows has as the likeliest.
+    Args:
+        counts: Rows by label, which may count for several labels, or for none.
+        by_domain: Rows by split and domain.
+        lone: Rows without a pair.
+        paired: Rows with one.
+        more_labels: Labels of train that none of its rows has as the likeliest.
     """
-    by_domain = {split: Counter({d: sum(c.values()) for d, c in domains.items()}) for split, domains in counts.items()}
     by_label = {split: sum(map(Counter, domains.values()), Counter[str]()) for split, domains in counts.items()}
-    domains = by_domain.get("train", Counter[str]())
+    domains = by_domain.get("train", {})
     labels = {*by_label.get("train", Counter[str]()), *more_labels}
     faults = []
     if len(labels) < 2:

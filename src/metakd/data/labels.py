@@ -1,7 +1,10 @@
 """What columns say of a text's labels: several labels, or probabilities as a large model has answered."""
 
+import ast
+import contextlib
 import json
 import math
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +19,11 @@ from metakd.utils.errors import listed, shown
 
 SUM_ERROR = 0.01  # how far probabilities may be from a sum of 1, as people round them; they are then divided by it
 NO_LABEL = -1  # among numbers of labels
+ONE_EACH = (
+    "if each text has one label, add --columns label=COLUMN, and if several stand in one string, also what is between "
+    "them, as in --label-separator ';'"
+)
+WITHOUT_COMMA = re.compile(r"""['"]\s+['"]""")  # between the strings of a list, as NumPy prints it
 YES, NO = ("1", "true", "yes"), ("0", "false", "no", "")  # in a column for one label
 
 
@@ -44,22 +52,27 @@ class SeveralLabels:
         if self.columns:
             return [name for name in self.columns if _is_yes(name, values.get(name))]
         if self.separator:
-            if value is not None and not isinstance(value, str | int):
+            whole = as_name("" if value is None else value)
+            if whole is None:
                 raise ValueError(f"expected labels with {self.separator!r} between them, found {shown(value)}")
-            parts = str("" if value is None else value).split(self.separator)
-            return [part for part in parts if part.strip()]
+            return [part for part in whole.split(self.separator) if part.strip()]
         if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                raise ValueError(
-                    f"expected a list of labels, found {shown(value)}; for labels in one string, name its column and "
-                    "what is between them: --columns label=labels --label-separator ';'"
-                ) from None
+            value = _list_in_text(value)
         value = value.tolist() if hasattr(value, "tolist") else value
         if not isinstance(value, list | tuple):
-            raise ValueError(f"expected a list of labels, which may be empty, found {shown(value)}")
+            raise ValueError(f"expected a list of labels, which may be empty, found {shown(value)}; {ONE_EACH}")
+        if len({*map(str, value)}) < len(value) and all(type(name) is not str and name in (0, 1) for name in value):
+            raise ValueError(f"{shown([*value])} is 0 or 1 for each label; write names, or a column for each label")
         return [*value]
+
+
+def _list_in_text(text: str) -> Any:
+    """A list as JSON, or as Python writes it, which is what pandas puts into CSV; ValueError for any other text."""
+    for read in (json.loads, ast.literal_eval):
+        if not WITHOUT_COMMA.search(text):
+            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                return read(text)
+    raise ValueError(f"expected a list of labels, found {shown(text)}; {ONE_EACH}")
 
 
 def several_by(columns: Sequence[str], separator: str) -> SeveralLabels | None:
@@ -82,7 +95,7 @@ def with_labels(
     """
     (field, *_) = several.fields(["label"])
     value = fields.get(field)
-    if field in optional and not several.columns and (value is None or value == ""):
+    if field in optional and not several.columns and (value is None or (isinstance(value, str) and not value.strip())):
         return {**fields, "label": None, "labels": None}
     names, what = list[Any](), "label" if several.separator else "labels"
     try:
@@ -99,7 +112,7 @@ def with_labels(
 def _is_yes(name: str, value: Any) -> bool:
     """Whether a text has the label of a column of 0 and 1; ValueError for anything else."""
     number = isinstance(value, bool | int | float) and value in (0, 1)
-    word = str(int(value) if number else value or "").strip().casefold()
+    word = str(int(value) if number else value or "").strip().casefold().removesuffix(".0")
     if word not in (*YES, *NO) or isinstance(value, list | dict):
         raise ValueError(f"{name}: expected 0 or 1, found {shown(value)}")
     return word in YES

@@ -164,5 +164,8 @@ def _named_classes(table: Any) -> Iterable[Values]:
     lists = {name: f.feature for name, f in table.features.items() if hasattr(getattr(f, "feature", None), "int2str")}
     for values in table:
         named = {n: None if values[n] is None or values[n] < 0 else c.int2str(values[n]) for n, c in classes.items()}
-        named |= {n: None if values[n] is None else [*map(c.int2str, values[n])] for n, c in lists.items()}
+        for name, feature in lists.items():
+            numbers = values[name]
+            unknown = numbers is None or any(number is None or number < 0 for number in numbers)
+            named[name] = None if unknown else [feature.int2str(number) for number in numbers]
         yield values | named

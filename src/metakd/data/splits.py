@@ -52,7 +52,9 @@ def cut_into_splits(
     groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
     counts = count_rows(examples)
     for example in (e for e in examples if e.gold or not gold_alone):
-        groups[example.domain, _rarest(example, counts[example.domain])][_text_of(example)] = None
+        groups[example.domain, stratum(example.label, example.classes, counts[example.domain])][_text_of(example)] = (
+            None
+        )
     sizes: dict[str, list[int]] = defaultdict(list)
     for (domain, _), texts in groups.items():
         sizes[domain].append(len(texts))
@@ -64,7 +66,11 @@ def cut_into_splits(
         num_dev, num_test = len(members) * dev // 100, len(members) * percent // 100
         split_of |= dict.fromkeys(members, "train") | dict.fromkeys(members[:num_dev], "dev")
         split_of |= dict.fromkeys(members[num_dev : num_dev + num_test], "test")
-    for texts in groups.values():
+    texts_with: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
+    for example in (e for e in examples if e.gold or not gold_alone):
+        for label in example.classes:
+            texts_with[example.domain, label][_text_of(example)] = None
+    for texts in texts_with.values():
         if all(split_of[text] != "train" for text in texts):
             split_of |= dict.fromkeys(texts, "train")
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
@@ -75,9 +81,9 @@ def cut_into_splits(
     return splits
 
 
-def _rarest(example: Example, counts: Mapping[str, int]) -> str:
-    """The label of a text; if it has several, the one that the fewest texts of its domain have."""
-    return min(example.labels, key=lambda label: (counts[label], label)) if example.labels else example.label
+def stratum(label: str, classes: Sequence[str], counts: Mapping[str, int]) -> str:
+    """By which label a text is drawn: its own; of several `classes`, that with the least of its domain's `counts`."""
+    return min(classes, key=lambda name: (counts[name], name)) if classes else label
 
 
 def test_percent(texts: Collection[int]) -> int:

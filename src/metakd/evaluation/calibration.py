@@ -116,19 +116,20 @@ def quality(log_p: Floats, truth: Ints, seed: int) -> dict[str, float]:
         share, accuracy = len(rows) / len(truth), right[rows].mean()
         chance = accuracy * (1 - accuracy) / (len(rows) - 1) if len(rows) > 1 else 0.0
         squared += share * ((confidence[rows].mean() - accuracy) ** 2 - chance)
-    draws = np.random.default_rng(seed).random((DRAWS, len(truth))) < confidence
+    draw = np.random.default_rng(seed)
+    by_chance = [_ece(confidence, draw.random(len(truth)) < confidence, bins) for _ in range(DRAWS)]
     return {
         "log_likelihood_loss": round(float(-scaled[np.arange(len(truth)), truth].mean()), 4),
         "calibration_error": round(float(np.sqrt(max(0.0, squared))), 4),
-        "ece": round(_ece(confidence, right[None], bins), 4),
-        "ece_of_chance": round(_ece(confidence, draws, bins), 4),
+        "ece": round(_ece(confidence, right, bins), 4),
+        "ece_of_chance": round(float(np.mean(by_chance)), 4),
     }
 
 
 def _ece(confidence: Floats, right: np.ndarray, bins: Sequence[Ints]) -> float:
-    """The mean over D draws of `right`, (D, N), of Σ_b |confidence − accuracy| · share of b."""
-    gaps = [np.abs(confidence[rows].mean() - right[:, rows].mean(1)) * len(rows) for rows in bins]
-    return float(np.sum(gaps, axis=0).mean() / len(confidence))
+    """Σ_b |confidence − accuracy| · share of b."""
+    gaps = [np.abs(confidence[rows].mean() - right[rows].mean()) * len(rows) for rows in bins]
+    return float(np.sum(gaps) / len(confidence))
 
 
 def calibrate(

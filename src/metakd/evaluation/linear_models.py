@@ -2,19 +2,18 @@
 
 import pickle  # nosec B403
 import random
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -22,6 +21,7 @@ from metakd.data.labels import several_columns
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
 from metakd.evaluation.metrics import Floats, Ints
+from metakd.inference.long_texts import HALF
 
 C_TRIED, FOLDS = (1, 3, 10, 30, 100), 5
 TUNING_ROWS, LEAST_TUNING_ROWS = 5_000, 50  # to choose by: of all domains together, but so many of each
@@ -39,7 +39,7 @@ class TfidfBaseline:
         names, labels = _targets(examples)
         parts = _count(), TfidfTransformer(sublinear_tf=True), _classifier(labels, c)
         self.pipeline: Pipeline = make_pipeline(*parts).fit(_texts(examples), labels)
-        self.names: NDArray[Any] = self.pipeline.classes_ if names is None else names
+        self.names: NDArray[Any] = self.pipeline[-1].classes_ if names is None else names
 
     def predict(self, examples: Sequence[Example]) -> list[Any]:
         """The label of each text, or (N, M) 0 and 1 for each of several."""
@@ -55,13 +55,36 @@ class TfidfBaseline:
     def size(self) -> dict[str, int]:
         """Weights of the classifier, and bytes of the whole pipeline as Python would store it."""
         last = self.pipeline[-1]
-        coefficients = [getattr(each, "coef_", np.zeros(0)) for each in getattr(last, "estimators_", [last])]
+        coefficients = [getattr(each, "coef_", np.zeros(0)) for each in getattr(last, "by_label", [last])]
         sizes = {"parameters": sum(int(each.size) for each in coefficients)}
         return sizes | {"bytes": len(pickle.dumps(self.pipeline))}  # never loaded
 
 
 def _count() -> CountVectorizer:
     return CountVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]+")
+
+
+class _OneForEachLabel(ClassifierMixin, BaseEstimator):
+    """A classifier for each of M labels, of which a text may have several; each is given above one half."""
+
+    def __init__(self, c: float) -> None:
+        self.c = c
+
+    def fit(self, vectors: Any, labels: Ints) -> Self:
+        self.classes_ = np.arange(labels.shape[1])
+        self.by_label = [_classifier(column, self.c).fit(vectors, column) for column in labels.T]
+        return self
+
+    def predict_proba(self, vectors: Any) -> Floats:
+        """(N, M)."""
+        p = np.zeros((vectors.shape[0], len(self.by_label)))
+        for place, each in enumerate(self.by_label):
+            if 1 in each.classes_:
+                p[:, place] = each.predict_proba(vectors)[:, -1]
+        return p
+
+    def predict(self, vectors: Any) -> Ints:
+        return (self.predict_proba(vectors) > HALF).astype(np.int64)
 
 
 def _targets(examples: Sequence[Example]) -> tuple[NDArray[Any] | None, NDArray[Any]]:
@@ -75,7 +98,7 @@ def _targets(examples: Sequence[Example]) -> tuple[NDArray[Any] | None, NDArray[
 def _classifier(labels: NDArray[Any], c: float) -> Any:
     """Logistic regression with the solver that is fastest on sparse rows."""
     if labels.ndim > 1:
-        return OneVsRestClassifier(_classifier(np.array([0, 1]), c))
+        return _OneForEachLabel(c)
     classes = len(set(labels))
     if classes < 2:
         return DummyClassifier()
@@ -145,8 +168,7 @@ def right_when_left_out(counts: csr_matrix, labels: NDArray[Any], folds: Ints) -
         known, scale = np.flatnonzero(counts[rest].getnnz(axis=0)), TfidfTransformer(sublinear_tf=True)
         train, test = scale.fit_transform(counts[rest][:, known]), scale.transform(counts[left_out][:, known])
         for i, c in enumerate(C_TRIED):
-            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of labels that no text has here
-                predicted = _classifier(labels[rest], c).fit(train, labels[rest]).predict(test)
+            predicted = _classifier(labels[rest], c).fit(train, labels[rest]).predict(test)
             same = predicted == labels[left_out]
             right[i, left_out] = same if same.ndim == 1 else same.all(-1)
     return right

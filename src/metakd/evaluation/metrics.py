@@ -21,7 +21,7 @@ class Predictions:
 
     truth: Ints | Flags  # (N,); (N, M) bool, if a text may have several labels
     predicted: Ints | Flags  # the same
-    confidence: Floats  # (N,), the probability of the predicted class, or of the least sure of several answers
+    confidence: Floats  # (N,), the probability of the predicted class, or that all of several answers are right
     costs: dict[str, Any] = field(default_factory=dict)  # parameters, bytes, latency
 
     @property

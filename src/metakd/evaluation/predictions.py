@@ -22,6 +22,7 @@ from metakd.evaluation.tables import OVER_ALL
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import Model
 from metakd.inference.torch_backend import TorchModel
+from metakd.models.class_head import all_right
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, of_classes, select_head
 from metakd.utils.artifacts import digest_files, write_text
 from metakd.utils.console import progress_bar
@@ -239,7 +240,7 @@ def _chosen(
         right = several_columns(examples, {label: i for i, label in enumerate(labels)}) > 0
         predicted = np.zeros_like(right)
         predicted[:, ids] = logits.numpy() > 0
-        return Predictions(right, predicted, logits.abs().sigmoid().min(-1).values.double().numpy(), costs or {})
+        return Predictions(right, predicted, all_right(logits).double().numpy(), costs or {})
     confidence, chosen = logits.softmax(-1).max(-1)
     truth = _ids([e.label for e in examples], labels)
     return Predictions(truth, ids[chosen.numpy()], confidence.double().numpy(), costs or {})

@@ -103,7 +103,8 @@ def caption(results: Mapping[str, Any]) -> str:
     without = {name: average.get("accuracy_without_leaks") for name, average in results["average"].items()}
     scores = ", ".join(f"{name} {percent(value)}" for name, value in without.items() if value is not None)
     if scores:
-        text += f" {results['leaked_rows']} of them are also in train; averages without them: {scores}."
+        what = "averages" if measure_of(results) == "accuracy" else "average accuracies"
+        text += f" {results['leaked_rows']} of them are also in train; {what} without them: {scores}."
     if over := results["average"].get("meta_teacher", {}).get(OVER_ALL):
         text += f" Models choose among the labels of a text's domain; among all, meta_teacher is {percent(over)} right."
     way = results.get("run", {}).get("settings", {}).get("long_texts", "first")

@@ -20,6 +20,7 @@ from metakd.experiments.tables import markdown
 from metakd.experiments.trial import Trial
 from metakd.experiments.variants import EXPERIMENTS, Variant, with_tuned_settings
 from metakd.models.model_checks import check_models
+from metakd.runs.defaults import unfit
 from metakd.utils.artifacts import RUN_FILE, fingerprint, write_json, write_text
 from metakd.utils.console import console, notice
 from metakd.utils.errors import InputError, raise_faults
@@ -172,6 +173,8 @@ def _check_methods(name: str, trials: Sequence[Trial]) -> None:
         for run, _ in trial.parts:
             try:
                 check_models(run.settings, run.data.has_pairs)
+                if unsuited := [*unfit(run.settings, run.data)]:
+                    raise InputError("; ".join(unsuited))
                 _ = run.stages
             except InputError as error:
                 faults[f"{trial.variant.name}: {error}; or leave that variant out with --only"] = None

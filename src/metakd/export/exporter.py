@@ -15,7 +15,7 @@ from metakd.data.windows import Reading
 from metakd.evaluation.costs import Latency, measure_latencies, shipped_bytes
 from metakd.evaluation.predictions import correct_predictions
 from metakd.evaluation.tables import ALIKE
-from metakd.export.model_cards import SEVERAL_LABELS, Measured, calibration_notes, parity_note, write_card
+from metakd.export.model_cards import Measured, calibration_notes, parity_note, write_card
 from metakd.export.onnx_format import Parity, write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
@@ -92,7 +92,7 @@ def export(
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
             form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
-            notes = _notes(e, run.data.several_labels) + calibration_notes(calibration, e.domain, str(reading))
+            notes = _notes(e) + calibration_notes(calibration, e.domain, str(reading))
             write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, notes)
             write_manifest(folders[e.domain], {"step": MODEL, "domain": e.domain})
         if web:
@@ -171,11 +171,10 @@ def _score(run: Run, split: str, domain: str, folder: Path, compact: bool, befor
     return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy)
 
 
-def _notes(exported: Exported, several_labels: bool) -> list[str]:
+def _notes(exported: Exported) -> list[str]:
     """What the export has cost, as sentences of the card."""
     gain = 100 * (exported.after.accuracy - exported.before.accuracy)
-    notes = [SEVERAL_LABELS] * several_labels
-    notes += [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
+    notes = [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
     notes += [parity_note(*exported.parity)] if exported.parity else []
     if exported.elsewhere:
         notes.append(

@@ -65,7 +65,7 @@ def write_card(
         machine=f"{machine['processor']}, {machine['cores']} cores",
         data=_data_name(run),
         data_licence=licences.get("data") or "not stated",
-        notes="".join(f"- {note}\n" for note in notes),
+        notes="".join(f"- {note}\n" for note in [*[SEVERAL_LABELS] * bool(run.get("several_labels")), *notes]),
         base=public_name(run["settings"]["base"]),
         licence=licences.get("base") or "not stated",
     )

@@ -16,7 +16,7 @@ import torch
 from metakd.data.schema import Example
 from metakd.export.standard_files import write_standard_files
 from metakd.inference.layout import DESCRIPTION_FILE, QUANTIZED, WHOLE
-from metakd.inference.long_texts import Model, Probabilities
+from metakd.inference.long_texts import HALF, Model, Probabilities
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.attention import set_plain_attention
@@ -90,7 +90,7 @@ def _of_whole_texts(model: Model, examples: Sequence[Example]) -> Probabilities:
 
 
 def _parity(expected: Probabilities, p: Probabilities, several: bool) -> Parity:
-    same = (expected > 0.5) == (p > 0.5) if several else (expected.argmax(-1) == p.argmax(-1))[:, None]
+    same = (expected > HALF) == (p > HALF) if several else (expected.argmax(-1) == p.argmax(-1))[:, None]
     return Parity(len(expected), int(same.all(-1).sum()), float(np.abs(expected - p).max()))
 
 

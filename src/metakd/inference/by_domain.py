@@ -22,6 +22,7 @@ class ByDomain:
     def __init__(self, folders: Mapping[str, str | Path], **reading: Any) -> None:
         """`folders` has the model of each domain; `reading` says how they read long texts, as in Classifier.load."""
         self.folders = dict(folders)
+        self.several_labels = False  # whether a text may have several, known of the models that were loaded
         self._load = lru_cache(LOADED)(lambda domain: Classifier.load(self.folders[domain], **reading))
 
     def classifier(self, domain: str) -> Classifier:
@@ -34,6 +35,7 @@ class ByDomain:
         for domain in domains:
             with collecting(problems):
                 labels |= dict.fromkeys(self.classifier(domain).labels)
+                self.several_labels |= self.classifier(domain).several_labels
         if problems:
             raise InputError("\n".join(map(str, problems)))
         return [*labels]

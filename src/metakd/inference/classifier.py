@@ -11,13 +11,12 @@ from metakd.config.settings import LONGEST, Settings
 from metakd.data.schema import Example
 from metakd.data.windows import Reading
 from metakd.inference.layout import DESCRIPTION_FILE, EXPORT, FIT_FILE, QUANTIZED, WHOLE, onnx_file
-from metakd.inference.long_texts import Model, Probabilities, reading_by
+from metakd.inference.long_texts import HALF, Model, Probabilities, reading_by
 from metakd.models.hub import resolve
 from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, flag, require
 
-HALF = 0.5  # probability above which a text has one of several labels
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 
@@ -92,8 +91,8 @@ class Classifier:
             top_k: So many labels of each text instead, the likeliest first; all if there are fewer.
 
         Returns:
-            A Prediction for each text. With `top_k`, or if a text may have `several_labels`, a list of them: these are
-            the labels with a probability above one half, the likeliest first.
+            A Prediction for each text. With `top_k`, a list of so many, the likeliest first. Without it, if a text may
+            have `several_labels`, a list of those with a probability above one half, which may be empty.
 
         Raises:
             InputError: `texts` is a string or holds something else, or are single texts for a model that reads pairs,

@@ -20,7 +20,8 @@ from metakd.data.readers import Values
 from metakd.data.schema import Example
 from metakd.data.sources import Table
 from metakd.inference.by_domain import ByDomain
-from metakd.inference.classifier import HALF, Classifier
+from metakd.inference.classifier import Classifier
+from metakd.inference.long_texts import HALF
 from metakd.utils.artifacts import move_into_place
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import Faults, InputError, as_input_error, collecting, listed, raise_faults, require, shown
@@ -124,9 +125,7 @@ def _check(
         faults.append("text_pair: some rows have it and others do not; add it to all rows or to none")
     raise_faults(table.name, faults)
     labels = model.labels if isinstance(model, Classifier) else model.labels(domains)  # loads them all
-    models = [model] if isinstance(model, Classifier) else map(model.classifier, domains)
-    several = any(each.several_labels for each in models)
-    added = [*([LABELS] if several else [LABEL, PROBABILITY]), *[PROBABILITIES] * probabilities]
+    added = [*([LABELS] if model.several_labels else [LABEL, PROBABILITY]), *[PROBABILITIES] * probabilities]
     if taken := [name for name in added if name in writer.columns]:
         faults.append(f"the columns {listed(taken)} are written with predictions; rename those of the file")
     raise_faults(table.name, faults)

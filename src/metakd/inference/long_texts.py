@@ -16,6 +16,8 @@ from metakd.utils.errors import InputError
 
 READING_FILE = "reading.json"  # beside a trained model
 SLICE = 256  # long texts whose windows are in memory at a time
+HALF = 0.5  # probability above which a text has one of several labels
+FURTHEST = 16.0  # logit of one of several labels beyond which probabilities in float32 are rounded to 1
 LEAST = 1e-30  # probability that the logarithm of a smaller one is taken of
 
 Probabilities = NDArray[np.float32]  # (N, M), columns in the order of a model's labels
@@ -146,7 +148,9 @@ def probabilities(logits: NDArray[np.floating[Any]], several: bool) -> Probabili
 
 def logs(p: Probabilities, several: bool) -> NDArray[np.float32]:
     """Logarithms of probabilities, or of their odds if a text may have several labels: (..., M) -> (..., M)."""
-    return np.log(p.clip(LEAST)) - np.log((1 - p).clip(LEAST)) if several else np.log(p.clip(LEAST))
+    if not several:
+        return np.log(p.clip(LEAST))
+    return (np.log(p.clip(LEAST)) - np.log((1 - p).clip(LEAST))).clip(-FURTHEST, FURTHEST)
 
 
 def _enough(reading: Reading) -> float:

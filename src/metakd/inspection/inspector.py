@@ -19,7 +19,7 @@ from metakd.data.faults import Counts, faults_across, foreign_labels
 from metakd.data.labels import several_by
 from metakd.data.schema import LABELLED, SPLITS, Example
 from metakd.data.sources import open_source
-from metakd.data.splits import parse_cut, scored_split, test_percent, too_small_to_cut
+from metakd.data.splits import parse_cut, scored_split, stratum, test_percent, too_small_to_cut
 from metakd.inspection.lengths import lengths, long_texts
 from metakd.inspection.remarks import remarks
 from metakd.inspection.terms import strongest_terms
@@ -101,6 +101,7 @@ class Inspector:
         self._counts: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         self._rows: dict[str, Counter[str]] = defaultdict(Counter)
         self._labels: dict[str, int] = {}  # of a text; several in words
+        self._classes: dict[str, tuple[str, ...]] = {}  # the labels that these words name
         self._several = 0
         self._domains: dict[str, int] = {}
         self._columns = {"text": array("Q"), "id": array("Q")} | {
@@ -131,6 +132,7 @@ class Inspector:
         self._columns["split"].append(NAMES.index(split))
         self._columns["domain"].append(self._domains.setdefault(example.domain, len(self._domains)))
         self._columns["label"].append(self._labels.setdefault(example.label, len(self._labels)))
+        self._classes[example.label] = example.classes
         self._columns["row"].append(row)
         self._columns["gold"].append(example.gold)
         if split in ("train", WHOLE):
@@ -158,15 +160,12 @@ class Inspector:
         faults = [*row_faults]
         faults += [f"id: {repeated} rows have the id of another row of their split"] if repeated else []
         if not faults:
-            known = {label for counted in self._gold.values() for label, n in counted.items() if n} or {
-                *self.soft_names
-            }
-            faults += faults_across(as_train, lone=len(texts) - self._paired, paired=self._paired, more_labels=known)
+            known = {label for counted in self._gold.values() for label in counted} or {*self.soft_names}
+            rows = {("train" if split == WHOLE else split): domains for split, domains in self._rows.items()}
+            pairs = {"lone": len(texts) - self._paired, "paired": self._paired}
+            faults += faults_across(as_train, rows, **pairs, more_labels=known)
             faults += foreign_labels(self.soft_names, known)
-            if WHOLE not in counts:
-                faults += _unscored(counts)
-            elif not self._several:
-                faults += self._unscored_if_cut(columns)
+            faults += self._unscored_if_cut(columns) if WHOLE in counts else _unscored(counts)
         dropped = [f"{n} rows of {k} dropped: their texts are also in a later split" for k, n in self._dropped.items()]
         return {
             "rows": len(texts),
@@ -178,18 +177,37 @@ class Inspector:
             "leaks": _leaks(texts, splits),
             "contradictions": _contradictions(columns),
             "remarks": dropped
-            + remarks(as_train, labels, self._gold if WHOLE in counts else {}, self._test, self._rows),
+            + remarks(as_train, labels, self._drawn_by(columns) if WHOLE in counts else {}, self._test, self._rows),
             "faults": faults,
         }
 
-    def _unscored_if_cut(self, columns: Mapping[str, NDArray[Any]]) -> list[str]:
+    def _strata(self, columns: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.uint64], list[str]]:
+        """By which label the cut draws each row of one table, (N,), as its place among the names [splits.stratum]."""
+        pairs = np.stack([columns["domain"], columns["label"]], axis=1)
+        unique, rows = np.unique(pairs, axis=0, return_inverse=True)
+        domains, labels, counts = [*self._domains], [*self._labels], self._counts[WHOLE]
+        each = [stratum(labels[m], self._classes[labels[m]], counts[domains[k]]) for k, m in unique]
+        places = {name: place for place, name in enumerate(sorted({*each}))}
+        return np.array([places[name] for name in each], np.uint64)[rows.ravel()], [*places]
+
+    def _drawn_by(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Counter[str]]:
+        """The gold rows of one table by domain, and by the label by which the cut draws them."""
+        (strata, names), domains = self._strata(columns), [*self._domains]
+        counts = defaultdict[str, Counter[str]](Counter)
+        pairs = np.stack([columns["domain"].astype(np.uint64), strata], axis=1)[columns["gold"] > 0]
+        for (domain, place), rows in zip(*np.unique(pairs, axis=0, return_counts=True), strict=True):
+            counts[domains[domain]][names[place]] = int(rows)
+        return counts
+
+    def _unscored_if_cut(self, columns: dict[str, NDArray[Any]]) -> list[str]:
         """Domains of one table of which the cut leaves nothing to score [splits.cut_into_splits].
 
-        A text that has several domains or labels is counted for the first of them.
+        A text that is on rows of several domains or labels is counted for the first of them.
         """
-        columns = {name: values[columns["gold"] > 0] for name, values in columns.items()}
-        domains, labels = _ranks(self._domains), _ranks(self._labels)
-        groups = domains[columns["domain"]] * np.uint64(len(labels)) + labels[columns["label"]]
+        strata, labels = self._strata(columns)
+        columns = {name: values[columns["gold"] > 0] for name, values in (columns | {"stratum": strata}).items()}
+        domains = _ranks(self._domains)
+        groups = domains[columns["domain"]] * np.uint64(len(labels)) + columns["stratum"]
         pairs = np.unique(np.stack([columns["text"], groups], axis=1), axis=0)
         _, first = np.unique(pairs[:, 0], return_index=True)
         by_domain: dict[int, list[int]] = defaultdict(list)

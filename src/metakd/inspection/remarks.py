@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from metakd.data.faults import Counts
 from metakd.data.schema import LEAST_CLASSES
 from metakd.data.splits import scored_split, test_percent
-from metakd.utils.errors import listed
+from metakd.utils.errors import listed, shown
 
 NAMED = 3  # labels that a message names
 CANNOT_CHOOSE = "; unless --labels shared is set, a student cannot choose what its domain lacks"
@@ -52,16 +52,23 @@ def remarks(
 
 def _joined_labels(labels: Sequence[str]) -> list[str]:
     """A message where labels look like several in one string."""
+    if lists := [label for label in labels if label.startswith("[") and label.endswith("]")]:
+        looks = f"label {shown(lists[0])} looks like a list ({_counted(lists)})"
+        return [f"{looks}; if texts may have several labels, add --columns labels=label"]
     for separator in SEPARATORS:
         parts = {label: [part.strip() for part in label.split(separator)] for label in labels}
         joined = [label for label, each in parts.items() if len(each) > 1 and all(each)]
         shared = Counter(part for each in parts.values() for part in each)
         if joined and all(shared[part] > 1 for part in parts[joined[0]]):
             return [
-                f"label {joined[0]!r} looks like several in one string ({len(joined)} labels do); if texts may have "
+                f"label {shown(joined[0])} looks like several in one string ({_counted(joined)}); if texts may have "
                 f"several labels, add --label-separator '{separator}'"
             ]
     return []
+
+
+def _counted(labels: Sequence[str]) -> str:
+    return "one label does" if len(labels) == 1 else f"{len(labels)} labels do"
 
 
 def _rare_labels(train: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -37,7 +37,9 @@ def findings(report: Mapping[str, Any]) -> list[str]:
         places = "; ".join(" and ".join(rows) for rows in torn["rows"])
         more = ", ..." if torn["texts"] > len(torn["rows"]) else ""
         where = f" ({places}{more})" if places else " (`metakd inspect` lists the rows)"
-        messages.append(f"{_counted(torn['texts'], 'text has', 'texts have')} more than one label{where}")
+        messages.append(
+            f"{_counted(torn['texts'], 'text is', 'texts are')} on several rows with different labels{where}"
+        )
     messages += report["remarks"]
     if faults := len(report["faults"]):
         messages.append(

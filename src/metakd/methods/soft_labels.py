@@ -45,7 +45,7 @@ class SoftLabels:
             hard = self.settings.expertise == "hard"
             weights = weights * expertise_weights(batch["instance_weights"], logits, labels, hard)
         return {
-            "class": Term(losses.cross_entropy(student.logits, labels), weights=beta),
+            "class": Term(losses.cross_entropy(student.logits, labels), weights=beta * batch.get("class_weights", 1)),
             "prediction": Term(
                 losses.prediction_loss(student.logits, logits, self.settings.temperature), weights=weights
             ),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -18,6 +19,11 @@ def has_several_labels(model: PreTrainedModel) -> bool:
 def probabilities(model: PreTrainedModel, logits: Tensor) -> Tensor:
     """Class probabilities of a model's logits: (B, M) -> (B, M)."""
     return logits.sigmoid() if has_several_labels(model) else logits.softmax(-1)
+
+
+def all_right(logits: Tensor) -> Tensor:
+    """The probability that all answers, a yes to each label with a logit above 0, are right: (N, M) -> (N,)."""
+    return F.logsigmoid(logits.abs()).sum(-1).exp()
 
 
 def find_head(model: PreTrainedModel) -> nn.Linear | None:

@@ -51,7 +51,8 @@ def load_config(folder: Path, labels: Sequence[str] | None = None) -> Any:
         raise InputError(f"{folder}: a {config.model_type} has an encoder and a decoder; choose an encoder, like BERT")
     check_numbers(folder, lambda name: getattr(config, name, None))
     for name, value in UNHEEDED.items():
-        if getattr(config, name, None) not in (None, value, SEVERAL):
+        kept = (None, value, SEVERAL) if name == "problem_type" else (None, value)
+        if getattr(config, name, None) not in kept:
             setattr(config, name, value)
     return config
 

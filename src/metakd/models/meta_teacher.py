@@ -20,11 +20,13 @@ from transformers import PreTrainedModel
 from metakd import losses
 from metakd.data.tokenization import TEACHER_TOKENS, Batch
 from metakd.losses import LossTerms, Term
+from metakd.models.class_head import has_several_labels
 from metakd.models.encoder import forward, mean_over_real_tokens
 from metakd.utils.errors import InputError
 
 HEAD_FILE = "domain_head.safetensors"
 UNKNOWN_DOMAIN = -1
+SMALLEST = 1e-6  # probability whose odds are taken
 DOMAIN_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the domain classifier's logits and the domains
     "false": losses.false_domain_loss,
     "permuted": losses.permuted_domain_loss,
@@ -191,14 +193,21 @@ class TeacherEnsemble(MetaTeacher):
         self.members = nn.ModuleList(members)
 
     def outputs(self, batch: Batch, layers: TeacherLayers = NO_LAYERS) -> TeacherOutputs:
-        """The logarithm of the mean probability as logits, and the mean h, both as for an unknown domain."""
+        """The logarithm of the mean probability as logits, and the mean h, both as for an unknown domain.
+
+        If a text may have several labels, the logarithm of the odds of the mean probability.
+        """
         if layers or layers.pooled:
             raise InputError("several teachers have no common layers to match; use --terms prediction")
         batch = batch | {"domains": torch.full_like(batch["domains"], UNKNOWN_DOMAIN)}
         outputs = [cast(MetaTeacher, member).outputs(batch) for member in self.members]
-        log_p = torch.stack([each.logits.float().log_softmax(-1) for each in outputs])
+        answers = torch.stack([each.logits.float() for each in outputs])
         h = torch.stack([each.representation for each in outputs])
-        logits = of_classes(log_p.logsumexp(0) - math.log(len(outputs)), self.places)
+        if has_several_labels(self.encoder):
+            mean = answers.sigmoid().mean(0).logit(SMALLEST)
+        else:
+            mean = answers.log_softmax(-1).logsumexp(0) - math.log(len(outputs))
+        logits = of_classes(mean, self.places)
         return TeacherOutputs(logits, h.mean(0), {}, {})
 
 

@@ -16,6 +16,7 @@ from metakd.data.schema import Example
 from metakd.data.splits import sample_by_domain
 from metakd.data.tokenization import Collator, encode
 from metakd.evaluation.linear_models import domain_probe
+from metakd.inference.long_texts import HALF
 from metakd.models.forward_passes import embed, predict
 from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, select_head
@@ -84,10 +85,13 @@ def check_teacher(run: Run) -> None:
 
 def refuse_near_chance(run: Run, check: Mapping[str, Any]) -> None:
     """Raise InputError for a teacher with these scores that is hardly better than the most common class."""
+    measure, always = "accuracy", "the most common class"
+    if run.data.several_labels:
+        measure, always = "micro-F1", "the same labels for all"
     if near_chance(check) and not run.settings.allow_weak_teacher:
         raise InputError(
-            f"the meta-teacher is near chance: accuracy {check['accuracy']:.3f} on {check['examples']} examples of "
-            f"{check['split']}, and {check['commonest_class']:.3f} for the most common class. Can you tell the labels "
+            f"the meta-teacher is near chance: {measure} {check['accuracy']:.3f} on {check['examples']} examples of "
+            f"{check['split']}, and {check['commonest_class']:.3f} for {always}. Can you tell the labels "
             "of ten rows from their texts, and are these texts of the kind and the language that the model knows "
             f"(`metakd inspect` shows what its tokens make of them)? Then {_remedy(run)}"
         )
@@ -129,7 +133,7 @@ def _accuracy(
     heads = math.ceil(len(classes) / len(run.data.labels))
     if run.data.several_labels:
         return _micro_f1(
-            probabilities > 0.5, features.column("labels")[:, [run.data.label_ids[c] for c in classes]] > 0
+            probabilities > HALF, features.column("labels")[:, [run.data.label_ids[c] for c in classes]] > 0
         )
     predicted = select_head(probabilities, features.column("domains"), heads).argmax(-1)
     if len(classes) < len(run.data.labels):

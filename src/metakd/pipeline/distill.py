@@ -16,6 +16,7 @@ from metakd.data.labels import NO_LABEL, in_words
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain, hold_out
 from metakd.data.tokenization import Collator, Encoded
+from metakd.inference.long_texts import HALF
 from metakd.inference.torch_backend import TorchModel
 from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, has_teacher
@@ -157,7 +158,7 @@ def _pseudo_labelled(run: Run) -> list[Example]:
     for e, p in zip(texts, TorchModel.load(start.folder).answers(texts).probabilities if texts else (), strict=True):
         places = run.features.places(e.domain)
         if run.data.several_labels:
-            labels = tuple(run.data.labels[place] for place in places if p[place] > 0.5)
+            labels = tuple(run.data.labels[place] for place in places if p[place] > HALF)
             labelled.append(replace(e, label=in_words(labels), labels=labels))
         else:
             labelled.append(replace(e, label=run.data.labels[places[p[places].argmax()]]))

@@ -104,7 +104,8 @@ def score_as_it_is(run: Run) -> None:
     teacher, (split, rows) = _untrained(run), checked_rows(run.data)
     teacher.encoder.to(device())
     check = sampled_accuracy(run, teacher, rows) | {"split": split, "examples": min(len(rows), TRIED)}
-    notice(f"--teacher, as it is: accuracy {check['accuracy']:.3f} on {check['examples']} rows of {split}")
+    measure = "micro-F1" if run.data.several_labels else "accuracy"
+    notice(f"--teacher, as it is: {measure} {check['accuracy']:.3f} on {check['examples']} rows of {split}")
     refuse_near_chance(run, check)
 
 
@@ -168,7 +169,8 @@ def _train(
     settings = run.settings
     texts, text_rows = run.features.teacher_texts(run.data.train)
     features = run.features.encode(texts).with_columns(**_weights(run, text_rows), **run.features.soft_labels(texts))
-    features = features.with_columns(**run.features.class_weights(features.column("labels")))
+    by_class = run.features.class_weights(features.column("labels")[: len(run.data.train)])  # of texts, not windows
+    features = features.with_columns(**{name: weights[text_rows] for name, weights in by_class.items()})
     epochs, logs = settings.teacher_epochs, run.folder / LOGS_FOLDER
     parts = settings.gradient_accumulation
     plan = TrainingPlan(name, epochs, learning_rate, checkpoints, settings, run.precision, logs=logs, parts=parts)

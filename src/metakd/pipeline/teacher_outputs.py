@@ -70,8 +70,8 @@ def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
         for i in confidences.argsort(descending=True, stable=True).tolist()
         if confidences[i] >= settings.min_confidence
     ]
-    kept = set[str]()
-    for domain in run.data.domains:
+    kept = set[str]() if settings.max_share < 1 else {texts[i].id for i in sure}
+    for domain in run.data.domains if settings.max_share < 1 else ():
         places = [i for i in sure if texts[i].domain == domain]
         left = largest_counts(Counter(labels[places].tolist()), settings.max_share)
         for i in places:  # the surest first

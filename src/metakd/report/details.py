@@ -55,6 +55,8 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
     times = scored["latency_ms"]
     latency = f"{milliseconds(times)} ms, 95 of 100 within {times['p95']:.1f} ms"
     facts = [("Accuracy", score(scored)), ("Size", _size(scored)), ("One text", latency)]
+    if "micro_f1" in scored:
+        facts.insert(1, ("Micro-F1", score(scored, "micro_f1")))
     if scored.get("windows", 1) > 1:
         means = f"; ms by the windows that a text fills: {by_windows(times['by_windows'])}" * ("by_windows" in times)
         facts.append(("Long texts", f"{scored['windows']:.2f} windows read on average{means}"))
@@ -68,6 +70,7 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
         "kind": model,
         "facts": facts,
         "labels": findings.labels_of(domain),
+        "several": bool(findings.run.get("several_labels")),
         "confusion": findings.confusion(model, domain),
         "calibration": tenths,
         "calibration_error": calibration_error(tenths),

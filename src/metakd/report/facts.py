@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +94,14 @@ class Findings:
         used = {label for answer in answers for label in self.classes(answer)}
         return [label for label in self.labels if label in used] if "classes" in self.run else self.labels
 
-    @property
-    def texts(self) -> Mapping[str, int]:
-        """Rows by split."""
-        rows = self.corpus["rows"]
-        counts = self.corpus.get("texts") or {
-            split: {domain: sum(labels.values()) for domain, labels in domains.items()}
-            for split, domains in rows.items()
-        }
-        return {split: sum(domains.values()) for split, domains in counts.items()}
+    def texts(self, domain: str | None = None) -> Mapping[str, int]:
+        """Rows by split, of one domain or of all."""
+        rows = self.corpus["rows"].items()
+        by_label = {split: {name: sum(labels.values()) for name, labels in domains.items()} for split, domains in rows}
+        counts = self.corpus.get("texts", by_label).items()  # runs from before there were several labels have none
+        if domain is not None:
+            return {split: domains.get(domain, 0) for split, domains in counts}
+        return {split: sum(domains.values()) for split, domains in counts}
 
     @property
     def models(self) -> list[str]:
@@ -160,12 +158,15 @@ class Findings:
         return dict(compare("student", self.rights)["against"]) if self.rights["student"] else {}
 
     def confusion(self, model: str, domain: str) -> list[list[int]]:
-        """How often label i (row) was called j (column); of several labels, i was missed where j was given wrongly."""
-        counts = Counter[tuple[str, str]]()
-        for row in self.classified(model, domain):
-            has, called = ({*self.classes(label)} for label in (row["label"], row["models"][model][0]))
-            counts.update((label, label) for label in has & called)
-            counts.update(product(has - called, called - has))
+        """How often label i (row) was called j (column); of several, how often it was right, missed and wrong."""
+        if self.run.get("several_labels"):
+            answers = [(row["label"], row["models"][model][0]) for row in self.classified(model, domain)]
+            sets = [({*self.classes(label)}, {*self.classes(called)}) for label, called in answers]
+            parts = [
+                [*map(each, sets)] for each in (lambda s: s[0] & s[1], lambda s: s[0] - s[1], lambda s: s[1] - s[0])
+            ]
+            return [[sum(label in labels for labels in part) for part in parts] for label in self.labels_of(domain)]
+        counts = Counter((row["label"], row["models"][model][0]) for row in self.classified(model, domain))
         labels = self.labels_of(domain)
         return [[counts[true, predicted] for predicted in labels] for true in labels]
 

@@ -45,14 +45,14 @@ def _node(name: str, kind: str, label: list[str], summary: str, x: float, y: flo
     return {"id": name, "kind": kind, "title": " ".join(label), "label": label, "summary": summary, "x": x, "y": y}
 
 
-def score(scores: Mapping[str, Any]) -> str:
-    low, high = scores["accuracy_interval"]
-    return f"{100 * scores['accuracy']:.1f} percent right ({100 * low:.1f} to {100 * high:.1f})"
+def score(scores: Mapping[str, Any], measure: str = "accuracy") -> str:
+    low, high = scores[f"{measure}_interval"]
+    unit = "percent right" if measure == "accuracy" else "percent"
+    return f"{100 * scores[measure]:.1f} {unit} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _counts(findings: Findings, domain: str) -> str:
-    splits = findings.corpus["rows"].items()
-    return ", ".join(f"{split} {sum(counts.get(domain, {}).values()):,}" for split, counts in splits)
+    return ", ".join(f"{split} {count:,}" for split, count in findings.texts(domain).items())
 
 
 def _between_edges(findings: Findings) -> list[dict[str, Any]]:

@@ -87,7 +87,8 @@ function examples(title, list, models) {
 
 function confusion(model) {
   const rows = model.confusion.map((row, place) => [model.labels[place], ...row]);
-  const made = table(["label", ...model.labels.map((label) => `predicted ${label}`)], rows, "Confusion");
+  const columns = model.several ? ["right", "missed", "wrong"] : model.labels.map((label) => `predicted ${label}`);
+  const made = table(["label", ...columns], rows, "Confusion");
   const most = Math.max(1, ...model.confusion.flat());
   for (const count of made.querySelectorAll("td")) count.style.setProperty("--share", Number(count.textContent) / most);
   made.classList.add("confusion");

@@ -33,13 +33,14 @@ def figures(findings: Findings) -> list[tuple[str, str, str]]:
     teacher, student = both = [findings.results["average"][name] for name in ("meta_teacher", "student")]
     kept = f"{percent(student['accuracy'] / (teacher['accuracy'] or 1.0))} %"
     shares = " → ".join(percent(each["accuracy"]) for each in both)
+    right = "with exactly their labels" if findings.run.get("several_labels") else "right"
     gain = findings.against.get("meta_teacher")
     loss = points_label(gain) if gain else "too few examples to compare"
     sizes = " → ".join(f"{each['bytes'] / 1e6:.1f}" for each in both)
     latencies = " → ".join(milliseconds(each["latency_ms"]) for each in both)
     faster = teacher["latency_ms"]["median"] / student["latency_ms"]["median"]
     return [
-        (kept, "accuracy kept", f"{shares} percent right: {loss}."),
+        (kept, "accuracy kept", f"{shares} percent {right}: {loss}."),
         (*_times(teacher["bytes"] / student["bytes"], "smaller", "larger", "size"), f"{sizes} MB"),
         (*_times(faster, "faster", "slower", "speed"), f"{latencies} ms for one text"),
         _gain(findings),
@@ -124,7 +125,7 @@ def command(findings: Findings) -> str:
     usual = read_settings_file(DEMO_SETTINGS) if is_demo else {}
     deciding = {name: settings.get(name) for name in ("batch_size", "teacher")}  # which other defaults depend on
     chosen = Settings.build(usual | deciding)
-    rows = findings.texts["train"]
+    rows = findings.texts()["train"]
     defaults = chosen.sized_for(rows, len(findings.run["labels"])).model_dump(mode="json")
     defaults["batch_size"] = Settings.build(usual).sized_for(rows, 2).batch_size
     defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")} | {"teacher": None}
@@ -148,7 +149,7 @@ def facts(findings: Findings) -> dict[str, str]:
     """Base, student, data, dates, seeds, versions, machine, and the command that makes it again."""
     run, results, teacher = findings.run, findings.results, findings.manifest("meta_teacher")
     settings, environment = run["settings"], results["environment"]
-    counts = [f"{split} {count:,}" for split, count in findings.texts.items()]
+    counts = [f"{split} {count:,}" for split, count in findings.texts().items()]
     versions = [f"{name} {version}" for name, version in environment["versions"].items()]
     minutes = sum(results["seconds"].values()) / 60
     return {

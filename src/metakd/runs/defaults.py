@@ -14,8 +14,7 @@ def fitted(settings: Settings, data: MultiDomainDataset) -> Settings:
 
     Raises InputError for settings that do not go with several labels.
     """
-    if data.several_labels:
-        raise_faults("a text may have several labels", [*_unfit_for_several_labels(settings)])
+    raise_faults("a text may have several labels", [*unfit(settings, data)])
     sized = settings.sized_for(len(data.train), len(data.labels))
     changed = [f"{flag(name)} {value:g}" for name, value in sized if value != getattr(settings, name)]
     if changed:
@@ -24,8 +23,10 @@ def fitted(settings: Settings, data: MultiDomainDataset) -> Settings:
     return sized
 
 
-def _unfit_for_several_labels(settings: Settings) -> Iterator[str]:
-    """What is made for texts with one label."""
+def unfit(settings: Settings, data: MultiDomainDataset) -> Iterator[str]:
+    """A fault for each setting that does not go with several labels, if a text of the data may have them."""
+    if not data.several_labels:
+        return
     leave = "made for texts with one label; leave it out"
     if settings.heads == "domain":
         yield f"--heads domain: {leave}"

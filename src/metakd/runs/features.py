@@ -17,6 +17,7 @@ from metakd.data.dataset import MultiDomainDataset
 from metakd.data.labels import NO_LABEL, accuracy_of_hard_labels, balanced_weights, several_columns, soft_label_columns
 from metakd.data.schema import Example
 from metakd.data.tokenization import TOKENIZER_FILES, Array, Collator, Encoded, TokenStore
+from metakd.models.class_head import all_right
 from metakd.models.hub import resolve
 from metakd.models.loading import load_tokenizer
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN
@@ -150,7 +151,8 @@ class Features:
     def likeliest(self, logits: Tensor, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
         """The highest probability among the classes of each example's domain, (N,), and its place among all labels.
 
-        If a text may have several labels, the smallest probability of an answer, yes or no, and (N, M), 1 for each yes.
+        If a text may have several labels, the probability that all answers, yes or no, are right, and (N, M), 1 for
+        each yes.
         """
         logits = logits.float()
         if self.classes_by_domain:
@@ -159,7 +161,7 @@ class Features:
                 allowed[self.places(domain)] = 0.0
             logits = logits + torch.stack([among[e.domain] for e in examples])
         if self.data.several_labels:
-            return logits.abs().sigmoid().min(-1).values, (logits > 0).float()
+            return all_right(logits), (logits > 0).float()
         confidences, places = logits.softmax(-1).max(-1)
         return confidences, places
 

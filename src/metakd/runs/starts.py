@@ -46,10 +46,8 @@ def check_teacher_fits(settings: Settings, labels: Sequence[str], several: bool)
     head_rows(teacher, labels, settings.teacher_labels)
     ours, theirs = load_config(teacher), load_config(base)
     if (ours.problem_type == SEVERAL) != several:
-        kinds = ("several labels", "one label")[:: 1 if several else -1]
-        raise InputError(
-            f"{teacher}: gives a text {kinds[1]}, but the data {kinds[0]}; use --base instead of --teacher"
-        )
+        gives, has = ("one label", "several labels") if several else ("several labels", "one label")
+        raise InputError(f"{teacher}: gives a text {gives}, but the data {has}; use --base instead of --teacher")
     differences = [name for name in SHAPE if getattr(ours, name) != getattr(theirs, name)]
     if not same_tokenizer(load_tokenizer(teacher), load_tokenizer(base)):
         differences.append("tokenizer")

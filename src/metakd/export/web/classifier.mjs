@@ -33,7 +33,7 @@ export class Classifier {
     let read = 0;
     for (const window of all.slice(0, most)) {
       const logits = await this.logits(window);
-      (this.several ? logits : logSoftmax(logits)).forEach((value, i) => (sums[i] += value));
+      (this.several ? logits.map(bounded) : logSoftmax(logits)).forEach((value, i) => (sums[i] += value));
       read += 1;
       if (enough != null && Math.max(...softmax(sums)) >= enough) break;
     }
@@ -41,12 +41,12 @@ export class Classifier {
     return this.several ? means.map((z) => 1 / (1 + Math.exp(-z))) : softmax(means);
   }
 
-  // Labels with their probabilities, the likeliest first, and which of them the text is given.
+  // Labels with their probabilities, the likeliest first, and which of them the text has.
   async classify(text) {
     const p = await this.probabilities(text);
     const answers = this.labels.map((label, i) => ({ label, probability: p[i] }));
     answers.sort((one, other) => other.probability - one.probability);
-    return answers.map((answer, i) => ({ ...answer, given: this.several ? answer.probability > 0.5 : i === 0 }));
+    return answers.map((answer, i) => ({ ...answer, has: this.several ? answer.probability > 0.5 : i === 0 }));
   }
 
   // The token ids of each window of a text, as metakd cuts it: data/windows.py.
@@ -74,6 +74,11 @@ export class Classifier {
     const { logits } = await this.model(inputs);
     return Array.from(logits.data);
   }
+}
+
+// As in inference/long_texts.py.
+function bounded(logit) {
+  return Math.max(-16, Math.min(16, logit));
 }
 
 function softmax(values) {

@@ -35,12 +35,12 @@ function classifier(name) {
   return loaded.get(name);
 }
 
-function row({ label, probability, given }) {
+function row({ label, probability, has }) {
   const [item, name, share, track, bar] = ["li", "span", "span", "div", "div"].map((tag) => document.createElement(tag));
   name.textContent = label;
   share.textContent = `${(100 * probability).toFixed(1)} %`;
   bar.style.width = `${100 * probability}%`;
-  item.classList.toggle("given", given);
+  item.classList.toggle("has", has);
   track.append(bar);
   item.append(name, share, track);
   return item;
