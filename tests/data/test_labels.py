@@ -203,7 +203,7 @@ def test_labels_joined_in_one_string_are_noticed() -> None:
     )
     lists = ["['a', 'b']", "[]"]
     (message,) = remarks({"train": {"x": dict.fromkeys(lists, 50)}, "test": {"x": dict.fromkeys(lists, 50)}}, lists)
-    assert "looks like a list (2 labels do); if texts may have several labels, add --columns labels=label" in message
+    assert "looks like a list (2 labels do); if texts may have several labels, name their column with" in message
     plain = ["a/c", "other", "b"]
     assert remarks({"train": {"x": dict.fromkeys(plain, 50)}, "test": {"x": dict.fromkeys(plain, 50)}}, plain) == []
 

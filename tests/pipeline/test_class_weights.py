@@ -21,6 +21,8 @@ def test_weights_by_hand() -> None:
     weights = balanced_weights(np.array([0, 0, 7, 0]))
     assert weights.tolist() == pytest.approx([2 / 3, 2 / 3, 2, 2 / 3])
     assert weights.mean() == pytest.approx(1)
+    gold = np.array([True, True, True, False, False])
+    assert balanced_weights(np.array([0, 0, 7, 7, 7]), gold).tolist() == pytest.approx([3 / 4, 3 / 4, 3 / 2, 1, 1])
 
 
 def test_cross_entropy_counts_by_them() -> None:

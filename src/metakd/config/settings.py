@@ -117,7 +117,7 @@ class Settings(BaseModel):
     seed: int = setting(0, "Seed of all random numbers.", ge=0, lt=2**31)
 
     class_weights: Literal["none", "balanced"] = setting(
-        "none", "Weight of a text by its class where models learn from labels: each class counts as much ('balanced')."
+        "none", "Weight of a text where models learn from labels: 'balanced' lets rare classes count as much as others."
     )
 
     # Instance weights

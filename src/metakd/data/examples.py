@@ -37,7 +37,7 @@ def read_examples(
 ) -> list[Example]:
     """All rows of one labelled file; raises one InputError with every fault."""
     faults, table = list[str](), open_file(path, encoding)
-    examples = with_ids(table, faults, columns=columns, several=label_format(table, columns, several))
+    examples = with_ids(table, faults, columns=columns, several=Reader(columns, several=several).label_format(table))
     raise_faults(str(path), faults)
     return examples
 
@@ -48,20 +48,6 @@ def open_file(path: Path, encoding: str = "utf-8") -> Table:
     if "" not in tables:
         raise InputError(f"{path}: expected one file, found a folder")
     return tables[""]
-
-
-def label_format(
-    table: Table, columns: Mapping[str, str] | None, chosen: SeveralLabels | None = None
-) -> SeveralLabels | None:
-    """How a table says which labels a text has: as `chosen`, or in its column `labels` if it has no label; else None.
-
-    None: each text has one.
-    """
-    names = dict(columns or {})
-    if chosen is not None or "labels" in names:
-        return chosen or SeveralLabels()
-    _, values = next(iter(table.rows([])), (0, Values()))
-    return SeveralLabels() if "labels" in values and names.get("label", "label") not in values else None
 
 
 @dataclass
@@ -86,12 +72,23 @@ class Reader:
         needed = tuple(name for name in LABELLED if name != "label" or not empty_labels)
         optional = ("label",) * empty_labels
         how = {"needed": needed, "optional": optional, "columns": self.columns, "probability_labels": order}
-        several = label_format(table, self.columns, self.several)
-        if several is not None and is_train and not (self.several or "labels" in (self.columns or {})):
-            self.notices.append(f"{table.name}: has a column labels and none called label, so a text may have several")
-        examples = with_ids(table, faults, **how, several=several)
+        examples = with_ids(table, faults, **how, several=self.label_format(table))
         self.take(table.name, faults, any_valid=bool(examples))
         return examples
+
+    def label_format(self, table: Table) -> SeveralLabels | None:
+        """How the table says which labels a text has, if it may have several; None: each has one.
+
+        By itself, it says so by a column `labels` and none called label, of which there is a notice.
+        """
+        names = self.columns or {}
+        if self.several is not None or "labels" in names:
+            return self.several or SeveralLabels()
+        _, values = next(iter(table.rows([])), (0, Values()))
+        if "labels" not in values or names.get("label", "label") in values:
+            return None
+        self.notices.append(f"{table.name} has a column labels and none called label, so a text may have several")
+        return SeveralLabels()
 
     def take(self, name: str, faults: Sequence[str], any_valid: bool) -> None:
         """Add a table's faults to those that count, or skip those of single rows."""

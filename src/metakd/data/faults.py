@@ -45,7 +45,9 @@ def absence(field: str, column: str, others: Sequence[str]) -> str:
     flag = f"--columns {field}={listed([lowered[near[0]]]) if near else '...'}"
     column_of = f" (for {field})" if column != field else ""
     remedy = f"did you mean {flag}?" if near else f"choose one with {flag}"
-    remedy = remedy if field in FIELDS else "name the columns of labels as the file does with --label-columns"
+    remedy = (
+        remedy if field in FIELDS else "a column of --label-columns; name them as the file does, or rename it there"
+    )
     return f"no column {column!r}{column_of}; the columns are: {listed(others) or 'none'}; {remedy}"
 
 
@@ -101,13 +103,19 @@ def faults_of(splits: Mapping[str, Sequence[Example]], labels: Collection[str]) 
     pairs = Counter(e.text_pair is not None for rows in splits.values() for e in rows)
     counts = {split: count_rows(rows) for split, rows in splits.items()}
     names = Counter(name for e in splits["train"] for name, _ in e.soft_label)
-    kinds = {split: {e.labels is not None for e in rows} for split, rows in splits.items()}
-    if len(set().union(*kinds.values())) > 1:
-        several = listed([split for split, kind in kinds.items() if True in kind])
-        return [f"{several}: texts may have several labels there, and one elsewhere; write all in the same way"]
+    if mixed := mixed_kinds({split: {e.labels is not None for e in rows} for split, rows in splits.items()}):
+        return mixed
     by_domain = {split: Counter(e.domain for e in rows) for split, rows in splits.items()}
     faults = faults_across(counts, by_domain, lone=pairs[False], paired=pairs[True], more_labels=labels)
     return faults + foreign_labels(names, labels)
+
+
+def mixed_kinds(kinds: Mapping[str, Collection[bool]]) -> list[str]:
+    """The fault of splits that differ in whether a text may have several labels, if they do."""
+    several = [split for split, kind in kinds.items() if True in kind]
+    if not several or all(False not in kind for kind in kinds.values()):
+        return []
+    return [f"{listed(several)}: texts may have several labels there, and one elsewhere; write all in the same way"]
 
 
 def foreign_labels(names: Counter[str], labels: Collection[str]) -> list[str]:

@@ -131,10 +131,15 @@ def several_columns(examples: Sequence[Example], places: Mapping[str, int]) -> N
     return columns
 
 
-def balanced_weights(labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """N / (classes · n_y), with n_y texts of a text's class: of the same sum for each class, (N,) -> (N,)."""
-    _, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return np.asarray(len(labels) / (len(counts) * counts[places]), np.float32)
+def balanced_weights(labels: NDArray[np.int64], counted: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    """N / (classes · n_y), with n_y texts of a text's class: of the same sum for each class, (N,) -> (N,).
+
+    If only some texts are `counted`, (N,), the others have a weight of 1.
+    """
+    counted, weights = np.ones(len(labels), bool) if counted is None else counted, np.ones(len(labels), np.float32)
+    _, places, counts = np.unique(labels[counted], return_inverse=True, return_counts=True)
+    weights[counted] = counted.sum() / (len(counts) * counts[places])
+    return weights
 
 
 def in_words(labels: Sequence[str]) -> str:

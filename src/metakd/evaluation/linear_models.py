@@ -92,7 +92,7 @@ def _targets(examples: Sequence[Example]) -> tuple[NDArray[Any] | None, NDArray[
     if all(e.labels is None for e in examples):
         return None, np.array([e.label for e in examples])
     names = sorted({label for e in examples for label in e.classes})
-    return np.array(names), several_columns(examples, {name: i for i, name in enumerate(names)}).astype(int)
+    return np.array(names, str), several_columns(examples, {name: i for i, name in enumerate(names)}).astype(int)
 
 
 def _classifier(labels: NDArray[Any], c: float) -> Any:

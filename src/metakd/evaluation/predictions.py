@@ -256,4 +256,4 @@ def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
 
 def _ids(names: Iterable[str], labels: list[str]) -> Ints:
     numbers = {label: number for number, label in enumerate(labels)}
-    return np.array([numbers[name] for name in names])
+    return np.array([numbers[name] for name in names], np.int64)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from metakd.config.settings import Settings
 from metakd.data.dataset import NO_SOFT_LABELS, MultiDomainDataset
-from metakd.data.examples import Reader, label_format, read_table
-from metakd.data.faults import Counts, faults_across, foreign_labels
+from metakd.data.examples import Reader, read_table
+from metakd.data.faults import Counts, faults_across, foreign_labels, mixed_kinds
 from metakd.data.labels import several_by
 from metakd.data.schema import LABELLED, SPLITS, Example
 from metakd.data.sources import open_source
@@ -57,16 +57,16 @@ def inspect_data(
     tokenizer.json, or else in words; `unknown` has the share of tokens that it does not know, by domain. Raises
     InputError for data that cannot be read at all.
     """
-    source, reader = open_source(data, encoding, data_config), Reader(columns, skip_bad_rows)
-    inspector, order = Inspector(parse_cut(cut)[1]), probability_labels if soft_labels else None
-    splits = [split for split in ("", *SPLITS) if split in source.tables]
-    for split in reversed(splits) if drop_leaks else splits:  # a leak is dropped from the earlier split
+    source, order = open_source(data, encoding, data_config), probability_labels if soft_labels else None
+    reader = Reader(columns, skip_bad_rows, several=several_by(label_columns, label_separator))
+    inspector, splits = Inspector(parse_cut(cut)[1]), [split for split in ("", *SPLITS) if split in source.tables]
+    for split in splits[:: -1 if drop_leaks else 1]:  # a leak is dropped from the earlier split
         table, is_train, faults, row = source.tables[split], split in ("", "train"), list[str](), 0
         optional = ("label",) * (unlabelled_rows and is_train)
-        needed = [name for name in LABELLED if name not in optional]
         how: dict[str, Any] = {"columns": columns, "probability_labels": order if is_train else None}
-        how["several"] = label_format(table, columns, several_by(label_columns, label_separator))
-        for row, example in read_table(table, faults, needed=needed, optional=optional, **how):
+        how |= {"needed": [name for name in LABELLED if name not in optional], "optional": optional}
+        how["several"] = reader.label_format(table)
+        for row, example in read_table(table, faults, **how):
             if example.label:
                 inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
         reader.take(table.name, faults, any_valid=row > 0)
@@ -76,9 +76,9 @@ def inspect_data(
     unknown, pieces = ((f(model, inspector.sample) if model else {}) for f in (unknown_shares, pieces_per_word))
     measured, terms = lengths(inspector.sample, model, max_length), strongest_terms(inspector.sample, TERMS)
     noted = reader.notices + report["remarks"] + foreign_domains(unknown, pieces) + long_texts(measured)
+    words = {domain: [word for word, _ in best] for domain, best in terms.items()}
     more = {"data": source.name, "skippable": reader.skippable, "lengths": measured, "unknown": unknown}
-    more |= {"terms": {domain: [word for word, _ in best] for domain, best in terms.items()}, "remarks": noted}
-    return report | more
+    return report | more | {"terms": words, "remarks": noted}
 
 
 def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Inspector:
         self._rows: dict[str, Counter[str]] = defaultdict(Counter)
         self._labels: dict[str, int] = {}  # of a text; several in words
         self._classes: dict[str, tuple[str, ...]] = {}  # the labels that these words name
-        self._several = 0
+        self._kinds: dict[str, set[bool]] = defaultdict(set)  # of each split, whether a text may have several labels
         self._domains: dict[str, int] = {}
         self._columns = {"text": array("Q"), "id": array("Q")} | {
             name: array("I") for name in ("split", "domain", "label", "row", "gold")
@@ -126,7 +126,7 @@ class Inspector:
         self._paired += example.text_pair is not None
         self._counts[split][example.domain].update(example.classes)
         self._rows[split][example.domain] += 1
-        self._several += example.labels is not None
+        self._kinds[split].add(example.labels is not None)
         self._columns["text"].append(text)
         self._columns["id"].append(_hash(split, example.id) if example.id else 0)
         self._columns["split"].append(NAMES.index(split))
@@ -154,18 +154,20 @@ class Inspector:
         texts, ids = columns["text"], columns["id"][columns["id"] > 0]
         counts: Counts = {split: dict(self._counts[split]) for split in NAMES if split in self._counts}
         splits = {split: columns["split"] == NAMES.index(split) for split in counts}
+        strata = self._strata(columns) if WHOLE in counts else (np.zeros(0, np.uint64), [])
         labels = sorted({label for domains in counts.values() for by_label in domains.values() for label in by_label})
         repeated = len(ids) - len(np.unique(ids))
         as_train = {("train" if split == WHOLE else split): domains for split, domains in counts.items()}
         faults = [*row_faults]
         faults += [f"id: {repeated} rows have the id of another row of their split"] if repeated else []
+        faults += mixed_kinds(self._kinds)
         if not faults:
             known = {label for counted in self._gold.values() for label in counted} or {*self.soft_names}
             rows = {("train" if split == WHOLE else split): domains for split, domains in self._rows.items()}
             pairs = {"lone": len(texts) - self._paired, "paired": self._paired}
             faults += faults_across(as_train, rows, **pairs, more_labels=known)
             faults += foreign_labels(self.soft_names, known)
-            faults += self._unscored_if_cut(columns) if WHOLE in counts else _unscored(counts)
+            faults += self._unscored_if_cut(columns, *strata) if WHOLE in counts else _unscored(counts)
         dropped = [f"{n} rows of {k} dropped: their texts are also in a later split" for k, n in self._dropped.items()]
         return {
             "rows": len(texts),
@@ -177,7 +179,9 @@ class Inspector:
             "leaks": _leaks(texts, splits),
             "contradictions": _contradictions(columns),
             "remarks": dropped
-            + remarks(as_train, labels, self._drawn_by(columns) if WHOLE in counts else {}, self._test, self._rows),
+            + remarks(
+                as_train, labels, self._drawn_by(columns, *strata) if WHOLE in counts else {}, self._test, self._rows
+            ),
             "faults": faults,
         }
 
@@ -190,21 +194,24 @@ class Inspector:
         places = {name: place for place, name in enumerate(sorted({*each}))}
         return np.array([places[name] for name in each], np.uint64)[rows.ravel()], [*places]
 
-    def _drawn_by(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Counter[str]]:
+    def _drawn_by(
+        self, columns: Mapping[str, NDArray[Any]], strata: NDArray[np.uint64], names: Sequence[str]
+    ) -> dict[str, Counter[str]]:
         """The gold rows of one table by domain, and by the label by which the cut draws them."""
-        (strata, names), domains = self._strata(columns), [*self._domains]
-        counts = defaultdict[str, Counter[str]](Counter)
+        domains = [*self._domains]
+        counts = {domain: Counter[str]() for domain in domains}
         pairs = np.stack([columns["domain"].astype(np.uint64), strata], axis=1)[columns["gold"] > 0]
         for (domain, place), rows in zip(*np.unique(pairs, axis=0, return_counts=True), strict=True):
             counts[domains[domain]][names[place]] = int(rows)
         return counts
 
-    def _unscored_if_cut(self, columns: dict[str, NDArray[Any]]) -> list[str]:
+    def _unscored_if_cut(
+        self, columns: dict[str, NDArray[Any]], strata: NDArray[np.uint64], labels: Sequence[str]
+    ) -> list[str]:
         """Domains of one table of which the cut leaves nothing to score [splits.cut_into_splits].
 
         A text that is on rows of several domains or labels is counted for the first of them.
         """
-        strata, labels = self._strata(columns)
         columns = {name: values[columns["gold"] > 0] for name, values in (columns | {"stratum": strata}).items()}
         domains = _ranks(self._domains)
         groups = domains[columns["domain"]] * np.uint64(len(labels)) + columns["stratum"]

@@ -14,6 +14,7 @@ NAMED = 3  # labels that a message names
 CANNOT_CHOOSE = "; unless --labels shared is set, a student cannot choose what its domain lacks"
 FEWEST = 5  # training rows of a class below which it is hardly learnt
 SEPARATORS = ";|,/"
+LIST = re.compile(r"""\[(\s*["'].*["']\s*)?\]""")  # in one string
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
 TWINS = str.maketrans("авекмнорстухіјѕαβεζηικμνορτυχ‐‑–—−‘’", "abekmhopctyxijsabezhikmnoptyx-----''")  # Cyrillic, Greek
@@ -52,9 +53,9 @@ def remarks(
 
 def _joined_labels(labels: Sequence[str]) -> list[str]:
     """A message where labels look like several in one string."""
-    if lists := [label for label in labels if label.startswith("[") and label.endswith("]")]:
+    if lists := [label for label in labels if LIST.fullmatch(label)]:
         looks = f"label {shown(lists[0])} looks like a list ({_counted(lists)})"
-        return [f"{looks}; if texts may have several labels, add --columns labels=label"]
+        return [f"{looks}; if texts may have several labels, name their column with --columns labels=COLUMN"]
     for separator in SEPARATORS:
         parts = {label: [part.strip() for part in label.split(separator)] for label in labels}
         joined = [label for label, each in parts.items() if len(each) > 1 and all(each)]

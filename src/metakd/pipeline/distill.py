@@ -240,7 +240,8 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
         columns["labels"] = np.where(gold == NO_LABEL, columns["soft_labels"].argmax(1), gold)
         features = features.with_columns(**columns)
     if cache is None:
-        return features.with_columns(**run.features.class_weights(features.column("labels")))
+        counted = features.columns["gold_weights"] > 0 if "soft_labels" in needs else None
+        return features.with_columns(**run.features.class_weights(features.column("labels"), counted))
     features = features.with_columns(**{CACHE_ROW: cache.rows([e.id for e in job.examples])})
     teacher, labels = cache.read(features.column(CACHE_ROW), NO_LAYERS), features.column("labels")
     labelled = labels != NO_LABEL

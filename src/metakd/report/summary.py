@@ -15,6 +15,7 @@ from metakd.models.hub import public_name
 from metakd.report.facts import Findings
 from metakd.utils.errors import flag
 
+NAMED_PUBLICLY = ("base", "teacher", "student", "unlabelled")  # settings that may be private paths
 BASELINES = {
     BASELINE: "the same small model fine-tuned on labels alone",
     "tfidf": "TF-IDF with logistic regression, on its domain's text or all domains'",
@@ -142,7 +143,9 @@ def _flag(name: str, value: Any) -> list[str]:
         return [flag(name if value else f"no-{name}")]
     if isinstance(value, Mapping):
         value = [f"{key}={item}" for key, item in value.items()]
-    return [flag(name), ",".join(map(str, value)) if isinstance(value, list) else public_name(str(value))]
+    if isinstance(value, list):
+        return [flag(name), ",".join(map(str, value))]
+    return [flag(name), public_name(str(value)) if name in NAMED_PUBLICLY else str(value)]
 
 
 def facts(findings: Findings) -> dict[str, str]:

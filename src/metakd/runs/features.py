@@ -172,9 +172,10 @@ class Features:
             return [*examples]
         return [e for e in examples if e.domain == domain or {*e.classes} & {*classes}]
 
-    def class_weights(self, labels: Tensor) -> dict[str, Array]:
-        """The weight of each text's class, if the settings ask for it: a column, for labels (N,)."""
-        return {"class_weights": balanced_weights(labels.numpy())} if self.settings.class_weights == "balanced" else {}
+    def class_weights(self, labels: Tensor, counted: Array | None = None) -> dict[str, Array]:
+        """The weight of each text's class, (N,) for labels (N,), if the settings ask for it [`balanced_weights`]."""
+        balanced = self.settings.class_weights == "balanced"
+        return {"class_weights": balanced_weights(labels.numpy(), counted)} if balanced else {}
 
     def soft_labels(self, examples: Sequence[Example], student_of: str | None = None) -> dict[str, Array]:
         """q and β of each example [`data.labels.soft_label_columns`]; nothing if train has no soft labels.
