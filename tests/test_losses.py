@@ -34,11 +34,11 @@ def test_cross_entropy_of_one_to_three_odds() -> None:
     assert losses.cross_entropy(logits, torch.tensor([0, 1])).tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
 
 
-def test_cross_entropy_of_several_labels_is_the_mean_over_them() -> None:
-    """Logits (0, log 3, log 3): p = (1/2, 3/4, 3/4). With the labels 0 and 1, (log 2 + log 4/3 + log 4) / 3."""
+def test_cross_entropy_of_several_labels_is_the_sum_over_them() -> None:
+    """Logits (0, log 3, log 3): p = (1/2, 3/4, 3/4). With the labels 0 and 1, log 2 + log 4/3 + log 4."""
     logits = torch.tensor([[0.0, math.log(3), math.log(3)]] * 2)
     values = losses.cross_entropy(logits, torch.tensor([[1.0, 1, 0], [0, 0, 0]]))
-    assert values.tolist() == pytest.approx([(LOG2 + math.log(4 / 3) + math.log(4)) / 3, (LOG2 + 2 * math.log(4)) / 3])
+    assert values.tolist() == pytest.approx([LOG2 + math.log(4 / 3) + math.log(4), LOG2 + 2 * math.log(4)])
 
 
 def test_false_domain_loss_is_the_mean_over_wrong_domains() -> None:
@@ -105,14 +105,14 @@ def test_prediction_loss_is_soft_cross_entropy_times_t_squared() -> None:
 
 
 def test_prediction_loss_of_several_labels_by_hand() -> None:
-    """T = 2, teacher logits (2 log 3, 0): sigmoid at T is (3/4, 1/2); a blind student pays log 2, times 4.
+    """T = 2, teacher logits (2 log 3, 0): sigmoid at T is (3/4, 1/2); a blind student pays 2 log 2, times 4.
 
-    A student with logits (2 log 3, 0) pays 4 · (3/4 log 4/3 + 1/4 log 4 + log 2) / 2. Least at the teacher.
+    A student with logits (2 log 3, 0) pays 4 · (3/4 log 4/3 + 1/4 log 4 + log 2). Least at the teacher.
     """
     teacher = torch.tensor([[2 * math.log(3), 0.0]])
     blind, same = (losses.prediction_loss(z, teacher, 2.0, several=True).item() for z in (torch.zeros(1, 2), teacher))
-    assert blind == pytest.approx(4 * LOG2)
-    assert same == pytest.approx(2 * (0.75 * math.log(4 / 3) + 0.25 * math.log(4) + LOG2))
+    assert blind == pytest.approx(8 * LOG2)
+    assert same == pytest.approx(4 * (0.75 * math.log(4 / 3) + 0.25 * math.log(4) + LOG2))
     teacher = torch.randn(3, 4)
     other = losses.prediction_loss(teacher + torch.randn(3, 4), teacher, several=True)
     assert (other > losses.prediction_loss(teacher, teacher, several=True)).all()

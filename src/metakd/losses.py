@@ -58,7 +58,8 @@ def reduce(terms: LossTerms) -> Tensor:
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """CE(y, p) = −log p[y] with p = softmax(logits), in nats.
 
-    Of texts that may have several labels, −1/M · Σ_m [y_m log p_m + (1 − y_m) log(1 − p_m)] with p = sigmoid(logits).
+    Of texts that may have several labels, −Σ_m [y_m log p_m + (1 − y_m) log(1 − p_m)] with p = sigmoid(logits): a sum,
+    as a mean over many labels is nothing beside the other terms.
 
     Args:
         logits: (B, M).
@@ -68,7 +69,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         (B,).
     """
     if labels.dim() > 1:
-        return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").mean(-1)
+        return F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").sum(-1)
     return F.cross_entropy(logits.float(), labels, reduction="none")
 
 

@@ -81,3 +81,4 @@ def test_many_labels_need_more_updates_at_a_higher_rate() -> None:
     """3,000 texts are 188 batches of 16; 150 labels need 1,050 updates."""
     sized = Settings().sized_for(3_000, 150)
     assert (sized.teacher_learning_rate, sized.teacher_epochs, sized.shared_epochs) == (2e-4, 6, 12)
+    assert Settings().sized_for(3_000, 150, several=True).teacher_epochs == 12

@@ -21,6 +21,17 @@ def probabilities(model: PreTrainedModel, logits: Tensor) -> Tensor:
     return logits.sigmoid() if has_several_labels(model) else logits.softmax(-1)
 
 
+def start_at_shares(model: PreTrainedModel, shares: Tensor) -> None:
+    """Let a new head of several labels start at the share of the texts that have each, (M,), and not at one half.
+
+    Else it first has to learn for hundreds of updates that most texts lack most labels.
+    """
+    head = find_head(model)
+    if head is not None and head.bias is not None and not head.bias.any():  # as it is before any training
+        with torch.no_grad():
+            head.bias.copy_(shares.logit())
+
+
 def all_right(logits: Tensor) -> Tensor:
     """The probability that all answers, a yes to each label with a logit above 0, are right: (N, M) -> (N,)."""
     return F.logsigmoid(logits.abs()).sum(-1).exp()

@@ -21,6 +21,7 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, has_teacher
 from metakd.models.attention import set_attention
+from metakd.models.class_head import start_at_shares
 from metakd.models.hub import resolve
 from metakd.models.loading import keep_classes, load_encoder, same_tokenizer, set_dropout, set_problem
 from metakd.models.meta_teacher import NO_LAYERS
@@ -282,6 +283,8 @@ def _set_up(run: Run, job: StudentJob, start: Path | None) -> Setup:
             teacher.places = places
     student.config.text_pairs = run.data.has_pairs
     set_problem(student, run.data.several_labels)
+    if run.data.several_labels:
+        start_at_shares(student, run.features.shares(job.examples, job.domain))
     set_dropout(student, settings.dropout, settings.attention_dropout)
     is_cut, num_domains = num_layers is not None, len(run.teacher_domains)
     same_tokens = is_cut or same_tokenizer(run.features.student_tokenizer, run.features.tokenizer)

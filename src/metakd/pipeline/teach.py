@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, set_seed
 
 from metakd.data.tokenization import Array
 from metakd.models.adapters import Adapter, low_rank_updates, recomputed_activations
+from metakd.models.class_head import start_at_shares
 from metakd.models.forward_passes import embed
 from metakd.models.hub import resolve
 from metakd.models.loading import load_encoder, set_dropout, set_problem
@@ -69,6 +70,8 @@ def _untrained(run: Run) -> MetaTeacher:
         with as_input_error(f"{folder / HEAD_FILE}: cannot be read"):
             teacher.load_head(folder)
     teacher.encoder.config.text_pairs = run.data.has_pairs
+    if run.data.several_labels:
+        start_at_shares(teacher.encoder, run.features.shares(run.data.train))
     return teacher
 
 

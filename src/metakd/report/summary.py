@@ -127,7 +127,8 @@ def command(findings: Findings) -> str:
     deciding = {name: settings.get(name) for name in ("batch_size", "teacher")}  # which other defaults depend on
     chosen = Settings.build(usual | deciding)
     rows = findings.texts()["train"]
-    defaults = chosen.sized_for(rows, len(findings.run["labels"])).model_dump(mode="json")
+    sizes = rows, len(findings.run["labels"]), bool(findings.run.get("several_labels"))
+    defaults = chosen.sized_for(*sizes).model_dump(mode="json")
     defaults["batch_size"] = Settings.build(usual).sized_for(rows, 2).batch_size
     defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")} | {"teacher": None}
     if settings.get("lora_rank"):

@@ -172,6 +172,12 @@ class Features:
             return [*examples]
         return [e for e in examples if e.domain == domain or {*e.classes} & {*classes}]
 
+    def shares(self, examples: Sequence[Example], student_of: str | None = None) -> Tensor:
+        """The share of the texts that have each of several labels, (M,), as if two more had any with one half."""
+        places = {label: place for place, label in enumerate(self.classes(student_of))}
+        has = torch.from_numpy(several_columns([e for e in examples if e.labels is not None], places))
+        return (has.sum(0) + 1) / (len(has) + 2)
+
     def class_weights(self, labels: Tensor, counted: Array | None = None) -> dict[str, Array]:
         """The weight of each text's class, (N,) for labels (N,), if the settings ask for it [`balanced_weights`]."""
         balanced = self.settings.class_weights == "balanced"
