@@ -37,9 +37,11 @@ from metakd.experiments.runner import experiment
 from metakd.inference.long_texts import combined, logs, probabilities
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
-from metakd.models.loading import load_classifier
+from metakd.models.class_head import find_head, start_at_shares
+from metakd.models.loading import load_classifier, load_encoder
 from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, TeacherOutputs
 from metakd.pipeline.distill import distill
+from metakd.pipeline.teach import _untrained
 
 pytestmark = pytest.mark.xdist_group("several_labels")  # in one process, as fixtures take long
 
@@ -214,6 +216,21 @@ def test_every_method_answers_each_label_by_itself(
         weights = read_rows(tmp_path / "run" / "unlabelled_weights" / "weights.jsonl")
         assert len(weights) == len(opened.data.unlabelled) == 21
         assert all(isinstance(json.loads(row["label"]), list) and row["weight"] >= 0 for row in weights)
+
+
+def test_a_new_head_starts_at_the_labels_shares(base: Path, data: Path, tmp_path: Path) -> None:
+    """As if two more texts had each label with one half; a head that has learnt stays as it is."""
+    run = open_run(tmp_path / "run", data, base)
+    head = find_head(_untrained(run).encoder)
+    assert head is not None
+    has = np.array([[label in e.classes for label in run.data.labels] for e in run.data.train])
+    shares = (has.sum(0) + 1) / (len(has) + 2)
+    np.testing.assert_allclose(head.bias.detach(), np.log(shares / (1 - shares)), rtol=1e-5)
+    model = load_encoder(base, ["a", "b"])
+    with torch.no_grad():
+        model.classifier.bias.copy_(torch.tensor([0.0, 1.0]))
+    start_at_shares(model, torch.tensor([0.1, 0.1]))
+    assert model.classifier.bias.tolist() == [0, 1]
 
 
 def test_experiments_refuse_variants_for_one_label(base: Path, data: Path, tmp_path: Path) -> None:

@@ -19,9 +19,8 @@ def sized_for(settings: Any, rows: int, labels: int, several: bool = False) -> d
     if rows < FEW_TEXTS:
         values = {"batch_size": 16, "teacher_learning_rate": 1e-4} | values
         batch_size = settings.batch_size if "batch_size" in settings.model_fields_set else values["batch_size"]
-        passes = max(LEAST_UPDATES, labels * (OF_SEVERAL if several else UPDATES_PER_LABEL)) / math.ceil(
-            rows / batch_size
-        )
+        updates = max(LEAST_UPDATES, labels * (OF_SEVERAL if several else UPDATES_PER_LABEL))
+        passes = updates / math.ceil(rows / batch_size)
         values["teacher_epochs"] = max(settings.teacher_epochs, math.ceil(passes))
         values["shared_epochs"] = max(settings.shared_epochs, math.ceil(2 * passes))
     if not settings.teacher_epochs:  # nothing of the teacher's training changes
