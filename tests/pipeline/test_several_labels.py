@@ -43,7 +43,7 @@ from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, TeacherOutp
 from metakd.pipeline.distill import distill
 from metakd.pipeline.teach import _untrained
 
-pytestmark = pytest.mark.xdist_group("several_labels")  # in one process, as fixtures take long
+pytestmark = [pytest.mark.xdist_group("several_labels"), pytest.mark.slow]  # in one process, as fixtures take long
 
 LABELS = {"books": ["blame", "plot", "praise"], "kitchen": ["blame", "pan", "praise"]}
 WORDS = {"praise": GOOD, "blame": BAD, "plot": ["plot"], "pan": ["pan"]}

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from conftest import FAST, Command, passed, read_json, write_rows, write_toy
 from metakd import Classifier
 from metakd.config import settings_file
-from metakd.data import examples, faults, readers, schema
+from metakd.data import faults, readers, schema
 from metakd.data.schema import folder_name
 from metakd.experiments import releases
 from metakd.inference.onnx_backend import OnnxModel
@@ -218,7 +218,7 @@ def test_the_limits_in_the_docs_are_those_of_the_code() -> None:
         f"| {readers.ALWAYS_EXPANDED // 2**20} MiB, or {readers.MOST_EXPANDED} times its size |",
         f"| a file of an Amazon release | {releases.REVIEW_FILE // 2**20} MiB |",
         f"| {faults.MOST_DOMAINS:,}; {schema.MOST_LABELS:,} |",
-        f"end at {faults.LONGEST_FOLDER} of the encoded name) | {examples.LONGEST_NAME:,} characters |",
+        f"end at {faults.LONGEST_FOLDER} of the encoded name) | {faults.LONGEST_NAME:,} characters |",
         f"| a file of settings | {settings_file.LONGEST_FILE:,} characters |",
         f"| {'; '.join(megabytes)} |",
         f"| {'; '.join(sizes)} |",
