@@ -20,7 +20,7 @@ from metakd.evaluation.linear_models import MOST_ROWS, ONE_DOMAIN, TfidfBaseline
 from metakd.evaluation.metrics import Ints, Predictions
 from metakd.evaluation.tables import OVER_ALL
 from metakd.inference.classifier import Classifier
-from metakd.inference.long_texts import Model
+from metakd.inference.long_texts import LEAST, Model
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.class_head import all_right
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, of_classes, select_head
@@ -30,7 +30,6 @@ from metakd.utils.errors import InputError
 
 # TF-IDF on one domain's text is also scored on examples of the other domains: limits for each domain, and for all pairs
 LARGEST_TRANSFER_SAMPLE, SMALLEST_TRANSFER_SAMPLE, MOST_TRANSFER_PREDICTIONS = 200, 30, 10_000
-SMALLEST = 1e-30  # probability that the logarithm of a smaller one is taken of
 LONGEST_TEXT = 500  # characters of a text that are kept beside its predictions
 
 ByDomain = dict[str, Predictions]
@@ -153,7 +152,7 @@ def _of_tfidf(
 
 def _logits(p: torch.Tensor, several: bool) -> torch.Tensor:
     """Of probabilities, up to a constant: (N, M) -> (N, M)."""
-    return p.logit(SMALLEST) if several else p.clamp(min=SMALLEST).log()
+    return p.logit(LEAST) if several else p.clamp(min=LEAST).log()
 
 
 def with_latencies(
