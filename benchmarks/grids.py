@@ -1,6 +1,6 @@
 """The experiments of docs/evidence.md on one machine with a GPU: trial by trial, by several processes at once.
 
-    python benchmarks/grids.py --amazon DIR [--stsb DIR] --work FOLDER --output FOLDER
+    python benchmarks/grids.py --amazon DIR [--unlabelled FILE] [--stsb DIR] --work FOLDER --output FOLDER
         [--processes 15] [--minutes 8] [--only main retention ...] [--config FILE]
 
 Models this small leave most of a GPU idle, so each process trains one variant with one seed after the other, in the
@@ -9,8 +9,8 @@ The same command with the same folders goes on. FILE has settings for all of the
 
 OUTPUT/GROUP.jsonl has the rows of all trials that are finished. `metakd experiment` makes the report of them by
 `--merge`, with the options that they were made with: CUT by --cut, SMALL for unseen, scarce-5 and scarce-20, LONG for
-scarce-all-20 and scarce-all-5, the precision of the GPU; `tuned` belongs to main, with --tuned, `longer` is main with
---shared-epochs 10, and `stsb` is main of other data. The rows of `retention` are for benchmarks/retention.py.
+scarce-all-20, scarce-all-5 and unlabelled-20, the precision of the GPU; `tuned` belongs to main, with --tuned, `longer`
+is main with --shared-epochs 10, `two-layers` is unlabelled with --student layers=2, and `stsb` is main of other data. The rows of `retention` are for benchmarks/retention.py.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ SEEDS = (0, 1, 2)
 SMALL = (("windows", 0), ("shared_epochs", 2))  # where a variant has a teacher for each domain
 LONG = (("teacher_epochs", 10),)  # where few texts are left
 FIRST = ("meta_kd", "mix_kd", "single_kd", "metadistil", "mtl_kd", "fine_tuned_shared", "fine_tuned")
+UNLABELLED = ("meta_kd", "meta_kd (no unlabelled text)", "self_trained")
 STSB_VARIANTS = ("meta_kd", "meta_teacher_kd", "mix_kd", "single_kd", "shared", "fine_tuned_shared")
 
 
@@ -87,6 +88,10 @@ def jobs() -> Iterator[Job]:
 
     yield from folds("3 layers", "soft")
     yield from of("main", SEEDS, FIRST)  # few wait for a teacher of another, and the slow ones do not come last
+    for changes, group in (((), "unlabelled"), ((("student", "layers=2"),), "two-layers")):
+        for names in (UNLABELLED, ()):
+            yield from of("unlabelled", SEEDS, names, changes, "unlabelled", group=group)
+    yield from of("unlabelled-20", SEEDS, (), LONG)
     yield from folds("3 layers", "none")
     yield from of("main", SEEDS)
     yield from of("main", SEEDS, ("meta_kd",), (("shared_epochs", 10),), group="longer")
@@ -136,7 +141,10 @@ def settings_of(changes: Sequence[tuple[str, Any]] = ()) -> Settings:
 
 @cache
 def read(source: str, cut: tuple[int, ...]) -> MultiDomainDataset:
-    data = load_dataset(str(vars(options)[source]))
+    if source == "unlabelled":
+        data = load_dataset(str(options.amazon), unlabelled=str(options.unlabelled))
+    else:
+        data = load_dataset(str(vars(options)[source]))
     return data.resplit(*cut[1:]) if cut else data
 
 
@@ -218,6 +226,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("amazon", "work", "output"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--unlabelled", type=Path)
     parser.add_argument("--stsb", type=Path)
     parser.add_argument("--processes", type=int, default=15)
     parser.add_argument("--minutes", type=float, default=8.0)
