@@ -10,7 +10,8 @@ The same command with the same folders goes on. FILE has settings for all of the
 OUTPUT/GROUP.jsonl has the rows of all trials that are finished. `metakd experiment` makes the report of them by
 `--merge`, with the options that they were made with: CUT by --cut, SMALL for unseen, scarce-5 and scarce-20, LONG for
 scarce-all-20, scarce-all-5 and unlabelled-20, the precision of the GPU; `tuned` belongs to main, with --tuned, `longer`
-is main with --shared-epochs 10, `two-layers` is unlabelled with --student layers=2, and `stsb` is main of other data. The rows of `retention` are for benchmarks/retention.py.
+is main with --shared-epochs 10, `two-layers` is unlabelled with --student layers=2, and `stsb` is main of other data.
+The rows of `retention` are for benchmarks/retention.py.
 """
 
 from __future__ import annotations
