@@ -1,18 +1,21 @@
 """Meta-KD on Amazon reviews of four domains: teacher, students and baselines, several seeds.
 
     python benchmarks/amazon.py --data DIR [--seeds 0 1 2] [--config benchmarks/authors.yaml] [--work runs/amazon]
-        [--before FILE]
+        [--before FILE] [--finished RUN ...] [--latencies RUN]
     python benchmarks/amazon.py --data DIR --tfidf
 
 DIR holds train.jsonl(.gz) and dev.jsonl(.gz), and no test, so that scores are on dev.
 Settings are the defaults, but for those of --config. Finished steps of an earlier call in --work are kept, so that a
 stopped benchmark goes on. Adds its seeds to benchmarks/results/amazon.json (amazon-authors.json for authors.yaml) and
 prints the table of all that are there. --before names an earlier result, with which each seed is compared. --tfidf
-computes the TF-IDF rows of the seeds that are there again, which takes no models, but for their latencies.
+computes the TF-IDF rows of the seeds that are there again, which takes no models, but for their latencies. --finished
+takes the results.json of `metakd run --data DIR --seed N`, of a machine with a GPU for instance, and --latencies the
+milliseconds of a run of the same sizes on the processor that they are wanted for.
 """
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -82,6 +85,21 @@ def tfidf_again(result: dict[str, Any], data: MultiDomainDataset) -> None:
         result["domains"][domain]["tfidf"] = scored
 
 
+def results_in(run: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    results["run"].pop("data")
+    return results
+
+
+def with_latencies(results: Iterable[dict[str, Any]], timed: dict[str, Any]) -> None:
+    """Put the latencies of another run with models of the same sizes into `results`."""
+    by_size = {average["parameters"]: average["latency_ms"] for average in timed["average"].values()}
+    of_tfidf = timed["average"]["tfidf"]["latency_ms"]
+    for result in results:
+        for model, average in result["average"].items():
+            average["latency_ms"] = of_tfidf if model == "tfidf" else by_size[average["parameters"]]
+
+
 def table(summary: dict[str, dict[str, Any]]) -> str:
     domains = list(next(iter(summary.values()))["domains"])
     rows = [["model", *domains, "average", "± seeds", "parameters", "MB", "ms"]]
@@ -109,10 +127,16 @@ def main() -> None:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--before", type=Path)
     parser.add_argument("--tfidf", action="store_true")
+    parser.add_argument("--finished", type=Path, nargs="+", default=[])
+    parser.add_argument("--latencies", type=Path)
     options = parser.parse_args()
     values = read_settings_file(options.config) if options.config else {}
     result = RESULTS / (f"amazon-{options.config.stem}.json" if options.config else "amazon.json")
     results = json.loads(result.read_text(encoding="utf-8"))["seeds"] if result.is_file() else {}
+    if options.finished:
+        options.seeds = []
+    for finished in map(results_in, options.finished):
+        results[str(finished["run"]["settings"]["seed"])] = finished
     if options.tfidf:
         data, options.seeds = load_dataset(str(options.data)), []
         for result_of_seed in results.values():
@@ -121,6 +145,9 @@ def main() -> None:
         settings = Settings.build(values | {"seed": seed})
         results[str(seed)] = run_all(Run.assemble(options.work / f"seed{seed}", settings, options.data).begin())
         results[str(seed)]["run"].pop("data")
+    timed = results_in(options.latencies) if options.latencies else None
+    if timed:
+        with_latencies(results.values(), timed)
     if len({json.dumps(conditions(seed), sort_keys=True) for seed in results.values()}) > 1:
         raise SystemExit(f"{result} holds seeds of other data, settings or splits; move it away first")
     results = dict(sorted(results.items()))
@@ -129,6 +156,8 @@ def main() -> None:
     if options.tfidf:
         outcome = json.loads(result.read_text(encoding="utf-8")) | {"summary": summary, "seeds": results}
         outcome["tfidf_environment"] = environment()
+    if timed:
+        outcome["latency_environment"] = timed["environment"]
     if options.before:
         before = json.loads(options.before.read_text(encoding="utf-8"))
         outcome["before"] = {"commit": before["environment"]["commit"], "differences": since(before, results)}

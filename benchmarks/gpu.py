@@ -247,7 +247,11 @@ def main() -> int:
         if name not in done and time.monotonic() - started < 60 * options.minutes:
             done[name] = measured(item)
             print(f"{time.monotonic() - started:.0f} s: {name}", done[name].get("error", ""), flush=True)
-        around = {"run": run.description(), "peak_flops_per_second": peak_flops(), "environment": environment()}
+        around = {
+            "run": run.description() | {"data": None},
+            "peak_flops_per_second": peak_flops(),
+            "environment": environment(),
+        }
         write_json(options.output, {"items": done, **around})
     return 1 if any("error" in figures for figures in done.values()) else 0
 

@@ -1,11 +1,12 @@
 """Texts with several intents, or none: teacher, students and baselines on NLU++, or any such data.
 
-    python benchmarks/nlupp.py --data data/nlupp --work runs/nlupp [--seeds 3]
+    python benchmarks/nlupp.py --data data/nlupp --work runs/nlupp [--seeds 3] [--exports RUN]
 
 Runs `metakd run --data DATA --seed N` by the defaults for each seed; what is finished in --work is not repeated. Writes
 benchmarks/results/nlupp.json: micro-F1 of each kind of model by domain and on average, as means over the seeds, and the
 students' difference from each, with 95 % intervals for other texts of these domains: percentiles of 2,000 draws of
-texts, the same for all models and seeds (paired bootstrap). Also the exports of the first seed beside PyTorch.
+texts, the same for all models and seeds (paired bootstrap). Also the exports of the first seed beside PyTorch, or those
+of RUN, if the seeds were run elsewhere and --work has only their results.json and predictions.jsonl.
 """
 
 import argparse
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--exports", type=Path)
     options = parser.parse_args()
     runs = [run(options.data, options.work / f"seed-{seed}", seed) for seed in range(options.seeds)]
     results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in runs]
@@ -127,12 +129,13 @@ def main() -> None:
         **compared(runs, [*first["average"]]),
         "average": [each["average"] for each in results],
         "calibration": [each["calibration"] for each in results],
-        "exports": parity(runs[0], options.data, options.work / "exports"),
+        "exports": parity(options.exports or runs[0], options.data, options.work / "exports"),
         "settings": {
             name: first["run"]["settings"][name]
             for name in ("batch_size", "teacher_learning_rate", "teacher_epochs", "shared_epochs")
         },
-        "environment": environment(),
+        "environment": first["environment"],
+        "exports_environment": environment(),
     }
     write_json(RESULT, figures)
 

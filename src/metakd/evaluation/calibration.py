@@ -22,7 +22,8 @@ from metakd.evaluation.metrics import Floats, Ints
 from metakd.inference.long_texts import LEAST
 from metakd.inference.torch_backend import TorchModel
 
-OF_ITS_DOMAIN = 50  # texts from which a domain has a temperature of its own
+FEWEST = 50  # texts; with less, nothing is calibrated
+SPREAD = 0.15  # standard deviation of log T from domain to domain, chosen on dev of Amazon (docs/log.md)
 MOST = 10_000  # texts that temperatures are chosen on
 FOLDS, BINS, DRAWS = 5, 15, 200
 RANGE = (0.05, 20.0)  # of T
@@ -40,42 +41,34 @@ class Answers(NamedTuple):
         return Answers(self.log_p.reshape(-1, self.log_p.shape[-1]), self.truth.ravel())
 
 
-def fit_temperature(log_p: Floats, truth: Ints) -> float:
-    """The T of the least mean negative log-likelihood.
+def fit_temperature(log_p: Floats, truth: Ints, of_all: float | None = None) -> float:
+    """The T of the least mean negative log-likelihood; with the T of all domains, the most probable T of one of them.
 
     As if a share 1 / (N + 2) of the texts had any class (as Platt, 1999): else a model that is always right is made
-    infinitely sure.
+    infinitely sure. Of a domain, log T is normally distributed around that of all, with deviation SPREAD.
     """
     share = 1 / (truth.size + 2)
 
     def loss(log_t: float) -> float:
         scaled = log_softmax(log_p / np.exp(log_t), axis=-1)
         right = np.take_along_axis(scaled, truth[..., None], -1).mean()
-        return float(-(1 - share) * right - share * scaled[np.isfinite(scaled)].mean())
+        prior = 0.0 if of_all is None else ((log_t - np.log(of_all)) / SPREAD) ** 2 / (2 * truth.size)
+        return float(-(1 - share) * right - share * scaled[np.isfinite(scaled)].mean() + prior)
 
     least = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-5})
     return round(float(np.exp(least.x)), 4)
 
 
-def fit_temperatures(
-    answers: Mapping[str, Answers], domains: Collection[str], large: Collection[str] | None = None
-) -> dict[str, float]:
-    """T of each domain: that of its own texts if it is `large`, otherwise that of all texts.
-
-    By default, domains of OF_ITS_DOMAIN texts or more are large.
-    """
+def fit_temperatures(answers: Mapping[str, Answers], domains: Collection[str]) -> dict[str, float]:
+    """T of each domain: the fewer texts it has, the nearer to that of all texts."""
     of_all = fit_temperature(*_together([*answers.values()]))
-    large = _large(answers) if large is None else large
-    return dict.fromkeys(domains, of_all) | {d: fit_temperature(*answers[d]) for d in large if len(answers[d].truth)}
+    each = {d: fit_temperature(*of_domain, of_all) for d, of_domain in answers.items() if of_domain.truth.size}
+    return dict.fromkeys(domains, of_all) | each
 
 
 def _together(answers: Sequence[Answers]) -> Answers:
     """Those of all domains."""
     return Answers(*map(np.concatenate, zip(*(each.questions for each in answers), strict=True)))
-
-
-def _large(answers: Mapping[str, Answers]) -> list[str]:
-    return [domain for domain, each in answers.items() if len(each.truth) >= OF_ITS_DOMAIN]
 
 
 def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]:
@@ -85,7 +78,7 @@ def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]
     folds = dict(zip(answers, np.split(_folds(sum(counts), seed), np.cumsum(counts)[:-1]), strict=True))
     for fold in range(FOLDS):
         others = {d: Answers(*(part[folds[d] != fold] for part in each)) for d, each in answers.items()}
-        for domain, t in fit_temperatures(others, answers, _large(answers)).items():
+        for domain, t in fit_temperatures(others, answers).items():
             held_out = folds[domain] == fold
             scaled[domain][held_out] = answers[domain].log_p[held_out] / t
     return scaled
@@ -149,9 +142,9 @@ def calibrate(
 
     Returns:
         `temperatures` by domain; `texts`, `before` and `after` [quality], of all domains' texts, cross-fitted. Where
-        temperatures do not improve the likelihood, all are 1. Nothing for fewer than OF_ITS_DOMAIN texts.
+        temperatures do not improve the likelihood, all are 1. Nothing for fewer than FEWEST texts.
     """
-    most = max(MOST, OF_ITS_DOMAIN * len(fleet))
+    most = max(MOST, FEWEST * len(fleet))
     rows, answers = by_domain(sample_by_domain(dev, most, seed)), dict[str, Answers]()
     for domain, folder in fleet.items():
         model = load(folder) if domain in rows else None
@@ -161,7 +154,7 @@ def calibrate(
     for domain, each in answers.items():
         missing = (*[(0, 0)] * (each.log_p.ndim - 1), (0, widest - each.log_p.shape[-1]))
         answers[domain] = each._replace(log_p=np.pad(each.log_p, missing, constant_values=-np.inf))
-    if sum(len(each.truth) for each in answers.values()) < OF_ITS_DOMAIN:
+    if sum(len(each.truth) for each in answers.values()) < FEWEST:
         return {}
     texts, raw = sum(len(each.truth) for each in answers.values()), _together([*answers.values()])
     scaled = cross_fitted(answers, seed)

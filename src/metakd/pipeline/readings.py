@@ -6,7 +6,7 @@ from typing import Any
 
 from metakd.data.splits import by_domain, leaks, sample_by_domain
 from metakd.data.windows import Reading
-from metakd.evaluation.calibration import OF_ITS_DOMAIN, calibrate
+from metakd.evaluation.calibration import FEWEST, calibrate
 from metakd.evaluation.long_texts import Steps, after_each_window, choose_enough
 from metakd.evaluation.predictions import Stores, loader
 from metakd.inference.calibration import load_temperature, write_temperature
@@ -20,7 +20,7 @@ from metakd.utils.console import notice
 LEAST = 100  # long texts that a threshold is chosen on
 CHOSEN_ON = 10_000  # most examples of dev that a threshold is chosen on
 NOT_CALIBRATED = (
-    f"probabilities are not calibrated: that takes {OF_ITS_DOMAIN} rows of dev, and a class head of one layer"
+    f"probabilities are not calibrated: that takes {FEWEST} rows of dev, and a class head of one layer"
 )
 
 

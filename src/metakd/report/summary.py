@@ -126,10 +126,9 @@ def command(findings: Findings) -> str:
     usual = read_settings_file(DEMO_SETTINGS) if is_demo else {}
     deciding = {name: settings.get(name) for name in ("batch_size", "teacher")}  # which other defaults depend on
     chosen = Settings.build(usual | deciding)
-    rows = findings.texts()["train"]
-    sizes = rows, len(findings.run["labels"]), bool(findings.run.get("several_labels"))
+    sizes = findings.texts()["train"], len(findings.run["labels"]), bool(findings.run.get("several_labels"))
     defaults = chosen.sized_for(*sizes).model_dump(mode="json")
-    defaults["batch_size"] = Settings.build(usual).sized_for(rows, 2).batch_size
+    defaults["batch_size"] = Settings.build(usual).sized_for(*sizes).batch_size
     defaults |= {name: settings.get(name) for name in ("cache_budget", "seed")} | {"teacher": None}
     if settings.get("lora_rank"):
         defaults["teacher_learning_rate"] = LORA_RATE
