@@ -13,8 +13,9 @@ def sized_for(settings: Any, rows: int, labels: int, several: bool = False) -> d
     """The values of `settings.Settings`, which this module cannot import, that so many texts and labels change.
 
     From MANY_LABELS on, the teacher learns at RATE_OF_MANY, and batches have BATCH_OF_MANY texts. Texts below FEW_TEXTS
-    are read in smaller batches, at a higher rate of the teacher in any case, and so often that the teacher gets LEAST_UPDATES, or more for many labels
-    (and still more if a text may have `several`), and a shared start twice as many. What was chosen stays.
+    are read in smaller batches, at a higher rate of the teacher in any case, and so often that the teacher gets
+    LEAST_UPDATES, or more for many labels (and still more if a text may have `several`), and a shared start twice as
+    many. What was chosen stays.
     """
     values: dict[str, Any] = {}
     if labels >= MANY_LABELS:

@@ -19,9 +19,7 @@ from metakd.utils.console import notice
 
 LEAST = 100  # long texts that a threshold is chosen on
 CHOSEN_ON = 10_000  # most examples of dev that a threshold is chosen on
-NOT_CALIBRATED = (
-    f"probabilities are not calibrated: that takes {FEWEST} rows of dev, and a class head of one layer"
-)
+NOT_CALIBRATED = f"probabilities are not calibrated: that takes {FEWEST} rows of dev, and a class head of one layer"
 
 
 def write_readings(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores) -> bool:
