@@ -9,8 +9,8 @@ Settings are the defaults, but for those of --config. Finished steps of an earli
 stopped benchmark goes on. Adds its seeds to benchmarks/results/amazon.json (amazon-authors.json for authors.yaml) and
 prints the table of all that are there. --before names an earlier result, with which each seed is compared. --tfidf
 computes the TF-IDF rows of the seeds that are there again, which takes no models, but for their latencies. --finished
-takes the results.json of `metakd run --data DIR --seed N`, of a machine with a GPU for instance, and --latencies the
-milliseconds of a run of the same sizes on the processor that they are wanted for.
+names folders of `metakd run --data DIR --seed N` in the place of --seeds, of a machine with a GPU for instance: of each
+its results.json is taken. --latencies names a run of the same sizes on the processor whose milliseconds are wanted.
 """
 
 import argparse
@@ -92,12 +92,24 @@ def results_in(run: Path) -> dict[str, Any]:
 
 
 def with_latencies(results: Iterable[dict[str, Any]], timed: dict[str, Any]) -> None:
-    """Put the latencies of another run with models of the same sizes into `results`."""
+    """Put the latencies of another run into `results`: of the same model, or of another of the same size."""
     by_size = {average["parameters"]: average["latency_ms"] for average in timed["average"].values()}
-    of_tfidf = timed["average"]["tfidf"]["latency_ms"]
+    by_name = {name: average["latency_ms"] for name, average in timed["average"].items()}
     for result in results:
-        for model, average in result["average"].items():
-            average["latency_ms"] = of_tfidf if model == "tfidf" else by_size[average["parameters"]]
+        for models in (result["average"], *result["domains"].values()):
+            for name, scores in models.items():
+                scores["latency_ms"] = by_name.get(name) or by_size[scores["parameters"]]
+
+
+def finished_results(options: argparse.Namespace) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The results of --finished by seed, with the latencies of --latencies, and where these come from."""
+    finished = [results_in(folder) for folder in options.finished]
+    around = {"environment": finished[0]["environment"]} if finished else {}
+    if options.latencies:
+        timed = results_in(options.latencies)
+        with_latencies(finished, timed)
+        around["latency_environment"] = timed["environment"]
+    return {str(each["run"]["settings"]["seed"]): each for each in finished}, around
 
 
 def table(summary: dict[str, dict[str, Any]]) -> str:
@@ -133,10 +145,10 @@ def main() -> None:
     values = read_settings_file(options.config) if options.config else {}
     result = RESULTS / (f"amazon-{options.config.stem}.json" if options.config else "amazon.json")
     results = json.loads(result.read_text(encoding="utf-8"))["seeds"] if result.is_file() else {}
-    if options.finished:
+    finished, around = finished_results(options)
+    results |= finished
+    if finished:
         options.seeds = []
-    for finished in map(results_in, options.finished):
-        results[str(finished["run"]["settings"]["seed"])] = finished
     if options.tfidf:
         data, options.seeds = load_dataset(str(options.data)), []
         for result_of_seed in results.values():
@@ -145,19 +157,14 @@ def main() -> None:
         settings = Settings.build(values | {"seed": seed})
         results[str(seed)] = run_all(Run.assemble(options.work / f"seed{seed}", settings, options.data).begin())
         results[str(seed)]["run"].pop("data")
-    timed = results_in(options.latencies) if options.latencies else None
-    if timed:
-        with_latencies(results.values(), timed)
     if len({json.dumps(conditions(seed), sort_keys=True) for seed in results.values()}) > 1:
         raise SystemExit(f"{result} holds seeds of other data, settings or splits; move it away first")
     results = dict(sorted(results.items()))
     summary = over_seeds(results)
-    outcome: dict[str, Any] = {"summary": summary, "seeds": results, "environment": environment()}
+    outcome: dict[str, Any] = {"summary": summary, "seeds": results, "environment": environment()} | around
     if options.tfidf:
         outcome = json.loads(result.read_text(encoding="utf-8")) | {"summary": summary, "seeds": results}
         outcome["tfidf_environment"] = environment()
-    if timed:
-        outcome["latency_environment"] = timed["environment"]
     if options.before:
         before = json.loads(options.before.read_text(encoding="utf-8"))
         outcome["before"] = {"commit": before["environment"]["commit"], "differences": since(before, results)}

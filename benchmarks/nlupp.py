@@ -119,7 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     runs = [run(options.data, options.work / f"seed-{seed}", seed) for seed in range(options.seeds)]
     results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in runs]
-    first = results[0]
+    first, exported = results[0], options.exports or runs[0]
     figures = {
         "data": options.data.name,
         "split": first["split"],
@@ -129,7 +129,7 @@ def main() -> None:
         **compared(runs, [*first["average"]]),
         "average": [each["average"] for each in results],
         "calibration": [each["calibration"] for each in results],
-        "exports": parity(options.exports or runs[0], options.data, options.work / "exports"),
+        "exports": parity(exported, options.data, options.work / f"exports-{exported.name}"),
         "settings": {
             name: first["run"]["settings"][name]
             for name in ("batch_size", "teacher_learning_rate", "teacher_epochs", "shared_epochs")

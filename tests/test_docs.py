@@ -120,6 +120,14 @@ def test_the_tables_of_readme_and_tutorial_are_those_of_the_committed_results() 
     assert f"took {demo['wall_seconds'] / 60:.1f} minutes" in tutorial
     assert demo["run"]["data_fingerprint"] == load_dataset(DEMO).fingerprint
     assert benchmark["table"](benchmark["over_seeds"](amazon["seeds"])) in page("README.md")
+    teacher, student, labels_alone, tfidf = amazon["summary"].values()
+    shorter = student["latency_ms"]["median"] / teacher["latency_ms"]["median"]
+    ahead = [100 * (student["accuracy"] - other["accuracy"]) for other in (labels_alone, tfidf)]
+    text = "in {:.0f} percent of its time. They are {:.1f} percentage points more accurate than the same models without a "
+    text += "teacher, and {:.1f} more than logistic regression"
+    assert text.format(100 * shorter, *ahead) in text_of("README.md")
+    first_window = benchmark["over_seeds"](results_of("amazon-first-window")["seeds"])
+    assert benchmark["table"](first_window) in page("docs/evidence-details.md")
     results = [*amazon["seeds"].values()]
     clean = [100 * mean(seed["average"][m]["accuracy_without_leaks"] for seed in results) for m in amazon["summary"]]
     assert f"{results[0]['leaked_rows']} of the 720 reviews" in text_of("docs/evidence.md")
@@ -143,6 +151,20 @@ def test_the_figures_of_performance_are_those_of_the_committed_results() -> None
     scores = [100 * run["average"][name]["accuracy"] for name in ("student", "meta_teacher", "fine_tuned")]
     figures = "Students of that run have {:.1f} percent on dev, their teacher {:.1f}, baselines {:.1f}"
     assert figures.format(*scores) in text
+
+
+def test_the_figures_of_a_gpu_are_those_of_the_committed_results() -> None:
+    items, text = results_of("gpu")["items"], page("docs/performance.md")
+    for name, stage in (
+        ("teach", "teach all domains"),
+        ("distill meta_kd", "meta_kd all domains: share"),
+        ("distill fine_tuned_shared", "fine_tuned_shared all domains: share"),
+    ):
+        training = items[name]["trainings"][stage]
+        row = " | {:.0f} | {:,.0f} | {:.1f} % |\n"
+        figures = 1000 * training["seconds_per_step"], training["examples_per_second"], 100 * training["share_of_peak"]
+        assert f" | {items[name]['seconds']:.0f} | " in text
+        assert f"{training['steps']:,} updates{row.format(*figures)}" in text
 
 
 def test_the_figures_of_whole_texts_are_those_of_the_committed_results() -> None:

@@ -93,14 +93,15 @@ def test_a_model_that_is_always_right_stays_finite() -> None:
 
 def test_the_fewer_texts_the_nearer_to_the_temperature_of_all() -> None:
     z, truth = drawn(4020)
-    parts = {"exact": z[:2000], "twice": 2 * z[2000:4000], "few": 2 * z[4000:]}
+    parts = {"exact": z[:2000], "twice": 2 * z[2000:4000], "few": 4 * z[4000:]}
     answers = {d: Answers(p, t) for (d, p), t in zip(parts.items(), np.split(truth, [2000, 4000]), strict=True)}
     temperatures = fit_temperatures(answers, [*answers, "none"])
     whole = [np.concatenate(columns) for columns in zip(*answers.values(), strict=True)]
     assert temperatures["none"] == fit_temperature(*whole) == pytest.approx(1.5, abs=0.1)
     assert temperatures["exact"] == pytest.approx(1, abs=0.06)
     assert temperatures["twice"] == pytest.approx(2, abs=0.12)
-    assert temperatures["few"] == pytest.approx(temperatures["none"], rel=0.15)
+    assert fit_temperature(*answers["few"]) > 3
+    assert temperatures["none"] < temperatures["few"] < 2.2
 
 
 def test_a_domain_alone_has_the_temperature_of_its_texts() -> None:
@@ -143,8 +144,8 @@ def test_a_domain_is_judged_by_a_temperature_of_its_domain() -> None:
 
 def test_domains_of_few_texts_are_judged_by_others(recwarn: pytest.WarningsRecorder) -> None:
     """Of four texts each: all parts have texts, and T is what exact probabilities want."""
-    z, truth = drawn(4000)
-    answers = {str(i): Answers(3 * z[i : i + 4], truth[i : i + 4]) for i in range(0, 4000, 4)}
+    z, truth = drawn(1200)
+    answers = {str(i): Answers(3 * z[i : i + 4], truth[i : i + 4]) for i in range(0, 1200, 4)}
     scaled = np.concatenate([*cross_fitted(answers, 0).values()])
     np.testing.assert_allclose(scaled, z, rtol=0.15)
     assert not [*recwarn]

@@ -22,8 +22,8 @@ from metakd.evaluation.metrics import Floats, Ints
 from metakd.inference.long_texts import LEAST
 from metakd.inference.torch_backend import TorchModel
 
-FEWEST = 50  # texts; with less, nothing is calibrated
-SPREAD = 0.15  # standard deviation of log T from domain to domain; on Amazon's dev 0.05 to 0.2 were as good
+FEWEST = 50  # texts; with fewer, nothing is calibrated
+SPREAD = 0.15  # standard deviation of log T from domain to domain: chosen, as Amazon's dev hardly decides it
 MOST = 10_000  # texts that temperatures are chosen on
 FOLDS, BINS, DRAWS = 5, 15, 200
 RANGE = (0.05, 20.0)  # of T
@@ -42,10 +42,16 @@ class Answers(NamedTuple):
 
 
 def fit_temperature(log_p: Floats, truth: Ints, of_all: float | None = None) -> float:
-    """The T of the least mean negative log-likelihood; with the T of all domains, the most probable T of one of them.
+    """The T of the least mean negative log-likelihood; for one domain of several, of the greatest posterior density.
 
     As if a share 1 / (N + 2) of the texts had any class (as Platt, 1999): else a model that is always right is made
-    infinitely sure. Of a domain, log T is normally distributed around that of all, with deviation SPREAD.
+    infinitely sure.
+
+    Args:
+        log_p: z, (N, M) [Answers].
+        truth: The classes, (N,).
+        of_all: T_0, that of all domains. Then log T has a normal prior around log T_0 with deviation SPREAD, which adds
+            (log T − log T_0)² / (2 SPREAD² N).
     """
     share = 1 / (truth.size + 2)
 
