@@ -123,8 +123,8 @@ def test_the_tables_of_readme_and_tutorial_are_those_of_the_committed_results() 
     teacher, student, labels_alone, tfidf = amazon["summary"].values()
     shorter = student["latency_ms"]["median"] / teacher["latency_ms"]["median"]
     ahead = [100 * (student["accuracy"] - other["accuracy"]) for other in (labels_alone, tfidf)]
-    text = "in {:.0f} percent of its time. They are {:.1f} percentage points more accurate than the same models without a "
-    text += "teacher, and {:.1f} more than logistic regression"
+    text = "in {:.0f} percent of its time. They are {:.1f} percentage points more accurate than the same models "
+    text += "without a teacher, and {:.1f} more than logistic regression"
     assert text.format(100 * shorter, *ahead) in text_of("README.md")
     first_window = benchmark["over_seeds"](results_of("amazon-first-window")["seeds"])
     assert benchmark["table"](first_window) in page("docs/evidence-details.md")
