@@ -254,10 +254,9 @@ def test_what_would_fail_after_training_is_refused_before_anything_is_measured(f
 
 @pytest.mark.slow
 def test_the_largest_come_first_whatever_their_names(toy_data: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """A checkpoint of one layer comes after a student of two layers cut from the base."""
-    small, base = checkpoint(num_hidden_layers=1), checkpoint(num_hidden_layers=2)
-    settings = Settings(base=str(base), max_length=16)
+    """A checkpoint of one layer comes after students of four, three and two layers cut from the base."""
+    small, settings = checkpoint(num_hidden_layers=1), Settings(base=str(checkpoint()), max_length=16)
     measured = measure_candidates(load_dataset(toy_data), settings, tmp_path / "work", [str(small)])
     order = list(dict.fromkeys(candidate.student for candidate in measured))
-    assert order[0] == "layers=2"
-    assert set(order[1:]) == {"layers=1", str(small)}
+    assert order[:3] == ["layers=4", "layers=3", "layers=2"]
+    assert set(order[3:]) == {"layers=1", str(small)}

@@ -188,11 +188,11 @@ def test_one_of_two_stopped_ends_the_other_and_both_or_one_go_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("step", "lost"), [("teacher_cache", 1), ("students/.kitchen", 0)])
+@pytest.mark.parametrize(("step", "lost"), [("instance_weights", 0), ("teacher_cache", 1), ("students/.kitchen", 0)])
 def test_one_of_two_killed_while_a_result_is_written_leaves_none_that_seems_whole(
     space: Workspace, step: str, lost: int
 ) -> None:
-    """Teacher cache, the last student: the process that waits for the writer is killed, or the one that writes."""
+    """Weights, teacher cache, the last student: the process that writes is killed, or the one that waits for it."""
     broken = space.begun(f"{step.replace('/', '')}-{lost}", "instance_weights", "teacher_cache", "shared_student")
     done = space.resume(broken, lost, f"{step}.partial/")
     assert done.returncode != 0
