@@ -8,10 +8,12 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from metakd.data.schema import Example
 from metakd.export.standard_files import write_standard_files
@@ -28,6 +30,8 @@ from metakd.utils.errors import CheckError, InputError, error_summary
 TOLERANCE = 1e-4  # difference of float32 probabilities that rounding explains
 CHECKED = 64  # texts that PyTorch and ONNX Runtime are compared on
 MOST_TOKENS = 512  # tokens up to which it is tried how many the model can read at once
+NAMES = {"_name_or_path", "architectures", "id2label", "label2id", "text_pairs"}  # settings that no graph depends on
+_GRAPHS = dict[str, Any]()  # by architecture, each without its weights
 
 
 class Parity(NamedTuple):
@@ -95,14 +99,46 @@ def _parity(expected: Probabilities, p: Probabilities, several: bool) -> Parity:
 
 
 def write_onnx(model: TorchModel, path: Path) -> None:
-    """The classifier as one ONNX file: int64 ids and masks of (batch, length), both free, to logits (batch, labels)."""
+    """The classifier as one ONNX file: int64 ids and masks of (batch, length), both free, to logits (batch, labels).
+
+    Models that differ only in their weights, as the domains' students do, share one graph: it takes seconds to trace.
+    """
     from metakd.export.onnx_graph import read_one_token, remove_metadata
 
+    set_plain_attention(model.network)
+    use_torch_linear(model.network)
+    weights = _weights(model.network)
+    if (kind := _architecture(model)) not in _GRAPHS:
+        _GRAPHS[kind] = _trace(model).model
+        for value in _GRAPHS[kind].graph.initializers.values():
+            value.const_value = None if value.name in weights else value.const_value
+    program = torch.onnx.ONNXProgram(_GRAPHS[kind].clone(), None)
+    program.apply_weights({name: weights[name] for name in program.model.graph.initializers if name in weights})
+    program.optimize()
+    read_one_token(program.model)
+    remove_metadata(program.model)
+    program.optimize()
+    program.save(path)
+
+
+def _weights(network: PreTrainedModel) -> dict[str, Tensor]:
+    """Parameters and buffers by all their names."""
+    parameters = network.named_parameters(remove_duplicate=False)
+    return {**dict(parameters), **dict(network.named_buffers(remove_duplicate=False))}
+
+
+def _architecture(model: TorchModel) -> str:
+    """All that its graph depends on: layers, configuration, shapes of weights, inputs."""
+    config = {name: value for name, value in model.network.config.to_dict().items() if name not in NAMES}
+    shapes = {name: (tuple(weight.shape), weight.dtype) for name, weight in _weights(model.network).items()}
+    return repr((type(model.network), model.network, config, shapes, model.tokenizer.model_input_names))
+
+
+def _trace(model: TorchModel) -> torch.onnx.ONNXProgram:
+    """The graph as PyTorch's exporter has it, not optimised yet; InputError for a model that it cannot read."""
     accepted = inspect.signature(model.network.forward).parameters
     encoded = model.tokenizer(["one text", "and one more"], padding=True, return_tensors="pt")
     inputs = {name: encoded[name] for name in model.tokenizer.model_input_names if name in accepted}
-    set_plain_attention(model.network)
-    use_torch_linear(model.network)
     try:
         with _quiet_exporter():
             program = torch.onnx.export(
@@ -112,6 +148,7 @@ def write_onnx(model: TorchModel, path: Path) -> None:
                 output_names=["logits"],
                 dynamic_shapes={name: {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")} for name in inputs},
                 dynamo=True,
+                optimize=False,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -121,10 +158,7 @@ def write_onnx(model: TorchModel, path: Path) -> None:
         kind = model.network.config.model_type
         raise InputError(f"a model of type {kind!r} cannot be exported to ONNX ({error_summary(cause)})") from None
     assert program is not None
-    read_one_token(program.model)
-    remove_metadata(program.model)
-    program.optimize()
-    program.save(path)
+    return program
 
 
 @contextlib.contextmanager
