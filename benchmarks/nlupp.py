@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from exports import export, parity
 from numpy.typing import NDArray
 
-from metakd.data.examples import read_examples
-from metakd.inference.onnx_backend import OnnxModel
-from metakd.inference.torch_backend import TorchModel
 from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import environment
 
@@ -94,22 +92,6 @@ def compared(runs: Sequence[Path], models: Sequence[str]) -> dict[str, Any]:
     return {"texts": sizes, "models": figures}
 
 
-def parity(folder: Path, data: Path, work: Path) -> dict[str, Any]:
-    """The exports of a run beside its students in PyTorch, on all scored texts."""
-    if not work.exists():
-        command = ("export", folder, "--output", work, "--force")
-        subprocess.run([sys.executable, "-m", "metakd", *map(str, command)], check=True)
-    (file,) = (path for name in ("test", "dev") for path in data.glob(f"{name}.jsonl*"))
-    same, largest, texts = 0, 0.0, read_examples(file)
-    for domain in sorted({e.domain for e in texts}):
-        rows = [e for e in texts if e.domain == domain]
-        models = TorchModel.load(folder / "students" / domain), OnnxModel.load(work / domain)
-        ours, theirs = (model.answers(rows).probabilities for model in models)
-        same += int(((ours > 0.5) == (theirs > 0.5)).all(1).sum())
-        largest = max(largest, float(np.abs(ours - theirs).max()))
-    return {"texts": len(texts), "same_labels": same, "largest_difference": float(f"{largest:.2g}")}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -120,6 +102,8 @@ def main() -> None:
     runs = [run(options.data, options.work / f"seed-{seed}", seed) for seed in range(options.seeds)]
     results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in runs]
     first, exported = results[0], options.exports or runs[0]
+    if not (models := options.work / f"exports-{exported.name}").exists():
+        export(exported, models)
     figures = {
         "data": options.data.name,
         "split": first["split"],
@@ -129,7 +113,7 @@ def main() -> None:
         **compared(runs, [*first["average"]]),
         "average": [each["average"] for each in results],
         "calibration": [each["calibration"] for each in results],
-        "exports": parity(exported, options.data, options.work / f"exports-{exported.name}"),
+        "exports": parity(exported, models),
         "settings": {
             name: first["run"]["settings"][name]
             for name in ("batch_size", "teacher_learning_rate", "teacher_epochs", "shared_epochs")
