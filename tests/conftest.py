@@ -64,6 +64,11 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begin first, so that in the end no process waits for another."""
+    items.sort(key=lambda item: item.path.name not in ("test_kills.py", "test_real_encoder.py"))
+
+
 @pytest.fixture(autouse=True)
 def _afresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same draws in every test, notices that an earlier test has seen are printed again, tiny data changes no
