@@ -24,6 +24,7 @@ def test_the_processor_is_read_off_its_flags(monkeypatch: pytest.MonkeyPatch, te
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
     assert hardware.processor_name() == name
     assert hardware.processor_has_bfloat16() is has
+    assert (hardware.machine()["processor"], hardware.machine()["bfloat16"]) == hardware.timed_on()[:2] == (name, has)
     monkeypatch.setattr(hardware, "device", lambda: torch.device("cpu"))
     assert hardware.native_precision() == ("bfloat16" if has else "float32")
 

@@ -35,7 +35,7 @@ from metakd.runs.run import Run
 from metakd.utils.artifacts import STEP_VERSIONS, fingerprint, is_done, read_manifest, step_folder, write_json
 from metakd.utils.console import console, notice
 from metakd.utils.errors import InputError, collecting, listed, raise_faults, require
-from metakd.utils.hardware import environment, usable_cores
+from metakd.utils.hardware import environment, timed_on
 from metakd.utils.locks import waiting_lock
 
 DELIVER = "deliver"  # the step in a delivered model's manifest
@@ -206,13 +206,10 @@ def _calibrate(run: Run, trained: Mapping[str, Path]) -> dict[str, Any]:
 
 def _export(run: Run, domain: str, student: Path, candidate: Candidate, readings: Sequence[Reading]) -> Path:
     """A folder with the model exported as the candidate, whose manifest has its accuracy on dev by each reading."""
-    trained, machine = (
-        run.fingerprints.distill(run.settings.method, domain),
-        (environment()["processor"], usable_cores()),
-    )
+    trained = run.fingerprints.distill(run.settings.method, domain)
     int8, compact = candidate.int8, candidate.compact
     made = STEP_VERSIONS["fit"], trained, load_temperature(student), run.data.fingerprint
-    digest = fingerprint("form", made, int8, compact, ROWS, [reading.model_dump() for reading in readings], machine)
+    digest = fingerprint("form", made, int8, compact, ROWS, [reading.model_dump() for reading in readings], timed_on())
     folder, facts = run.folder / "forms" / digest[:16], dict[str, Any]()
     if not is_done(folder, digest):
         dev = of_domain(run.data.splits["dev"], domain)

@@ -26,7 +26,7 @@ from metakd.runs.fingerprints import MODEL_FILES
 from metakd.runs.student_classes import student_classes
 from metakd.utils.artifacts import STEP_VERSIONS, digest_files, fingerprint, write_json
 from metakd.utils.console import console
-from metakd.utils.hardware import environment, usable_cores
+from metakd.utils.hardware import timed_on
 
 MOST_LAYERS = 6  # of the students that are tried
 
@@ -87,7 +87,6 @@ def measure_candidates(
     """All candidates, the largest student first; what was measured before on this machine is read from `work`."""
     layers = load_config(resolve(settings.base)).num_hidden_layers
     students = [*also, *(f"layers={n}" for n in range(min(MOST_LAYERS, layers), 0, -1))]
-    machine = environment()["processor"], usable_cores()
     measured = list[list[Candidate]]()
     for number, student in enumerate(students, 1):
         files = digest_files(resolve(settings.base if layers_to_cut(student) else student), MODEL_FILES)
@@ -96,7 +95,7 @@ def measure_candidates(
             [getattr(settings, name) for name in ("max_length", *READING)],
             data.fingerprint,
             ROWS,
-            machine,
+            timed_on(),
         )
         digest = fingerprint("candidates", student, files, *measuring)
         path = work / f"measured-{digest[:16]}.json"

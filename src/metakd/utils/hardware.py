@@ -95,6 +95,7 @@ def machine() -> dict[str, Any]:
     memory, torch = memory_bytes(), sys.modules.get("torch")
     return {
         "processor": processor_name(),
+        "bfloat16": processor_has_bfloat16(),  # natively; one name may stand for processors with and without
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 1e9, 1) if memory else None,
         "threads": torch.get_num_threads() if torch else None,
@@ -113,6 +114,11 @@ def device() -> Any:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def timed_on() -> tuple[str, bool, int]:
+    """What sets latencies apart: those of another machine are measured again."""
+    return processor_name(), processor_has_bfloat16(), usable_cores()
 
 
 def native_precision() -> Precision:
