@@ -8,6 +8,7 @@ the largest difference of a probability, and the seconds that the command took.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,10 @@ from typing import Any
 import numpy as np
 
 from metakd import load_dataset
+from metakd.config.settings import Settings
+from metakd.data.schema import folder_name
 from metakd.data.splits import of_domain
+from metakd.inference.long_texts import Model
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.artifacts import write_json
@@ -27,7 +31,8 @@ RESULT = Path(__file__).parent / "results" / "exports.json"
 
 
 def export(run: Path, output: Path) -> float:
-    """Seconds."""
+    """Export the run in float32 into a new folder; the seconds that it took."""
+    shutil.rmtree(output, ignore_errors=True)
     started = time.monotonic()
     command = ("export", run, "--output", output, "--force")
     subprocess.run([sys.executable, "-m", "metakd", *map(str, command)], check=True)
@@ -35,12 +40,15 @@ def export(run: Path, output: Path) -> float:
 
 
 def parity(run: Path, models: Path) -> dict[str, Any]:
-    """Of all students of a run and their exports in `models`."""
+    """How far the exports in `models` agree with the run's students, on all windows of all texts that it scored."""
     results, same, largest, count = json.loads((run / "results.json").read_text(encoding="utf-8")), 0, 0.0, 0
-    texts = load_dataset(results["run"]["data"]).splits[results["split"]]
-    for domain in results["domains"]:
-        rows = of_domain(texts, domain)
-        students = TorchModel.load(run / "students" / domain), OnnxModel.load(models / domain)
+    settings = Settings.build(results["run"]["settings"])
+    data = load_dataset(results["run"]["data"], settings.seed, **settings.reading())
+    for domain in data.domains:
+        rows, name = of_domain(data.splits[results["split"]], domain), folder_name(domain)
+        students: list[Model] = [TorchModel.load(run / "students" / name), OnnxModel.load(models / name)]
+        for student in students:
+            student.read_as(student.reading.model_copy(update={"enough": None}))
         ours, theirs = (student.answers(rows).probabilities for student in students)
         several = students[0].several_labels
         answers = [p > 0.5 if several else p.argmax(1, keepdims=True) for p in (ours, theirs)]

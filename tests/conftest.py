@@ -65,7 +65,7 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest begin first, so that in the end no process waits for another."""
+    """The longest of those that belong to no group begin first, so that in the end no process waits for another."""
     items.sort(key=lambda item: item.path.name not in ("test_kills.py", "test_real_encoder.py"))
 
 

@@ -125,6 +125,22 @@ def test_a_model_of_pairs_reads_no_single_texts_nor_the_other_way_round(
         Classifier.load(tmp_path / "exported")
 
 
+def test_an_architecture_is_all_that_a_graph_depends_on(base: Path) -> None:
+    """The names of labels are not of it; an activation, a constant of a norm and the inputs are."""
+
+    def kind(labels: list[str], inputs: int = 3, **settings: Any) -> str:
+        network = BertForSequenceClassification.from_pretrained(base, num_labels=len(labels), **settings)
+        network.config.id2label = dict(enumerate(labels))
+        tokenizer = load_tokenizer(base, 16)
+        tokenizer.model_input_names = tokenizer.model_input_names[:inputs]
+        return onnx_format._architecture(TorchModel(network, tokenizer))
+
+    assert kind(["good", "bad"]) == kind(["yes", "no"])
+    others = [{"hidden_act": "relu"}, {"layer_norm_eps": 1e-3}, {"inputs": 2}]
+    kinds = {kind(["good", "bad"]), kind(["a", "b", "c"]), *(kind(["good", "bad"], **other) for other in others)}
+    assert len(kinds) == 5
+
+
 @pytest.mark.slow
 def test_students_share_one_graph(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second is not traced, and its file is bit for bit the one that it has by itself."""

@@ -29,6 +29,7 @@ from metakd.methods.base import check_shareable
 from metakd.training import trainer
 from metakd.utils.artifacts import changed_files, read_manifest
 from metakd.utils.batch_shares import local_share
+from metakd.utils.distributed import LostProcessError, lost_processes_detected
 from metakd.utils.errors import InputError
 
 pytestmark = pytest.mark.xdist_group("distributed")  # in one process, as fixtures take long
@@ -247,6 +248,16 @@ def test_a_process_leaves_the_others_before_its_interpreter_ends() -> None:
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     done = shell(sys.executable, "-c", f"{imports}; atexit.register({state}); join()", check=True, **alone)
     assert done.stdout == "has left\n"
+
+
+@pytest.mark.usefixtures("second_of_two")
+def test_a_process_that_is_gone_is_said_to_be() -> None:
+    """Whatever else goes wrong keeps its own message."""
+    message = "another of the 2 processes has ended, so process 1 ends too"
+    with pytest.raises(LostProcessError, match=message), lost_processes_detected():
+        raise RuntimeError("[gloo/transport] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="shapes"), lost_processes_detected():
+        raise RuntimeError("shapes cannot be multiplied")
 
 
 @pytest.mark.usefixtures("second_of_two")

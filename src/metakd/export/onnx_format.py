@@ -6,7 +6,7 @@ import logging
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from metakd.utils.errors import CheckError, InputError, error_summary
 TOLERANCE = 1e-4  # difference of float32 probabilities that rounding explains
 CHECKED = 64  # texts that PyTorch and ONNX Runtime are compared on
 MOST_TOKENS = 512  # tokens up to which it is tried how many the model can read at once
-NAMES = {"_name_or_path", "architectures", "id2label", "label2id", "text_pairs"}  # settings that no graph depends on
+WITHOUT_EFFECT = {"_name_or_path", "architectures", "id2label", "label2id", "text_pairs"}  # on the graph
 _GRAPHS = dict[str, Any]()  # by architecture, each without its weights
 
 
@@ -109,15 +109,14 @@ def write_onnx(model: TorchModel, path: Path) -> None:
     use_torch_linear(model.network)
     weights = _weights(model.network)
     if (kind := _architecture(model)) not in _GRAPHS:
-        _GRAPHS[kind] = _trace(model).model
-        for value in _GRAPHS[kind].graph.initializers.values():
-            value.const_value = None if value.name in weights else value.const_value
+        _GRAPHS[kind] = _without(weights, _trace(model).model)
     program = torch.onnx.ONNXProgram(_GRAPHS[kind].clone(), None)
     program.apply_weights({name: weights[name] for name in program.model.graph.initializers if name in weights})
-    program.optimize()
-    read_one_token(program.model)
-    remove_metadata(program.model)
-    program.optimize()
+    with _quiet_exporter():
+        program.optimize()
+        read_one_token(program.model)
+        remove_metadata(program.model)
+        program.optimize()
     program.save(path)
 
 
@@ -127,9 +126,18 @@ def _weights(network: PreTrainedModel) -> dict[str, Tensor]:
     return {**dict(parameters), **dict(network.named_buffers(remove_duplicate=False))}
 
 
+def _without(weights: Collection[str], model: Any) -> Any:
+    """The traced graph without the values of its weights, and without what tracing noted beside its nodes."""
+    for value in model.graph.initializers.values():
+        value.const_value = None if value.name in weights else value.const_value
+    for node in model.graph:
+        node.meta.clear()
+    return model
+
+
 def _architecture(model: TorchModel) -> str:
     """All that its graph depends on: layers, configuration, shapes of weights, inputs."""
-    config = {name: value for name, value in model.network.config.to_dict().items() if name not in NAMES}
+    config = {name: value for name, value in model.network.config.to_dict().items() if name not in WITHOUT_EFFECT}
     shapes = {name: (tuple(weight.shape), weight.dtype) for name, weight in _weights(model.network).items()}
     return repr((type(model.network), model.network, config, shapes, model.tokenizer.model_input_names))
 
