@@ -70,7 +70,7 @@ def test_few_texts_change_defaults_and_no_chosen_value(few_texts: int) -> None:
     chosen = Settings(teacher_epochs=1, shared_epochs=0).sized_for(1_000, 2)
     assert (chosen.teacher_epochs, chosen.shared_epochs) == (1, 0)
     assert Settings().sized_for(few_texts, 19) == Settings()
-    assert Settings().sized_for(few_texts, 20) == Settings(teacher_learning_rate=2e-4, shared_epochs=3)
+    assert Settings().sized_for(few_texts, 20) == Settings(teacher_learning_rate=2e-4)
     assert Settings(teacher_learning_rate=1e-5).sized_for(few_texts, 150).teacher_learning_rate == 1e-5
     assert Settings().sized_for(few_texts - 1, 2).teacher_epochs == 3
     assert Settings.build(sized.model_dump()).sized_for(100, 150) == sized  # as from run.json

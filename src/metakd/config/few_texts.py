@@ -5,19 +5,17 @@ from typing import Any
 
 FEW_TEXTS = 4_000  # below which defaults change
 LEAST_UPDATES, UPDATES_PER_LABEL, OF_SEVERAL = 250, 7, 14  # of their teacher; OF_SEVERAL labels a text may have
-MANY_LABELS, RATE_OF_MANY, SHARED_OF_MANY = 20, 2e-4, 3  # so many need a higher rate, and fewer shared epochs
+MANY_LABELS, RATE_OF_MANY = 20, 2e-4  # for which the teacher needs a higher rate
 
 
 def sized_for(settings: Any, rows: int, labels: int, several: bool = False) -> dict[str, Any]:
     """The values of `settings.Settings`, which this module cannot import, that so many texts and labels change.
 
-    From MANY_LABELS on, the teacher learns at RATE_OF_MANY, and students share SHARED_OF_MANY epochs: more did not make
-    those of CLINC150 better. Texts below FEW_TEXTS are read in smaller batches, at a higher rate of the teacher
-    in any case, and so often that the teacher gets LEAST_UPDATES, or more for many labels (and still more if a text may
-    have `several`), and a shared start twice as many. What was chosen stays.
+    From MANY_LABELS on, the teacher learns at RATE_OF_MANY. Texts below FEW_TEXTS are read in smaller batches, at a
+    higher rate of the teacher in any case, and so often that the teacher gets LEAST_UPDATES, or more for many labels
+    (and still more if a text may have `several`), and a shared start twice as many. What was chosen stays.
     """
-    of_many = {"teacher_learning_rate": RATE_OF_MANY, "shared_epochs": SHARED_OF_MANY}
-    values: dict[str, Any] = of_many if labels >= MANY_LABELS else {}
+    values: dict[str, Any] = {"teacher_learning_rate": RATE_OF_MANY} if labels >= MANY_LABELS else {}
     if rows < FEW_TEXTS:
         values = {"batch_size": 16, "teacher_learning_rate": 1e-4} | values
         batch_size = settings.batch_size if "batch_size" in settings.model_fields_set else values["batch_size"]
