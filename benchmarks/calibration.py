@@ -20,7 +20,7 @@ import numpy as np
 from metakd import load_dataset
 from metakd.data.splits import leaks
 from metakd.evaluation import calibration
-from metakd.evaluation.calibration import Answers, _together, cross_fitted, quality
+from metakd.evaluation.calibration import Answers, cross_fitted, quality, together
 from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import environment
 
@@ -49,7 +49,7 @@ def figures(answers: dict[str, Answers], spread: float) -> dict[str, float]:
     with patch.object(calibration, "SPREAD", spread):
         for seed in range(DRAWS):
             scaled = cross_fitted(answers, seed)
-            drawn.append(quality(*_together([a._replace(log_p=scaled[d]) for d, a in answers.items()]), seed))
+            drawn.append(quality(*together([a._replace(log_p=scaled[d]) for d, a in answers.items()]), seed))
     return {name: round(mean(each[name] for each in drawn), 5) for name in drawn[0]}
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     for run in options.runs:
         answers = answers_of(run, leaked)
-        texts = _together([*answers.values()])
+        texts = together([*answers.values()])
         by_spread = {str(spread): figures(answers, spread) for spread in SPREADS}
         results[run.name] = {"texts": len(texts.truth), "before": quality(*texts, 0), "by_spread": by_spread}
         print(run.name, json.dumps(results[run.name], indent=2))

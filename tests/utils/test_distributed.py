@@ -175,9 +175,12 @@ def test_one_of_two_stopped_ends_the_other_and_both_or_one_go_on(
     broken = space.begun(f"broken-{lost}-{number.name}", "shared_student")
     done = space.resume(broken, lost, "meta_kd all domains: share", 7, int(number))
     assert done.returncode != 0
-    if lost == 1 and number == signal.SIGKILL:  # on a busy machine the launcher may stop the main process first
-        assert "another of the 2 processes has ended" in done.stderr or "stopped by SIGTERM" in done.stderr
-        assert f"metakd run --output {broken} --resume" in done.stderr
+    stopped = "stopped by SIGTERM" in done.stderr
+    if lost == 0:
+        assert stopped
+    else:  # on a busy machine the launcher stops the main process before that has missed the other
+        assert "another of the 2 processes has ended" in done.stderr or stopped
+    assert f"metakd run --output {broken} --resume" in done.stderr
     assert not (broken / "shared_student").exists()
     assert list(broken.glob("checkpoints/*/share/checkpoint-*/manifest.json"))
     by_one = Path(shutil.copytree(broken, space.folder / f"mended-by-one-{lost}-{number.name}"))

@@ -67,12 +67,12 @@ def fit_temperature(log_p: Floats, truth: Ints, of_all: float | None = None) -> 
 
 def fit_temperatures(answers: Mapping[str, Answers], domains: Collection[str]) -> dict[str, float]:
     """T of each domain: the fewer texts it has, the nearer to that of all texts."""
-    of_all = fit_temperature(*_together([*answers.values()]))
+    of_all = fit_temperature(*together([*answers.values()]))
     each = {d: fit_temperature(*of_domain, of_all) for d, of_domain in answers.items() if of_domain.truth.size}
     return dict.fromkeys(domains, of_all) | each
 
 
-def _together(answers: Sequence[Answers]) -> Answers:
+def together(answers: Sequence[Answers]) -> Answers:
     """Those of all domains."""
     return Answers(*map(np.concatenate, zip(*(each.questions for each in answers), strict=True)))
 
@@ -162,10 +162,10 @@ def calibrate(
         answers[domain] = each._replace(log_p=np.pad(each.log_p, missing, constant_values=-np.inf))
     if sum(len(each.truth) for each in answers.values()) < FEWEST:
         return {}
-    texts, raw = sum(len(each.truth) for each in answers.values()), _together([*answers.values()])
+    texts, raw = sum(len(each.truth) for each in answers.values()), together([*answers.values()])
     scaled = cross_fitted(answers, seed)
     before = quality(*raw, seed)
-    after = quality(*_together([each._replace(log_p=scaled[domain]) for domain, each in answers.items()]), seed)
+    after = quality(*together([each._replace(log_p=scaled[domain]) for domain, each in answers.items()]), seed)
     worse = after["log_likelihood_loss"] >= before["log_likelihood_loss"]
     temperatures = dict.fromkeys(fleet, 1.0) if worse else fit_temperatures(answers, fleet)
     return {"temperatures": temperatures, "texts": texts, "before": before, "after": before if worse else after}
