@@ -85,11 +85,20 @@ def test_other_precisions_are_left_to_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vendor", "has_mkl", "quicker"),
-    [("AuthenticAMD", True, True), ("GenuineIntel", True, False), ("AuthenticAMD", False, False), ("", True, False)],
+    ("vendor", "widest", "has_mkl", "quicker"),
+    [
+        ("AuthenticAMD", "AVX512", True, True),
+        ("AuthenticAMD", "AVX2", True, False),
+        ("GenuineIntel", "AVX512", True, False),
+        ("AuthenticAMD", "AVX512", False, False),
+        ("", "AVX512", True, False),
+    ],
 )
-def test_only_on_amd_with_mkl(monkeypatch: pytest.MonkeyPatch, vendor: str, has_mkl: bool, quicker: bool) -> None:
+def test_only_on_amd_with_avx512_and_mkl(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, widest: str, has_mkl: bool, quicker: bool
+) -> None:
     monkeypatch.setattr(linear, "processor_vendor", lambda: vendor)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: widest)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: has_mkl)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert onednn_is_quicker.__wrapped__() is quicker

@@ -1,4 +1,4 @@
-"""Linear layers with the faster kernel: oneDNN's for float32 on AMD's CPUs, PyTorch's everywhere else."""
+"""Linear layers with the faster kernel: oneDNN's for float32 on AMD's CPUs with AVX-512, else PyTorch's."""
 
 from functools import cache
 from typing import Any
@@ -11,9 +11,12 @@ from metakd.utils.hardware import processor_vendor
 
 @cache
 def onednn_is_quicker() -> bool:
-    """Whether oneDNN takes half of MKL's time for float32 products: on AMD's CPUs (docs/performance.md)."""
+    """Whether oneDNN takes half of MKL's time for float32 products: on AMD's CPUs with AVX-512 (docs/performance.md).
+
+    MKL uses AVX-512 on Intel's CPUs alone. Without it, oneDNN is the slower one.
+    """
     built = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return built and processor_vendor() == "AuthenticAMD"
+    return built and processor_vendor() == "AuthenticAMD" and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def use_quick_linear(model: nn.Module) -> None:
