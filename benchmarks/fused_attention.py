@@ -1,13 +1,14 @@
 """The kernels behind a student's epoch: matrix products, and attention fused or written out, by precision and length.
 
-    python benchmarks/fused_attention.py
+    python benchmarks/fused_attention.py [--output benchmarks/results/fused_attention-avx2.json]
 
 Medians of 15 repetitions after two, with the allocator tuned as in training. Attention: 12 heads of width 32, 4096
 tokens in all, with a mask, forwards and backwards, or forwards alone. Products: those of a linear layer of width 384
 and 1536 on 4096 tokens, forwards and its weights' gradient, by torch's choice of library and by oneDNN. Writes
-benchmarks/results/fused_attention.json, whose tables are in docs/performance.md.
+--output, by default benchmarks/results/fused_attention.json; the tables are in docs/evidence-details.md.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,7 @@ def products(dtype: torch.dtype, by: Callable[[Tensor, Tensor], Tensor]) -> dict
 
 
 def table(results: dict[str, Any]) -> str:
-    """The rows of docs/performance.md."""
+    """The rows of docs/evidence-details.md."""
     columns = list(next(iter(results["attention_ms"].values())))
     rows = ["| tokens | " + " | ".join(columns) + " |", "|---:|" + "---:|" * len(columns)]
     for length, times in results["attention_ms"].items():
@@ -79,6 +80,9 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=RESULT)
+    options = parser.parse_args()
     torch.manual_seed(0)
     always = max(LENGTHS) + 1
     with allocator_tuned():
@@ -98,7 +102,7 @@ def main() -> None:
             "bfloat16, torch's": products(torch.bfloat16, torch.nn.functional.linear),
         }
     results = {"attention_ms": by_length, "products_gflops": by_library, "environment": environment()}
-    write_json(RESULT, results)
+    write_json(options.output, results)
     print(table(results))
 
 

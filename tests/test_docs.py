@@ -109,6 +109,11 @@ def test_a_table_is_that_of_the_committed_results(where: str, names: list[str]) 
     assert all(script(name)["table"](results_of(name)) in page(where) for name in names)
 
 
+def test_the_products_without_avx512_are_those_of_the_committed_results() -> None:
+    rows = script("fused_attention")["table"](results_of("fused_attention-avx2")).splitlines()[-3:]
+    assert "\n".join(rows) in page("docs/evidence-details.md")
+
+
 def test_the_tables_of_readme_and_tutorial_are_those_of_the_committed_results() -> None:
     tutorial, demo, amazon, benchmark = (
         page("docs/tutorial.md"),
