@@ -52,7 +52,7 @@ def by_optimum(folder: Path, texts: list[str]) -> Array:
 
 
 def by_transformers_js(folder: Path, how: str, texts: list[str]) -> Array:
-    """`how` is 'pipeline' or 'windows'."""
+    """`how` is 'pipeline', 'windows' or 'labels'."""
     if not (CLIENTS / "node_modules").is_dir() or shutil.which("node") is None:
         _missing("transformers.js is not installed; install it with `make clients`")
     return _said_by(["node", CLIENTS / "classify.mjs"], folder, how, texts)

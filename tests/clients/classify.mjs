@@ -1,6 +1,7 @@
 // The labels of texts by transformers.js, from the files of an exported model:
-//     node classify.mjs FOLDER pipeline|windows < texts.json
-// prints for each text the probability of each label: by a plain pipeline, which cuts long texts, or by windows.
+//     node classify.mjs FOLDER pipeline|windows|labels < texts.json
+// prints for each text the probability of each label: by a plain pipeline, which cuts long texts, or by windows; or 1
+// for each label that it is given.
 
 import { readFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
@@ -23,7 +24,8 @@ if (process.argv[3] === "pipeline") {
   const classifier = await loadClassifier(library, basename(folder), description);
   for (const text of texts) {
     const scores = await classifier.classify(text);
-    answers.push(Object.fromEntries(scores.map(({ label, probability }) => [label, probability])));
+    const shown = ({ probability, has }) => (process.argv[3] === "labels" ? Number(has) : probability);
+    answers.push(Object.fromEntries(scores.map((score) => [score.label, shown(score)])));
   }
 }
 console.log(JSON.stringify(answers));

@@ -33,7 +33,13 @@ from metakd.evaluation.calibration import (
     quality,
 )
 from metakd.evaluation.metrics import Floats, Ints
-from metakd.inference.calibration import CALIBRATION_FILE, divide_logits, load_temperature, write_temperature
+from metakd.inference.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    divide_logits,
+    load_calibration,
+    write_calibration,
+)
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.encoder import forward
 from metakd.models.loading import load_encoder
@@ -185,7 +191,7 @@ def test_a_run_knows_its_temperatures(
     evaluate(reopen(run_copy))
     found = read_json(run_copy / "results.json")["calibration"]
     folders = {domain: run_copy / "students" / domain for domain in ("books", "kitchen")}
-    assert {domain: load_temperature(folder) for domain, folder in folders.items()} == found["temperatures"]
+    assert {domain: load_calibration(folder).temperature for domain, folder in folders.items()} == found["temperatures"]
     dev = reopen(run_copy).data.splits["dev"]
     learnt = {e.text for e in reopen(run_copy).data.train}
     dev = [e for e in dev if e.text not in learnt]
@@ -210,9 +216,9 @@ def test_a_run_knows_its_temperatures(
 def test_a_temperature_is_in_all_that_is_made_of_a_student(run_copy: Path, metakd: Command, tmp_path: Path) -> None:
     """In predictions, in exports and on their card."""
     folder, texts = run_copy / "students" / "books", [e.text for e in toy_examples(12, 5, "n")]
-    write_temperature(folder, 1)
+    write_calibration(folder, Calibration(1))
     raw = Classifier.load(folder).predict_proba(texts)
-    write_temperature(folder, 2)
+    write_calibration(folder, Calibration(2))
     export = ("export", run_copy, "--output", tmp_path / "onnx")
     assert "not scored, which decides how sure students are" in refused(metakd(*export))
     quality = {"log_likelihood_loss": 0.5, "calibration_error": 0.1, "ece": 0.12, "ece_of_chance": 0.02}
@@ -247,6 +253,6 @@ def test_without_dev_nothing_is_calibrated(
 def test_a_damaged_temperature_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / CALIBRATION_FILE).write_text(content)
     with pytest.raises(InputError, match=r"calibration.json is damaged; delete it, and run `metakd evaluate`"):
-        load_temperature(tmp_path)
-    write_temperature(tmp_path, 1)
-    assert load_temperature(tmp_path) == 1
+        load_calibration(tmp_path)
+    write_calibration(tmp_path, Calibration(1))
+    assert load_calibration(tmp_path) == Calibration()

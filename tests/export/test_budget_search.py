@@ -32,7 +32,7 @@ from metakd.evaluation.costs import measure_latencies
 from metakd.export import budget_search, candidates
 from metakd.export.candidates import Budget, Candidate, measure_candidates
 from metakd.export.onnx_format import Parity
-from metakd.inference.calibration import write_temperature
+from metakd.inference.calibration import Calibration, write_calibration
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.artifacts import STEP_VERSIONS
 
@@ -189,7 +189,7 @@ def test_models_are_as_sure_as_dev_says(run_copy: Path, monkeypatch: pytest.Monk
     student, t = students["books"], figures["temperatures"]["books"]
     raw = TorchModel.load(student, calibrated=False).answers(toy_examples(12, 5, "n")).probabilities
     monkeypatch.setattr(budget_search, "write_temperatures", None)
-    write_temperature(student, 3.0)
+    write_calibration(student, Calibration(3.0))
     other = budget_search._export(run, "books", student, candidate, [candidate.reading])
     assert budget_search._calibrate(run, students) == figures
     sure = budget_search._export(run, "books", student, candidate, [candidate.reading])

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from conftest import Checkpoint, read_json, reopen, toy_examples
 from metakd import Classifier
+from metakd.data.schema import Example
 from metakd.data.tokenization import Array
 from metakd.data.windows import Reading
 from metakd.export.onnx_format import write_model
@@ -95,6 +96,15 @@ def test_several_labels_have_probabilities_by_themselves(client: str, several: P
     np.testing.assert_allclose(answers, p, atol=1e-4)
 
 
+def test_labels_are_given_above_their_thresholds(several: Path) -> None:
+    """Each in the widest gap between its probabilities, so that all are given, and none to all texts."""
+    classifier = Classifier.load(several)
+    expected = classifier.predict_proba(TEXTS) > [*classifier.thresholds.values()]
+    assert expected.any(0).all()
+    assert not expected.all(0).any()
+    np.testing.assert_array_equal(by_transformers_js(several, "labels", TEXTS), expected)
+
+
 @pytest.fixture(scope="module")
 def several(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export of a model of three labels, of which a text may have several."""
@@ -102,7 +112,11 @@ def several(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     set_problem(network, several=True)
     output = tmp_path_factory.mktemp("several") / "model"
     reading = Reading(max_length=16, most_windows=8, stride=2)
-    write_model(TorchModel(network, load_tokenizer(base, 16), reading), output, toy_examples(8, 0, "t"))
+    model = TorchModel(network, load_tokenizer(base, 16), reading)
+    p = np.sort(model.answers([Example("", text, None, "", "") for text in TEXTS]).probabilities.astype(float), axis=0)
+    widest = np.diff(p, axis=0).argmax(0)
+    model.thresholds = (p[widest, range(3)] + p[widest + 1, range(3)]) / 2
+    write_model(model, output, toy_examples(8, 0, "t"))
     return output
 
 

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from conftest import (
     read_json,
     read_rows,
     refused,
+    reopen,
     taught,
     write_rows,
 )
@@ -33,7 +35,9 @@ from metakd.data.dataset import load_dataset
 from metakd.data.schema import Example
 from metakd.evaluation.metrics import score
 from metakd.evaluation.predictions import predictions_of
+from metakd.evaluation.thresholds import choose_thresholds
 from metakd.experiments.runner import experiment
+from metakd.inference.calibration import load_calibration, write_calibration
 from metakd.inference.long_texts import combined, logs, probabilities
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
@@ -41,6 +45,8 @@ from metakd.models.class_head import find_head, start_at_shares
 from metakd.models.loading import load_classifier, load_encoder
 from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, TeacherOutputs
 from metakd.pipeline.distill import distill
+from metakd.pipeline.evaluate import evaluate
+from metakd.pipeline.readings import rows_to_decide_on
 from metakd.pipeline.teach import _untrained
 
 pytestmark = [pytest.mark.xdist_group("several_labels"), pytest.mark.slow]  # in one process, as fixtures take long
@@ -117,6 +123,45 @@ def test_scores_are_those_of_the_rows(run: Path, data: Path) -> None:
         assert any(not a for a, _ in pairs)  # texts without a label are scored too
 
 
+def test_each_label_has_its_threshold(metakd: Command, run: Path, exported: Path, tmp_path: Path) -> None:
+    """Those of results.json are beside the model and in its export. With others, predictions are others."""
+    found = read_json(run / "results.json")["calibration"]["thresholds"]
+    assert {*found} == {"meta_teacher", "student", "fine_tuned_shared", "tfidf"}
+    assert found["meta_teacher"]["books"] == found["meta_teacher"]["kitchen"]  # one model
+    ours = Classifier.load(run / "students" / "books")
+    assert ours.thresholds == Classifier.load(exported / "books").thresholds == found["student"]["books"]
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    calibration = load_calibration(copy / "students" / "books")
+    texts = [row["text"] for row in rows_of(40, 5, "x")]
+    p = ours.predict_proba(texts)
+    write_calibration(copy / "students" / "books", calibration._replace(thresholds=(0.9, 0.1, 0.999)))
+    answers = Classifier.load(copy / "students" / "books").predict(texts)
+    assert [{each.label for each in row} for row in answers] == [
+        {label for label, each, least in zip(ours.labels, row, (0.9, 0.1, 0.999), strict=True) if each > least}
+        for row in p
+    ]
+    assert "not scored, which decides" in refused(metakd("export", copy, "--output", tmp_path / "onnx"))
+    write_calibration(copy / "students" / "books", calibration._replace(thresholds=(0.9, 0.1)))
+    with pytest.raises(InputError, match="thresholds: expected 3"):
+        Classifier.load(copy / "students" / "books")
+
+
+def test_where_dev_is_scored_thresholds_are_cross_fitted(run: Path, tmp_path: Path) -> None:
+    """Without test, a text of dev is judged by thresholds that were chosen without it."""
+    opened = reopen(Path(shutil.copytree(run, tmp_path / "run")))
+    splits = {name: rows for name, rows in opened.data.splits.items() if name != "test"}
+    evaluate(replace(opened, data=replace(opened.data, splits=splits)))
+    dev = [e for e in rows_to_decide_on(opened) if e.domain == "books"]
+    model = TorchModel.load(tmp_path / "run" / "students" / "books")
+    p = model.answers(dev).probabilities.astype(np.float64)
+    chosen = choose_thresholds(dev, model.labels, p, opened.settings.seed)
+    assert [*chosen.by_label.values()] == model.thresholds.tolist()
+    assert len(dev) == len(chosen.of_texts) == 60
+    scored = {row["id"]: row["models"]["student"][0] for row in read_rows(tmp_path / "run" / "predictions.jsonl")}
+    given = [[label for label, yes in zip(model.labels, row, strict=True) if yes] for row in p > chosen.of(dev)]
+    assert [scored[e.id] for e in dev] == [json.dumps(labels) for labels in given]
+
+
 def test_pytorch_and_onnx_agree(run: Path, exported: Path, data: Path) -> None:
     texts = [Example(row["id"], row["text"], None, "", "books") for row in read_rows(data / "test.jsonl")]
     texts.append(Example("long", "plot good " * 40, None, "", "books"))
@@ -151,7 +196,8 @@ def test_a_classifier_says_which_labels_a_text_has(exported: Path) -> None:
     text = "the plot was good and lovely"
     (p,) = classifier.predict_proba([text])
     (labels,) = classifier.predict([text])
-    assert [each.label for each in labels] == [classifier.labels[i] for i in (-p).argsort() if p[i] > 0.5]
+    least = [*classifier.thresholds.values()]
+    assert [each.label for each in labels] == [classifier.labels[i] for i in (-p).argsort() if p[i] > least[i]]
     assert len(classifier.predict([text], top_k=2)[0]) == 2
     assert len(classifier.predict([text], top_k=5)[0]) == 3
 

@@ -81,16 +81,16 @@ def cross_fitted(answers: Mapping[str, Answers], seed: int) -> dict[str, Floats]
     """z / T by domain, (N, M), where the T of each text was chosen without it: in FOLDS parts, drawn by `seed`."""
     scaled = {domain: np.zeros_like(each.log_p) for domain, each in answers.items()}
     counts = [len(each.truth) for each in answers.values()]
-    folds = dict(zip(answers, np.split(_folds(sum(counts), seed), np.cumsum(counts)[:-1]), strict=True))
+    parts = dict(zip(answers, np.split(folds(sum(counts), seed), np.cumsum(counts)[:-1]), strict=True))
     for fold in range(FOLDS):
-        others = {d: Answers(*(part[folds[d] != fold] for part in each)) for d, each in answers.items()}
+        others = {d: Answers(*(column[parts[d] != fold] for column in each)) for d, each in answers.items()}
         for domain, t in fit_temperatures(others, answers).items():
-            held_out = folds[domain] == fold
+            held_out = parts[domain] == fold
             scaled[domain][held_out] = answers[domain].log_p[held_out] / t
     return scaled
 
 
-def _folds(count: int, seed: int) -> Ints:
+def folds(count: int, seed: int) -> Ints:
     """The part of each text, (N,)."""
     parts = np.zeros(count, np.int64)
     for number, (_, rows) in enumerate(KFold(FOLDS, shuffle=True, random_state=seed).split(parts)):

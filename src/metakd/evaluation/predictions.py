@@ -17,10 +17,11 @@ from metakd.data.splits import by_domain
 from metakd.data.tokenization import TOKENIZER_FILES, TokenStore
 from metakd.evaluation.costs import Predict, costs_of, measure_latencies, timed_texts, windows_filled
 from metakd.evaluation.linear_models import MOST_ROWS, ONE_DOMAIN, TfidfBaseline, choose_tfidf, draw_evenly
-from metakd.evaluation.metrics import Ints, Predictions
+from metakd.evaluation.metrics import Floats, Ints, Predictions
 from metakd.evaluation.tables import OVER_ALL
+from metakd.evaluation.thresholds import OfFleets, Thresholds, choose_thresholds
 from metakd.inference.classifier import Classifier
-from metakd.inference.long_texts import LEAST, Model
+from metakd.inference.long_texts import HALF, LEAST, Model
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.class_head import all_right
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, of_classes, select_head
@@ -71,6 +72,7 @@ def predict_by_models(
     examples: Sequence[Example],
     stores: Stores | None = None,
     classes: Classes | None = None,
+    thresholds: OfFleets | None = None,
 ) -> dict[str, ByDomain]:
     """Predictions by fleet: each model of a fleet (domain -> folder) classifies its domain's examples.
 
@@ -82,6 +84,7 @@ def predict_by_models(
         examples: Texts of any domain.
         stores: Tokens of earlier calls.
         classes: Those that a domain's text may have, if not all: no model chooses any other.
+        thresholds: Of the models' labels, if a text may have several; by default those in their folders.
     """
     all_predictions, rows = {name: ByDomain() for name in fleets}, by_domain(examples)
     load = loader({} if stores is None else stores)
@@ -90,7 +93,8 @@ def predict_by_models(
             for domain, path in fleet.items():
                 model = load(path)
                 among = None if classes is None else classes.get(domain, labels)
-                predictions = predictions_of(rows.get(domain, []), labels, model, among)
+                least = (thresholds or {}).get(name, {}).get(domain)
+                predictions = predictions_of(rows.get(domain, []), labels, model, among, least)
                 all_predictions[name][domain] = replace(predictions, costs=predictions.costs | costs_of(path, model))
                 progress(advance=1)
     return all_predictions
@@ -102,6 +106,7 @@ class Tfidf(NamedTuple):
     predictions: ByDomain
     transfer: dict[str, dict[str, float]]  # accuracy of TF-IDF on the text of one domain (outer key), on another
     timed: dict[str, Predict]  # one of each architecture
+    thresholds: dict[str, Thresholds]  # of each domain, if a text may have several labels
 
 
 def predict_by_tfidf(
@@ -110,14 +115,16 @@ def predict_by_tfidf(
     examples: Sequence[Example],
     seed: int,
     classes: Classes | None = None,
+    dev: Sequence[Example] = (),
 ) -> Tfidf:
     """Predictions for each domain by TF-IDF on its training text or on all domains', as cross-validation prefers.
 
-    If domains have `classes` of their own, it chooses among those, and transfer is not measured.
+    If domains have `classes` of their own, it chooses among those, and transfer is not measured. If a text may have
+    several labels, their thresholds are chosen on `dev`.
 
     Transfer is the accuracy on up to `transfer_sample_size` examples of each domain, drawn by `seed`.
     """
-    results, scored = Tfidf({}, {}, {}), dict(sorted(by_domain(examples).items()))
+    results, scored, decisive = Tfidf({}, {}, {}, {}), dict(sorted(by_domain(examples).items())), by_domain(dev)
     size, draw = 0 if classes else transfer_sample_size(len(scored)), random.Random(seed)
     samples = {d: rows if len(rows) <= size else draw.sample(rows, size) for d, rows in scored.items() if size}
     choices, training = choose_tfidf(train, seed), by_domain(train)
@@ -128,7 +135,12 @@ def predict_by_tfidf(
         baseline = alone if choice.trained_on == ONE_DOMAIN else fit_pooled(choice.pooled_c)
         architecture = f"TF-IDF, trained on {choice.trained_on}"
         costs = baseline.size | {"architecture": architecture, "trained_on": choice.trained_on, "C": choice.c}
-        results.predictions[domain] = _of_tfidf(baseline, rows, labels, (classes or {}).get(domain), costs)
+        among = (classes or {}).get(domain)
+        if several_labels(train):
+            names, p = baseline.answers(on := decisive.get(domain, []), among)
+            results.thresholds[domain] = choose_thresholds(on, [*map(str, names)], p, seed)
+        least = results.thresholds.get(domain)
+        results.predictions[domain] = _of_tfidf(baseline, rows, labels, among, costs, least)
         results.timed.setdefault(architecture, baseline.predict)
         if samples:
             results.transfer[domain] = {
@@ -144,10 +156,12 @@ def _of_tfidf(
     labels: list[str],
     classes: Sequence[str] | None = None,
     costs: dict[str, Any] | None = None,
+    thresholds: Thresholds | None = None,
 ) -> Predictions:
     names, p = baseline.answers(examples, classes)
     logits = _logits(torch.from_numpy(p), several_labels(examples))
-    return _chosen(logits, [*map(str, names)], examples, labels, costs)
+    least = thresholds.of(examples) if thresholds else HALF
+    return _chosen(logits, [*map(str, names)], examples, labels, costs, least)
 
 
 def _logits(p: torch.Tensor, several: bool) -> torch.Tensor:
@@ -205,11 +219,16 @@ def correct_predictions(
 
 
 def predictions_of(
-    examples: Sequence[Example], labels: list[str], model: Model, classes: Sequence[str] | None = None
+    examples: Sequence[Example],
+    labels: list[str],
+    model: Model,
+    classes: Sequence[str] | None = None,
+    thresholds: Thresholds | None = None,
 ) -> Predictions:
     """The predictions for examples whose classes are `labels`, each by its domain's class head if there is one.
 
-    A model may have some of the labels alone. Of those that it has, it chooses among `classes`, by default all.
+    A model may have some of the labels alone. Of those that it has, it chooses among `classes`, by default all. Of
+    several labels, by `thresholds`, or by its own.
     """
     answers = model.answers(examples)
     # The logits up to a constant, so that the mean of several heads is the one that students were distilled from.
@@ -221,9 +240,11 @@ def predictions_of(
     places = [i for i, name in enumerate(names) if classes is None or name in classes]
     reads_windows = len(examples) and model.reading.most_windows > 1
     costs = {"windows": round(float(answers.windows_read.mean()), 3)} if reads_windows else {}
+    least = thresholds.of(examples) if thresholds else np.tile(model.thresholds, (len(examples), 1))
     if classes is not None and len(names) == len(labels) and len(examples):
-        costs[OVER_ALL] = float(_chosen(logits, names, examples, labels).right.mean())
-    return _chosen(of_classes(logits, places), [names[place] for place in places], examples, labels, costs)
+        costs[OVER_ALL] = float(_chosen(logits, names, examples, labels, least=least).right.mean())
+    names = [names[place] for place in places]
+    return _chosen(of_classes(logits, places), names, examples, labels, costs, least[:, places])
 
 
 def _chosen(
@@ -232,14 +253,18 @@ def _chosen(
     examples: Sequence[Example],
     labels: list[str],
     costs: dict[str, Any] | None = None,
+    least: Floats | float = HALF,
 ) -> Predictions:
-    """What logits of classes with these names, (N, M_k), choose for the examples: one class, or each above 0.5."""
+    """What logits of classes with these names, (N, M_k), choose for the examples.
+
+    One class, or if a text may have several, each with a probability above `least`, (N, M_k).
+    """
     ids = _ids(names, labels)
     if several_labels(examples):
         right = several_columns(examples, {label: i for i, label in enumerate(labels)}) > 0
-        predicted = np.zeros_like(right)
-        predicted[:, ids] = logits.numpy() > 0
-        return Predictions(right, predicted, all_right(logits).double().numpy(), costs or {})
+        predicted, given = np.zeros_like(right), logits > torch.as_tensor(least).logit()
+        predicted[:, ids] = given.numpy()
+        return Predictions(right, predicted, all_right(logits, given).double().numpy(), costs or {})
     confidence, chosen = logits.softmax(-1).max(-1)
     truth = _ids([e.label for e in examples], labels)
     return Predictions(truth, ids[chosen.numpy()], confidence.double().numpy(), costs or {})

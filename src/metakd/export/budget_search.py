@@ -14,12 +14,13 @@ from metakd.data.dataset import MultiDomainDataset
 from metakd.data.schema import folder_name
 from metakd.data.splits import of_domain
 from metakd.data.windows import Reading
+from metakd.evaluation.thresholds import in_words
 from metakd.export.candidates import Budget, Candidate, load_as, measure_candidates
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.model_cards import Measured, calibration_notes, parity_note, write_card
 from metakd.export.onnx_format import write_model
 from metakd.export.standard_files import set_max_length
-from metakd.inference.calibration import load_temperature, write_temperature
+from metakd.inference.calibration import load_calibration, recorded_calibration, write_calibration
 from metakd.inference.layout import DESCRIPTION_FILE, FIT_FILE
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
@@ -28,7 +29,7 @@ from metakd.models.embeddings import ROWS
 from metakd.models.model_checks import check_models
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.plan import minutes
-from metakd.pipeline.readings import NOT_CALIBRATED, write_temperatures
+from metakd.pipeline.readings import NOT_CALIBRATED, write_temperatures, write_thresholds
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
@@ -189,18 +190,19 @@ def _train_one(run: Run, candidates: Sequence[Candidate]) -> list[Form]:
 
 
 def _calibrate(run: Run, trained: Mapping[str, Path]) -> dict[str, Any]:
-    """What `write_temperatures` finds for these students, once, and in each student's folder the temperature."""
+    """What dev decides of these students, once, and in each student's folder its temperature and its thresholds."""
     made = [run.fingerprints.distill(run.settings.method, domain) for domain in trained]
     reading = [getattr(run.settings, name) for name in ("max_length", *READING)]
     digest = fingerprint("calibration", STEP_VERSIONS["fit"], made, reading, run.data.fingerprint, run.settings.seed)
     path = run.folder / f"calibration-{digest[:16]}.json"
     if not path.is_file():
-        write_json(path, write_temperatures(run, trained, {}))
+        temperatures, thresholds = write_temperatures(run, trained, {}), write_thresholds(run, {"student": trained}, {})
+        write_json(path, temperatures | in_words(thresholds))
     figures = dict[str, Any](json.loads(path.read_text(encoding="utf-8")))
-    if not figures:
+    if "temperatures" not in figures:
         notice(NOT_CALIBRATED)
     for domain, folder in trained.items():
-        write_temperature(folder, figures.get("temperatures", {}).get(domain, 1.0))
+        write_calibration(folder, recorded_calibration(figures, domain))
     return figures
 
 
@@ -208,7 +210,7 @@ def _export(run: Run, domain: str, student: Path, candidate: Candidate, readings
     """A folder with the model exported as the candidate, whose manifest has its accuracy on dev by each reading."""
     trained = run.fingerprints.distill(run.settings.method, domain)
     int8, compact = candidate.int8, candidate.compact
-    made = STEP_VERSIONS["fit"], trained, load_temperature(student), run.data.fingerprint
+    made = STEP_VERSIONS["fit"], trained, load_calibration(student), run.data.fingerprint
     digest = fingerprint("form", made, int8, compact, ROWS, [reading.model_dump() for reading in readings], timed_on())
     folder, facts = run.folder / "forms" / digest[:16], dict[str, Any]()
     if not is_done(folder, digest):

@@ -19,7 +19,7 @@ from metakd.export.model_cards import Measured, calibration_notes, parity_note, 
 from metakd.export.onnx_format import Parity, write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
-from metakd.inference.calibration import load_temperature
+from metakd.inference.calibration import load_calibration, recorded_calibration
 from metakd.inference.classifier import Classifier
 from metakd.inference.layout import EXPORT, MODEL
 from metakd.inference.long_texts import Model, load_reading
@@ -112,8 +112,8 @@ def _check(run: Run, output: Path, web: bool) -> str:
     if missing := [d for d in run.data.domains if not run.is_student_done(method, d)]:
         faults.append(f"{', '.join(missing)}: no finished student; run `metakd run --resume --output {run.folder}`")
     raise_faults("not exported", faults)
-    recorded = _calibration(run).get("temperatures", {})
-    known = [load_temperature(_trained(run, d)) == recorded.get(d, 1.0) for d in run.data.domains]
+    recorded = _calibration(run)
+    known = [load_calibration(_trained(run, d)) == recorded_calibration(recorded, d) for d in run.data.domains]
     if None in [load_reading(_trained(run, d)) for d in run.data.domains] or not all(known):
         raise InputError(
             f"{run.folder}: not scored, which decides how sure students are, and how they read long texts; run "
@@ -129,7 +129,7 @@ def _calibration(run: Run) -> dict[str, Any]:
         return {}
     with as_input_error(f"{path} is damaged; run `metakd evaluate {run.folder}`"):
         figures = dict(json.loads(path.read_text(encoding="utf-8")).get("calibration", {}))
-        if figures and not {"temperatures", "texts", "before", "after"} <= {*figures}:
+        if {*figures} - {"thresholds"} and not {"temperatures", "texts", "before", "after"} <= {*figures}:
             raise ValueError("calibration is not whole")
     return figures
 

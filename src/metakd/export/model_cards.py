@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import huggingface_hub
 
 from metakd.data.windows import Reading
+from metakd.inference.calibration import recorded_calibration
 from metakd.inference.layout import FORMER
 from metakd.models.hub import public_name
 from metakd.utils.artifacts import write_text
@@ -20,7 +21,8 @@ CARD_FILE, TEMPLATE = "README.md", Path(__file__).with_name("model_card.md")
 SINGLE = "Without metakd, truncate with this stride: `overflowing` of an encoding has the further windows."
 SEVERAL_LABELS = (
     "A text may have several of its labels, or none: each has a probability by itself, the sigmoid of its logit, and "
-    "is given above 0.5. Accuracy is the share of texts whose labels are all right."
+    "is given above its threshold (`thresholds` in model.json, in the order of `labels`). Accuracy is the share of "
+    "texts whose labels are all right."
 )
 PAIRS = "The longer text is cut; the other stands beside each window, with at most half of its tokens."
 
@@ -73,22 +75,31 @@ def write_card(
 
 
 def calibration_notes(calibration: Mapping[str, Any], domain: str, reading: str) -> list[str]:
-    """A point of a card on how sure a student is, if `calibration` [evaluation.calibration.calibrate] changed that.
+    """Points of a card on what dev has decided of a student: which of several labels it gives, and how sure it is.
 
-    `reading`: how texts were read meanwhile.
+    Args:
+        calibration: As in results.json.
+        domain: The student's.
+        reading: How texts were read meanwhile.
     """
-    temperature = calibration.get("temperatures", {}).get(domain, 1.0)
+    temperature, thresholds = recorded_calibration(calibration, domain)
+    notes = (
+        [f"Its thresholds are from {min(thresholds):.2f} to {max(thresholds):.2f}, chosen on dev by F1."]
+        if thresholds
+        else []
+    )
     if temperature == 1:
-        return []
+        return notes
     before, after = calibration["before"], calibration["after"]
     loss, error, plain = (
         f"{after[of]:.3f} ({before[of]:.3f} without)" for of in ("log_likelihood_loss", "calibration_error", "ece")
     )
     return [
+        *notes,
         f"Its probabilities are calibrated: logits were divided by {temperature:.2f}. On {calibration['texts']} rows "
         f"of dev in all domains, cross-fitted, before the export ({reading}), the negative log-likelihood is {loss}, "
         f"the calibration error {error}. Without correction for chance that error is {plain}; exact probabilities "
-        f"would show {after['ece_of_chance']:.3f} on so many rows."
+        f"would show {after['ece_of_chance']:.3f} on so many rows.",
     ]
 
 

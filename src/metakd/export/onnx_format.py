@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from metakd.data.schema import Example
 from metakd.export.standard_files import write_standard_files
 from metakd.inference.layout import DESCRIPTION_FILE, QUANTIZED, WHOLE
-from metakd.inference.long_texts import HALF, Model, Probabilities
+from metakd.inference.long_texts import Model, Probabilities
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.attention import set_plain_attention
@@ -65,6 +66,7 @@ def write_model(
         counts = count_tokens(model.tokenizer, domain_examples)
         model.network.set_input_embeddings(CompactEmbedding(table, counts, ROWS))
     write_onnx(model, folder / WHOLE)
+    thresholds = model.thresholds if model.several_labels else None
     description = {
         "labels": model.labels,
         "max_length": model.reading.max_length,
@@ -72,16 +74,16 @@ def write_model(
         "most_tokens": model.readable_tokens(MOST_TOKENS),
         "pad_token_id": model.tokenizer.pad_token_id,
         "pairs": model.pairs,
-    } | ({"several_labels": True} if model.several_labels else {})
+    } | ({} if thresholds is None else {"several_labels": True, "thresholds": thresholds.tolist()})
     write_json(folder / DESCRIPTION_FILE, description)
     in_onnx = _of_whole_texts(OnnxModel.load(folder), texts)
-    difference = _parity(_of_whole_texts(model, texts), in_onnx, model.several_labels).difference
+    difference = _parity(_of_whole_texts(model, texts), in_onnx, thresholds).difference
     if not difference <= TOLERANCE:
         raise CheckError(f"{folder.name}: ONNX Runtime's probabilities differ from PyTorch's by {difference:.2g}")
     if int8:
         quantize(folder)
         in_onnx = _of_whole_texts(OnnxModel.load(folder), texts)
-    return _parity(before, in_onnx, model.several_labels)
+    return _parity(before, in_onnx, thresholds)
 
 
 def _of_whole_texts(model: Model, examples: Sequence[Example]) -> Probabilities:
@@ -93,8 +95,12 @@ def _of_whole_texts(model: Model, examples: Sequence[Example]) -> Probabilities:
     return p
 
 
-def _parity(expected: Probabilities, p: Probabilities, several: bool) -> Parity:
-    same = (expected > HALF) == (p > HALF) if several else (expected.argmax(-1) == p.argmax(-1))[:, None]
+def _parity(expected: Probabilities, p: Probabilities, thresholds: NDArray[np.float64] | None) -> Parity:
+    """How far two forms of a model agree; with `thresholds` (M,), a text may have several labels."""
+    if thresholds is None:
+        same = (expected.argmax(-1) == p.argmax(-1))[:, None]
+    else:
+        same = (expected > thresholds) == (p > thresholds)
     return Parity(len(expected), int(same.all(-1).sum()), float(np.abs(expected - p).max()))
 
 

@@ -1,7 +1,9 @@
-"""The temperature of a trained model, in a file beside it, by which its logits are divided when it is loaded."""
+"""What dev has decided of a trained model, in a file beside it: its temperature, and the thresholds of its labels."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
@@ -12,27 +14,44 @@ from metakd.utils.errors import InputError
 CALIBRATION_FILE = "calibration.json"
 
 
-def write_temperature(folder: Path, temperature: float) -> None:
-    """Say in a trained model's folder by what its logits are divided; 1 is not written."""
-    path = folder / CALIBRATION_FILE
-    if temperature == 1:
-        path.unlink(missing_ok=True)
+class Calibration(NamedTuple):
+    """As a model is used if nothing is known of it."""
+
+    temperature: float = 1.0  # by which its logits are divided
+    thresholds: tuple[float, ...] = ()  # of its labels, if a text may have several; none: one half
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Say in a trained model's folder what dev has decided; what is as usual is not written."""
+    path, usual = folder / CALIBRATION_FILE, Calibration()
+    decided = {n: value for n, value in calibration._asdict().items() if value != getattr(usual, n)}
+    if decided:
+        write_json(path, decided)
     else:
-        write_json(path, {"temperature": temperature})
+        path.unlink(missing_ok=True)
 
 
-def load_temperature(folder: Path) -> float:
-    """What `write_temperature` wrote, or 1; InputError if that is damaged."""
+def load_calibration(folder: Path) -> Calibration:
+    """What `write_calibration` wrote; InputError if that is damaged."""
     path = folder / CALIBRATION_FILE
     if not path.is_file():
-        return 1.0
+        return Calibration()
     try:
-        temperature = json.loads(path.read_bytes())["temperature"]
-        if not (type(temperature) in (int, float) and 0 < temperature < float("inf")):
+        values = json.loads(path.read_bytes())
+        temperature, thresholds = values.get("temperature", 1.0), tuple(values.get("thresholds", ()))
+        if any(type(value) not in (int, float) for value in (temperature, *thresholds)):
             raise ValueError
-    except (ValueError, TypeError, KeyError):
+        if not (0 < temperature < float("inf") and all(0 < each < 1 for each in thresholds)):
+            raise ValueError
+    except (ValueError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged; delete it, and run `metakd evaluate`, or again `metakd fit`") from None
-    return float(temperature)
+    return Calibration(float(temperature), thresholds)
+
+
+def recorded_calibration(figures: Mapping[str, Any], domain: str) -> Calibration:
+    """That of a domain's student by `calibration` in results.json or fit.json."""
+    thresholds = figures.get("thresholds", {}).get("student", {}).get(domain, {})
+    return Calibration(figures.get("temperatures", {}).get(domain, 1.0), tuple(thresholds.values()))
 
 
 def divide_logits(network: PreTrainedModel, temperature: float) -> None:

@@ -11,7 +11,7 @@ from metakd.config.settings import LONGEST, Settings
 from metakd.data.schema import Example
 from metakd.data.windows import Reading
 from metakd.inference.layout import DESCRIPTION_FILE, EXPORT, FIT_FILE, QUANTIZED, WHOLE, onnx_file
-from metakd.inference.long_texts import HALF, Model, Probabilities, reading_by
+from metakd.inference.long_texts import Model, Probabilities, reading_by
 from metakd.models.hub import resolve
 from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manifest
 from metakd.utils.console import notice
@@ -77,6 +77,11 @@ class Classifier:
         """Whether a text may have several of its labels, or none."""
         return self.model.several_labels
 
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability of each label above which a text is given it, if it may have several."""
+        return dict(zip(self.labels, self.model.thresholds.tolist(), strict=True))
+
     @overload
     def predict(self, texts: Texts) -> list[Any]: ...
 
@@ -92,7 +97,7 @@ class Classifier:
 
         Returns:
             A Prediction for each text. With `top_k`, a list of so many, the likeliest first. Without it, if a text may
-            have `several_labels`, a list of those with a probability above one half, which may be empty.
+            have `several_labels`, a list of those with a probability above their `thresholds`, which may be empty.
 
         Raises:
             InputError: `texts` is a string or holds something else, or are single texts for a model that reads pairs,
@@ -127,7 +132,10 @@ class Classifier:
         """
         labels, probabilities = self.labels, self.model.answers(examples).probabilities
         if self.several_labels:
-            return [[each for each in self._ranked(row) if each.probability > HALF] for row in probabilities]
+            least = self.thresholds
+            return [
+                [each for each in self._ranked(row) if each.probability > least[each.label]] for row in probabilities
+            ]
         best = probabilities.argmax(-1) if len(probabilities) else []
         return [Prediction(labels[i], float(row[i])) for i, row in zip(best, probabilities, strict=True)]
 

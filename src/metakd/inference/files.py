@@ -21,7 +21,6 @@ from metakd.data.schema import Example
 from metakd.data.sources import Table
 from metakd.inference.by_domain import ByDomain
 from metakd.inference.classifier import Classifier
-from metakd.inference.long_texts import HALF
 from metakd.utils.artifacts import move_into_place
 from metakd.utils.console import progress_bar
 from metakd.utils.errors import Faults, InputError, as_input_error, collecting, listed, raise_faults, require, shown
@@ -184,7 +183,8 @@ def _answers(model: Classifier | ByDomain, examples: Sequence[Example], probabil
         for row, p in zip(rows, classifier.model.answers([examples[row] for row in rows]).probabilities, strict=True):
             labels, best = classifier.labels, int(p.argmax())
             if classifier.several_labels:
-                added[row] = {LABELS: [label for label, each in zip(labels, p, strict=True) if each > HALF]}
+                has = p > classifier.model.thresholds
+                added[row] = {LABELS: [label for label, yes in zip(labels, has, strict=True) if yes]}
             else:
                 added[row] = {LABEL: labels[best], PROBABILITY: _rounded(p[best])}
             if probabilities:

@@ -16,7 +16,7 @@ from metakd.utils.errors import InputError
 
 READING_FILE = "reading.json"  # beside a trained model
 SLICE = 256  # long texts whose windows are in memory at a time
-HALF = 0.5  # probability above which a text has one of several labels
+HALF = 0.5  # threshold of a label, unless dev has decided on another
 FURTHEST = 16.0  # logit of one of several labels beyond which probabilities in float32 are rounded to 1
 LEAST = 1e-30  # probability that the logarithm of a smaller one is taken of
 
@@ -46,6 +46,10 @@ class Model(Protocol):
     @property
     def several_labels(self) -> bool:
         """Whether a text may have several of its labels, each with a probability by itself."""
+
+    @property
+    def thresholds(self) -> NDArray[np.float64]:
+        """The probability of each label above which a text is given it, if it may have several: (M,)."""
 
     @property
     def pairs(self) -> bool | None:

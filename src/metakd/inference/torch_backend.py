@@ -16,13 +16,14 @@ from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.tokenization import Collator, Encoded, TokenStore, encode, encoded_windows, untruncated
 from metakd.data.windows import Reading, following_windows
-from metakd.inference.calibration import divide_logits, load_temperature
-from metakd.inference.long_texts import Answers, Probabilities, load_reading, read_on
+from metakd.inference.calibration import CALIBRATION_FILE, Calibration, divide_logits, load_calibration
+from metakd.inference.long_texts import HALF, Answers, Probabilities, load_reading, read_on
 from metakd.models.class_head import has_several_labels
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.model_checks import readable_length
 from metakd.utils import hardware
+from metakd.utils.errors import InputError
 
 
 class TorchModel:
@@ -35,6 +36,7 @@ class TorchModel:
         self.network = network.eval()
         self.tokenizer = tokenizer
         self.reading = reading or Reading(max_length=tokenizer.model_max_length)
+        self.thresholds = np.full(network.config.num_labels, HALF)
         self.collator = Collator(tokenizer.pad_token_id)
         self.store: TokenStore | None = None  # keeps the tokens of texts that other models read too
 
@@ -42,17 +44,22 @@ class TorchModel:
     def load(cls, folder: Path, device: torch.device | str | None = None, *, calibrated: bool = True) -> Self:
         """The model in `folder`, on `device`: by default a GPU if there is one.
 
-        Its logits are divided by its temperature, unless it is not to be `calibrated`. Raises InputError if it is not a
-        text classifier.
+        Its logits are divided by its temperature and its labels have their thresholds, unless it is not to be
+        `calibrated`. Raises InputError if it is not a text classifier.
         """
         network, tokenizer = load_classifier(folder), load_tokenizer(folder)
-        if calibrated:
-            divide_logits(network, load_temperature(folder))
+        temperature, thresholds = load_calibration(folder) if calibrated else Calibration()
+        divide_logits(network, temperature)
         positions = getattr(network.config, "max_position_embeddings", None)
         if positions and getattr(network.config, "text_pairs", None) is None:  # not a model of ours, whose length fits
             most = min(tokenizer.model_max_length, positions)
             tokenizer.model_max_length = readable_length(network.eval(), tokenizer, most)
-        return cls(network.to(device or hardware.device()), tokenizer, load_reading(folder))
+        model = cls(network.to(device or hardware.device()), tokenizer, load_reading(folder))
+        if thresholds:
+            if len(thresholds) != len(model.labels):
+                raise InputError(f"{folder / CALIBRATION_FILE}, thresholds: expected {len(model.labels)}")
+            model.thresholds = np.array(thresholds)
+        return model
 
     def read_as(self, reading: Reading) -> None:
         """Read texts in another way from now on."""

@@ -24,9 +24,10 @@ from metakd.evaluation.predictions import (
     write_predictions,
 )
 from metakd.evaluation.tables import OVER_ALL, markdown_table
+from metakd.evaluation.thresholds import in_words
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
-from metakd.pipeline.readings import write_readings, write_temperatures
+from metakd.pipeline.readings import rows_to_decide_on, write_readings, write_temperatures, write_thresholds
 from metakd.pipeline.rechecks import check_again
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE, SCORE_FILES
 from metakd.runs.run import Run
@@ -72,18 +73,24 @@ def _evaluate(run: Run) -> dict[str, Any]:
     _refuse_missing(run, fleets)
     check_again(run)
     stores: Stores = {}
-    calibration = write_temperatures(run, fleets["student"], stores)
-    if calibration and split == "dev":
-        notice("dev decides how sure students are, and is scored too; `calibration` in results.json is cross-fitted")
+    calibration, dev = write_temperatures(run, fleets["student"], stores), rows_to_decide_on(run)
+    thresholds = write_thresholds(run, fleets, stores)
+    if (calibration or thresholds) and split == "dev":
+        and_labels = " and which labels are given" if thresholds else ""
+        notice(
+            f"dev decides how sure students are{and_labels}, and is scored too; `calibration` in results.json "
+            f"{'and scores are' if thresholds else 'is'} cross-fitted"
+        )
     if write_readings(run, fleets, stores) and split == "dev":
         notice(
             "dev decides how far long texts are read, and is scored as well: --long-texts mean chooses nothing by it"
         )
     leaked = {e.id for e in leaks(run.data.splits).get(split, [])}
     classes = description.get("classes")
-    all_predictions = predict_by_models(fleets, run.data.labels, examples, stores, classes)
-    tfidf = predict_by_tfidf(run.data.gold, run.data.labels, examples, run.settings.seed, classes)
+    all_predictions = predict_by_models(fleets, run.data.labels, examples, stores, classes, thresholds)
+    tfidf = predict_by_tfidf(run.data.gold, run.data.labels, examples, run.settings.seed, classes, dev)
     all_predictions["tfidf"] = tfidf.predictions
+    calibration |= in_words({**thresholds, "tfidf": tfidf.thresholds} if thresholds else {})
     all_predictions = with_latencies(all_predictions, fleets, examples, run.settings.seed, tfidf.timed)
     scores = score_models(all_predictions, description, examples, leaked)
     (run.folder / MANIFEST).unlink(missing_ok=True)

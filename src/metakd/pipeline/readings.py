@@ -1,15 +1,19 @@
-"""What dev decides of trained models: how they read long texts, and the temperature of each student."""
+"""What dev decides of trained models: how they read long texts, how sure students are, and which labels are given."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from metakd.data.schema import Example
 from metakd.data.splits import by_domain, leaks, sample_by_domain
 from metakd.data.windows import Reading
 from metakd.evaluation.calibration import FEWEST, calibrate
 from metakd.evaluation.long_texts import Steps, after_each_window, choose_enough
 from metakd.evaluation.predictions import Stores, loader
-from metakd.inference.calibration import load_temperature, write_temperature
+from metakd.evaluation.thresholds import OfFleets, Thresholds, choose_thresholds
+from metakd.inference.calibration import load_calibration, write_calibration
 from metakd.inference.long_texts import load_reading, reading_by, write_reading
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.class_head import find_head
@@ -43,28 +47,65 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
 
     They read long texts as far as they ever will. Scores of other probabilities no longer count as those of the run.
     """
-    settings, load, splits = run.settings, loader(stores, calibrated=False), run.data.splits
-    learnt = {e.id for e in leaks(splits).get("dev", [])}
-    dev = [e for e in splits.get("dev", []) if e.id not in learnt]
-
-    def whole(folder: Path) -> TorchModel:
-        model = load(folder)
-        model.read_as(reading_by(settings.model_dump(), settings.max_length, model.readable_tokens))
-        return model
-
+    settings, load = run.settings, loader(stores, calibrated=False)
     figures = dict[str, Any]()
     if settings.long_texts == "adaptive":
         notice("--long-texts adaptive: probabilities are not calibrated, as they decide how far a text is read")
     elif find_head(load(next(iter(students.values()))).network) is not None:
-        figures = calibrate(students, dev, whole, settings.seed)
+        figures = calibrate(students, rows_to_decide_on(run), lambda folder: _whole(run, load(folder)), settings.seed)
     if not figures and settings.long_texts != "adaptive":
         notice(NOT_CALIBRATED)
     temperatures = figures.get("temperatures", {})
     for domain, folder in students.items():
-        if load_temperature(folder) != (temperature := temperatures.get(domain, 1.0)):
-            (run.folder / MANIFEST).unlink(missing_ok=True)
-            write_temperature(folder, temperature)
+        _record(run, folder, temperature=temperatures.get(domain, 1.0))
     return figures
+
+
+def write_thresholds(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores) -> OfFleets:
+    """Write into the folder of each model of a fleet (domain -> folder) the threshold of each label.
+
+    A model of several domains has one for all, of whose texts none has a label that its domain lacks. Scores by others
+    no longer count as those of the run.
+
+    Returns:
+        The thresholds by fleet and domain; nothing if a text has one label.
+    """
+    chosen: dict[str, dict[str, Thresholds]] = {}
+    if not run.data.several_labels:
+        return chosen
+    load, rows = loader(stores), by_domain(rows_to_decide_on(run))
+    for name, fleet in fleets.items():
+        for folder in dict.fromkeys(fleet.values()):
+            domains = [domain for domain, place in fleet.items() if place == folder]
+            model, examples = _whole(run, load(folder)), [e for domain in domains for e in rows.get(domain, [])]
+            p = model.answers(examples).probabilities.astype(np.float64)
+            for row, e in enumerate(examples):
+                p[row, [label not in run.features.classes(e.domain) for label in model.labels]] = 0
+            thresholds = choose_thresholds(examples, model.labels, p, run.settings.seed)
+            _record(run, folder, thresholds=tuple(thresholds.by_label.values()))
+            chosen.setdefault(name, {}).update(dict.fromkeys(domains, thresholds))
+    return chosen
+
+
+def rows_to_decide_on(run: Run) -> list[Example]:
+    """Those of dev whose text no model has learnt from."""
+    splits = run.data.splits
+    learnt = {e.id for e in leaks(splits).get("dev", [])}
+    return [e for e in splits.get("dev", []) if e.id not in learnt]
+
+
+def _whole(run: Run, model: TorchModel) -> TorchModel:
+    """The model, reading long texts as far as it ever will."""
+    model.read_as(reading_by(run.settings.model_dump(), run.settings.max_length, model.readable_tokens))
+    return model
+
+
+def _record(run: Run, folder: Path, **decided: Any) -> None:
+    """Write what dev has decided of a model."""
+    before = load_calibration(folder)
+    if (after := before._replace(**decided)) != before:
+        (run.folder / MANIFEST).unlink(missing_ok=True)
+        write_calibration(folder, after)
 
 
 def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], TorchModel]) -> Reading:

@@ -60,8 +60,13 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
     if scored.get("windows", 1) > 1:
         means = f"; ms by the windows that a text fills: {by_windows(times['by_windows'])}" * ("by_windows" in times)
         facts.append(("Long texts", f"{scored['windows']:.2f} windows read on average{means}"))
-    calibration = findings.results.get("calibration", {}) if model == "student" else {}
-    if temperature := calibration.get("temperatures", {}).get(domain):
+    calibration = findings.results.get("calibration", {})
+    if thresholds := calibration.get("thresholds", {}).get(model, {}).get(domain, {}).values():
+        facts.append(
+            ("A label is given", f"from a probability of {min(thresholds):.2f} to {max(thresholds):.2f} on, by label")
+        )
+    temperature = calibration.get("temperatures", {}).get(domain)
+    if temperature and model == "student":
         facts.append(("Calibrated", _calibrated(temperature, calibration["before"], calibration["after"])))
     if "trained_on" in scored:
         facts.append(("Trained on", f"{scored['trained_on']}, C = {scored['C']}"))

@@ -161,7 +161,7 @@ class Features:
                 allowed[self.places(domain)] = 0.0
             logits = logits + torch.stack([among[e.domain] for e in examples])
         if self.data.several_labels:
-            return all_right(logits), (logits > 0).float()
+            return all_right(logits, logits > 0), (logits > 0).float()
         confidences, places = logits.softmax(-1).max(-1)
         return confidences, places
 

@@ -13,8 +13,8 @@ export async function loadClassifier(library, name, description) {
 
 export class Classifier {
   constructor(library, tokenizer, model, description) {
-    const { labels, reading, several_labels: several = false } = description;
-    Object.assign(this, { library, tokenizer, model, labels, reading, several });
+    const { labels, reading, several_labels: several = false, thresholds = labels.map(() => 0.5) } = description;
+    Object.assign(this, { library, tokenizer, model, labels, reading, several, thresholds });
     // the special tokens before and after a text, which a cut of all tokens would lose
     const [bare, whole] = [false, true].map((special) => this.tokens("a", special));
     const start = whole.indexOf(bare[0]);
@@ -44,9 +44,10 @@ export class Classifier {
   // Labels with their probabilities, the likeliest first, and which of them the text has.
   async classify(text) {
     const p = await this.probabilities(text);
-    const answers = this.labels.map((label, i) => ({ label, probability: p[i] }));
-    answers.sort((one, other) => other.probability - one.probability);
-    return answers.map((answer, i) => ({ ...answer, has: this.several ? answer.probability > 0.5 : i === 0 }));
+    const best = p.indexOf(Math.max(...p));
+    const has = p.map((each, i) => (this.several ? each > this.thresholds[i] : i === best));
+    const answers = this.labels.map((label, i) => ({ label, probability: p[i], has: has[i] }));
+    return answers.sort((one, other) => other.probability - one.probability);
   }
 
   // The token ids of each window of a text, as metakd cuts it: data/windows.py.
