@@ -249,7 +249,10 @@ def test_without_dev_nothing_is_calibrated(
     assert read_rows(tmp_path / "run" / "predictions.jsonl")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"temperature": "2"}', '{"temperature": 0}', '{"temperature": NaN}'])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "{}", '{"temprature": 2}', '{"temperature": "2"}', '{"temperature": 0}', '{"temperature": NaN}'],
+)
 def test_a_damaged_temperature_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / CALIBRATION_FILE).write_text(content)
     with pytest.raises(InputError, match=r"calibration.json is damaged; delete it, and run `metakd evaluate`"):

@@ -37,7 +37,9 @@ from metakd.evaluation.metrics import score
 from metakd.evaluation.predictions import predictions_of
 from metakd.evaluation.thresholds import choose_thresholds
 from metakd.experiments.runner import experiment
-from metakd.inference.calibration import load_calibration, write_calibration
+from metakd.export import budget_search
+from metakd.export.candidates import Candidate
+from metakd.inference.calibration import Calibration, load_calibration, write_calibration
 from metakd.inference.long_texts import combined, logs, probabilities
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
@@ -46,7 +48,8 @@ from metakd.models.loading import load_classifier, load_encoder
 from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, TeacherOutputs
 from metakd.pipeline.distill import distill
 from metakd.pipeline.evaluate import evaluate
-from metakd.pipeline.readings import rows_to_decide_on
+from metakd.pipeline.readings import rows_to_decide_on, write_thresholds
+from metakd.pipeline.reproduce import reproduce
 from metakd.pipeline.teach import _untrained
 
 pytestmark = [pytest.mark.xdist_group("several_labels"), pytest.mark.slow]  # in one process, as fixtures take long
@@ -130,6 +133,7 @@ def test_each_label_has_its_threshold(metakd: Command, run: Path, exported: Path
     assert found["meta_teacher"]["books"] == found["meta_teacher"]["kitchen"]  # one model
     ours = Classifier.load(run / "students" / "books")
     assert ours.thresholds == Classifier.load(exported / "books").thresholds == found["student"]["books"]
+    assert {*found["student"]["books"].values(), *found["student"]["kitchen"].values()} != {0.5}
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     calibration = load_calibration(copy / "students" / "books")
     texts = [row["text"] for row in rows_of(40, 5, "x")]
@@ -142,8 +146,76 @@ def test_each_label_has_its_threshold(metakd: Command, run: Path, exported: Path
     ]
     assert "not scored, which decides" in refused(metakd("export", copy, "--output", tmp_path / "onnx"))
     write_calibration(copy / "students" / "books", calibration._replace(thresholds=(0.9, 0.1)))
-    with pytest.raises(InputError, match="thresholds: expected 3"):
+    with pytest.raises(InputError, match="is damaged; delete it, and run `metakd evaluate`"):
         Classifier.load(copy / "students" / "books")
+
+
+@pytest.mark.parametrize("wrong", [["0.5"] * 3, [0.5, 0.5], [0.5, 0.5, float("nan")], [0.5, 0.5, 2], None])
+def test_damaged_thresholds_of_an_export_are_refused(wrong: Any, exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported / "books", tmp_path / "books"))
+    (folder / "manifest.json").unlink()  # which tells that a file has changed
+    description = read_json(folder / "model.json") | {"thresholds": wrong}
+    (folder / "model.json").write_text(json.dumps(description))
+    with pytest.raises(InputError, match="thresholds: expected 3 numbers between 0 and 1"):
+        Classifier.load(folder)
+
+
+@pytest.mark.parametrize("domain", [None, "kitchen"])
+def test_without_dev_one_half_stays(domain: str | None, run: Path, tmp_path: Path) -> None:
+    """Of all domains, or of one; then the teacher has thresholds all the same, from the other's texts."""
+    opened = reopen(Path(shutil.copytree(run, tmp_path / "run")))
+    dev = [e for e in opened.data.splits["dev"] if domain not in (None, e.domain)]
+    results = evaluate(replace(opened, data=replace(opened.data, splits=opened.data.splits | {"dev": dev})))
+    found = results["calibration"]["thresholds"]
+    for model in ("student", "fine_tuned_shared", "tfidf"):
+        assert {*found[model]["kitchen"].values()} == {0.5}
+    assert ({*found["meta_teacher"]["books"].values()} == {0.5}) == (domain is None)
+
+
+def test_a_label_that_a_domain_lacks_decides_nothing(run: Path, tmp_path: Path) -> None:
+    """A teacher that gives books pans and kitchens plots, which none of them can have, has the thresholds as before."""
+    opened = reopen(Path(shutil.copytree(run, tmp_path / "run")))
+    fleet = {"meta_teacher": dict.fromkeys(LABELS, opened.folders.teacher)}
+    before = write_thresholds(opened, fleet, {})["meta_teacher"]["books"].by_label
+    answers = TorchModel.answers
+
+    def mistaken(self: TorchModel, examples: Any) -> Any:
+        found = answers(self, examples)
+        for row, e in enumerate(examples):
+            found.probabilities[row, self.labels.index({"books": "pan", "kitchen": "plot"}[e.domain])] = 0.99
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TorchModel, "answers", mistaken)
+        assert write_thresholds(opened, fleet, {})["meta_teacher"]["books"].by_label == before
+
+
+def test_fit_delivers_thresholds(run: Path, tmp_path: Path) -> None:
+    """Chosen once for the trained students, kept beside them, and written again where they were lost."""
+    opened = reopen(Path(shutil.copytree(run, tmp_path / "run")))
+    students = {domain: opened.folders.student("meta_kd", domain) for domain in LABELS}
+    figures = budget_search._calibrate(opened, students)
+    write_calibration(students["books"], Calibration())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(budget_search, "write_thresholds", None)
+        assert budget_search._calibrate(opened, students) == figures
+    expected = figures["thresholds"]["student"]["books"]
+    assert Classifier.load(students["books"]).thresholds == expected
+    candidate = Candidate("layers=2", False, False, 16, 2.0, 1.5)
+    folder = budget_search._export(opened, "books", students["books"], candidate, [candidate.reading])
+    assert Classifier.load(folder / "model").thresholds == expected
+
+
+def test_a_run_scored_before_there_were_thresholds_is_scored_again_to_be_repeated(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    results = read_json(copy / "results.json")
+    results["calibration"].pop("thresholds")
+    (copy / "results.json").write_text(json.dumps(results))
+    manifest = read_json(copy / "manifest.json")
+    manifest["files"].pop("results.json")
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="scored before thresholds were chosen; run `metakd evaluate"):
+        reproduce(copy, tmp_path / "again")
 
 
 def test_where_dev_is_scored_thresholds_are_cross_fitted(run: Path, tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ class TfidfBaseline:
     def answers(self, examples: Sequence[Example], classes: Sequence[str] | None = None) -> tuple[NDArray[Any], Floats]:
         """The probabilities of the `classes`, by default all, and their names: (M,), (N, M)."""
         places = np.flatnonzero(np.isin(self.names, self.names if classes is None else [*classes]))
+        if not examples:  # which scikit-learn refuses
+            return self.names[places], np.zeros((0, len(places)))
         p = np.asarray(self.pipeline.predict_proba(_texts(examples)))[:, places]
         return self.names[places], p
 

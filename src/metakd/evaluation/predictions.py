@@ -19,7 +19,7 @@ from metakd.evaluation.costs import Predict, costs_of, measure_latencies, timed_
 from metakd.evaluation.linear_models import MOST_ROWS, ONE_DOMAIN, TfidfBaseline, choose_tfidf, draw_evenly
 from metakd.evaluation.metrics import Floats, Ints, Predictions
 from metakd.evaluation.tables import OVER_ALL
-from metakd.evaluation.thresholds import OfFleets, Thresholds, choose_thresholds
+from metakd.evaluation.thresholds import Thresholds, ThresholdsByFleet, choose_thresholds
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import HALF, LEAST, Model
 from metakd.inference.torch_backend import TorchModel
@@ -72,7 +72,7 @@ def predict_by_models(
     examples: Sequence[Example],
     stores: Stores | None = None,
     classes: Classes | None = None,
-    thresholds: OfFleets | None = None,
+    thresholds: ThresholdsByFleet | None = None,
 ) -> dict[str, ByDomain]:
     """Predictions by fleet: each model of a fleet (domain -> folder) classifies its domain's examples.
 
@@ -240,7 +240,8 @@ def predictions_of(
     places = [i for i, name in enumerate(names) if classes is None or name in classes]
     reads_windows = len(examples) and model.reading.most_windows > 1
     costs = {"windows": round(float(answers.windows_read.mean()), 3)} if reads_windows else {}
-    least = thresholds.of(examples) if thresholds else np.tile(model.thresholds, (len(examples), 1))
+    usual = np.broadcast_to(model.thresholds, (len(examples), len(model.labels)))
+    least = thresholds.of(examples) if thresholds else usual
     if classes is not None and len(names) == len(labels) and len(examples):
         costs[OVER_ALL] = float(_chosen(logits, names, examples, labels, least=least).right.mean())
     names = [names[place] for place in places]

@@ -31,10 +31,10 @@ class Thresholds(NamedTuple):
         return np.array([self.of_texts.get(e, usual) for e in examples]).reshape(len(examples), len(usual))
 
 
-OfFleets = Mapping[str, Mapping[str, Thresholds]]  # by fleet and domain
+ThresholdsByFleet = Mapping[str, Mapping[str, Thresholds]]  # by fleet and domain
 
 
-def in_words(thresholds: OfFleets) -> dict[str, Any]:
+def as_entry(thresholds: ThresholdsByFleet) -> dict[str, Any]:
     """The entry of `calibration` in results.json and fit.json: by fleet, domain and label; none if there are none."""
     by_label = {name: {domain: each.by_label for domain, each in fleet.items()} for name, fleet in thresholds.items()}
     return {"thresholds": by_label} if by_label else {}

@@ -152,11 +152,12 @@ class Trial:
     def _row(self, key: str, name: str, folders: dict[str, Path], started: float) -> dict[str, Any]:
         """The row of the models in `folders`: for each split and domain, a 1 for each correct example, else a 0.
 
-        With --long-texts adaptive they read all windows, so that no variant has a threshold that was chosen for it.
+        With --long-texts adaptive they read all windows, and each of several labels is given above one half, so that
+        nothing was chosen for a variant.
         """
         first = self.parts[0][0]
         right: dict[str, dict[str, str]] = {split: {} for split in SCORED if first.data.splits.get(split)}
-        load = loader({})
+        load = loader({}, calibrated=False)
         for run, domains in self.parts:
             for domain, split in product(domains, right):
                 examples, model = of_domain(run.data.splits[split], domain), load(folders[domain])

@@ -14,7 +14,7 @@ from metakd.data.dataset import MultiDomainDataset
 from metakd.data.schema import folder_name
 from metakd.data.splits import of_domain
 from metakd.data.windows import Reading
-from metakd.evaluation.thresholds import in_words
+from metakd.evaluation.thresholds import as_entry
 from metakd.export.candidates import Budget, Candidate, load_as, measure_candidates
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.model_cards import Measured, calibration_notes, parity_note, write_card
@@ -197,7 +197,7 @@ def _calibrate(run: Run, trained: Mapping[str, Path]) -> dict[str, Any]:
     path = run.folder / f"calibration-{digest[:16]}.json"
     if not path.is_file():
         temperatures, thresholds = write_temperatures(run, trained, {}), write_thresholds(run, {"student": trained}, {})
-        write_json(path, temperatures | in_words(thresholds))
+        write_json(path, temperatures | as_entry(thresholds))
     figures = dict[str, Any](json.loads(path.read_text(encoding="utf-8")))
     if "temperatures" not in figures:
         notice(NOT_CALIBRATED)

@@ -116,14 +116,14 @@ def _check(run: Run, output: Path, web: bool) -> str:
     known = [load_calibration(_trained(run, d)) == recorded_calibration(recorded, d) for d in run.data.domains]
     if None in [load_reading(_trained(run, d)) for d in run.data.domains] or not all(known):
         raise InputError(
-            f"{run.folder}: not scored, which decides how sure students are, and how they read long texts; run "
-            f"`metakd evaluate {run.folder}`"
+            f"{run.folder}: not scored, which decides how sure students are, which labels they give, and how they read "
+            f"long texts; run `metakd evaluate {run.folder}`"
         )
     return split
 
 
 def _calibration(run: Run) -> dict[str, Any]:
-    """What results.json says of how sure the students are."""
+    """What results.json says of how sure the students are, and of which labels they give."""
     path = run.folder / RESULTS_FILE
     if not path.is_file():
         return {}
@@ -131,6 +131,7 @@ def _calibration(run: Run) -> dict[str, Any]:
         figures = dict(json.loads(path.read_text(encoding="utf-8")).get("calibration", {}))
         if {*figures} - {"thresholds"} and not {"temperatures", "texts", "before", "after"} <= {*figures}:
             raise ValueError("calibration is not whole")
+        _ = [recorded_calibration(figures, domain) for domain in run.data.domains]
     return figures
 
 

@@ -10,6 +10,7 @@ import huggingface_hub
 from metakd.data.windows import Reading
 from metakd.inference.calibration import recorded_calibration
 from metakd.inference.layout import FORMER
+from metakd.inference.long_texts import HALF
 from metakd.models.hub import public_name
 from metakd.utils.artifacts import write_text
 from metakd.utils.errors import as_input_error
@@ -83,11 +84,10 @@ def calibration_notes(calibration: Mapping[str, Any], domain: str, reading: str)
         reading: How texts were read meanwhile.
     """
     temperature, thresholds = recorded_calibration(calibration, domain)
-    notes = (
-        [f"Its thresholds are from {min(thresholds):.2f} to {max(thresholds):.2f}, chosen on dev by F1."]
-        if thresholds
-        else []
-    )
+    notes = []
+    if {*thresholds} - {HALF}:
+        between = f"from {min(thresholds):.2f} to {max(thresholds):.2f}"
+        notes.append(f"Its thresholds are {between}, chosen on dev by F1; its accuracy on dev is by these.")
     if temperature == 1:
         return notes
     before, after = calibration["before"], calibration["after"]

@@ -66,7 +66,7 @@ def models_by_domain(folder: Path) -> dict[str, Path] | None:
     if missing := [domain for domain, model in models.items() if not model.is_dir()]:
         raise InputError(f"{folder}: no finished model for {', '.join(missing)}; {remedy} {folder}")
     if (folder / RUN_FILE).is_file() and not all((model / READING_FILE).is_file() for model in models.values()):
-        raise InputError(f"{folder}: not scored, which decides how sure students are; run `metakd evaluate {folder}`")
+        raise InputError(f"{folder}: not scored, which decides what students answer; run `metakd evaluate {folder}`")
     if not models:
         raise InputError(f"{folder}: has no models")
     return models

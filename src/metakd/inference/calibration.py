@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
+from metakd.inference.long_texts import are_thresholds
 from metakd.models.class_head import find_head
 from metakd.utils.artifacts import write_json
 from metakd.utils.errors import InputError
@@ -31,21 +32,23 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
         path.unlink(missing_ok=True)
 
 
-def load_calibration(folder: Path) -> Calibration:
-    """What `write_calibration` wrote; InputError if that is damaged."""
+def load_calibration(folder: Path, labels: int | None = None) -> Calibration:
+    """What `write_calibration` wrote; InputError if that is damaged, or not of a model with so many `labels`."""
     path = folder / CALIBRATION_FILE
     if not path.is_file():
         return Calibration()
     try:
         values = json.loads(path.read_bytes())
-        temperature, thresholds = values.get("temperature", 1.0), tuple(values.get("thresholds", ()))
-        if any(type(value) not in (int, float) for value in (temperature, *thresholds)):
+        if not values or {*values} - {*Calibration._fields}:
             raise ValueError
-        if not (0 < temperature < float("inf") and all(0 < each < 1 for each in thresholds)):
+        temperature, thresholds = values.get("temperature", 1.0), values.get("thresholds", [])
+        if not (type(temperature) in (int, float) and 0 < temperature < float("inf")):
+            raise ValueError
+        if not are_thresholds(thresholds, labels if "thresholds" in values else None):
             raise ValueError
     except (ValueError, TypeError, AttributeError):
         raise InputError(f"{path} is damaged; delete it, and run `metakd evaluate`, or again `metakd fit`") from None
-    return Calibration(float(temperature), thresholds)
+    return Calibration(float(temperature), tuple(thresholds))
 
 
 def recorded_calibration(figures: Mapping[str, Any], domain: str) -> Calibration:

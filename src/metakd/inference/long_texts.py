@@ -183,6 +183,13 @@ def write_reading(folder: Path, reading: Reading) -> None:
     write_json(folder / READING_FILE, reading.model_dump())
 
 
+def are_thresholds(values: object, labels: int | None = None) -> bool:
+    """Whether a file has thresholds here: a list of numbers between 0 and 1, of as many `labels` as there are."""
+    if not isinstance(values, list) or labels not in (None, len(values)):
+        return False
+    return all(type(value) in (int, float) and 0 < value < 1 for value in values)
+
+
 def load_reading(folder: Path) -> Reading | None:
     """What `write_reading` wrote; None for a model that reads the beginning of a text alone."""
     path = folder / READING_FILE

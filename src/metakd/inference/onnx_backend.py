@@ -16,7 +16,7 @@ from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.windows import Reading, first_tokens, following_windows
 from metakd.inference.layout import DESCRIPTION_FILE, TOKENIZER_FILE, WHOLE, onnx_file
-from metakd.inference.long_texts import HALF, Answers, Probabilities, probabilities, read_on
+from metakd.inference.long_texts import HALF, Answers, Probabilities, are_thresholds, probabilities, read_on
 from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
 from metakd.utils.validation import check_files, open_tokenizer
@@ -52,9 +52,10 @@ class OnnxModel:
         self.several_labels: bool = description.get("several_labels", False)
         if self.several_labels not in (True, False):
             raise InputError(f"{DESCRIPTION_FILE}, several_labels: expected true or false")
-        self.thresholds = np.array(description.get("thresholds", [HALF] * len(self.labels)), np.float64)
-        if self.thresholds.shape != (len(self.labels),):
-            raise InputError(f"{DESCRIPTION_FILE}, thresholds: expected {len(self.labels)} numbers")
+        thresholds = description.get("thresholds", [HALF] * len(self.labels))
+        if not are_thresholds(thresholds, len(self.labels)):
+            raise InputError(f"{DESCRIPTION_FILE}, thresholds: expected {len(self.labels)} numbers between 0 and 1")
+        self.thresholds = np.array(thresholds, np.float64)
         self.pad_id = int(description["pad_token_id"])
         self.inputs = [entry.name for entry in self.session.get_inputs()]
 

@@ -16,14 +16,13 @@ from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.tokenization import Collator, Encoded, TokenStore, encode, encoded_windows, untruncated
 from metakd.data.windows import Reading, following_windows
-from metakd.inference.calibration import CALIBRATION_FILE, Calibration, divide_logits, load_calibration
+from metakd.inference.calibration import Calibration, divide_logits, load_calibration
 from metakd.inference.long_texts import HALF, Answers, Probabilities, load_reading, read_on
 from metakd.models.class_head import has_several_labels
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.model_checks import readable_length
 from metakd.utils import hardware
-from metakd.utils.errors import InputError
 
 
 class TorchModel:
@@ -48,7 +47,8 @@ class TorchModel:
         `calibrated`. Raises InputError if it is not a text classifier.
         """
         network, tokenizer = load_classifier(folder), load_tokenizer(folder)
-        temperature, thresholds = load_calibration(folder) if calibrated else Calibration()
+        labels = network.config.num_labels
+        temperature, thresholds = load_calibration(folder, labels) if calibrated else Calibration()
         divide_logits(network, temperature)
         positions = getattr(network.config, "max_position_embeddings", None)
         if positions and getattr(network.config, "text_pairs", None) is None:  # not a model of ours, whose length fits
@@ -56,8 +56,6 @@ class TorchModel:
             tokenizer.model_max_length = readable_length(network.eval(), tokenizer, most)
         model = cls(network.to(device or hardware.device()), tokenizer, load_reading(folder))
         if thresholds:
-            if len(thresholds) != len(model.labels):
-                raise InputError(f"{folder / CALIBRATION_FILE}, thresholds: expected {len(model.labels)}")
             model.thresholds = np.array(thresholds)
         return model
 

@@ -13,7 +13,7 @@ from metakd.utils.hardware import processor_vendor
 def onednn_is_quicker() -> bool:
     """Whether oneDNN takes half of MKL's time for float32 products: on AMD's CPUs with AVX-512 (docs/performance.md).
 
-    MKL uses AVX-512 on Intel's CPUs alone. Without it, oneDNN is the slower one.
+    MKL uses AVX-512 on Intel's CPUs alone. Without it, oneDNN is the slower one in training.
     """
     built = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     return built and processor_vendor() == "AuthenticAMD" and torch.backends.cpu.get_cpu_capability() == "AVX512"

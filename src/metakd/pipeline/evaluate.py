@@ -24,7 +24,7 @@ from metakd.evaluation.predictions import (
     write_predictions,
 )
 from metakd.evaluation.tables import OVER_ALL, markdown_table
-from metakd.evaluation.thresholds import in_words
+from metakd.evaluation.thresholds import as_entry
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
 from metakd.pipeline.readings import rows_to_decide_on, write_readings, write_temperatures, write_thresholds
@@ -75,12 +75,10 @@ def _evaluate(run: Run) -> dict[str, Any]:
     stores: Stores = {}
     calibration, dev = write_temperatures(run, fleets["student"], stores), rows_to_decide_on(run)
     thresholds = write_thresholds(run, fleets, stores)
-    if (calibration or thresholds) and split == "dev":
-        and_labels = " and which labels are given" if thresholds else ""
-        notice(
-            f"dev decides how sure students are{and_labels}, and is scored too; `calibration` in results.json "
-            f"{'and scores are' if thresholds else 'is'} cross-fitted"
-        )
+    if split == "dev" and any(each.of_texts for fleet in thresholds.values() for each in fleet.values()):
+        notice("dev decides which labels are given, and is scored too; each text is judged without it")
+    if calibration and split == "dev":
+        notice("dev decides how sure students are, and is scored too; `calibration` in results.json is cross-fitted")
     if write_readings(run, fleets, stores) and split == "dev":
         notice(
             "dev decides how far long texts are read, and is scored as well: --long-texts mean chooses nothing by it"
@@ -90,7 +88,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     all_predictions = predict_by_models(fleets, run.data.labels, examples, stores, classes, thresholds)
     tfidf = predict_by_tfidf(run.data.gold, run.data.labels, examples, run.settings.seed, classes, dev)
     all_predictions["tfidf"] = tfidf.predictions
-    calibration |= in_words({**thresholds, "tfidf": tfidf.thresholds} if thresholds else {})
+    calibration |= as_entry({**thresholds, "tfidf": tfidf.thresholds} if thresholds else {})
     all_predictions = with_latencies(all_predictions, fleets, examples, run.settings.seed, tfidf.timed)
     scores = score_models(all_predictions, description, examples, leaked)
     (run.folder / MANIFEST).unlink(missing_ok=True)

@@ -9,10 +9,10 @@ import numpy as np
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain, leaks, sample_by_domain
 from metakd.data.windows import Reading
-from metakd.evaluation.calibration import FEWEST, calibrate
+from metakd.evaluation.calibration import FEWEST, MOST, calibrate
 from metakd.evaluation.long_texts import Steps, after_each_window, choose_enough
 from metakd.evaluation.predictions import Stores, loader
-from metakd.evaluation.thresholds import OfFleets, Thresholds, choose_thresholds
+from metakd.evaluation.thresholds import Thresholds, ThresholdsByFleet, choose_thresholds
 from metakd.inference.calibration import load_calibration, write_calibration
 from metakd.inference.long_texts import load_reading, reading_by, write_reading
 from metakd.inference.torch_backend import TorchModel
@@ -61,7 +61,7 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
     return figures
 
 
-def write_thresholds(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores) -> OfFleets:
+def write_thresholds(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores) -> ThresholdsByFleet:
     """Write into the folder of each model of a fleet (domain -> folder) the threshold of each label.
 
     A model of several domains has one for all, of whose texts none has a label that its domain lacks. Scores by others
@@ -73,14 +73,15 @@ def write_thresholds(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores:
     chosen: dict[str, dict[str, Thresholds]] = {}
     if not run.data.several_labels:
         return chosen
-    load, rows = loader(stores), by_domain(rows_to_decide_on(run))
+    most = max(MOST, FEWEST * len(run.data.domains))
+    load, rows = loader(stores), by_domain(sample_by_domain(rows_to_decide_on(run), most, run.settings.seed))
     for name, fleet in fleets.items():
         for folder in dict.fromkeys(fleet.values()):
             domains = [domain for domain, place in fleet.items() if place == folder]
             model, examples = _whole(run, load(folder)), [e for domain in domains for e in rows.get(domain, [])]
+            among = {domain: np.isin(model.labels, run.features.classes(domain)) for domain in domains}
             p = model.answers(examples).probabilities.astype(np.float64)
-            for row, e in enumerate(examples):
-                p[row, [label not in run.features.classes(e.domain) for label in model.labels]] = 0
+            p *= np.array([among[e.domain] for e in examples]).reshape(p.shape)
             thresholds = choose_thresholds(examples, model.labels, p, run.settings.seed)
             _record(run, folder, thresholds=tuple(thresholds.by_label.values()))
             chosen.setdefault(name, {}).update(dict.fromkeys(domains, thresholds))

@@ -62,8 +62,10 @@ def _description(folder: Path) -> Mapping[str, Any]:
     if changed := [step for name in manifest["steps"] for step in changed_code(read_manifest(folder / name) or {})]:
         code = f"metakd's code of {', '.join(dict.fromkeys(changed))} has changed since {folder} was made"
         raise InputError(f"{code}; repeat it with the version of metakd that its {MANIFEST} names")
-    if "calibration" not in json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")):
-        raise InputError(f"{folder}: scored before probabilities were calibrated; run `metakd evaluate {folder}` first")
+    figures = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")).get("calibration")
+    if figures is None or (manifest["run"].get("several_labels") and "thresholds" not in figures):
+        decided = "thresholds were chosen" if figures else "probabilities were calibrated"
+        raise InputError(f"{folder}: scored before {decided}; run `metakd evaluate {folder}` first")
     return {**manifest["run"], "settings": FORMERLY | manifest["run"]["settings"]}
 
 

@@ -63,7 +63,7 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
     calibration = findings.results.get("calibration", {})
     if thresholds := calibration.get("thresholds", {}).get(model, {}).get(domain, {}).values():
         facts.append(
-            ("A label is given", f"from a probability of {min(thresholds):.2f} to {max(thresholds):.2f} on, by label")
+            ("A label is given", f"above a probability of {min(thresholds):.2f} to {max(thresholds):.2f}, by label")
         )
     temperature = calibration.get("temperatures", {}).get(domain)
     if temperature and model == "student":

@@ -14,6 +14,7 @@ export async function loadClassifier(library, name, description) {
 export class Classifier {
   constructor(library, tokenizer, model, description) {
     const { labels, reading, several_labels: several = false, thresholds = labels.map(() => 0.5) } = description;
+    if (thresholds.length !== labels.length) throw new Error("model.json has no threshold for each label");
     Object.assign(this, { library, tokenizer, model, labels, reading, several, thresholds });
     // the special tokens before and after a text, which a cut of all tokens would lose
     const [bare, whole] = [false, true].map((special) => this.tokens("a", special));
