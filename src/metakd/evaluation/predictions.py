@@ -263,9 +263,9 @@ def _chosen(
     ids = _ids(names, labels)
     if several_labels(examples):
         right = several_columns(examples, {label: i for i, label in enumerate(labels)}) > 0
-        predicted, given = np.zeros_like(right), logits > torch.as_tensor(least).logit()
-        predicted[:, ids] = given.numpy()
-        return Predictions(right, predicted, all_right(logits, given).double().numpy(), costs or {})
+        predicted, above = np.zeros_like(right), logits > torch.as_tensor(least).logit()
+        predicted[:, ids] = above.numpy()
+        return Predictions(right, predicted, all_right(logits, above).double().numpy(), costs or {})
     confidence, chosen = logits.softmax(-1).max(-1)
     truth = _ids([e.label for e in examples], labels)
     return Predictions(truth, ids[chosen.numpy()], confidence.double().numpy(), costs or {})

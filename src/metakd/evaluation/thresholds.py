@@ -72,10 +72,10 @@ def fit_thresholds(p: Floats, truth: Flags) -> Floats:
         p: (N, M).
         truth: (N, M), which labels a text has.
     """
-    counts, given = truth.sum(0), np.array([(p > tried).sum(0) for tried in TRIED])
+    counts, above = truth.sum(0), np.array([(p > tried).sum(0) for tried in TRIED])
     hits = np.array([(truth & (p > tried)).sum(0) for tried in TRIED])
-    of_all = _best(hits.sum(1), given.sum(1) + counts.sum())
-    each = np.array([_best(*columns) for columns in zip(hits.T, (given + counts).T, strict=True)])
+    of_all = _best(hits.sum(1), above.sum(1) + counts.sum())
+    each = np.array([_best(*columns) for columns in zip(hits.T, (above + counts).T, strict=True)])
     return np.asarray((counts * each + PULL * of_all) / (counts + PULL))
 
 
@@ -86,5 +86,5 @@ def _best(hits: Ints, sizes: Ints) -> float:
     return float(best[np.abs(best - HALF).argmin()])
 
 
-def _micro_f1(truth: Flags, given: Flags) -> float:
-    return float(2 * (truth & given).sum() / max(1, truth.sum() + given.sum()))
+def _micro_f1(truth: Flags, predicted: Flags) -> float:
+    return float(2 * (truth & predicted).sum() / max(1, truth.sum() + predicted.sum()))

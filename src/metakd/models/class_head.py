@@ -32,9 +32,9 @@ def start_at_shares(model: PreTrainedModel, shares: Tensor) -> None:
             head.bias.copy_(shares.logit())
 
 
-def all_right(logits: Tensor, given: Tensor) -> Tensor:
-    """The probability that all answers, a yes to each label that is `given` (N, M), are right: (N, M) -> (N,)."""
-    return F.logsigmoid(torch.where(given, logits, -logits)).sum(-1).exp()
+def all_right(logits: Tensor, yes: Tensor) -> Tensor:
+    """The probability that all answers, a `yes` or no to each label (N, M), are right: (N, M) -> (N,)."""
+    return F.logsigmoid(torch.where(yes, logits, -logits)).sum(-1).exp()
 
 
 def find_head(model: PreTrainedModel) -> nn.Linear | None:
