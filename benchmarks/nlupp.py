@@ -5,8 +5,10 @@
 Runs `metakd run --data DATA --seed N` by the defaults for each seed; what is finished in --work is not repeated. Writes
 benchmarks/results/nlupp.json: micro-F1 of each kind of model by domain and on average, as means over the seeds, and the
 students' difference from each, with 95 % intervals for other texts of these domains: percentiles of 2,000 draws of
-texts, the same for all models and seeds (paired bootstrap). Also the exports of the first seed beside PyTorch, or those
-of RUN, if the seeds were run elsewhere and --work has only their results.json and predictions.jsonl.
+texts, the same for all models and seeds (paired bootstrap). Also, by seed, the scores of the same models if each label
+were given above one half; and the exports of the first seed beside PyTorch, or those of RUN. If the seeds were run
+elsewhere, so that --work has only their results.json and predictions.jsonl, --exports is needed, and the scores above
+one half are left out.
 """
 
 import argparse
@@ -21,6 +23,14 @@ import numpy as np
 from exports import export, parity
 from numpy.typing import NDArray
 
+from metakd import Classifier, load_dataset
+from metakd.data.dataset import MultiDomainDataset
+from metakd.data.schema import folder_name
+from metakd.evaluation.metrics import score
+from metakd.evaluation.predictions import predict_by_models
+from metakd.evaluation.thresholds import Thresholds
+from metakd.inference.long_texts import HALF
+from metakd.methods import BASELINE
 from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import environment
 
@@ -92,6 +102,22 @@ def compared(runs: Sequence[Path], models: Sequence[str]) -> dict[str, Any]:
     return {"texts": sizes, "models": figures}
 
 
+def at_one_half(run: Path, data: MultiDomainDataset) -> dict[str, Any]:
+    """The average scores of the run's models, if each label were given above one half."""
+    folders = {"meta_teacher": "meta_teacher", "student": "students/{}", BASELINE: f"{BASELINE}/{{}}"}
+    fleets = {
+        name: {domain: run / path.format(folder_name(domain)) for domain in data.domains}
+        for name, path in folders.items()
+    }
+    halves = {
+        name: {d: Thresholds(dict.fromkeys(Classifier.load(path).labels, HALF), {}) for d, path in fleet.items()}
+        for name, fleet in fleets.items()
+    }
+    rows, classes = data.splits[data.scored_split or ""], data.labels_by_domain
+    predictions = predict_by_models(fleets, data.labels, rows, classes=classes, thresholds=halves)
+    return {name: score(each, {*data.domains}, len(data.labels))["average"] for name, each in predictions.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -101,7 +127,7 @@ def main() -> None:
     options = parser.parse_args()
     runs = [run(options.data, options.work / f"seed-{seed}", seed) for seed in range(options.seeds)]
     results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in runs]
-    first, exported = results[0], options.exports or runs[0]
+    first, exported, data = results[0], options.exports or runs[0], load_dataset(options.data)
     if not (models := options.work / f"exports-{exported.name}").exists():
         export(exported, models)
     figures = {
@@ -113,6 +139,7 @@ def main() -> None:
         **compared(runs, [*first["average"]]),
         "average": [each["average"] for each in results],
         "calibration": [each["calibration"] for each in results],
+        "at_one_half": [at_one_half(folder, data) for folder in runs if (folder / "students").is_dir()],
         "exports": parity(exported, models),
         "settings": {
             name: first["run"]["settings"][name]
