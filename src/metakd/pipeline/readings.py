@@ -64,8 +64,8 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
 def write_thresholds(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores) -> ThresholdsByFleet:
     """Write into the folder of each model of a fleet (domain -> folder) the threshold of each label.
 
-    A model of several domains has one for all, of whose texts none has a label that its domain lacks. Scores by others
-    no longer count as those of the run.
+    A model of several domains has the same for all; a label that a text's domain lacks is not counted. Scores by other
+    thresholds no longer count as those of the run.
 
     Returns:
         The thresholds by fleet and domain; nothing if a text has one label.
