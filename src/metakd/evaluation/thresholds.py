@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.metrics import f1_score
 
 from metakd.data.labels import several_columns
 from metakd.data.schema import Example
@@ -56,7 +57,10 @@ def choose_thresholds(examples: Sequence[Example], labels: Sequence[str], p: Flo
     part, cross_fitted = folds(len(examples), seed), np.zeros(p.shape)
     for fold in range(FOLDS):
         cross_fitted[part == fold] = fit_thresholds(p[part != fold], truth[part != fold])
-    if _micro_f1(truth, p > cross_fitted) <= _micro_f1(truth, p > HALF):
+    of_halves, of_chosen = (
+        f1_score(truth, p > least, average="micro", zero_division=0) for least in (HALF, cross_fitted)
+    )
+    if of_chosen <= of_halves:
         return halves
     chosen = fit_thresholds(p, truth).round(DIGITS).tolist()
     return Thresholds(dict(zip(labels, chosen, strict=True)), dict(zip(examples, cross_fitted, strict=True)))
@@ -84,7 +88,3 @@ def _best(hits: Ints, sizes: Ints) -> float:
     f1 = 2 * hits / sizes.clip(1)
     best = TRIED[f1 == f1.max()]
     return float(best[np.abs(best - HALF).argmin()])
-
-
-def _micro_f1(truth: Flags, predicted: Flags) -> float:
-    return float(2 * (truth & predicted).sum() / max(1, truth.sum() + predicted.sum()))

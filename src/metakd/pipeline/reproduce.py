@@ -64,7 +64,7 @@ def _description(folder: Path) -> Mapping[str, Any]:
         raise InputError(f"{code}; repeat it with the version of metakd that its {MANIFEST} names")
     figures = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")).get("calibration")
     if figures is None or (manifest["run"].get("several_labels") and "thresholds" not in figures):
-        decided = "thresholds were chosen" if figures else "probabilities were calibrated"
+        decided = "probabilities were calibrated" if figures is None else "thresholds were chosen"
         raise InputError(f"{folder}: scored before {decided}; run `metakd evaluate {folder}` first")
     return {**manifest["run"], "settings": FORMERLY | manifest["run"]["settings"]}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from metakd.evaluation.statistics import difference
 from metakd.evaluation.tables import by_windows, milliseconds
+from metakd.inference.long_texts import HALF
 from metakd.report.facts import KINDS, SHOWN, Findings, calibration_by_chance, calibration_error
 from metakd.report.lineage import score
 from metakd.report.summary import base_name, facts
@@ -61,7 +62,8 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
         means = f"; ms by the windows that a text fills: {by_windows(times['by_windows'])}" * ("by_windows" in times)
         facts.append(("Long texts", f"{scored['windows']:.2f} windows read on average{means}"))
     calibration = findings.results.get("calibration", {})
-    if thresholds := calibration.get("thresholds", {}).get(model, {}).get(domain, {}).values():
+    thresholds = calibration.get("thresholds", {}).get(model, {}).get(domain, {}).values()
+    if {*thresholds} - {HALF}:
         facts.append(
             ("A label is given", f"above a probability of {min(thresholds):.2f} to {max(thresholds):.2f}, by label")
         )
