@@ -263,7 +263,7 @@ def _chosen(
     ids = _ids(names, labels)
     if several_labels(examples):
         right = several_columns(examples, {label: i for i, label in enumerate(labels)}) > 0
-        predicted, above = np.zeros_like(right), logits > torch.as_tensor(least).logit()
+        predicted, above = np.zeros_like(right), logits > torch.tensor(least).logit()
         predicted[:, ids] = above.numpy()
         return Predictions(right, predicted, all_right(logits, above).double().numpy(), costs or {})
     confidence, chosen = logits.softmax(-1).max(-1)
