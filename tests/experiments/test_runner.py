@@ -152,6 +152,10 @@ def test_the_ablation_moves_one_thing_at_a_time(quick: Settings) -> None:
     ablation = EXPERIMENTS["ablation"](quick)
     assert len({v.name for v in ablation}) == len(ablation) == 1 + 4 + 2 + 2 + 6
     assert all(len(v.changes) == 2 for v in ablation[1:])  # the method, and one thing
+    small = EXPERIMENTS["small"](quick)
+    assert len(small) == 10
+    assert all(len(v.changes) == 2 for v in small[1:])
+    assert "temperature 2" not in [v.name for v in EXPERIMENTS["small"](quick.model_copy(update={"temperature": 2.0}))]
     for name in EXPERIMENTS:
         for variant in EXPERIMENTS[name](quick):
             Settings.build(quick.model_dump() | variant.changes)

@@ -98,7 +98,7 @@ def _decided(name: str) -> dict[str, Any]:
     from metakd.experiments.variants import TUNING_GRID
 
     differing = {"size": ["student"], "tune": [*TUNING_GRID[0]]}.get(name, [])
-    trains_teachers = name not in ("ablation", "size", "unlabelled", "unlabelled-20")
+    trains_teachers = name not in ("ablation", "size", "small", "unlabelled", "unlabelled-20")
     return FIXED_SETTINGS | dict.fromkeys(["seed", "method", *differing, *["teacher"] * trains_teachers])
 
 

@@ -1,6 +1,6 @@
 """The variants that each experiment compares: Meta-KD, its baselines, its parts and its sizes, as changed settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from metakd.methods import METHODS
 from metakd.methods.base import domain_epochs, has_teacher
 from metakd.models.hub import resolve
 from metakd.models.loading import load_config
+from metakd.models.student import layers_to_cut
 
 # Which teacher a student has: "all", one teacher for all domains; "several", one for each domain, all of which teach
 # every student. Or a teacher for each domain's student: "alone" was trained on that domain only, "rare" on all domains
@@ -108,6 +109,11 @@ def ablation(settings: Settings) -> list[Variant]:
     ]
     variants += [Variant(name, META_KD | changes) for name, changes in WITHOUT.items()]
     variants += [Variant(f"{name} {x}", META_KD | {name: x}) for name, values in MOVED.items() for x in values]
+    return _beside_meta_kd(settings, variants)
+
+
+def _beside_meta_kd(settings: Settings, variants: Sequence[Variant]) -> list[Variant]:
+    """Meta-KD, and the variants that change it."""
     same = settings.model_copy(update=META_KD)
     changed = [v for v in variants if settings.model_copy(update=v.changes) != same]
     return [Variant("meta_kd", META_KD, "meta teacher"), *changed]
@@ -118,6 +124,23 @@ def size(settings: Settings) -> list[Variant]:
     most = min(6, load_config(resolve(settings.base)).num_hidden_layers)
     sizes = range(most, 0, -1)
     return [Variant(f"{n} layers" if n > 1 else "1 layer", META_KD | {"student": f"layers={n}"}) for n in sizes]
+
+
+def small(settings: Settings) -> list[Variant]:
+    """Meta-KD with what may bring small students closer to their teacher, one change at a time."""
+    layers, (epochs, rate) = layers_to_cut(settings.student), (settings.shared_epochs, settings.shared_learning_rate)
+    changes: dict[str, dict[str, Any]] = {
+        "lower layers": {"start_layers": ",".join(map(str, range(1, layers + 1)))} if layers else {},
+        "layers of the base": {"student_init": "base"},
+        "prediction only": {"terms": ("prediction",)},
+        "temperature 2": {"temperature": 2.0},
+        "temperature 4": {"temperature": 4.0},
+        "twice the shared epochs": {"shared_epochs": 2 * epochs},
+        "twice the shared rate": {"shared_learning_rate": 2 * rate},
+        "three epochs a domain": {"predict_epochs": 3},
+        "two crops": {"crops": 2},
+    }
+    return _beside_meta_kd(settings, [Variant(name, META_KD | change) for name, change in changes.items()])
 
 
 def unseen(settings: Settings) -> list[Variant]:
@@ -158,6 +181,7 @@ EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {
     "tune": tune,
     "ablation": ablation,
     "size": size,
+    "small": small,
     "unseen": unseen,
     "scarce-5": partial(scarce, percent=5, scope="rare"),
     "scarce-20": partial(scarce, percent=20, scope="rare"),
