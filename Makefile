@@ -12,7 +12,7 @@ test: install
 	$(BIN)/pytest --numprocesses logical --dist loadgroup
 
 test-all: install  ## the slow ones too: whole runs, also with a real encoder, stopped and gone on with
-	$(BIN)/pytest --numprocesses logical --dist loadgroup -m "slow or not slow"
+	$(BIN)/pytest --numprocesses logical --dist loadgroup -m "slow or not slow" --durations 25
 
 test-extras: install .venv-optimum/.installed  ## exported models in Optimum, which wants an older transformers
 	$(BIN)/pytest tests/export/test_clients.py

@@ -44,7 +44,7 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "metakd", "demo", "--output", str(folder)], check=True)
         seconds = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # Linux counts in KiB
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8").replace(str(folder), "runs/demo"))
         table = (folder / "results.md").read_text(encoding="utf-8")
     results["run"].pop("data")
     write_json(options.output, {"wall_seconds": round(seconds, 1), "peak_memory_bytes": peak, **results})

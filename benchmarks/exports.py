@@ -51,8 +51,11 @@ def parity(run: Path, models: Path) -> dict[str, Any]:
             student.read_as(student.reading.model_copy(update={"enough": None}))
         ours, theirs = (student.answers(rows).probabilities for student in students)
         several = students[0].several_labels
-        answers = [p > 0.5 if several else p.argmax(1, keepdims=True) for p in (ours, theirs)]
-        same += int((answers[0] == answers[1]).all(1).sum())
+        chosen = [
+            p > student.thresholds if several else p.argmax(1, keepdims=True)
+            for p, student in zip((ours, theirs), students, strict=True)
+        ]
+        same += int((chosen[0] == chosen[1]).all(1).sum())
         largest, count = max(largest, float(np.abs(ours - theirs).max())), count + len(rows)
     return {"texts": count, "same_labels": same, "largest_difference": float(f"{largest:.2g}")}
 
@@ -62,8 +65,10 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
     parser.add_argument("--work", type=Path, required=True)
     options = parser.parse_args()
-    for each in options.runs:
-        name, _, place = each.partition("=")
+    runs = [each.partition("=") for each in options.runs]
+    if wrong := [each for each, (name, _, place) in zip(options.runs, runs, strict=True) if "/" in name or not place]:
+        parser.error(f"expected NAME=RUN, as in demo=runs/demo: {', '.join(wrong)}")
+    for name, _, place in runs:
         seconds = export(Path(place), options.work / name)
         figures = parity(Path(place), options.work / name)
         known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}

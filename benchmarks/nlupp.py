@@ -31,7 +31,7 @@ from metakd.evaluation.predictions import predict_by_models
 from metakd.evaluation.thresholds import Thresholds
 from metakd.inference.long_texts import HALF
 from metakd.methods import BASELINE
-from metakd.utils.artifacts import write_json
+from metakd.utils.artifacts import read_run, write_json
 from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "nlupp.json"
@@ -113,7 +113,7 @@ def at_one_half(run: Path, data: MultiDomainDataset) -> dict[str, Any]:
         name: {d: Thresholds(dict.fromkeys(Classifier.load(path).labels, HALF), {}) for d, path in fleet.items()}
         for name, fleet in fleets.items()
     }
-    rows, classes = data.splits[data.scored_split or ""], data.labels_by_domain
+    rows, classes = data.splits[data.scored_split or ""], read_run(run).get("classes")
     predictions = predict_by_models(fleets, data.labels, rows, classes=classes, thresholds=halves)
     return {name: score(each, {*data.domains}, len(data.labels))["average"] for name, each in predictions.items()}
 
@@ -128,8 +128,7 @@ def main() -> None:
     runs = [run(options.data, options.work / f"seed-{seed}", seed) for seed in range(options.seeds)]
     results = [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in runs]
     first, exported, data = results[0], options.exports or runs[0], load_dataset(options.data)
-    if not (models := options.work / f"exports-{exported.name}").exists():
-        export(exported, models)
+    export(exported, models := options.work / f"exports-{exported.name}")
     figures = {
         "data": options.data.name,
         "split": first["split"],
@@ -139,7 +138,7 @@ def main() -> None:
         **compared(runs, [*first["average"]]),
         "average": [each["average"] for each in results],
         "calibration": [each["calibration"] for each in results],
-        "at_one_half": [at_one_half(folder, data) for folder in runs if (folder / "students").is_dir()],
+        "at_one_half": [at_one_half(folder, data) for folder in runs],
         "exports": parity(exported, models),
         "settings": {
             name: first["run"]["settings"][name]

@@ -1,6 +1,7 @@
 """Temperatures: what they are of exact and of hand-made probabilities, who gets which, and where they are folded in."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from conftest import (
     write_toy,
 )
 from metakd import Classifier, InputError
+from metakd.data.schema import Example
 from metakd.data.tokenization import Collator
 from metakd.evaluation import calibration
 from metakd.evaluation.calibration import (
@@ -40,6 +42,7 @@ from metakd.inference.calibration import (
     load_calibration,
     write_calibration,
 )
+from metakd.inference.long_texts import Answers as AnswersOfTexts
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.encoder import forward
 from metakd.models.loading import load_encoder
@@ -80,6 +83,22 @@ def test_several_labels_are_questions_by_themselves() -> None:
     assert scaled["b"].shape == (100, 3, 2)
     pooled = Answers(scaled["a"], truth).questions
     assert quality(*pooled, 0)["calibration_error"] < 0.01 < quality(*answers["a"].questions, 0)["calibration_error"]
+
+
+def test_a_sure_mistake_is_worth_no_more_than_float32_can_say() -> None:
+    """A probability that is rounded to 1 may have any logit from 17 on; 16 is taken, and -16 for 0."""
+
+    class Sure:
+        labels, several_labels = ["a", "b"], True
+
+        def answers(self, examples: Any) -> Any:
+            return AnswersOfTexts(np.array([[1, 0]], np.float32), {})
+
+    example = Example("1", "x", None, "b", "books", labels=("b",))
+    log_p, truth = calibration._answers(cast(Any, Sure()), [example])
+    np.testing.assert_allclose(log_p[0, 0], [-16, 0], atol=1e-6)
+    np.testing.assert_allclose(log_p[0, 1], [0, -16], atol=1e-6)
+    assert truth.tolist() == [[0, 1]]
 
 
 def test_models_of_other_classes_are_fitted_together() -> None:

@@ -63,6 +63,17 @@ def test_a_text_is_judged_without_it() -> None:
     assert before.by_label != after.by_label or (before.of(texts(truth)) != after.of(texts(other))).any()
 
 
+@pytest.mark.parametrize("width", [0, 1])
+def test_a_model_of_no_label_or_of_one(width: int) -> None:
+    """By accuracy, which one half has of the 60 percent without the label, it would stay there."""
+    p, truth = unsure(100)
+    rows = texts(truth & [True, False])
+    found = choose_thresholds(rows, NAMES[:width], p[:, :width], 0)
+    assert [*found.by_label] == NAMES[:width]
+    assert found.of(rows).shape == (100, width)
+    assert (found.of(rows) < 0.31).all()
+
+
 @pytest.mark.parametrize("count", [0, 10, 200])
 def test_one_half_stays_where_nothing_is_better(count: int) -> None:
     """With few texts, none, or a model that is right already."""

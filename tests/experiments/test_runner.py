@@ -155,6 +155,9 @@ def test_the_ablation_moves_one_thing_at_a_time(quick: Settings) -> None:
     small = EXPERIMENTS["small"](quick)
     assert len(small) == 10
     assert all(len(v.changes) == 2 for v in small[1:])
+    paper = quick.model_copy(update={"student": str(quick.base), "match_epochs": 1})  # cut from nothing, in two stages
+    left_out = {"lower layers", "layers of the base", "prediction only"}
+    assert {v.name for v in EXPERIMENTS["small"](paper)} == {v.name for v in small} - left_out
     assert "temperature 2" not in [v.name for v in EXPERIMENTS["small"](quick.model_copy(update={"temperature": 2.0}))]
     for name in EXPERIMENTS:
         for variant in EXPERIMENTS[name](quick):
@@ -373,7 +376,7 @@ def test_the_command_prints_the_report_and_its_files(run_command: Command, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "choose one of main, tune, ablation, size, unseen, scarce-5"),
+        (("nothing",), "choose one of main, tune, ablation, size, small, unseen, scarce-5"),
         (("main", "--seed", "1"), "--seeds 0,1,2"),
         (("main", "--seeds", "a"), "--seeds a: expected numbers"),
         (("main", "--cut", "60/40"), "that sum to 100"),

@@ -13,8 +13,8 @@ FIELDS = ("text", "text_pair", "label", "labels", "domain", "id", *SOFT)
 LABELLED = ("text", "label", "domain")  # fields of every row to learn from
 WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]", re.IGNORECASE)
 
-
 SoftLabel = tuple[tuple[str, float], ...]  # labels and their probabilities; empty if there are none
+Inputs = str | tuple[str, str]  # a text, or a pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Example:
         return self.labels if self.labels is not None else (self.label,) if self.label else ()
 
     @property
-    def inputs(self) -> str | tuple[str, str]:
+    def inputs(self) -> Inputs:
         """What a model reads of it: its text, or both texts of a pair."""
         return self.text if self.text_pair is None else (self.text, self.text_pair)
 

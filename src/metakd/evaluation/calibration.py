@@ -17,14 +17,13 @@ from sklearn.model_selection import KFold
 
 from metakd.data.labels import several_columns
 from metakd.data.schema import Example
-from metakd.data.splits import by_domain, sample_by_domain
+from metakd.data.splits import by_domain
 from metakd.evaluation.metrics import Floats, Ints
-from metakd.inference.long_texts import LEAST
+from metakd.inference.long_texts import logs
 from metakd.inference.torch_backend import TorchModel
 
 FEWEST = 50  # texts; with fewer, nothing is calibrated
 SPREAD = 0.15  # standard deviation of log T from domain to domain: chosen, as Amazon's dev hardly decides it
-MOST = 10_000  # texts that temperatures are chosen on
 FOLDS, BINS, DRAWS = 5, 15, 200
 RANGE = (0.05, 20.0)  # of T
 
@@ -141,17 +140,16 @@ def calibrate(
 
     Args:
         fleet: The folder of each domain's model.
-        dev: Labelled texts that none of them has learnt from; those of a class that its domain's model does not have
-            are not used.
+        dev: Labelled texts that none of them has learnt from, each once; those of a class that its domain's model does
+            not have are not used.
         load: Loads a model as it was trained.
-        seed: Draws texts and folds.
+        seed: Draws folds.
 
     Returns:
         `temperatures` by domain; `texts`, `before` and `after` [quality], of all domains' texts, cross-fitted. Where
         temperatures do not improve the likelihood, all are 1. Nothing for fewer than FEWEST texts.
     """
-    most = max(MOST, FEWEST * len(fleet))
-    rows, answers = by_domain(sample_by_domain(dev, most, seed)), dict[str, Answers]()
+    rows, answers = by_domain(dev), dict[str, Answers]()
     for domain, folder in fleet.items():
         model = load(folder) if domain in rows else None
         if model and (examples := [e for e in rows[domain] if {*e.classes} <= {*model.labels}]):
@@ -172,11 +170,10 @@ def calibrate(
 
 
 def _answers(model: TorchModel, examples: Sequence[Example]) -> Answers:
-    p, places = (
-        model.answers(examples).probabilities.astype(np.float64),
-        {name: i for i, name in enumerate(model.labels)},
-    )
+    p = model.answers(examples).probabilities.astype(np.float64)
+    z = logs(p, model.several_labels)
+    places = {name: i for i, name in enumerate(model.labels)}
     if not model.several_labels:
-        return Answers(np.log(p.clip(LEAST)), np.array([places[e.label] for e in examples]))
-    log_p = np.log(np.stack([1 - p, p], axis=-1).clip(LEAST))
+        return Answers(z, np.array([places[e.label] for e in examples]))
+    log_p = -np.logaddexp(0, np.stack([z, -z], axis=-1))
     return Answers(log_p, several_columns(examples, places).astype(np.int64))

@@ -45,6 +45,11 @@ def macro_f1(matrix: Ints) -> Floats:
     return f1.sum(-1) / present.sum(-1)
 
 
+def micro_f1(truth: Flags, predicted: Flags) -> float:
+    """2 · right / (true + predicted) over all labels of all texts, (N, M) each; 0 where there is nothing to divide."""
+    return float(2 * (truth & predicted).sum() / max(1, truth.sum() + predicted.sum()))
+
+
 def macro_f1_interval(matrices: Sequence[Ints]) -> list[float]:
     """Wilson's interval for the plain mean of the macro-F1 of K (M, M) matrices.
 

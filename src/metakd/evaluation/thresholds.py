@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.metrics import f1_score
 
 from metakd.data.labels import several_columns
-from metakd.data.schema import Example
+from metakd.data.schema import Example, Inputs
 from metakd.evaluation.calibration import FEWEST, FOLDS, folds
-from metakd.evaluation.metrics import Flags, Floats, Ints
+from metakd.evaluation.metrics import Flags, Floats, micro_f1
 from metakd.inference.long_texts import HALF
 
 TRIED = np.arange(1, 100) / 100
@@ -24,19 +23,19 @@ class Thresholds(NamedTuple):
     """Those of a model's labels."""
 
     by_label: dict[str, float]
-    of_texts: Mapping[Example, Floats]  # those for a text that they were chosen on, chosen without it: (M,)
+    of_texts: Mapping[Inputs, Floats]  # those for a text that they were chosen on, chosen without it: (M,)
 
     def of(self, examples: Sequence[Example]) -> Floats:
         """The thresholds for each text, (N, M)."""
         usual = np.array([*self.by_label.values()])
-        return np.array([self.of_texts.get(e, usual) for e in examples]).reshape(len(examples), len(usual))
+        return np.array([self.of_texts.get(e.inputs, usual) for e in examples]).reshape(len(examples), len(usual))
 
 
 ThresholdsByFleet = Mapping[str, Mapping[str, Thresholds]]  # by fleet and domain
 
 
 def as_entry(thresholds: ThresholdsByFleet) -> dict[str, Any]:
-    """The entry of `calibration` in results.json and fit.json: by fleet, domain and label; none if there are none."""
+    """The entry of a run's `calibration`: by fleet, domain and label; none if there are none."""
     by_label = {name: {domain: each.by_label for domain, each in fleet.items()} for name, fleet in thresholds.items()}
     return {"thresholds": by_label} if by_label else {}
 
@@ -45,7 +44,7 @@ def choose_thresholds(examples: Sequence[Example], labels: Sequence[str], p: Flo
     """One half for fewer than FEWEST texts, or where cross-fitting by `seed` finds no better micro-F1 than by that.
 
     Args:
-        examples: Labelled texts that the model has not learnt from.
+        examples: Labelled texts that the model has not learnt from, each once.
         labels: The model's, (M,).
         p: (N, M), 0 for a label that a text cannot have.
         seed: Draws FOLDS parts of the texts.
@@ -57,13 +56,10 @@ def choose_thresholds(examples: Sequence[Example], labels: Sequence[str], p: Flo
     part, cross_fitted = folds(len(examples), seed), np.zeros(p.shape)
     for fold in range(FOLDS):
         cross_fitted[part == fold] = fit_thresholds(p[part != fold], truth[part != fold])
-    of_halves, of_chosen = (
-        f1_score(truth, p > least, average="micro", zero_division=0) for least in (HALF, cross_fitted)
-    )
-    if of_chosen <= of_halves:
+    if micro_f1(truth, p > cross_fitted) <= micro_f1(truth, p > HALF):
         return halves
-    chosen = fit_thresholds(p, truth).round(DIGITS).tolist()
-    return Thresholds(dict(zip(labels, chosen, strict=True)), dict(zip(examples, cross_fitted, strict=True)))
+    chosen, read = fit_thresholds(p, truth).round(DIGITS).tolist(), [e.inputs for e in examples]
+    return Thresholds(dict(zip(labels, chosen, strict=True)), dict(zip(read, cross_fitted, strict=True)))
 
 
 def fit_thresholds(p: Floats, truth: Flags) -> Floats:
@@ -76,15 +72,12 @@ def fit_thresholds(p: Floats, truth: Flags) -> Floats:
         p: (N, M).
         truth: (N, M), which labels a text has.
     """
-    counts, above = truth.sum(0), np.array([(p > tried).sum(0) for tried in TRIED])
-    hits = np.array([(truth & (p > tried)).sum(0) for tried in TRIED])
-    of_all = _best(hits.sum(1), above.sum(1) + counts.sum())
-    each = np.array([_best(*columns) for columns in zip(hits.T, (above + counts).T, strict=True)])
-    return np.asarray((counts * each + PULL * of_all) / (counts + PULL))
+    counts, each = truth.sum(0), np.array([fit_threshold(*column) for column in zip(p.T, truth.T, strict=True)])
+    return np.asarray((counts * each + PULL * fit_threshold(p, truth)) / (counts + PULL))
 
 
-def _best(hits: Ints, sizes: Ints) -> float:
-    """Of the thresholds with the greatest F1 = 2 · hits / sizes, the nearest to one half."""
-    f1 = 2 * hits / sizes.clip(1)
+def fit_threshold(p: Floats, truth: Flags) -> float:
+    """One threshold for all: of those of TRIED with the greatest micro-F1, the nearest to one half."""
+    f1 = np.array([micro_f1(truth, p > tried) for tried in TRIED])
     best = TRIED[f1 == f1.max()]
     return float(best[np.abs(best - HALF).argmin()])

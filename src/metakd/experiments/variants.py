@@ -131,8 +131,8 @@ def small(settings: Settings) -> list[Variant]:
     layers, (epochs, rate) = layers_to_cut(settings.student), (settings.shared_epochs, settings.shared_learning_rate)
     changes: dict[str, dict[str, Any]] = {
         "lower layers": {"start_layers": ",".join(map(str, range(1, layers + 1)))} if layers else {},
-        "layers of the base": {"student_init": "base"},
-        "prediction only": {"terms": ("prediction",)},
+        "layers of the base": {"student_init": "base"} if layers else {},
+        "prediction only": {} if settings.stages == "two" and settings.match_epochs else {"terms": ("prediction",)},
         "temperature 2": {"temperature": 2.0},
         "temperature 4": {"temperature": 4.0},
         "twice the shared epochs": {"shared_epochs": 2 * epochs},

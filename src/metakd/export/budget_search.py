@@ -59,7 +59,7 @@ class Form:
     accuracy: float
     folder: Path
     run: Run
-    calibration: dict[str, Any]  # of this student in all domains [evaluation.calibration.calibrate]
+    calibration: dict[str, Any]  # of this student in all domains, as in results.json
     parity: dict[str, Any]  # of this model [onnx_format.Parity]
 
     def excess(self, budget: Budget) -> dict[str, float]:

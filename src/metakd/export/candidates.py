@@ -1,9 +1,11 @@
 """A budget, the candidates that may meet it, and what each costs on this machine before anything is trained."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from metakd.config.groups import READING
@@ -25,7 +27,7 @@ from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.runs.fingerprints import MODEL_FILES
 from metakd.runs.student_classes import student_classes
 from metakd.utils.artifacts import STEP_VERSIONS, digest_files, fingerprint, write_json
-from metakd.utils.console import console
+from metakd.utils.console import console, notice
 from metakd.utils.hardware import timed_on
 
 MOST_LAYERS = 6  # of the students that are tried
@@ -94,15 +96,22 @@ def measure_candidates(
             STEP_VERSIONS["fit"],
             [getattr(settings, name) for name in ("max_length", *READING)],
             data.fingerprint,
+            settings.labels,
             ROWS,
             timed_on(),
+            [version(package) for package in ("onnxruntime", "tokenizers")],
         )
         digest = fingerprint("candidates", student, files, *measuring)
         path = work / f"measured-{digest[:16]}.json"
-        if not path.is_file():
+        known = [Candidate(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+        if any(candidate.busy for candidate in known):
+            again = f"rm {shlex.quote(str(path))}"
+            notice(f"other work lengthened the times of {student}; when this machine is idle: `{again}`, and fit again")
+        if not known:
             console.print(f"measuring {student} ({number} of {len(students)})")
-            write_json(path, [asdict(c) for c in _measure(data, settings, work, student)])
-        measured.append([Candidate(**row) for row in json.loads(path.read_text(encoding="utf-8"))])
+            known = _measure(data, settings, work, student)
+            write_json(path, [asdict(candidate) for candidate in known])
+        measured.append(known)
     measured.sort(key=lambda candidates: max(c.bytes for c in candidates), reverse=True)
     return [candidate for candidates in measured for candidate in candidates]
 

@@ -87,7 +87,7 @@ def calibration_notes(calibration: Mapping[str, Any], domain: str, reading: str)
     notes = []
     if {*thresholds} - {HALF}:
         between = f"from {min(thresholds):.2f} to {max(thresholds):.2f}"
-        notes.append(f"Its thresholds are {between}, chosen on dev by F1; its accuracy on dev is by these.")
+        notes.append(f"Its thresholds are {between}, chosen on dev by F1, so its accuracy on dev is slightly too high.")
     if temperature == 1:
         return notes
     before, after = calibration["before"], calibration["after"]

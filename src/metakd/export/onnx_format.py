@@ -181,9 +181,11 @@ def _quiet_exporter() -> Iterator[None]:
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
-    with warnings.catch_warnings(action="ignore"):
-        yield
-    log.setLevel(level)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def quantize(folder: Path) -> None:

@@ -16,14 +16,14 @@ CALIBRATION_FILE = "calibration.json"
 
 
 class Calibration(NamedTuple):
-    """As a model is used if nothing is known of it."""
+    """What dev has decided of a model; by default nothing."""
 
     temperature: float = 1.0  # by which its logits are divided
     thresholds: tuple[float, ...] = ()  # of its labels, if a text may have several; none: one half
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Say in a trained model's folder what dev has decided; what is as usual is not written."""
+    """Say in a trained model's folder what dev has decided; defaults are not written."""
     path, usual = folder / CALIBRATION_FILE, Calibration()
     decided = {n: value for n, value in calibration._asdict().items() if value != getattr(usual, n)}
     if decided:
@@ -52,7 +52,7 @@ def load_calibration(folder: Path, labels: int | None = None) -> Calibration:
 
 
 def recorded_calibration(figures: Mapping[str, Any], domain: str) -> Calibration:
-    """That of a domain's student by `calibration` in results.json or fit.json."""
+    """That of a domain's student by a run's `calibration`; in fit.json there is one for each size of students."""
     thresholds = figures.get("thresholds", {}).get("student", {}).get(domain, {})
     return Calibration(figures.get("temperatures", {}).get(domain, 1.0), tuple(thresholds.values()))
 

@@ -150,7 +150,7 @@ def probabilities(logits: NDArray[np.floating[Any]], several: bool) -> Probabili
     return np.asarray(np.exp(-np.logaddexp(0, -logits)), np.float32) if several else softmax(logits)
 
 
-def logs(p: Probabilities, several: bool) -> NDArray[np.float32]:
+def logs(p: NDArray[Any], several: bool) -> NDArray[Any]:
     """Logarithms of probabilities, or of their odds if a text may have several labels: (..., M) -> (..., M)."""
     if not several:
         return np.log(p.clip(LEAST))

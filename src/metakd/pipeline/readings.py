@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from metakd.data.schema import Example
-from metakd.data.splits import by_domain, leaks, sample_by_domain
+from metakd.data.schema import Example, Inputs
+from metakd.data.splits import by_domain, sample_by_domain
 from metakd.data.windows import Reading
-from metakd.evaluation.calibration import FEWEST, MOST, calibrate
+from metakd.evaluation.calibration import FEWEST, calibrate
 from metakd.evaluation.long_texts import Steps, after_each_window, choose_enough
 from metakd.evaluation.predictions import Stores, loader
 from metakd.evaluation.thresholds import Thresholds, ThresholdsByFleet, choose_thresholds
@@ -20,9 +20,10 @@ from metakd.models.class_head import find_head
 from metakd.runs.run import Run
 from metakd.utils.artifacts import MANIFEST
 from metakd.utils.console import notice
+from metakd.utils.errors import listed
 
-LEAST = 100  # long texts that a threshold is chosen on
-CHOSEN_ON = 10_000  # most examples of dev that a threshold is chosen on
+FEWEST_LONG = 100  # long texts that decide how far they are read
+MOST = 10_000  # texts that decide, or FEWEST of each domain
 NOT_CALIBRATED = f"probabilities are not calibrated: that takes {FEWEST} rows of dev, and a class head of one layer"
 
 
@@ -73,8 +74,9 @@ def write_thresholds(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores:
     chosen: dict[str, dict[str, Thresholds]] = {}
     if not run.data.several_labels:
         return chosen
-    most = max(MOST, FEWEST * len(run.data.domains))
-    load, rows = loader(stores), by_domain(sample_by_domain(rows_to_decide_on(run), most, run.settings.seed))
+    load, rows = loader(stores), by_domain(rows_to_decide_on(run))
+    if few := [domain for domain in run.data.domains if len(rows.get(domain, [])) < FEWEST]:
+        notice(f"labels of {listed(few)} are given above one half: thresholds take {FEWEST} texts of dev")
     for name, fleet in fleets.items():
         for folder in dict.fromkeys(fleet.values()):
             domains = [domain for domain, place in fleet.items() if place == folder]
@@ -89,10 +91,13 @@ def write_thresholds(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores:
 
 
 def rows_to_decide_on(run: Run) -> list[Example]:
-    """Those of dev whose text no model has learnt from."""
-    splits = run.data.splits
-    learnt = {e.id for e in leaks(splits).get("dev", [])}
-    return [e for e in splits.get("dev", []) if e.id not in learnt]
+    """Those of dev that decide: about MOST at most, by seed, each text once, and none that is in train or test."""
+    splits, once = run.data.splits, dict[Inputs, Example]()
+    others = {e.inputs for split in ("train", "test") for e in splits.get(split, [])}
+    for e in splits.get("dev", []):
+        if e.inputs not in others:
+            once.setdefault(e.inputs, e)
+    return sample_by_domain([*once.values()], max(MOST, FEWEST * len(run.data.domains)), run.settings.seed)
 
 
 def _whole(run: Run, model: TorchModel) -> TorchModel:
@@ -115,10 +120,10 @@ def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], T
     reading = reading_by(settings.model_dump(), settings.max_length, lambda n: load(first).readable_tokens(n))
     if settings.long_texts != "adaptive":
         return reading
-    if not (dev := run.data.splits.get("dev")):
+    if not (rows := rows_to_decide_on(run)):
         notice("--long-texts adaptive: there is no dev split to choose by, so all windows of long texts are read")
         return reading
-    rows, model = sample_by_domain(dev, CHOSEN_ON, settings.seed), load(first)
+    model = load(first)
     model.read_as(reading)
     long = by_domain([e for e, fills in zip(rows, model.fills_a_window(rows), strict=True) if fills])
     if not {*model.labels} <= {*run.data.labels}:
@@ -129,10 +134,10 @@ def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], T
         model = load(fleet[domain])
         model.read_as(reading)
         steps += after_each_window(model, long[domain])
-    if 0 < len(steps) < LEAST:
+    if 0 < len(steps) < FEWEST_LONG:
         notice(
-            f"--long-texts adaptive: dev has {len(steps)} long texts, and {LEAST} are needed to choose by, so all "
-            "windows are read"
+            f"--long-texts adaptive: dev has {len(steps)} long texts, and {FEWEST_LONG} are needed to choose by, so "
+            "all windows are read"
         )
         return reading
     enough = choose_enough(steps)
