@@ -29,7 +29,7 @@ from metakd.data.schema import folder_name
 from metakd.evaluation.metrics import score
 from metakd.evaluation.predictions import predict_by_models
 from metakd.evaluation.thresholds import Thresholds
-from metakd.inference.long_texts import HALF
+from metakd.inference.thresholds import HALF
 from metakd.methods import BASELINE
 from metakd.utils.artifacts import read_run, write_json
 from metakd.utils.hardware import environment

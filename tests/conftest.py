@@ -71,10 +71,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _afresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same draws in every test, notices that an earlier test has seen are printed again, tiny data changes no
-    defaults, and a fifth of the texts are timed."""
+    """The same draws in every test, and notices that an earlier test has seen are printed again.
+
+    Tiny data changes no defaults, a fifth of the texts are timed, and nothing waits for the disk to be safe.
+    """
     monkeypatch.setattr("metakd.config.few_texts.FEW_TEXTS", 0)
     monkeypatch.setattr("metakd.evaluation.costs.LATENCY_TEXTS", 20)
+    monkeypatch.setattr("os.fsync", lambda _: None)
     torch.manual_seed(0)
     notice.cache_clear()
 

@@ -21,7 +21,7 @@ from metakd.data.labels import several_columns
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
 from metakd.evaluation.metrics import Floats, Ints
-from metakd.inference.long_texts import HALF
+from metakd.inference.thresholds import HALF
 
 C_TRIED, FOLDS = (1, 3, 10, 30, 100), 5
 TUNING_ROWS, LEAST_TUNING_ROWS = 5_000, 50  # to choose by: of all domains together, but so many of each

@@ -21,7 +21,8 @@ from metakd.evaluation.metrics import Floats, Ints, Predictions
 from metakd.evaluation.tables import OVER_ALL
 from metakd.evaluation.thresholds import Thresholds, ThresholdsByFleet, choose_thresholds
 from metakd.inference.classifier import Classifier
-from metakd.inference.long_texts import HALF, LEAST, Model
+from metakd.inference.long_texts import LEAST, Model
+from metakd.inference.thresholds import HALF
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.class_head import all_right
 from metakd.models.meta_teacher import UNKNOWN_DOMAIN, class_names, of_classes, select_head

@@ -12,7 +12,7 @@ from metakd.data.labels import several_columns
 from metakd.data.schema import Example, Inputs
 from metakd.evaluation.calibration import FEWEST, FOLDS, folds
 from metakd.evaluation.metrics import Flags, Floats, micro_f1
-from metakd.inference.long_texts import HALF
+from metakd.inference.thresholds import HALF
 
 TRIED = np.arange(1, 100) / 100
 PULL = 20  # texts with a label that the model's threshold counts as

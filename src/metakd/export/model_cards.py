@@ -10,7 +10,7 @@ import huggingface_hub
 from metakd.data.windows import Reading
 from metakd.inference.calibration import recorded_calibration
 from metakd.inference.layout import FORMER
-from metakd.inference.long_texts import HALF
+from metakd.inference.thresholds import HALF
 from metakd.models.hub import public_name
 from metakd.utils.artifacts import write_text
 from metakd.utils.errors import as_input_error

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
-from metakd.inference.long_texts import are_thresholds
+from metakd.inference.thresholds import are_thresholds
 from metakd.models.class_head import find_head
 from metakd.utils.artifacts import write_json
 from metakd.utils.errors import InputError

@@ -16,7 +16,6 @@ from metakd.utils.errors import InputError
 
 READING_FILE = "reading.json"  # beside a trained model
 SLICE = 256  # long texts whose windows are in memory at a time
-HALF = 0.5  # threshold of a label, unless dev has decided on another
 FURTHEST = 16.0  # logit of one of several labels beyond which probabilities in float32 are rounded to 1
 LEAST = 1e-30  # probability that the logarithm of a smaller one is taken of
 
@@ -181,13 +180,6 @@ def reading_by(settings: Mapping[str, Any], max_length: int, readable_tokens: Ca
 def write_reading(folder: Path, reading: Reading) -> None:
     """Say in a trained model's folder how it reads long texts."""
     write_json(folder / READING_FILE, reading.model_dump())
-
-
-def are_thresholds(values: object, labels: int | None = None) -> bool:
-    """Whether a file has thresholds here: a list of numbers between 0 and 1, of as many `labels` as there are."""
-    if not isinstance(values, list) or labels not in (None, len(values)):
-        return False
-    return all(type(value) in (int, float) and 0 < value < 1 for value in values)
 
 
 def load_reading(folder: Path) -> Reading | None:

@@ -16,7 +16,8 @@ from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.windows import Reading, first_tokens, following_windows
 from metakd.inference.layout import DESCRIPTION_FILE, TOKENIZER_FILE, WHOLE, onnx_file
-from metakd.inference.long_texts import HALF, Answers, Probabilities, are_thresholds, probabilities, read_on
+from metakd.inference.long_texts import Answers, Probabilities, probabilities, read_on
+from metakd.inference.thresholds import HALF, are_thresholds
 from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
 from metakd.utils.validation import check_files, open_tokenizer

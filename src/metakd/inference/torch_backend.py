@@ -17,7 +17,8 @@ from metakd.data.schema import Example
 from metakd.data.tokenization import Collator, Encoded, TokenStore, encode, encoded_windows, untruncated
 from metakd.data.windows import Reading, following_windows
 from metakd.inference.calibration import Calibration, divide_logits, load_calibration
-from metakd.inference.long_texts import HALF, Answers, Probabilities, load_reading, read_on
+from metakd.inference.long_texts import Answers, Probabilities, load_reading, read_on
+from metakd.inference.thresholds import HALF
 from metakd.models.class_head import has_several_labels
 from metakd.models.forward_passes import predict
 from metakd.models.loading import load_classifier, load_tokenizer

@@ -16,7 +16,7 @@ from metakd.data.labels import NO_LABEL, in_words
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain, hold_out
 from metakd.data.tokenization import Collator, Encoded
-from metakd.inference.long_texts import HALF
+from metakd.inference.thresholds import HALF
 from metakd.inference.torch_backend import TorchModel
 from metakd.methods import BASELINE, METHODS
 from metakd.methods.base import Setup, has_teacher

@@ -5,7 +5,7 @@ from typing import Any
 
 from metakd.evaluation.statistics import difference
 from metakd.evaluation.tables import by_windows, milliseconds
-from metakd.inference.long_texts import HALF
+from metakd.inference.thresholds import HALF
 from metakd.report.facts import KINDS, SHOWN, Findings, calibration_by_chance, calibration_error
 from metakd.report.lineage import score
 from metakd.report.summary import base_name, facts
