@@ -4,11 +4,13 @@
 
 Medians of 15 repetitions after two, with the allocator tuned as in training. Attention: 12 heads of width 32, 4096
 tokens in all, with a mask, forwards and backwards, or forwards alone. Products: those of a linear layer of width 384
-and 1536 on 4096 tokens, forwards and its weights' gradient, by torch's choice of library and by oneDNN. Writes
+and 1536 on 4096 tokens, forwards and its weights' gradient, by torch's choice of library and by oneDNN. Layers: a whole
+linear layer in float32 by either, forwards, and forwards and backwards (--layers measures them alone). Writes
 --output, by default benchmarks/results/fused_attention.json; the tables are in docs/evidence-details.md.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +18,16 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from metakd.models import attention
+from metakd.models import attention, linear
 from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import allocator_tuned, environment
 
 RESULT = Path(__file__).parent / "results" / "fused_attention.json"
 TOKENS, HEADS, WIDTH, INNER = 4096, 12, 384, 1536
 LENGTHS = (32, 64, 96, 128, 192, 256, 512)
+LAYERS = ((32, 128), (32, 384), (128, 128), (128, 384), (416, 128), (416, 384), (1024, 384), (4096, 384))
 
 
 def milliseconds(step: Callable[[], Any], repetitions: int = 15) -> float:
@@ -33,7 +36,7 @@ def milliseconds(step: Callable[[], Any], repetitions: int = 15) -> float:
         started = time.perf_counter()
         step()
         times.append(1000 * (time.perf_counter() - started))
-    return round(median(times[2:]), 2)
+    return round(median(times[2:]), 4)
 
 
 def attend(length: int, dtype: torch.dtype, long: int, backwards: bool = True) -> float:
@@ -67,23 +70,41 @@ def products(dtype: torch.dtype, by: Callable[[Tensor, Tensor], Tensor]) -> dict
     return {name: round(2e-6 * TOKENS * WIDTH * INNER / milliseconds(step), 1) for name, step in steps.items()}
 
 
+def layer(tokens: int, width: int) -> dict[str, float]:
+    """Milliseconds of a layer of as many outputs as inputs."""
+    model, x, times = nn.Linear(width, width), torch.randn(tokens, width, requires_grad=True), dict[str, float]()
+    linear.SMALL = 0
+    for name, kind in (("torch's", nn.Linear), ("oneDNN's", linear.QuickLinear)):
+        model.__class__ = kind
+        with torch.no_grad():
+            times[f"{name}, forwards"] = milliseconds(lambda: model(x), 99)
+        times[f"{name}, and backwards"] = milliseconds(lambda: model(x).sum().backward(), 99)
+    return times
+
+
 def table(results: dict[str, Any]) -> str:
-    """The rows of docs/evidence-details.md."""
-    columns = list(next(iter(results["attention_ms"].values())))
-    rows = ["| tokens | " + " | ".join(columns) + " |", "|---:|" + "---:|" * len(columns)]
-    for length, times in results["attention_ms"].items():
-        rows.append(f"| {length} | " + " | ".join(f"{times[name]:.1f}" for name in columns) + " |")
-    rows += ["", "| products | forwards | weights' gradient |", "|---|---:|---:|"]
-    for name, speeds in results["products_gflops"].items():
-        rows.append(f"| {name} | " + " | ".join(f"{value:.0f}" for value in speeds.values()) + " |")
-    return "\n".join(rows)
+    """The tables of docs/evidence-details.md."""
+    parts = {"tokens": ("attention_ms", 1), "tokens, width": ("layers_ms", 2), "products": ("products_gflops", 0)}
+    rows = list[str]()
+    for head, (name, digits) in parts.items():
+        for place, (row, values) in enumerate(results.get(name, {}).items()):
+            if not place:
+                rows += ["", f"| {head} | " + " | ".join(values) + " |", "|---:|" + "---:|" * len(values)]
+            rows.append(f"| {row} | " + " | ".join(f"{value:.{digits}f}" for value in values.values()) + " |")
+    return "\n".join(rows[1:])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--layers", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
+    if options.layers:
+        layers = {"layers_ms": {f"{tokens}, {width}": layer(tokens, width) for tokens, width in LAYERS}}
+        results = json.loads(options.output.read_text(encoding="utf-8"))
+        write_json(options.output, results | layers | {"layers_environment": environment()})
+        return
     always = max(LENGTHS) + 1
     with allocator_tuned():
         by_length = {

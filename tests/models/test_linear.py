@@ -25,6 +25,7 @@ SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_atten
 @pytest.fixture(autouse=True)
 def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "onednn_is_quicker", lambda: True)
+    monkeypatch.setattr(linear, "SMALL", 0)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -41,6 +42,15 @@ def test_outputs_and_gradients_are_those_of_torch(bias: bool) -> None:
     assert "_Affine" in results[1][0].grad_fn.name()
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_small_products_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 6 rows, 5 columns and 7 outputs: 210 multiplications."""
+    layer = nn.Sequential(nn.Linear(5, 7))
+    linear.use_quick_linear(layer)
+    for limit, ours in ((210, True), (211, False)):
+        monkeypatch.setattr(linear, "SMALL", limit)
+        assert ("_Affine" in layer(torch.randn(2, 3, 5)).grad_fn.name()) == ours
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from metakd.utils.hardware import processor_vendor
 
+SMALL = 2**24  # multiplications below which oneDNN takes longer than MKL, as a call costs more (docs/performance.md)
+
 
 @cache
 def onednn_is_quicker() -> bool:
@@ -37,10 +39,11 @@ def _change_class(model: nn.Module, before: type[nn.Module], after: type[nn.Modu
 
 
 class QuickLinear(nn.Linear):
-    """nn.Linear that uses oneDNN for float32 on a CPU, and nn.Linear's kernel otherwise."""
+    """nn.Linear that uses oneDNN for float32 on a CPU, unless the product is SMALL, and else nn.Linear's kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        other = x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+        if other or x.numel() * self.out_features < SMALL:
             return super().forward(x)
         return _Affine.apply(x, self.weight, self.bias)
 
