@@ -145,8 +145,8 @@ def test_anything_but_a_list_of_texts_is_refused(finished_run: Path, texts: Any,
 def long_data(toy_data: Path, tmp_path: Path) -> Path:
     """The toy data, with 18 words that say nothing before the texts of dev and test: more than 16 tokens in all."""
     shutil.copytree(toy_data, tmp_path / "long")
-    for split, count in (("dev", 120), ("test", 24)):
-        write_rows(tmp_path / "long" / f"{split}.jsonl", [lengthened(e) for e in toy_examples(count, 7, split)])
+    for split, count, seed in (("dev", 160, 7), ("test", 24, 8)):
+        write_rows(tmp_path / "long" / f"{split}.jsonl", [lengthened(e) for e in toy_examples(count, seed, split)])
     return tmp_path / "long"
 
 
@@ -158,9 +158,11 @@ def lengthened(e: Any) -> dict[str, Any]:
 def test_long_texts_are_read_as_the_settings_say(base: Path, long_data: Path, tmp_path: Path) -> None:
     """The first window says nothing; the whole text says it all. What was trained stays.
 
-    The models have read up to six of the words that say nothing before a text, so that they do not go by them.
+    The models have read none to eighteen of the words that say nothing before a text, so that they do not go by them.
     """
-    train = [replace(e, text=f"{'it was so ' * (i // 4 % 3)}{e.text}") for i, e in enumerate(toy_examples(256, 0, "a"))]
+    repeats = [(0, 1, 2, 6)[i // 4 % 4] for i in range(448)]
+    texts = zip(repeats, toy_examples(len(repeats), 0, "a"), strict=True)
+    train = [replace(e, text=f"{'it was so ' * times}{e.text}") for times, e in texts]
     write_rows(long_data / "train.jsonl", [as_row(e) for e in train])
     rates = {f"{name}_learning_rate": 5e-3 for name in ("teacher", "shared", "match", "predict")}
     passes = {"teacher_epochs": 8, "shared_epochs": 4, "match_epochs": 2, "predict_epochs": 4, "batch_size": 8}
@@ -206,7 +208,7 @@ def test_without_dev_all_windows_are_read(run_copy: Path, long_data: Path, caplo
     settings = reopen(run_copy).settings.model_copy(update={"long_texts": "adaptive"})
     run = metakd.Run.assemble(run_copy, settings, long_data).begin()
     assert evaluate(run)["average"]["student"]["windows"] == 2
-    assert "there is no dev split to choose by, so all windows of long texts are read" in caplog.text
+    assert "dev has no texts of its own to choose by, so all windows of long texts are read" in caplog.text
 
 
 def test_short_texts_have_the_tables_that_they_had(finished_run: Path) -> None:

@@ -121,7 +121,7 @@ def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], T
     if settings.long_texts != "adaptive":
         return reading
     if not (rows := rows_to_decide_on(run)):
-        notice("--long-texts adaptive: there is no dev split to choose by, so all windows of long texts are read")
+        notice("--long-texts adaptive: dev has no texts of its own to choose by, so all windows of long texts are read")
         return reading
     model = load(first)
     model.read_as(reading)
