@@ -5,7 +5,7 @@
 Medians of 15 repetitions after two, with the allocator tuned as in training. Attention: 12 heads of width 32, 4096
 tokens in all, with a mask, forwards and backwards, or forwards alone. Products: those of a linear layer of width 384
 and 1536 on 4096 tokens, forwards and its weights' gradient, by torch's choice of library and by oneDNN. Layers: a whole
-linear layer in float32 by either, forwards, and forwards and backwards (--layers measures them alone). Writes
+linear layer in float32 by either, forwards, and forwards and backwards; --layers measures them alone. Adds to
 --output, by default benchmarks/results/fused_attention.json; the tables are in docs/evidence-details.md.
 """
 
@@ -94,35 +94,39 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(rows[1:])
 
 
+def kernels() -> dict[str, Any]:
+    """Attention and products."""
+    always = max(LENGTHS) + 1
+    by_length = {
+        length: {
+            "fused, bfloat16": attend(length, torch.bfloat16, 0),
+            "written out, bfloat16": attend(length, torch.bfloat16, always),
+            "fused, float32": attend(length, torch.float32, 0),
+            "fused, bfloat16, forwards": attend(length, torch.bfloat16, 0, backwards=False),
+            "written out, bfloat16, forwards": attend(length, torch.bfloat16, always, backwards=False),
+        }
+        for length in LENGTHS
+    }
+    by_library = {
+        "float32, torch's": products(torch.float32, torch.nn.functional.linear),
+        "float32, oneDNN's": products(torch.float32, onednn_product),
+        "bfloat16, torch's": products(torch.bfloat16, torch.nn.functional.linear),
+    }
+    return {"attention_ms": by_length, "products_gflops": by_library}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--layers", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
-    if options.layers:
-        layers = {"layers_ms": {f"{tokens}, {width}": layer(tokens, width) for tokens, width in LAYERS}}
-        results = json.loads(options.output.read_text(encoding="utf-8"))
-        write_json(options.output, results | layers | {"layers_environment": environment()})
-        return
-    always = max(LENGTHS) + 1
+    results = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
     with allocator_tuned():
-        by_length = {
-            length: {
-                "fused, bfloat16": attend(length, torch.bfloat16, 0),
-                "written out, bfloat16": attend(length, torch.bfloat16, always),
-                "fused, float32": attend(length, torch.float32, 0),
-                "fused, bfloat16, forwards": attend(length, torch.bfloat16, 0, backwards=False),
-                "written out, bfloat16, forwards": attend(length, torch.bfloat16, always, backwards=False),
-            }
-            for length in LENGTHS
-        }
-        by_library = {
-            "float32, torch's": products(torch.float32, torch.nn.functional.linear),
-            "float32, oneDNN's": products(torch.float32, onednn_product),
-            "bfloat16, torch's": products(torch.bfloat16, torch.nn.functional.linear),
-        }
-    results = {"attention_ms": by_length, "products_gflops": by_library, "environment": environment()}
+        results["layers_ms"] = {f"{tokens}, {width}": layer(tokens, width) for tokens, width in LAYERS}
+        results["layers_environment"] = environment()
+        if not options.layers:
+            results |= kernels() | {"environment": environment()}
     write_json(options.output, results)
     print(table(results))
 

@@ -138,7 +138,7 @@ def main() -> None:
         **compared(runs, [*first["average"]]),
         "average": [each["average"] for each in results],
         "calibration": [each["calibration"] for each in results],
-        "at_one_half": [at_one_half(folder, data) for folder in runs],
+        "at_one_half": [at_one_half(folder, data) for folder in runs if (folder / "students").is_dir()],
         "exports": parity(exported, models),
         "settings": {
             name: first["run"]["settings"][name]

@@ -33,7 +33,6 @@ WITHOUT_EFFECT = {  # on a step's results; what they import counts only if anoth
     "export.model_cards": "describes models",
     "models.hub": "the files are in the fingerprint",
     "models.model_checks": "refuses",
-    "pipeline.checks": "measures models, and changes none",
     "pipeline.plan": "estimates time and disk",
     "pipeline.rechecks": "measures models, and changes none",
     "runs.fingerprints": "compares",

@@ -35,6 +35,7 @@ from metakd.export.onnx_format import Parity
 from metakd.inference.calibration import Calibration, write_calibration
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.artifacts import STEP_VERSIONS
+from metakd.utils.console import notice
 
 WRONG = {"positive": "negative", "negative": "positive"}
 
@@ -219,7 +220,23 @@ def test_another_way_of_measuring_measures_again(
         assert sampled == 4 * [data.splits["dev"]]
     monkeypatch.setitem(STEP_VERSIONS, "fit", STEP_VERSIONS["fit"] + 1)
     measure_candidates(data, settings, tmp_path, [])
-    assert len(sampled) == 8
+    measure_candidates(data, settings.model_copy(update={"labels": "shared"}), tmp_path, [])
+    monkeypatch.setattr("importlib.metadata.version", lambda package: f"{package} 2")
+    measure_candidates(data, settings, tmp_path, [])
+    assert len(sampled) == 4 * 4
+
+
+def test_times_of_a_busy_machine_are_named(
+    fit: Command, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when they are read again; not if no limit is on time."""
+    busy = Candidate("layers=1", False, False, 16, 2.0, 1.5, 1e6, busy=True)
+    monkeypatch.setattr(candidates, "_measure", lambda *_: [busy])
+    for limits, named in (((), False), (("--p95-ms", 9), True), (("--p95-ms", 8), True)):
+        caplog.clear()
+        notice.cache_clear()
+        assert "no candidate meets the budget" in refused(fit("--max-mb", "0.0001", *limits))
+        assert ("other work lengthened the times" in caplog.text) == named
 
 
 @pytest.mark.parametrize(

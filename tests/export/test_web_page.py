@@ -111,7 +111,8 @@ def test_other_models_at_the_same_address_are_read(page: Page, site: Path, finis
         head = find_head(other.network)
         assert head is not None
         with torch.no_grad():
-            head.weight.neg_()  # the other label is as likely as this one was
+            head.weight.neg_()
+            head.bias.neg_()  # the other label is as likely as this one was
         write_model(other, tmp_path / "m", toy_examples(8, 0, "t"))
         shutil.copy(tmp_path / "m" / WHOLE, model)
         page.reload()

@@ -21,6 +21,7 @@ def test_a_text_that_a_model_has_learnt_or_that_is_scored_decides_nothing(
     """Of five texts, one is in train, one in test, and one stands there twice, with another label the second time."""
     words = ("learnt", "scored", "twice", "twice", "once")
     rows = [replace(toy_examples(1, 0, f"d{i}")[0], id=str(i), text=text) for i, text in enumerate(words)]
+    rows[3] = replace(rows[3], label="negative" if rows[3].label == "positive" else "positive")
     train, test = ([replace(row, id="another", domain="kitchen")] for row in rows[:2])
     run = with_splits(toy_run(), train=train, dev=rows, test=test)
     assert [e.id for e in rows_to_decide_on(run)] == ["2", "4"]

@@ -46,6 +46,7 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.models.class_head import find_head, start_at_shares
 from metakd.models.loading import load_classifier, load_encoder
 from metakd.models.meta_teacher import MetaTeacher, TeacherEnsemble, TeacherOutputs
+from metakd.pipeline import checks
 from metakd.pipeline.distill import distill
 from metakd.pipeline.evaluate import evaluate
 from metakd.pipeline.readings import rows_to_decide_on, write_thresholds
@@ -189,6 +190,18 @@ def test_a_label_that_a_domain_lacks_decides_nothing(run: Path, tmp_path: Path) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TorchModel, "answers", mistaken)
         assert write_thresholds(opened, fleet, {})["meta_teacher"]["books"].by_label == before
+
+
+def test_an_unsure_teacher_that_tells_the_labels_is_not_near_chance(run: Path) -> None:
+    """A label that a text has gets 0.3, any other 0.1: at one half, none would be given."""
+    opened = reopen(run)
+    dev, teacher = opened.data.splits["dev"], load_classifier(opened.folders.teacher)
+    names = [teacher.config.id2label[place] for place in range(teacher.config.num_labels)]
+    p = torch.tensor([[0.3 if name in e.classes else 0.1 for name in names] for e in dev])
+    check = checks._accuracy(opened, teacher, p, dev)
+    assert check["accuracy"] == 1
+    assert not checks.near_chance(check)
+    assert checks.near_chance(checks._accuracy(opened, teacher, p[torch.randperm(len(p))], dev))
 
 
 def test_fit_delivers_thresholds(run: Path, tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from metakd.data.schema import SPLITS, Example
+from metakd.data.schema import SPLITS, Example, Inputs
 from metakd.utils.errors import InputError
 
-Text = tuple[str, str | None]
 DEV, TEST = 10, 10  # percent of one file
 ENOUGH, MOST_TEST = 50, 25  # test texts of a domain that --cut auto aims at, and the most percent for them
 HELD_OUT = 10  # percent of the training texts that held-out batches are drawn from
@@ -49,16 +48,15 @@ def cut_into_splits(
     label to train or, if it is scored, to none. If train would have no text of a domain's label, it gets all of them.
     With `test` None, test has TEST percent, or more of a domain that would have under ENOUGH texts [test_percent].
     """
-    groups: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
+    groups: dict[tuple[str, str], dict[Inputs, None]] = defaultdict(dict)
     counts = count_rows(examples)
     for example in (e for e in examples if e.gold or not gold_alone):
-        groups[example.domain, stratum(example.label, example.classes, counts[example.domain])][_text_of(example)] = (
-            None
-        )
+        rarest = stratum(example.label, example.classes, counts[example.domain])
+        groups[example.domain, rarest][example.inputs] = None
     sizes: dict[str, list[int]] = defaultdict(list)
     for (domain, _), texts in groups.items():
         sizes[domain].append(len(texts))
-    split_of: dict[Text, str] = {}
+    split_of: dict[Inputs, str] = {}
     for key in sorted(groups):
         members = [text for text in groups[key] if text not in split_of]
         random.Random(f"{seed}/{key}").shuffle(members)
@@ -66,16 +64,16 @@ def cut_into_splits(
         num_dev, num_test = len(members) * dev // 100, len(members) * percent // 100
         split_of |= dict.fromkeys(members, "train") | dict.fromkeys(members[:num_dev], "dev")
         split_of |= dict.fromkeys(members[num_dev : num_dev + num_test], "test")
-    texts_with: dict[tuple[str, str], dict[Text, None]] = defaultdict(dict)
+    texts_with: dict[tuple[str, str], dict[Inputs, None]] = defaultdict(dict)
     for example in (e for e in examples if e.gold or not gold_alone):
         for label in example.classes:
-            texts_with[example.domain, label][_text_of(example)] = None
+            texts_with[example.domain, label][example.inputs] = None
     for texts in texts_with.values():
         if all(split_of[text] != "train" for text in texts):
             split_of |= dict.fromkeys(texts, "train")
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
     for e in examples:
-        split = split_of.get(_text_of(e), "train")
+        split = split_of.get(e.inputs, "train")
         if e.gold or not gold_alone or split == "train":
             splits[split].append(e)
     return splits
@@ -123,10 +121,6 @@ def hold_out(train: Sequence[Example], seed: int) -> tuple[list[Example], list[E
     return cut["train"], cut["dev"]
 
 
-def _text_of(example: Example) -> Text:
-    return example.text, example.text_pair
-
-
 def without_repeats(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
     """The splits with one row of each text, label and domain: the first, or the first with a gold label.
 
@@ -134,9 +128,9 @@ def without_repeats(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[E
     """
     kept: dict[str, list[Example]] = {}
     for name, rows in splits.items():
-        first: dict[tuple[Text, str, str], Example] = {}
+        first: dict[tuple[Inputs, str, str], Example] = {}
         for e in rows:
-            key = _text_of(e), e.label, e.domain
+            key = e.inputs, e.label, e.domain
             known = first.setdefault(key, e)
             better = e if e.gold and not known.gold else known
             soft = known if known.soft_label else e
@@ -154,18 +148,18 @@ def too_small_to_cut(scored: Collection[Any]) -> list[str]:
 
 def leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
     """The rows of each held-out split whose text is also in train; splits without any are left out."""
-    known = {_text_of(e) for e in splits["train"]}
-    leaked = {name: [e for e in splits.get(name, []) if _text_of(e) in known] for name in ("dev", "test")}
+    known = {e.inputs for e in splits["train"]}
+    leaked = {name: [e for e in splits.get(name, []) if e.inputs in known] for name in ("dev", "test")}
     return {name: rows for name, rows in leaked.items() if rows}
 
 
 def without_leaks(splits: Mapping[str, Sequence[Example]]) -> dict[str, list[Example]]:
     """The splits without texts that are also in a later one, so that test stays as it is."""
     kept: dict[str, list[Example]] = {}
-    later: set[Text] = set()
+    later: set[Inputs] = set()
     for name in reversed([name for name in SPLITS if name in splits]):
-        kept[name] = [e for e in splits[name] if _text_of(e) not in later]
-        later |= {_text_of(e) for e in splits[name]}
+        kept[name] = [e for e in splits[name] if e.inputs not in later]
+        later |= {e.inputs for e in splits[name]}
     return dict(reversed(kept.items()))
 
 

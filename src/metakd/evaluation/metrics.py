@@ -46,7 +46,7 @@ def macro_f1(matrix: Ints) -> Floats:
 
 
 def micro_f1(truth: Flags, predicted: Flags) -> float:
-    """2 · right / (true + predicted) over all labels of all texts, (N, M) each; 0 where there is nothing to divide."""
+    """2 · right / (true + predicted) over all texts, (N, M), or of one label, (N,); 0 if no text has any."""
     return float(2 * (truth & predicted).sum() / max(1, truth.sum() + predicted.sum()))
 
 

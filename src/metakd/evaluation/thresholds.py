@@ -77,7 +77,10 @@ def fit_thresholds(p: Floats, truth: Flags) -> Floats:
 
 
 def fit_threshold(p: Floats, truth: Flags) -> float:
-    """One threshold for all: of those of TRIED with the greatest micro-F1, the nearest to one half."""
+    """One threshold for all: of those of TRIED with the greatest micro-F1, the nearest to one half.
+
+    `p` and `truth` are those of `fit_thresholds`, or of one label: (N,).
+    """
     f1 = np.array([micro_f1(truth, p > tried) for tried in TRIED])
     best = TRIED[f1 == f1.max()]
     return float(best[np.abs(best - HALF).argmin()])

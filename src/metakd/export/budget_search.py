@@ -1,6 +1,7 @@
 """The best model for a budget: measure all candidates untrained, train those that fit, deliver the most accurate."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from metakd.data.schema import folder_name
 from metakd.data.splits import of_domain
 from metakd.data.windows import Reading
 from metakd.evaluation.thresholds import as_entry
-from metakd.export.candidates import Budget, Candidate, load_as, measure_candidates
+from metakd.export.candidates import MEASURED, Budget, Candidate, load_as, measure_candidates
 from metakd.export.exporter import accuracy, folder_bytes
 from metakd.export.model_cards import Measured, calibration_notes, parity_note, write_card
 from metakd.export.onnx_format import write_model
@@ -97,6 +98,9 @@ def fit(
     with waiting_lock(output / "fit.lock", "fits models here"):
         (output / PICTURE_FILE).unlink(missing_ok=True)  # of an earlier budget; the command line draws another
         measured = measure_candidates(data, settings, work, also)
+        if budget.p95_ms is not None and any(candidate.busy for candidate in measured):
+            again = f"rm {shlex.quote(str(work))}/{MEASURED}"
+            notice(f"other work lengthened the times; when this machine is idle: `{again}`, and the same command")
         fitting = [c for c in measured if not budget.excess(c.p95, c.bytes)]
         forms = _train(data, settings, work, fitting, most) if fitting else []
         results, faults = _deliver(data, output, budget, measured, forms)
@@ -276,6 +280,7 @@ def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str,
         measured = Measured(score, round(candidate.bytes), candidate.median)
         run, reading = best.run.description(), candidate.reading
         notes = [parity_note(**best.parity)]
-        notes += calibration_notes(best.calibration, best.domain, f"--long-texts {best.run.settings.long_texts}")
+        read = f"--long-texts {best.run.settings.long_texts}"
+        notes += calibration_notes(best.calibration, best.domain, read, split)
         write_card(partial, run, best.domain, candidate.form, reading, measured, split, len(test or dev), notes)
     return row

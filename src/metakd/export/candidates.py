@@ -1,11 +1,9 @@
 """A budget, the candidates that may meet it, and what each costs on this machine before anything is trained."""
 
 import json
-import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from metakd.config.groups import READING
@@ -27,10 +25,11 @@ from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.runs.fingerprints import MODEL_FILES
 from metakd.runs.student_classes import student_classes
 from metakd.utils.artifacts import STEP_VERSIONS, digest_files, fingerprint, write_json
-from metakd.utils.console import console, notice
+from metakd.utils.console import console
 from metakd.utils.hardware import timed_on
 
 MOST_LAYERS = 6  # of the students that are tried
+MEASURED = "measured-*.json"  # the files of what was measured
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,10 @@ def measure_candidates(
             settings.labels,
             ROWS,
             timed_on(),
-            [version(package) for package in ("onnxruntime", "tokenizers")],
         )
         digest = fingerprint("candidates", student, files, *measuring)
-        path = work / f"measured-{digest[:16]}.json"
+        path = work / MEASURED.replace("*", digest[:16])
         known = [Candidate(**row) for row in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
-        if any(candidate.busy for candidate in known):
-            again = f"rm {shlex.quote(str(path))}"
-            notice(f"other work lengthened the times of {student}; when this machine is idle: `{again}`, and fit again")
         if not known:
             console.print(f"measuring {student} ({number} of {len(students)})")
             known = _measure(data, settings, work, student)

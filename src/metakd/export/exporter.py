@@ -92,7 +92,7 @@ def export(
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
             form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
-            notes = _notes(e) + calibration_notes(calibration, e.domain, str(reading))
+            notes = _notes(e) + calibration_notes(calibration, e.domain, str(reading), split)
             write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, notes)
             write_manifest(folders[e.domain], {"step": MODEL, "domain": e.domain})
         if web:

@@ -75,19 +75,21 @@ def write_card(
     write_text(folder / CARD_FILE, f"---\n{_metadata(run, domain, form, measured, split)}\n---\n\n{text}")
 
 
-def calibration_notes(calibration: Mapping[str, Any], domain: str, reading: str) -> list[str]:
+def calibration_notes(calibration: Mapping[str, Any], domain: str, reading: str, split: str) -> list[str]:
     """Points of a card on what dev has decided of a student: which of several labels it gives, and how sure it is.
 
     Args:
         calibration: As in results.json.
         domain: The student's.
         reading: How texts were read meanwhile.
+        split: What the export was scored on.
     """
     temperature, thresholds = recorded_calibration(calibration, domain)
     notes = []
     if {*thresholds} - {HALF}:
         between = f"from {min(thresholds):.2f} to {max(thresholds):.2f}"
-        notes.append(f"Its thresholds are {between}, chosen on dev by F1, so its accuracy on dev is slightly too high.")
+        too_high = ", so its accuracy on dev is slightly too high" if split == "dev" else ""
+        notes.append(f"Its thresholds are {between}, chosen on dev by F1{too_high}.")
     if temperature == 1:
         return notes
     before, after = calibration["before"], calibration["after"]

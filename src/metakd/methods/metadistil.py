@@ -28,7 +28,6 @@ from metakd.data.tokenization import Batch
 from metakd.losses import LossTerms, Term
 from metakd.methods.base import Need, Setup, Stage, shared_then_domain
 from metakd.models.encoder import EncoderOutputs, forward
-from metakd.models.linear import use_quick_linear, use_torch_linear
 from metakd.models.meta_teacher import TeacherOutputs
 from metakd.utils.hardware import autocast
 
@@ -84,10 +83,8 @@ class MetaDistil:
         """L_val(θ'(φ)) -> scalar: cross-entropy on the held-out batch after the pilot update, without dropout."""
         weights, training = self.pilot(student, batch, stage), student.training
         student.eval()
-        use_torch_linear(student)  # so that results stay bit for bit those of earlier versions
         with autocast(self.precision):
             outputs = forward(lambda **inputs: functional_call(student, weights, kwargs=inputs), held_out)
-        use_quick_linear(student)
         student.train(training)
         return losses.cross_entropy(outputs.logits, held_out["labels"]).mean()
 

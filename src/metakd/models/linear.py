@@ -13,7 +13,7 @@ SMALL = 2**24  # multiplications below which oneDNN takes longer than MKL, as a 
 
 @cache
 def onednn_is_quicker() -> bool:
-    """Whether oneDNN takes half of MKL's time for float32 products: on AMD's CPUs with AVX-512 (docs/performance.md).
+    """Whether oneDNN takes less time than MKL for float32 products: on AMD's CPUs with AVX-512 (docs/performance.md).
 
     MKL uses AVX-512 on Intel's CPUs alone. Without it, oneDNN is the slower one in training.
     """

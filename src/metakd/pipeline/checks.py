@@ -16,8 +16,8 @@ from metakd.data.schema import Example
 from metakd.data.splits import sample_by_domain
 from metakd.data.tokenization import Collator, encode
 from metakd.evaluation.linear_models import domain_probe
-from metakd.evaluation.metrics import Flags, Floats, micro_f1
-from metakd.evaluation.thresholds import fit_threshold
+from metakd.evaluation.metrics import Flags, micro_f1
+from metakd.evaluation.thresholds import choose_thresholds
 from metakd.models.forward_passes import embed, predict
 from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, select_head
@@ -126,15 +126,17 @@ def _accuracy(
 ) -> dict[str, float]:
     """Accuracy of (N, heads · M) probabilities, or (N, M_k) of some classes; the share of the most common class.
 
-    If a text may have several labels, micro-F1 by the best threshold takes the place of accuracy, and the best labels
-    for all texts that of the most common class.
+    If a text may have several labels, micro-F1 by cross-fitted thresholds takes the place of accuracy, and the best
+    labels for all texts that of the most common class.
     """
     features, config = run.features.encode(examples), model.config
     classes = [config.id2label[place] for place in range(config.num_labels)]
     heads = math.ceil(len(classes) / len(run.data.labels))
     if run.data.several_labels:
         truth = features.column("labels")[:, [run.data.label_ids[c] for c in classes]] > 0
-        return _micro_f1(probabilities.double().numpy(), truth.numpy())
+        p = probabilities.double().numpy()
+        thresholds = choose_thresholds(examples, classes, p, run.settings.seed)
+        return _micro_f1(p > thresholds.of(examples), truth.numpy())
     predicted = select_head(probabilities, features.column("domains"), heads).argmax(-1)
     if len(classes) < len(run.data.labels):
         predicted = torch.tensor([run.data.label_ids[label] for label in classes])[predicted]
@@ -145,11 +147,11 @@ def _accuracy(
     }
 
 
-def _micro_f1(p: Floats, truth: Flags) -> dict[str, float]:
-    """Micro-F1 of labels, (N, M), by the best threshold, and the best that the same labels for all texts would have."""
+def _micro_f1(predicted: Flags, truth: Flags) -> dict[str, float]:
+    """Micro-F1 of labels, (N, M), and the best that the same labels for all texts would have."""
     each = np.sort(truth.sum(0))[::-1]
     same = 2 * each.cumsum() / (np.arange(1, len(each) + 1) * len(truth) + each.sum()).clip(1)
-    return {"accuracy": micro_f1(truth, p > fit_threshold(p, truth)), "commonest_class": float(same.max())}
+    return {"accuracy": micro_f1(truth, predicted), "commonest_class": float(same.max())}
 
 
 def near_chance(check: Mapping[str, Any]) -> bool:

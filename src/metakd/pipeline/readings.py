@@ -24,7 +24,8 @@ from metakd.utils.errors import listed
 
 FEWEST_LONG = 100  # long texts that decide how far they are read
 MOST = 10_000  # texts that decide, or FEWEST of each domain
-NOT_CALIBRATED = f"probabilities are not calibrated: that takes {FEWEST} rows of dev, and a class head of one layer"
+OF_DEV = f"{FEWEST} texts of dev that are in no other split"
+NOT_CALIBRATED = f"probabilities are not calibrated: that takes {OF_DEV}, and a class head of one layer"
 
 
 def write_readings(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores) -> bool:
@@ -76,7 +77,7 @@ def write_thresholds(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores:
         return chosen
     load, rows = loader(stores), by_domain(rows_to_decide_on(run))
     if few := [domain for domain in run.data.domains if len(rows.get(domain, [])) < FEWEST]:
-        notice(f"labels of {listed(few)} are given above one half: thresholds take {FEWEST} texts of dev")
+        notice(f"students and baselines of {listed(few)} give labels above one half: thresholds take {OF_DEV}")
     for name, fleet in fleets.items():
         for folder in dict.fromkeys(fleet.values()):
             domains = [domain for domain, place in fleet.items() if place == folder]

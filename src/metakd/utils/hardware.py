@@ -116,9 +116,10 @@ def device() -> Any:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def timed_on() -> tuple[str, bool, int]:
-    """What sets latencies apart: those of another machine are measured again."""
-    return processor_name(), processor_has_bfloat16(), usable_cores()
+def timed_on() -> tuple[str | bool | int, ...]:
+    """What sets latencies of exports apart: those of another machine, or by other versions, are measured again."""
+    versions = (metadata.version(package) for package in ("onnxruntime", "tokenizers"))
+    return processor_name(), processor_has_bfloat16(), usable_cores(), *versions
 
 
 def native_precision() -> Precision:
