@@ -2,7 +2,7 @@
 
     python tools/step_versions.py                                # what has changed
     python tools/step_versions.py --raise teach distill          # results differ: runs made before are refused
-    python tools/step_versions.py --waive weigh teach            # results are the same: runs made before go on
+    python tools/step_versions.py --waive weigh teach            # the same, but for rounding: runs made before go on
 
 Exits with 1 while a step is neither raised nor waived. Comments, docstrings and layout do not count.
 """
@@ -132,7 +132,7 @@ def message(steps: list[str]) -> str:
     names = " ".join(steps)
     return (
         f"The code of {names} has changed. If results may differ: python tools/step_versions.py --raise {names}\n"
-        f"If they are the same, bit for bit:            python tools/step_versions.py --waive {names}"
+        f"If they are the same, but for rounding:       python tools/step_versions.py --waive {names}"
     )
 
 
