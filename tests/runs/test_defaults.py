@@ -16,7 +16,7 @@ def test_few_texts_change_what_the_user_has_not_chosen(
     chosen = Settings(base=str(base), max_length=16, student="layers=2", shared_epochs=2)
     run = Run.assemble(tmp_path / "run", chosen, toy_data).begin()
     message = (
-        "256 training texts with 2 labels need other values than the defaults: teacher_epochs 16, teacher_learning"
+        "256 training texts with 2 labels: in place of the defaults, the run takes teacher_epochs 16, teacher_learning"
     )
     assert message in caplog.text.replace("--", "").replace("teacher-", "teacher_")
     assert (run.settings.batch_size, run.settings.teacher_epochs, run.settings.shared_epochs) == (16, 16, 2)

@@ -44,7 +44,8 @@ def absence(field: str, column: str, others: Sequence[str]) -> str:
     near = difflib.get_close_matches(column.casefold(), lowered, n=1)
     flag = f"--columns {field}={listed([lowered[near[0]]]) if near else '...'}"
     column_of = f" (for {field})" if column != field else ""
-    remedy = f"did you mean {flag}?" if near else f"choose one with {flag}"
+    single = ", or add one with a single name, if the data has no domains" if field == "domain" else ""
+    remedy = f"did you mean {flag}?" if near else f"choose one with {flag}{single}"
     remedy = (
         remedy if field in FIELDS else "a column of --label-columns; name them as the file does, or rename it there"
     )

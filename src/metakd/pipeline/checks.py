@@ -85,16 +85,26 @@ def check_teacher(run: Run) -> None:
 
 
 def refuse_near_chance(run: Run, check: Mapping[str, Any]) -> None:
-    """Raise InputError for a teacher with these scores that is hardly better than the most common class."""
+    """Raise InputError for a teacher with these scores that is hardly better than the most common class.
+
+    With --allow-weak-teacher a notice.
+    """
     measure, always = "accuracy", "the most common class"
     if run.data.several_labels:
         measure, always = "micro-F1", "the same labels for all"
-    if near_chance(check) and not run.settings.allow_weak_teacher:
+    if not near_chance(check):
+        return
+    fault = (
+        f"the meta-teacher is near chance: {measure} {check['accuracy']:.3f} on {check['examples']} examples of "
+        f"{check['split']}, and {check['commonest_class']:.3f} for {always}"
+    )
+    if run.settings.allow_weak_teacher:
+        notice(f"{fault}; --allow-weak-teacher: students learn from it all the same")
+    else:
         raise InputError(
-            f"the meta-teacher is near chance: {measure} {check['accuracy']:.3f} on {check['examples']} examples of "
-            f"{check['split']}, and {check['commonest_class']:.3f} for {always}. Can you tell the labels "
-            "of ten rows from their texts, and are these texts of the kind and the language that the model knows "
-            f"(`metakd inspect` shows what its tokens make of them)? Then {_remedy(run)}"
+            f"{fault}. Can you tell the labels of ten rows from their texts, and are these texts of the kind and the "
+            "language that the model knows (`metakd inspect` shows what its tokens make of them)? Then "
+            f"{_remedy(run)}"
         )
 
 

@@ -19,7 +19,7 @@ def fitted(settings: Settings, data: MultiDomainDataset) -> Settings:
     changed = [f"{flag(name)} {value:g}" for name, value in sized if value != getattr(settings, name)]
     if changed:
         sizes = f"{len(data.train):,} training texts with {len(data.labels):,} labels"
-        notice(f"{sizes} need other values than the defaults: {', '.join(changed)}")
+        notice(f"{sizes}: in place of the defaults, the run takes {', '.join(changed)}")
     return sized
 
 

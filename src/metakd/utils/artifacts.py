@@ -143,12 +143,12 @@ def is_done(folder: Path, expected: str) -> bool:
         return verified_manifest(folder) is not None
     if steps := changed_code(manifest):
         raise InputError(
-            f"metakd's code of {', '.join(steps)} has changed since {folder} was made. Choose another --output, delete "
-            f"the folder to make it again, or go on with the version of metakd that its {MANIFEST} names"
+            f"metakd's code of {', '.join(steps)} has changed since {folder} was made. Choose another --output, begin "
+            f"again with `metakd run --overwrite`, or go on with the version of metakd that its {MANIFEST} names"
         )
     raise InputError(
-        f"{folder} was made with other settings, data, base or precision. Choose another --output, or delete the "
-        "folder to make it again"
+        f"{folder} was made with other settings, data, base or precision. Choose another --output, or begin again with "
+        "`metakd run --overwrite`"
     )
 
 
