@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from metakd.cli import main
-from metakd.models import linear
 from metakd.training import checkpointing, trainer
 from metakd.utils import distributed
 
@@ -71,9 +70,6 @@ def kill_at(file: str, rank: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     checkpointing.CHECKPOINT_SECONDS, checkpointing.LARGEST_SHARE = 0, 1.0  # a checkpoint after every update
-    linear.SMALL = (
-        0  # MKL rounds by how many rows a process has, which Adam enlarges; oneDNN, where it is used, does not
-    )
     folder, commands, *killed = sys.argv[1:]
     rank, where, *update = killed or ("0", "")
     trainer._Trainer = watched(Path(folder), int(rank), where, *map(int, update))  # type: ignore[misc]
