@@ -23,11 +23,13 @@ from metakd.cli import main
 from metakd.training import checkpointing, trainer
 from metakd.utils import distributed
 
+HRKD_EPSILON = 1e-6  # of AdamW, whose 1e-8 is as small as what rounding leaves in the gradients of hrkd's graphs
+
 
 def watched(
     folder: Path, rank: int = 0, title: str = "", update: int = 0, number: int = signal.SIGKILL
 ) -> type[trainer._Trainer]:
-    """trainer._Trainer that also saves the first gradients, and sends the signal."""
+    """trainer._Trainer that also saves the first gradients, sends the signal, and has HRKD_EPSILON for hrkd."""
 
     class Watch(TrainerCallback):
         def __init__(self, name: str) -> None:
@@ -46,6 +48,8 @@ def watched(
 
     class WatchedTrainer(trainer._Trainer):
         def __init__(self, *, name: str, **options: Any) -> None:
+            if name.startswith("hrkd"):
+                options["args"].adam_epsilon = HRKD_EPSILON
             super().__init__(name=name, **options)
             self.add_callback(Watch(name))
 
