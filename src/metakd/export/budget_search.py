@@ -30,7 +30,7 @@ from metakd.models.embeddings import ROWS
 from metakd.models.model_checks import check_models
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.plan import minutes
-from metakd.pipeline.readings import NOT_CALIBRATED, write_temperatures, write_thresholds
+from metakd.pipeline.readings import write_temperatures, write_thresholds
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
@@ -203,8 +203,6 @@ def _calibrate(run: Run, trained: Mapping[str, Path]) -> dict[str, Any]:
         temperatures, thresholds = write_temperatures(run, trained, {}), write_thresholds(run, {"student": trained}, {})
         write_json(path, temperatures | as_entry(thresholds))
     figures = dict[str, Any](json.loads(path.read_text(encoding="utf-8")))
-    if "temperatures" not in figures:
-        notice(NOT_CALIBRATED)
     for domain, folder in trained.items():
         write_calibration(folder, recorded_calibration(figures, domain))
     return figures

@@ -25,7 +25,7 @@ from metakd.utils.errors import listed
 FEWEST_LONG = 100  # long texts that decide how far they are read
 MOST = 10_000  # texts that decide, or FEWEST of each domain
 OF_DEV = f"{FEWEST} texts of dev that are in no other split"
-NOT_CALIBRATED = f"probabilities are not calibrated: that takes {OF_DEV}, and a class head of one layer"
+NOT_CALIBRATED = "probabilities are not calibrated"
 
 
 def write_readings(run: Run, fleets: Mapping[str, Mapping[str, Path]], stores: Stores) -> bool:
@@ -52,11 +52,14 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
     settings, load = run.settings, loader(stores, calibrated=False)
     figures = dict[str, Any]()
     if settings.long_texts == "adaptive":
-        notice("--long-texts adaptive: probabilities are not calibrated, as they decide how far a text is read")
-    elif find_head(load(next(iter(students.values()))).network) is not None:
-        figures = calibrate(students, rows_to_decide_on(run), lambda folder: _whole(run, load(folder)), settings.seed)
-    if not figures and settings.long_texts != "adaptive":
-        notice(NOT_CALIBRATED)
+        notice(f"--long-texts adaptive: {NOT_CALIBRATED}, as they decide how far a text is read")
+    elif find_head(load(next(iter(students.values()))).network) is None:
+        notice(f"{NOT_CALIBRATED}: that takes a linear last layer, which these students do not have")
+    else:
+        rows = rows_to_decide_on(run)
+        figures = calibrate(students, rows, lambda folder: _whole(run, load(folder)), settings.seed)
+        if not figures:
+            notice(f"{NOT_CALIBRATED}: that takes {OF_DEV}, and there are {len(rows)}")
     temperatures = figures.get("temperatures", {})
     for domain, folder in students.items():
         _record(run, folder, temperature=temperatures.get(domain, 1.0))

@@ -53,7 +53,8 @@ class Findings:
     def read(cls, folder: Path, experiments: Path | None = None) -> Findings:
         """A run, and a folder of experiments if there is one. Raises InputError where either is not finished."""
         run = read_run(folder)
-        scoring = f"`metakd evaluate {folder}`"
+        trained = all(read_manifest(folder / "students" / folder_name(domain)) for domain in run["domains"])
+        scoring = f"`metakd evaluate {folder}`" if trained else f"`metakd run --resume --output {folder}`"
         try:
             results, corpus = (json.loads((folder / name).read_text("utf-8")) for name in (RESULTS_FILE, CORPUS_FILE))
             with (folder / PREDICTIONS_FILE).open(encoding="utf-8") as file:

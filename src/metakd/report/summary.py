@@ -9,7 +9,7 @@ from typing import Any
 from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, LORA_RATE, Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.evaluation.statistics import FEWEST_SEEDS, points
-from metakd.evaluation.tables import ALIKE, milliseconds, percent
+from metakd.evaluation.tables import ALIKE, MEASURES, measure_of, milliseconds, percent
 from metakd.methods import BASELINE
 from metakd.models.hub import public_name
 from metakd.report.facts import Findings
@@ -32,16 +32,17 @@ def headline(findings: Findings) -> str:
 def figures(findings: Findings) -> list[tuple[str, str, str]]:
     """The four large figures of a run: a value, what it counts, and where it comes from."""
     teacher, student = both = [findings.results["average"][name] for name in ("meta_teacher", "student")]
-    kept = f"{percent(student['accuracy'] / (teacher['accuracy'] or 1.0))} %"
-    shares = " → ".join(percent(each["accuracy"]) for each in both)
-    right = "with exactly their labels" if findings.run.get("several_labels") else "right"
+    measure = measure_of(findings.results)
+    kept = f"{percent(student[measure] / (teacher[measure] or 1.0))} %"
+    shares = " → ".join(percent(each[measure]) for each in both)
+    right = "right: " if measure == "accuracy" else f"{MEASURES[measure]}; texts with exactly their labels: "
     gain = findings.against.get("meta_teacher")
     loss = points_label(gain) if gain else "too few examples to compare"
     sizes = " → ".join(f"{each['bytes'] / 1e6:.1f}" for each in both)
     latencies = " → ".join(milliseconds(each["latency_ms"]) for each in both)
     faster = teacher["latency_ms"]["median"] / student["latency_ms"]["median"]
     return [
-        (kept, "accuracy kept", f"{shares} percent {right}: {loss}."),
+        (kept, f"{MEASURES[measure]} kept", f"{shares} percent {right}{loss}."),
         (*_times(teacher["bytes"] / student["bytes"], "smaller", "larger", "size"), f"{sizes} MB"),
         (*_times(faster, "faster", "slower", "speed"), f"{latencies} ms for one text"),
         _gain(findings),
@@ -66,12 +67,15 @@ def _gain(findings: Findings) -> tuple[str, str, str]:
     average, trained = findings.results["average"], [name for name in BASELINES if name in findings.models]
     if not trained or not findings.against:
         return "–", "gain over a baseline", "Not known: no baseline was trained, or too little was scored."
-    best = max(trained, key=lambda name: average[name]["accuracy"])
-    gain, baseline = findings.against[best], f"{BASELINES[best]}, {percent(average[best]['accuracy'])} percent right"
+    measure = measure_of(findings.results)
+    best = max(trained, key=lambda name: average[name][measure])
+    gain, of_what = findings.against[best], "right" if measure == "accuracy" else MEASURES[measure]
+    baseline = f"{BASELINES[best]}, {percent(average[best][measure])} percent {of_what}"
     value, interval = _mean_and_interval(gain)
     advice = "; use the baseline, unless other seeds disagree" if gain["interval"][1] < 0 else ""
     detail = f"95\u00a0% interval {interval}{advice}. Baseline: {baseline}."
-    return value, "points over the best baseline", detail
+    more = "points" if measure == "accuracy" else "points of texts with exactly their labels"
+    return value, f"{more} over the best baseline", detail
 
 
 def cautions(findings: Findings) -> list[str]:
