@@ -15,6 +15,7 @@ from conftest import FAST, Command, passed, read_json, refused, toy_examples, wr
 from metakd import __version__
 from metakd.config.groups import GROUPS
 from metakd.data.schema import folder_name
+from metakd.utils.artifacts import write_json
 from metakd.utils.signals import Stopped
 
 
@@ -125,6 +126,40 @@ def test_a_run_stays_finished_where_scoring_it_again_was_stopped(
     monkeypatch.setattr("metakd.pipeline.evaluate.predict_by_models", stopped)
     assert metakd("evaluate", run_copy)[0] == 128 + signal.SIGTERM
     assert (run_copy / "manifest.json").is_file()
+
+
+def test_a_file_is_not_scored_by_some_of_the_students(
+    metakd: Command, run_copy: Path, toy_data: Path, tmp_path: Path
+) -> None:
+    evaluate = ("evaluate", run_copy, "--data", toy_data / "test.jsonl", "--output", tmp_path / "scores.json")
+    (run_copy / "students" / "books" / "reading.json").unlink()
+    assert f"not scored, which decides what students answer; run `metakd evaluate {run_copy}`" in refused(
+        metakd(*evaluate)
+    )
+    (run_copy / "students" / "kitchen" / "manifest.json").unlink()
+    message = refused(metakd(*evaluate))
+    assert (
+        f"student is missing for kitchen; to train what is missing, run `metakd run --resume --output {run_copy}`"
+        in message
+    )
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_data_that_has_moved_is_noted_by_a_command(metakd: Command, run_copy: Path, tmp_path: Path) -> None:
+    write_json(run_copy / "run.json", read_json(run_copy / "run.json") | {"data": "/moved/reviews"})
+    for command in (("evaluate", run_copy), ("export", run_copy, "--output", tmp_path / "onnx")):
+        message = refused(metakd(*command))
+        assert f"/moved/reviews: the data of {run_copy} is no longer there" in message
+        assert f"`metakd run --resume --output {run_copy} --data NEW` notes that" in message
+
+
+def test_keys_of_the_file_that_a_teacher_decides_are_named(
+    metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "my.yaml").write_text("teacher_epochs: 2\nmax_length: 16\n")
+    flags = ("--config", tmp_path / "my.yaml", "--teacher", finished_run / "meta_teacher", "--student", "layers=1")
+    passed(metakd("run", "--data", toy_data, "--output", tmp_path / "run", *flags, "--dry-run"))
+    assert "--config: teacher_epochs not used, because --teacher or --lora-rank decides that" in caplog.messages
 
 
 @pytest.mark.slow

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pandas import DataFrame
 
-from conftest import write_rows
+from conftest import as_row, toy_examples, write_rows
 from metakd.config.settings import Settings
 from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
@@ -120,6 +121,18 @@ def test_a_cut_that_is_none_is_refused(cut: str) -> None:
         Settings.build({"cut": cut})
 
 
+def test_a_cut_is_looked_at_where_there_are_files_for_splits_too(toy_data: Path) -> None:
+    with pytest.raises(InputError, match="cut = '80/20': write percent for train, dev and test"):
+        load_dataset(toy_data, cut="80/20")
+
+
+def test_a_table_that_is_nearly_named_as_a_split_is_refused() -> None:
+    """Else nothing would be scored on it."""
+    rows = [as_row(e) for e in toy_examples(8, 0, "t")]
+    with pytest.raises(InputError, match="'tests': no split; use one of train, dev, test"):
+        load_dataset({"train": DataFrame(rows), "dev": DataFrame(rows), "tests": DataFrame(rows)})
+
+
 def test_bad_rows_are_skipped_and_listed_only_on_request(tmp_path: Path) -> None:
     good = [{"text": f"t{i}", "label": "pn"[i % 2], "domain": "d"} for i in range(8)]
     bad = [{"text": "", "label": "p", "domain": "d"}, {"text": "x", "domain": "d"}, {"text": "y", "domain": "d"}]
@@ -133,9 +146,10 @@ def test_bad_rows_are_skipped_and_listed_only_on_request(tmp_path: Path) -> None
     assert [fault.partition(": ")[0] for fault in data.skipped] == [
         "rows.jsonl, row 5, text",
         "rows.jsonl, row 12",
-        "rows.jsonl, row 6 and 1 more",
+        "rows.jsonl, row 6",
+        "rows.jsonl, row 7",
     ]
-    assert data.notices[-1].startswith("rows.jsonl: 3 faults; their rows are left out, for example rows.jsonl, row 5")
+    assert data.notices[-1].startswith("rows.jsonl: rows with faults are left out: 4, for example rows.jsonl, row 5")
     write_rows(file, [{"text": "a", "domain": "d"}])  # a missing column is no fault of rows
     with pytest.raises(InputError, match="no column 'label'"):
         load_dataset(file, skip_bad_rows=True)

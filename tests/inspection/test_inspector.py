@@ -35,9 +35,9 @@ def test_counts_repeats_leaks_and_contradictions(messy: Path) -> None:
     assert report["counts"]["train"] == {"books": {"bad": 1, "good": 2}, "kitchen": {"bad": 1}}
     assert report["duplicates"] == {"train": 1, "dev": 0, "test": 0}
     assert report["leaks"] == [
-        {"rows": 1, "of": "dev", "stand_in": "train"},
-        {"rows": 1, "of": "test", "stand_in": "train"},
-        {"rows": 1, "of": "test", "stand_in": "dev"},
+        {"rows": 1, "of": "dev", "also_in": "train"},
+        {"rows": 1, "of": "test", "also_in": "train"},
+        {"rows": 1, "of": "test", "also_in": "dev"},
     ]
     torn = report["contradictions"]
     assert torn["texts"] == 2

@@ -283,10 +283,14 @@ def test_other_domain_losses_teach_h_again(finished_run: Path, tmp_path: Path) -
         assert read_json(run.folders.teacher / "manifest.json")["log"]
 
 
-def test_a_teacher_inside_the_folder_that_is_replaced(metakd: Command, run_copy: Path, toy_data: Path) -> None:
+def test_a_teacher_inside_the_folder_that_is_replaced(
+    metakd: Command, run_copy: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(run_copy.parent))
     teacher = run_copy / "meta_teacher"
-    said = refused(run_by(metakd, toy_data, run_copy, "--overwrite", "--teacher", teacher))
-    assert "is in --output, which is replaced" in said
+    for place in (teacher, f"~/{run_copy.name}/meta_teacher"):
+        message = refused(run_by(metakd, toy_data, run_copy, "--overwrite", "--teacher", place))
+        assert "is in --output, which is replaced" in message
     assert (teacher / WEIGHTS).is_file()
 
 

@@ -100,9 +100,9 @@ def test_several_labels_are_kept_by_micro_f1_and_gained_by_texts_that_are_right(
 
 def test_an_unfinished_run_is_to_be_resumed_before_it_is_reported(run_copy: Path, metakd: Command) -> None:
     (run_copy / "results.json").unlink()
-    assert f"`metakd evaluate {run_copy}` writes it" in refused(metakd("report", run_copy))
+    assert f"run `metakd evaluate {run_copy}`" in refused(metakd("report", run_copy))
     (run_copy / "students" / "books" / "manifest.json").unlink()
-    assert f"`metakd run --resume --output {run_copy}` writes it" in refused(metakd("report", run_copy))
+    assert f"run `metakd run --resume --output {run_copy}`" in refused(metakd("report", run_copy))
 
 
 def test_cautions_say_how_far_the_figures_hold(findings: Findings) -> None:

@@ -11,9 +11,11 @@ from safetensors.torch import load_file, save_file
 from conftest import Command, as_row, open_run, passed, read_json, refused, reopen, toy_examples
 from metakd import InputError
 from metakd.pipeline.rechecks import check_again
+from metakd.pipeline.run_all import clear
 from metakd.pipeline.teach import teach
 from metakd.pipeline.weigh import weigh
-from metakd.utils.artifacts import STEP_VERSIONS, is_done, write_json
+from metakd.runs.folders import finished_steps
+from metakd.utils.artifacts import RUN_FORMAT, STEP_VERSIONS, is_done, remedy, write_json
 
 
 def test_the_precision_stays(base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +36,41 @@ def test_finished_steps_stay_and_other_settings_are_refused(run_copy: Path) -> N
     assert is_done(run_copy / "instance_weights", other.fingerprints.weigh)
     with pytest.raises(InputError, match="made with other settings"):
         teach(other)
+
+
+def test_exports_and_other_runs_in_the_folder_are_no_steps_of_the_run(run_copy: Path) -> None:
+    """Nor is a baseline that was turned off since."""
+    settings = read_json(run_copy / "run.json")["settings"]
+    steps = finished_steps(run_copy, settings)
+    assert {"instance_weights", "meta_teacher", "shared_student", "students/books", "fine_tuned_shared/kitchen"} < {
+        *steps
+    }
+    for name in ("onnx/books", "again/meta_teacher", "again", "students/.books.partial"):
+        (run_copy / name).mkdir(parents=True, exist_ok=True)
+        write_json(run_copy / name / "manifest.json", {"step": "model"})
+    assert finished_steps(run_copy, settings) == steps
+    without = finished_steps(run_copy, settings | {"baseline": False})
+    assert {*steps} - {*without} == {name for name in steps if name.startswith("fine_tuned_shared")}
+
+
+def test_another_method_in_the_folder_leaves_nothing_behind(run_copy: Path) -> None:
+    """With --overwrite: the shared start of what was the baseline has another name than the method's."""
+    assert (run_copy / "fine_tuned_shared_shared_student").is_dir()
+    (run_copy / ".meta_teacher.partial").mkdir()
+    clear(reopen(run_copy, method="fine_tuned_shared"))
+    assert not [path for path in run_copy.iterdir() if path.suffix != ".lock"]
+
+
+def test_what_to_do_next_can_be_typed(tmp_path: Path) -> None:
+    folder = tmp_path / "my runs"
+    assert remedy(folder, "teach", "a b") == f"run `metakd teach '--data=a b' --output '{folder}'`"
+    folder.mkdir()
+    write_json(folder / "run.json", {"format": RUN_FORMAT, "settings": {}, "data": "a b"})
+    assert remedy(folder, "teach") == f"run `metakd teach --output '{folder}'`"
+    assert remedy(folder) == f"run `metakd run --resume --output '{folder}'`"
+    assert remedy(folder, "evaluate") == f"run `metakd evaluate '{folder}'`"
+    write_json(folder / "run.json", {"format": RUN_FORMAT, "settings": {}, "data": None})
+    assert remedy(folder, "evaluate") == "continue from Python, with the same tables"
 
 
 def test_another_base_in_the_same_folder_is_refused(base: Path, toy_data: Path, tmp_path: Path) -> None:
@@ -77,7 +114,7 @@ def test_a_row_more_of_dev_and_test_leaves_models_and_changes_scores(
     assert "continues with changed data; finished models stay" in caplog.text
     assert "dev has changed, so finished models are checked on it again" in caplog.text
     for words in (("report", run_copy), ("compare", finished_run, run_copy)):
-        assert "was scored before its data changed; `metakd evaluate" in refused(metakd(*words))
+        assert "was scored before its data changed; run `metakd evaluate" in refused(metakd(*words))
     passed(metakd("evaluate", run_copy))
     assert read_json(run_copy / "results.json")["domains"]["books"]["student"]["examples"] == 13
     for step, rows in (("meta_teacher", 17), ("students/books", 9), ("fine_tuned_shared/kitchen", 8)):

@@ -16,7 +16,7 @@ from metakd.data.sources import is_hub_id, open_source
 from metakd.utils import distributed
 from metakd.utils.artifacts import RUN_FILE, read_run
 from metakd.utils.console import console, notice
-from metakd.utils.errors import InputError, flag, printable, require
+from metakd.utils.errors import InputError, flag, printable, require, shell_command
 
 if TYPE_CHECKING:
     from metakd.data.dataset import MultiDomainDataset
@@ -50,12 +50,18 @@ def read_request(
             raise InputError(f"{output} already exists: continue it with --resume, or replace it with --overwrite")
         begun = read_run(output) if (output / RUN_FILE).is_file() and not overwrite else {}
         if not (place := data or begun.get("data")):
-            raise InputError(
-                f"{output} was started with tables in memory: continue from Python, or pass the same rows with --data"
-                if begun
-                else f"--data is missing, and {output} has no run to continue. {DATA_HELP}"
-            )
-        settings = Settings.build(_overlaid(_overlaid(begun.get("settings", {}), _in_file(config)), options))
+            if begun:
+                continuing = "continue from Python, or pass the same rows with --data"
+                raise InputError(f"{output} was started with tables in memory: {continuing}")
+            why = "--overwrite starts again" if overwrite else f"{output} has no run to continue"
+            raise InputError(f"--data is missing, and {why}. {DATA_HELP}")
+        in_file = _in_file(config)
+        values = _overlaid(_overlaid(begun.get("settings", {}), in_file), options)
+        if unused := [name for name in in_file if name not in values]:
+            notice(f"--config: {', '.join(unused)} not used, because --teacher or --lora-rank decides that")
+        settings = Settings.build(values)
+        if not data:
+            refuse_moved(output, place)
         _refuse_unreadable(place, settings)
         return Request(output, settings, place, overwrite)
 
@@ -95,6 +101,13 @@ def locked(assembled: Run) -> Iterator[Run]:
         yield assembled.begin()
 
 
+def refuse_moved(folder: Path, place: str) -> None:
+    """InputError where a run's data is no longer in the place that its folder names."""
+    if not is_hub_id(place) and not Path(place).exists():
+        again = shell_command("run", "--resume", "--output", folder, "--data", "NEW")
+        raise InputError(f"{place}: the data of {folder} is no longer there; if it is in NEW now, {again} notes that")
+
+
 def read_data(
     data: str, config: Path | None, options: dict[str, Any], command: str, decided: Callable[[], Mapping[str, Any]]
 ) -> tuple[Settings, MultiDomainDataset]:
@@ -108,8 +121,9 @@ def read_data(
     load_library()
     from metakd.data.dataset import load_dataset
 
-    fixed = decided()
-    flags, keys = ([k for k, v in fixed.items() if values.get(k, v) != v] for values in (options, in_file))
+    fixed, chosen = decided(), Settings.build(options).model_dump()
+    flags = [k for k, v in fixed.items() if k in options and chosen[k] != v]
+    keys = [k for k, v in fixed.items() if in_file.get(k, v) != v]
     settings = Settings.build(_overlaid({k: v for k, v in in_file.items() if k not in keys}, options))
     if flags:
         raise InputError(f"{', '.join(map(flag, flags))}: {command} sets this itself; leave it out")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Column, Table
 
-from metakd.cli.assembly import check_writable, load_library, read_data
+from metakd.cli.assembly import check_writable, load_library, read_data, refuse_moved
 from metakd.cli.options import DATA_HELP, Columns, Config, Encoding, Replace, reading, with_reading, with_settings
 from metakd.config.settings import LONGEST, Settings
 from metakd.utils.console import notice, stdout
@@ -107,6 +107,7 @@ def export(
         check_login()
     if (begun := read_run(folder))["data"] is None:
         raise InputError(f"{folder} was started with tables in memory: export it from Python")
+    refuse_moved(folder, begun["data"])
     run = Run.assemble(folder, Settings.build(begun["settings"]), begun["data"])
     how = {"int8": int8, "compact": vocabulary == "domain", "web": web, "force": force}
     exported = export_run(run, output, max_drop=max_drop, **how)

@@ -75,7 +75,8 @@ def run(
             report, outcome = distributed.on_main(lambda: (str(report_of(output)), verdict(Findings.read(output))))
             stdout.print(outcome, highlight=False)
             stdout.print(table)
-        onnx = output.with_name(f"{output.name}-onnx")
+        place = output if output.name not in ("", "..") else output.resolve()
+        onnx = place.with_name(f"{place.name}-onnx")
         export = shlex.join(["metakd", "export", str(output), "--output", str(onnx), "--int8"])
         stdout.print(f"students: {output / 'students'}\nreport:   {report}\nnext:     {export}", soft_wrap=True)
 
@@ -198,7 +199,8 @@ def reproduce(
     from metakd.pipeline.reproduce import reproduce as repeat
 
     place = output or folder.resolve().parent / f"{folder.resolve().name}-reproduced"
-    with with_resume_hint(f"metakd reproduce {shlex.quote(str(folder))} --output {shlex.quote(str(place))}"):
+    moved = [word for name, to in (("data", data), ("unlabelled", unlabelled)) if to for word in (f"--{name}", to)]
+    with with_resume_hint(shlex.join(["metakd", "reproduce", str(folder), "--output", str(place), *moved])):
         repeated = repeat(folder, place, data, unlabelled)
     if repeated.differences:
         unlike = [f"{name}: {', '.join(changes)}" for name, changes in repeated.differences.items()]

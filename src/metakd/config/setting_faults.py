@@ -7,7 +7,7 @@ from typing import Any
 
 from metakd.data.schema import FIELDS, SOFT
 from metakd.data.splits import parse_cut
-from metakd.utils.errors import flag, listed, shown
+from metakd.utils.errors import InputError, flag, listed, shown
 from metakd.utils.validation import damage
 
 
@@ -22,8 +22,8 @@ def faults_between(settings: Any) -> list[str]:
     faults += _faults_of_labels(settings)
     try:
         parse_cut(settings.cut)
-    except ValueError as error:
-        faults.append(f"--cut = {shown(settings.cut)}: {error}")
+    except InputError as error:
+        faults.append(error.args[0])
     if not (settings.unlabelled or settings.unlabelled_rows):
         faults += [
             f"{flag(name)}: chooses among texts without labels; add --unlabelled or --unlabelled-rows"

@@ -263,14 +263,12 @@ def _prepared(
     name: str, splits: dict[str, list[Example]], seed: int, cut: str, drop_duplicates: bool, drop_leaks: bool
 ) -> tuple[dict[str, list[Example]], list[str]]:
     """The rows as they will be used, cut into splits if they are one table, and what was done to them, in words."""
-    notices, faults, steps = list[str](), list[str](), list[tuple[Callable[..., Any], str]]()
-    if drop_duplicates:
-        steps.append((without_repeats, "they repeat another row"))
-    if drop_leaks:
-        steps.append((without_leaks, "their texts are also in a later split"))
+    notices, faults, shares = list[str](), list[str](), parse_cut(cut)
+    steps: list[tuple[Callable[..., Any], str]] = [(without_repeats, "they repeat another row")] * drop_duplicates
+    steps += [(without_leaks, "their texts are also in a later split")] * drop_leaks
     if "" in splits:
         rows = splits[""]
-        splits = cut_into_splits(rows, seed, *parse_cut(cut))
+        splits = cut_into_splits(rows, seed, *shares)
         faults = too_small_to_cut(splits["test"])
         if not any(e.gold for e in splits["train"]):
             faults = ["no row has a gold label to be scored by; add files for dev and test"]

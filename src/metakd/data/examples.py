@@ -8,24 +8,34 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from metakd.data.faults import absence, as_name, label_fault, name_fault, named_twice, repeats_names, text_fault
+from metakd.data.faults import (
+    Alike,
+    absence,
+    as_name,
+    is_empty,
+    label_fault,
+    name_fault,
+    named_twice,
+    repeats_names,
+    text_fault,
+)
 from metakd.data.labels import SeveralLabels, likeliest, parse_soft_label, with_labels
 from metakd.data.readers import Values
 from metakd.data.schema import FIELDS, LABELLED, SOFT, Example, SoftLabel
 from metakd.data.sources import Table, open_source
-from metakd.utils.errors import InputError, raise_faults, shown
+from metakd.utils.errors import Faults, InputError, raise_faults, shown
 
 SECOND_HEADER = (
     "repeats the names of the columns, as a second header; drop the row, and check the order of the columns below it"
 )
 LISTS = "label is a list; if texts may have several labels, add --columns labels="
-OF_ONE_ROW = re.compile(r", row \d+( and \d+ more)?[,:]")  # after the table's name, in a fault that some rows have
+OF_ONE_ROW = re.compile(r", row (\d+)( and \d+ more)?[,:]")  # after the table's name, in a fault that some rows have
 
 
 def read_examples(
@@ -68,13 +78,17 @@ class Reader:
 
         Those of train may have a soft label instead, if the reader reads them.
         """
-        faults, order = list[str](), self.soft_labels if is_train else None
+        faults, order = self.faults_of(table.name), self.soft_labels if is_train else None
         needed = tuple(name for name in LABELLED if name != "label" or not empty_labels)
         optional = ("label",) * empty_labels
         how = {"needed": needed, "optional": optional, "columns": self.columns, "probability_labels": order}
-        examples = with_ids(table, faults, **how, several=self.label_format(table))
+        examples = with_ids(table, faults, **how, several=self.label_format(table), each_row=self.skips)
         self.take(table.name, faults, any_valid=bool(examples))
         return examples
+
+    def faults_of(self, name: str) -> list[str]:
+        """An empty list for the faults of a table; where rows with faults are skipped, there may be any number."""
+        return [] if self.skips else Faults(name)
 
     def label_format(self, table: Table) -> SeveralLabels | None:
         """How the table says which labels a text has, if it may have several; None: each has one.
@@ -92,13 +106,14 @@ class Reader:
 
     def take(self, name: str, faults: Sequence[str], any_valid: bool) -> None:
         """Add a table's faults to those that count, or skip those of single rows."""
-        bad = [fault for fault in faults if any_valid and self.skips and OF_ONE_ROW.match(fault, len(name))]
-        self.skippable |= any_valid and not self.skips and any(OF_ONE_ROW.match(fault, len(name)) for fault in faults)
-        skipped = {*bad}
-        self.faults += [fault for fault in faults if fault not in skipped]
+        matches = {fault: match for fault in faults if any_valid and (match := OF_ONE_ROW.match(fault, len(name)))}
+        self.skippable |= bool(matches) and not self.skips
+        bad = matches if self.skips else {}
+        self.faults += [fault for fault in faults if fault not in bad]
         self.skipped += bad
         if bad:
-            self.notices.append(f"{name}: {len(bad)} faults; their rows are left out, for example {bad[0]}")
+            rows = len({match[1] for match in bad.values()})
+            self.notices.append(f"{name}: rows with faults are left out: {rows}, for example {next(iter(bad))}")
 
     def refuse_faults(self, name: str) -> None:
         """Raise InputError for the faults so far, if any, and say how to leave out their rows where that would help."""
@@ -135,13 +150,14 @@ def read_table(
     columns: Mapping[str, str] | None = None,
     probability_labels: Sequence[str] | None = None,
     several: SeveralLabels | None = None,
+    each_row: bool = False,
 ) -> Iterator[tuple[int, Example]]:
     """The valid rows of a table with their numbers; faults of the other rows are appended to `faults`.
 
     `needed` are the fields that every row has to have, `optional` labels or domains that are read where there are any.
     `columns` maps a field to its column if the names differ. What a row does not have is empty in its example. Soft
     labels are read if there are `probability_labels`, the labels of lists, or an empty list. With `several`, a text may
-    have several labels.
+    have several labels. A fault that many rows share is said once, or with `each_row` of each.
     """
     several = several if "label" in (*needed, *optional) else None
     columns = {field: column for field, column in (columns or {}).items() if field != "labels" or several is not None}
@@ -153,7 +169,7 @@ def read_table(
     reads = _Fields(names, required, optional, probability_labels, several)
     faults += named_twice(table.name, [(field, names[field]) for field in reads.read])
     unseen = {*reads.read} & {"label", "labels", *SOFT} & {*optional, *columns} - {*required}
-    alike, before, row, values = _Alike(table.name), len(faults), 0, Values()
+    alike, before, row, values = Alike(table.name, each_row), len(faults), 0, Values()
     for row, values in table.rows(faults):
         unseen -= {field for field in unseen if names[field] in values}
         example = reads.example(f"{table.name}, row {row}", row, values, alike, faults)
@@ -188,7 +204,7 @@ class _Fields:
     def unused(self) -> set[str]:
         return {"label", "labels", "domain", *SOFT} - {*self.read}
 
-    def example(self, where: str, row: int, values: Values, alike: _Alike, faults: list[str]) -> Example | None:
+    def example(self, where: str, row: int, values: Values, alike: Alike, faults: list[str]) -> Example | None:
         """The example of a row; None if it has a fault, which is added to those that are `alike`, or to `faults`."""
         if absent := self._absent(values):
             for field in absent:
@@ -210,35 +226,14 @@ class _Fields:
     def _absent(self, values: Values) -> list[str]:
         """The required fields whose columns a row does not have; it needs no label if it has a soft one."""
         absent = [field for field in self.required if self.names[field] not in values]
-        has_soft_label = any(not _is_empty(values.get(self.names[field])) for field in self.soft)
+        has_soft_label = any(not is_empty(values.get(self.names[field])) for field in self.soft)
         return [field for field in absent if field != "label" or not has_soft_label]
-
-
-class _Alike:
-    """Faults that many rows share: each is said once, with the first row that has it."""
-
-    def __init__(self, table: str) -> None:
-        self._table, self._counts, self._first = table, Counter[str](), dict[str, tuple[int, str]]()
-
-    def add(self, kind: str, row: int, fault: Callable[[], str]) -> None:
-        """A row has a fault of this kind; `fault` says it in words."""
-        if not self._counts[kind]:
-            self._first[kind] = row, fault()
-        self._counts[kind] += 1
-
-    def faults(self) -> list[str]:
-        more = {kind: f" and {count - 1} more" if count > 1 else "" for kind, count in self._counts.items()}
-        return [f"{self._table}, row {row}{more[kind]}: {fault}" for kind, (row, fault) in self._first.items()]
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple) or (
         hasattr(value, "tolist") and not isinstance(value.tolist(), str | int | float)
     )
-
-
-def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def check_pairs(examples: Sequence[Example], pairs: bool | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +19,26 @@ Counts = Mapping[str, Mapping[str, Mapping[str, int]]]  # rows by split, domain 
 LONGEST_NAME = 1_000  # characters of a label, a domain or an id
 LONGEST_FOLDER = 200  # characters of a folder's name, percent-encoded; file systems end at 255
 MOST_DOMAINS = 1_000  # a student each; more are ids or texts in a wrong column
+
+
+class Alike:
+    """Faults that many rows share: each is said once, with the first row that has it, or of `each` row."""
+
+    def __init__(self, table: str, each: bool) -> None:
+        self._table, self._each = table, each
+        self._faults, self._rows = dict[str, str](), defaultdict[str, list[int]](list)
+
+    def add(self, kind: str, row: int, fault: Callable[[], str]) -> None:
+        """A row has a fault of this kind; `fault` says it in words."""
+        if kind not in self._faults:
+            self._faults[kind] = fault()
+        self._rows[kind].append(row)
+
+    def faults(self) -> list[str]:
+        where = {kind: [f"{row}" for row in rows] for kind, rows in self._rows.items()}
+        if not self._each:
+            where = {k: [f"{first} and {len(rest)} more" if rest else first] for k, (first, *rest) in where.items()}
+        return [f"{self._table}, row {row}: {self._faults[kind]}" for kind, rows in where.items() for row in rows]
 
 
 def named_twice(table: str, columns: Sequence[tuple[str, str]]) -> list[str]:
@@ -50,6 +70,10 @@ def absence(field: str, column: str, others: Sequence[str]) -> str:
         remedy if field in FIELDS else "a column of --label-columns; name them as the file does, or rename it there"
     )
     return f"no column {column!r}{column_of}; the columns are: {listed(others) or 'none'}; {remedy}"
+
+
+def is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def text_fault(value: Any) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metakd.data.faults import as_name, name_fault
+from metakd.data.faults import as_name, is_empty, name_fault
 from metakd.data.schema import Example, SoftLabel
 from metakd.utils.errors import listed, shown
 
@@ -95,7 +95,7 @@ def with_labels(
     """
     (field, *_) = several.fields(["label"])
     value = fields.get(field)
-    if field in optional and not several.columns and (value is None or (isinstance(value, str) and not value.strip())):
+    if field in optional and not several.columns and is_empty(value):
         return {**fields, "label": None, "labels": None}
     names, what = list[Any](), "label" if several.separator else "labels"
     try:

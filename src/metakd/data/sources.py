@@ -12,7 +12,7 @@ from typing import Any
 
 from metakd.data.readers import SUFFIXES, Rows, Values, read_rows, refuse_repeated
 from metakd.data.schema import SPLITS
-from metakd.utils.errors import InputError, as_input_error, error_summary, listed, raise_faults, require
+from metakd.utils.errors import InputError, as_input_error, error_summary, listed, raise_faults, require, shown
 
 ALIASES = {"train": "train", "dev": "dev", "test": "test", "validation": "dev", "valid": "dev", "val": "dev"}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -51,6 +51,8 @@ def open_source(data: Any, encoding: str = "utf-8", config: str | None = None) -
         return Source(str(path), {"": _file(path, encoding)}, os.path.realpath(path))
     if isinstance(data, Mapping):
         tables = {str(name): _object(str(name), table, encoding) for name, table in data.items()}
+        nearly = [name for name in tables if name.lower().startswith((*ALIASES,)) and name.lower() not in ALIASES]
+        raise_faults("data", [f"{shown(name)}: no split; use one of {', '.join(ALIASES)}" for name in nearly])
         return Source("data", _splits("data", tables))
     return Source("data", {"": _object("data", data, encoding)})
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from metakd.data.schema import SPLITS, Example, Inputs
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, shown
 
 DEV, TEST = 10, 10  # percent of one file
 ENOUGH, MOST_TEST = 50, 25  # test texts of a domain that --cut auto aims at, and the most percent for them
@@ -93,15 +93,16 @@ def test_percent(texts: Collection[int]) -> int:
 
 
 def parse_cut(cut: str) -> tuple[int, int | None]:
-    """Percent for dev and for test of '80/10/10'; of 'auto', DEV and None. Raises ValueError for anything else."""
+    """Percent for dev and for test of '80/10/10'; of 'auto', DEV and None. Raises InputError for anything else."""
     if cut == "auto":
         return DEV, None
     parts = cut.split("/")
     if len(parts) != 3 or not all(part.isdecimal() for part in parts) or sum(map(int, parts)) != 100:
-        raise ValueError("write percent for train, dev and test that add up to 100, as in 80/10/10, or auto")
+        what = "write percent for train, dev and test that add up to 100, as in 80/10/10, or auto"
+        raise InputError(f"--cut = {shown(cut)}: {what}")
     train, dev, test = map(int, parts)
     if not train or not test:
-        raise ValueError("train and test need at least one percent each")
+        raise InputError(f"--cut = {shown(cut)}: train and test need at least one percent each")
     return dev, test
 
 

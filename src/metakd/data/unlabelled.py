@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -66,8 +67,9 @@ def _rows(source: Source, reader: Reader) -> list[Example]:
     columns = {field: column for field, column in (reader.columns or {}).items() if field not in ("label", "id", *SOFT)}
     rows = list[Example]()
     for table in source.tables.values():
-        faults = list[str]()
-        read = [e for _, e in read_table(table, faults, needed=("text",), optional=("domain",), columns=columns)]
+        faults = reader.faults_of(table.name)
+        how: dict[str, Any] = {"needed": ("text",), "optional": ("domain",), "columns": columns}
+        read = [e for _, e in read_table(table, faults, **how, each_row=reader.skips)]
         reader.take(table.name, faults, any_valid=bool(read))
         rows += [replace(e, label="") for e in read]
     return rows

@@ -28,7 +28,7 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import check_scorable
 from metakd.runs.folders import RESULTS_FILE
 from metakd.runs.run import Run
-from metakd.utils.artifacts import step_folder, write_manifest
+from metakd.utils.artifacts import remedy, step_folder, write_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, as_input_error, raise_faults, require
 
@@ -110,14 +110,14 @@ def _check(run: Run, output: Path, web: bool) -> str:
     if web and run.data.has_pairs:
         faults.append("--web: the page reads single texts, and these models read pairs; leave it out")
     if missing := [d for d in run.data.domains if not run.is_student_done(method, d)]:
-        faults.append(f"{', '.join(missing)}: no finished student; run `metakd run --resume --output {run.folder}`")
+        faults.append(f"{', '.join(missing)}: no finished student; {remedy(run.folder)}")
     raise_faults("not exported", faults)
     recorded = _calibration(run)
     known = [load_calibration(_trained(run, d)) == recorded_calibration(recorded, d) for d in run.data.domains]
     if None in [load_reading(_trained(run, d)) for d in run.data.domains] or not all(known):
         raise InputError(
             f"{run.folder}: not scored, which decides how sure students are, which labels they give, and how they read "
-            f"long texts; run `metakd evaluate {run.folder}`"
+            f"long texts; {remedy(run.folder, 'evaluate')}"
         )
     return split
 
@@ -127,7 +127,7 @@ def _calibration(run: Run) -> dict[str, Any]:
     path = run.folder / RESULTS_FILE
     if not path.is_file():
         return {}
-    with as_input_error(f"{path} is damaged; run `metakd evaluate {run.folder}`"):
+    with as_input_error(f"{path} is damaged; {remedy(run.folder, 'evaluate')}"):
         figures = dict(json.loads(path.read_text(encoding="utf-8")).get("calibration", {}))
         if {*figures} - {"thresholds"} and not {"temperatures", "texts", "before", "after"} <= {*figures}:
             raise ValueError("calibration is not whole")

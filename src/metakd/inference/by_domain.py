@@ -10,7 +10,7 @@ from metakd.data.schema import folder_name
 from metakd.inference.classifier import Classifier
 from metakd.inference.layout import EXPORT, FIT_FILE
 from metakd.inference.long_texts import READING_FILE
-from metakd.utils.artifacts import RUN_FILE, read_manifest, read_run
+from metakd.utils.artifacts import RUN_FILE, read_manifest, read_run, remedy
 from metakd.utils.errors import InputError, as_input_error, collecting
 
 LOADED = 32  # models in memory at a time
@@ -48,25 +48,22 @@ def models_by_domain(folder: Path) -> dict[str, Path] | None:
         InputError: Some domains have none.
     """
     if (folder / RUN_FILE).is_file():
-        domains, parent, remedy = read_run(folder)["domains"], folder / "students", "metakd run --resume --output"
+        domains, parent, again = read_run(folder)["domains"], folder / "students", remedy(folder)
     elif (manifest := read_manifest(folder) or {}).get("step") == EXPORT:
         with as_input_error(f"{folder}: its manifest names no domains; export the run again"):
-            domains, parent, remedy = (
-                [*manifest["run"]["domains"]],
-                folder,
-                "export the run again, as files are missing:",
-            )
+            domains, parent = [*manifest["run"]["domains"]], folder
+        again = "export the run again, as files are missing"
     elif (folder / FIT_FILE).is_file():
         with as_input_error(f"{folder / FIT_FILE}: cannot be read; run `metakd fit` again"):
             domains = [*json.loads((folder / FIT_FILE).read_text(encoding="utf-8"))["delivered"]]
-        parent, remedy = folder, "run `metakd fit` again, as files are missing:"
+        parent, again = folder, "run `metakd fit` again, as files are missing"
     else:
         return None
     models = {domain: parent / folder_name(domain) for domain in domains}
     if missing := [domain for domain, model in models.items() if not model.is_dir()]:
-        raise InputError(f"{folder}: no finished model for {', '.join(missing)}; {remedy} {folder}")
+        raise InputError(f"{folder}: no finished model for {', '.join(missing)}; {again}")
     if (folder / RUN_FILE).is_file() and not all((model / READING_FILE).is_file() for model in models.values()):
-        raise InputError(f"{folder}: not scored, which decides what students answer; run `metakd evaluate {folder}`")
+        raise InputError(f"{folder}: not scored, which decides what students answer; {remedy(folder, 'evaluate')}")
     if not models:
         raise InputError(f"{folder}: has no models")
     return models

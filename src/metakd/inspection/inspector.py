@@ -53,20 +53,20 @@ def inspect_data(
 ) -> dict[str, Any]:
     """A report on data as `dataset.load_dataset` reads it, made in one pass without keeping its texts.
 
-    Faults do not stop it: they are under `faults` in the report. Lengths are in tokens of `tokenizer`, a
-    tokenizer.json, or else in words; `unknown` has the share of tokens that it does not know, by domain. Raises
-    InputError for data that cannot be read at all.
+    Faults do not stop it, unless there are thousands: they are under `faults` in the report. Lengths are in tokens of
+    `tokenizer`, a tokenizer.json, or else in words; `unknown` has the share of tokens that it does not know, by domain.
+    Raises InputError for data that cannot be read at all.
     """
     source, order = open_source(data, encoding, data_config), probability_labels if soft_labels else None
     reader = Reader(columns, skip_bad_rows, several=several_by(label_columns, label_separator))
     inspector, splits = Inspector(parse_cut(cut)[1]), [split for split in ("", *SPLITS) if split in source.tables]
     for split in splits[:: -1 if drop_leaks else 1]:  # a leak is dropped from the earlier split
-        table, is_train, faults, row = source.tables[split], split in ("", "train"), list[str](), 0
+        table, is_train, row = source.tables[split], split in ("", "train"), 0
         optional = ("label",) * (unlabelled_rows and is_train)
         how: dict[str, Any] = {"columns": columns, "probability_labels": order if is_train else None}
         how |= {"needed": [name for name in LABELLED if name not in optional], "optional": optional}
-        how["several"] = reader.label_format(table)
-        for row, example in read_table(table, faults, **how):
+        how |= {"several": reader.label_format(table), "each_row": skip_bad_rows}
+        for row, example in read_table(table, faults := reader.faults_of(table.name), **how):
             if example.label:
                 inspector.add(split or WHOLE, row, example, unless_later=drop_leaks)
         reader.take(table.name, faults, any_valid=row > 0)
@@ -93,7 +93,7 @@ def inspect_dataset(data: MultiDomainDataset) -> dict[str, Any]:
 
 
 class Inspector:
-    """Takes rows one by one and keeps 32 bytes of each, and a sample of full rows drawn by the hash of their text."""
+    """Takes rows one by one and keeps 36 bytes of each, and a sample of full rows drawn by the hash of their text."""
 
     def __init__(self, test: int | None = None) -> None:
         """`test` is the percent for test of one table; None as `splits.test_percent` says."""
@@ -245,7 +245,7 @@ def _leaks(texts: NDArray[np.uint64], splits: Mapping[str, NDArray[np.bool_]]) -
     """For each pair of splits, rows of the later one whose text is also in the earlier one."""
     pairs = combinations([name for name in SPLITS if name in splits], 2)
     counts = {(early, late): int(np.isin(texts[splits[late]], texts[splits[early]]).sum()) for early, late in pairs}
-    return [{"rows": n, "of": late, "stand_in": early} for (early, late), n in counts.items() if n]
+    return [{"rows": n, "of": late, "also_in": early} for (early, late), n in counts.items() if n]
 
 
 def _contradictions(columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

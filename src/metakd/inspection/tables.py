@@ -26,7 +26,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
         if n
     ]
     for leak in report["leaks"]:
-        later, earlier = leak["of"], leak["stand_in"]
+        later, earlier = leak["of"], leak["also_in"]
         flatters = ", which inflates every score" if earlier == "train" else ""
         messages.append(
             f"{_counted(leak['rows'], f'row of {later} is', f'rows of {later} are')} also in "
@@ -48,7 +48,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
         )
     rest = len(messages) - SHOWN_FINDINGS
     shown = [m if len(m) <= SHOWN_CHARACTERS else f"{m[:SHOWN_CHARACTERS]}..." for m in messages[:SHOWN_FINDINGS]]
-    return [*shown, f"and {rest} more findings (--json lists all)"] if rest > 0 else shown
+    return [*shown, f"and {rest} more findings (`metakd inspect --json` has all)"] if rest > 0 else shown
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -23,7 +23,7 @@ from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.meta_teacher import MetaTeacher, select_head
 from metakd.prototypes import effective_share
 from metakd.runs.run import Run
-from metakd.utils.artifacts import RUN_FILE, is_done, read_manifest, read_run
+from metakd.utils.artifacts import RUN_FILE, is_done, read_manifest, read_run, remedy
 from metakd.utils.console import notice
 from metakd.utils.errors import CheckError, InputError
 from metakd.utils.hardware import device
@@ -77,8 +77,8 @@ def check_teacher(run: Run) -> None:
         folder = teacher_run.folders.teacher
         manifest = read_manifest(folder)
         if manifest is None or not is_done(folder, teacher_run.fingerprints.teach):
-            remedy = f"run `metakd teach --output {teacher_run.folder}` first"
-            raise InputError(f"{folder}: no finished meta-teacher; {remedy}")
+            how = remedy(teacher_run.folder, "teach", run.data.place)
+            raise InputError(f"{folder}: no finished meta-teacher; {how} first")
         if not is_checked(manifest, teacher_run.data):
             continue  # `distill_all` checks it again, and then asks once more
         refuse_near_chance(teacher_run, manifest["check"])

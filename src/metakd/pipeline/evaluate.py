@@ -13,6 +13,7 @@ from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
 from metakd.data.labels import several_by
 from metakd.data.schema import Example, folder_name, several_labels
+from metakd.data.sources import is_hub_id
 from metakd.data.splits import leaks, of_domain
 from metakd.evaluation.metrics import Predictions, accuracy_of_kept, score
 from metakd.evaluation.predictions import (
@@ -25,24 +26,25 @@ from metakd.evaluation.predictions import (
 )
 from metakd.evaluation.tables import OVER_ALL, markdown_table
 from metakd.evaluation.thresholds import as_entry
+from metakd.inference.long_texts import load_reading
 from metakd.methods import BASELINE
 from metakd.pipeline.corpus import describe
 from metakd.pipeline.readings import rows_to_decide_on, write_readings, write_temperatures, write_thresholds
 from metakd.pipeline.rechecks import check_again
-from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE, SCORE_FILES
+from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE, SCORE_FILES, finished_steps
 from metakd.runs.run import Run
 from metakd.utils import distributed
 from metakd.utils.artifacts import (
     MANIFEST,
-    read_manifest,
     read_run,
+    remedy,
     verified_manifest,
     write_json,
     write_manifest,
     write_text,
 )
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError, raise_faults
+from metakd.utils.errors import InputError, listed, raise_faults
 from metakd.utils.hardware import environment
 from metakd.utils.locks import run_lock
 
@@ -70,7 +72,9 @@ def _evaluate(run: Run) -> dict[str, Any]:
     if split == "dev":
         notice("there is no test split, so scores are on dev: do not report them if you choose by them")
     examples, fleets = run.data.splits[split], _fleets(run.folder, description, run.data.domains)
-    _refuse_missing(run, fleets)
+    if {*run.data.domains} - {*fleets["student"]}:
+        (run.folder / MANIFEST).unlink(missing_ok=True)
+    _refuse_missing(run.folder, fleets, run.data.domains)
     check_again(run)
     stores: Stores = {}
     calibration, dev = write_temperatures(run, fleets["student"], stores), rows_to_decide_on(run)
@@ -97,7 +101,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     results |= {"calibration": calibration}
     sample = transfer_sample_size(len(run.data.domains)) if tfidf.transfer else 0
     results |= {"transfer": tfidf.transfer, "transfer_examples": sample}
-    manifests = finished_steps(run.folder)
+    manifests = finished_steps(run.folder, description["settings"])
     seconds = {name: manifest["seconds"] for name, manifest in manifests.items()}
     results["seconds"] = seconds | {"evaluate": round(time.perf_counter() - started, 1)}
     write_json(run.folder / CORPUS_FILE, describe(run, examples, fleets["student"]))
@@ -109,15 +113,14 @@ def _evaluate(run: Run) -> dict[str, Any]:
     return results
 
 
-def _refuse_missing(run: Run, fleets: Mapping[str, Mapping[str, Path]]) -> None:
-    """Raise InputError if a domain has no student; a notice if it has no baseline."""
+def _refuse_missing(folder: Path, fleets: Mapping[str, Mapping[str, Path]], domains: Sequence[str]) -> None:
+    """Raise InputError if a domain of the run has no student; a notice if it has no baseline."""
     for name, fleet in fleets.items():
-        if missing := ", ".join(domain for domain in run.data.domains if domain not in fleet):
-            remedy = f"train what is missing with `metakd run --resume --output {run.folder}`"
+        if missing := listed([domain for domain in domains if domain not in fleet]):
+            fault = f"{name} is missing for {missing}; to train what is missing, {remedy(folder)}"
             if name == "student":
-                (run.folder / MANIFEST).unlink(missing_ok=True)
-                raise InputError(f"{name} is missing for {missing}; {remedy}")
-            notice(f"{name} is missing for {missing}; {remedy}. Scoring continues without it")
+                raise InputError(fault)
+            notice(f"{fault}. Scoring continues without it")
 
 
 def check_scorable(run: Run) -> str:
@@ -160,7 +163,10 @@ def evaluate_file(
     several = several_by(settings.get("label_columns", ()), settings.get("label_separator", ""))
     examples = read_examples(data, columns=columns, encoding=encoding, several=several)
     _check_fits(data, examples, description)
-    fleets = _fleets(folder, description, sorted({e.domain for e in examples}))
+    fleets = _fleets(folder, description, sorted(domains := {e.domain for e in examples}))
+    _refuse_missing(folder, fleets, [domain for domain in description["domains"] if domain in domains])
+    if None in map(load_reading, fleets["student"].values()):
+        raise InputError(f"{folder}: not scored, which decides what students answer; {remedy(folder, 'evaluate')}")
     leaked = {e.id for e in leaks({"train": _training_rows(description), "test": examples}).get("test", [])}
     classes = description.get("classes")
     all_predictions = predict_by_models(fleets, description["labels"], examples, classes=classes)
@@ -174,7 +180,7 @@ def evaluate_file(
 def _training_rows(description: Mapping[str, Any]) -> list[Example]:
     """The rows that models of a run have learnt from; none, with a notice, if its data is missing or has changed."""
     place, settings = description["data"], Settings.build(description["settings"])
-    if place and Path(place).exists():
+    if place and (is_hub_id(place) or Path(place).exists()):
         with contextlib.suppress(InputError):
             dataset = load_dataset(place, settings.seed, **settings.reading())
             if dataset.fingerprint == description["data_fingerprint"]:
@@ -211,7 +217,7 @@ def _check_fits(data: Path, examples: Sequence[Example], description: Mapping[st
 def _fleets(folder: Path, description: Mapping[str, Any], domains: Sequence[str]) -> dict[str, dict[str, Path]]:
     """The folder of the finished model of each kind for each domain; InputError if there is no teacher."""
     if verified_manifest(folder / "meta_teacher") is None:
-        raise InputError(f"{folder}: no finished meta-teacher; continue with `metakd run --resume --output {folder}`")
+        raise InputError(f"{folder}: no finished meta-teacher; {remedy(folder)}")
     fleets = {"meta_teacher": dict.fromkeys(domains, folder / "meta_teacher")}
     parents = {"student": "students"} | ({BASELINE: BASELINE} if description["settings"]["baseline"] else {})
     for name, parent in parents.items():
@@ -238,7 +244,7 @@ def score_models(
     for name, predictions in all_predictions.items():
         if averaged <= set(predictions):
             scores = score(predictions, averaged, len(labels))
-            _add_costs(scores, {domain: p.costs for domain, p in predictions.items()})
+            _add_costs(scores, {domain: p.costs for domain, p in predictions.items()}, averaged)
             over = [predictions[d].costs[OVER_ALL] for d in sorted(averaged) if OVER_ALL in predictions[d].costs]
             if len(over) == len(averaged):
                 scores["average"][OVER_ALL] = float(np.mean(over))
@@ -250,10 +256,11 @@ def score_models(
     return models
 
 
-def _add_costs(scores: dict[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add sizes and latencies to the scores of each domain, and their plain means to the average."""
-    for domain, domain_costs in costs.items():
+def _add_costs(scores: dict[str, Any], by_domain: Mapping[str, Mapping[str, Any]], averaged: Collection[str]) -> None:
+    """Add sizes and latencies to the scores of each domain, and their plain means over those `averaged`."""
+    for domain, domain_costs in by_domain.items():
         scores["domains"][domain] |= domain_costs
+    costs = {domain: by_domain[domain] for domain in by_domain if domain in averaged}
     for name in ("parameters", "bytes"):
         scores["average"][name] = round(float(np.mean([each[name] for each in costs.values()])))
     if all("windows" in each for each in costs.values()):
@@ -286,10 +293,3 @@ def _results(models: dict[str, dict[str, Any]], split: str, description: Mapping
         "run": dict(description),
         "environment": environment(),
     }
-
-
-def finished_steps(folder: Path) -> dict[str, dict[str, Any]]:
-    """The manifests of a run's steps, by their folders."""
-    paths = sorted(folder.glob(f"*/{MANIFEST}")) + sorted(folder.glob(f"*/*/{MANIFEST}"))
-    manifests = {path.parent.relative_to(folder).as_posix(): read_manifest(path.parent) for path in paths}
-    return {name: manifest for name, manifest in manifests.items() if manifest and "/." not in f"/{name}"}

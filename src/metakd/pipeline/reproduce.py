@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metakd.config.settings import Settings
-from metakd.pipeline.evaluate import finished_steps
 from metakd.pipeline.run_all import run_all
-from metakd.runs.folders import ADAPTER, CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE
+from metakd.runs.folders import ADAPTER, CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE, finished_steps
 from metakd.runs.run import Run
-from metakd.utils.artifacts import FORMERLY, MANIFEST, changed_code, read_manifest, read_run, verified_manifest
+from metakd.utils.artifacts import (
+    FORMERLY,
+    MANIFEST,
+    changed_code,
+    read_manifest,
+    read_run,
+    remedy,
+    verified_manifest,
+)
 from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import run_lock
 
@@ -55,7 +62,7 @@ def _description(folder: Path) -> Mapping[str, Any]:
     read_run(folder)
     manifest = verified_manifest(folder)
     if manifest is None or manifest.get("step") != "run":
-        raise InputError(f"{folder}: no finished run; finish it with `metakd run --output {folder} --resume`")
+        raise InputError(f"{folder}: no finished run; to finish it, {remedy(folder)}")
     torn = [name for name in manifest["steps"] if name != "teacher_cache" and verified_manifest(folder / name) is None]
     if torn:
         raise InputError(f"{folder}: changed since the run was finished: {', '.join(torn)}")
@@ -65,7 +72,7 @@ def _description(folder: Path) -> Mapping[str, Any]:
     figures = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")).get("calibration")
     if figures is None or (manifest["run"].get("several_labels") and "thresholds" not in figures):
         decided = "probabilities were calibrated" if figures is None else "thresholds were chosen"
-        raise InputError(f"{folder}: scored before {decided}; run `metakd evaluate {folder}` first")
+        raise InputError(f"{folder}: scored before {decided}; {remedy(folder, 'evaluate')} first")
     return {**manifest["run"], "settings": FORMERLY | manifest["run"]["settings"]}
 
 
@@ -90,7 +97,7 @@ def _changed(one: Mapping[str, str], two: Mapping[str, str]) -> list[str]:
 def compare(first: Path, second: Path) -> Reproduction:
     """The differences between two finished runs: files and manifests of steps, and results except times."""
     differences = {}
-    steps = [finished_steps(folder) for folder in (first, second)]
+    steps = [finished_steps(folder, read_run(folder)["settings"]) for folder in (first, second)]
     for name in sorted({*steps[0], *steps[1]}):
         one, two = (manifests.get(name, {}) for manifests in steps)
         facts = {key: two[key] for key in two if key in one or key not in NEW_FACTS}

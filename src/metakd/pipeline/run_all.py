@@ -36,9 +36,9 @@ def _clear(run: Run) -> None:
     check_outside(run.settings, folder)
     folders = run.folders
     steps = [folders.weights, folders.teacher, folders.unlabelled_weights, folders.teacher_cache]
-    steps += [folder / ".teacher_cache.partial", folder / ".unlabelled_weights.partial"]
-    shared = [run.folders.student(method, None) for method in METHODS]
+    shared = [folder / f"{method}_shared_student" for method in METHODS]
     others = [folder / name for name in ("students", *METHODS, "shared_student", "checkpoints", LOGS_FOLDER)]
+    others += folder.glob(".*.partial")
     with run_lock(folder):
         refuse_if_any_locked([run.folders.cache_lock, *(folder / "checkpoints").glob("*.lock")])
         (folder / MANIFEST).unlink(missing_ok=True)

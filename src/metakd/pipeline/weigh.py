@@ -45,7 +45,7 @@ def weigh(run: Run) -> Path:
 def check_weighable(run: Run) -> None:
     """Raise InputError if the settings turn weights off."""
     if run.settings.weights == "none":
-        raise InputError("--weights = 'none': there is nothing to weigh; continue with `metakd teach`")
+        raise InputError("--weights = 'none': there is nothing to weigh; leave this step out")
 
 
 def _weigh(run: Run) -> None:

@@ -19,7 +19,7 @@ from metakd.evaluation.statistics import Values, compare
 from metakd.evaluation.suspects import SURE, read_suspects
 from metakd.methods import BASELINE
 from metakd.runs.folders import CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE, SUSPECTS_FILE
-from metakd.utils.artifacts import read_manifest, read_run, verified_manifest
+from metakd.utils.artifacts import read_manifest, read_run, remedy, verified_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, raise_faults
 
@@ -54,20 +54,20 @@ class Findings:
         """A run, and a folder of experiments if there is one. Raises InputError where either is not finished."""
         run = read_run(folder)
         trained = all(read_manifest(folder / "students" / folder_name(domain)) for domain in run["domains"])
-        scoring = f"`metakd evaluate {folder}`" if trained else f"`metakd run --resume --output {folder}`"
+        scoring = remedy(folder, "evaluate" if trained else "run")
         try:
             results, corpus = (json.loads((folder / name).read_text("utf-8")) for name in (RESULTS_FILE, CORPUS_FILE))
             with (folder / PREDICTIONS_FILE).open(encoding="utf-8") as file:
                 rows = [json.loads(text) for text in file]
         except OSError as error:
-            raise InputError(f"{error.filename}: cannot be read ({error.strerror}); {scoring} writes it") from None
+            raise InputError(f"{error.filename}: cannot be read ({error.strerror}); {scoring}") from None
         except ValueError as error:
-            raise InputError(f"{folder}: results are torn ({error}); {scoring} writes them") from None
+            raise InputError(f"{folder}: results are torn ({error}); {scoring}") from None
         if verified_manifest(folder) is None:
-            notice(f"{folder}: not as it was scored; {scoring} scores it again")
-        raise_faults(f"{folder} is not whole; {scoring} writes it again", _missing(results, corpus, rows))
+            notice(f"{folder}: not as it was scored; {scoring}")
+        raise_faults(f"{folder} is not whole; {scoring}", _missing(results, corpus, rows))
         if results["run"].get("data_fingerprint") != run.get("data_fingerprint"):
-            raise InputError(f"{folder} was scored before its data changed; {scoring} scores it again")
+            raise InputError(f"{folder} was scored before its data changed; {scoring}")
         measured = _read_experiments(experiments, run["data_fingerprint"]) if experiments else {}
         return cls(folder, run, results, corpus, rows, measured)
 

@@ -25,7 +25,7 @@ from metakd.models.student import layers_to_cut
 from metakd.runs.extra_texts import extra_texts
 from metakd.runs.folders import WEIGHTS_FILE, Folders
 from metakd.runs.student_classes import classes_by_domain, student_classes
-from metakd.utils.artifacts import digest_files, is_done
+from metakd.utils.artifacts import digest_files, is_done, remedy
 from metakd.utils.errors import InputError
 
 _STORES = WeakValueDictionary[tuple[Any, ...], TokenStore]()
@@ -202,8 +202,8 @@ class Features:
         if self.settings.weights == "none":
             return [1.0] * len(examples)
         if not is_done(self.folders.weights, self.folders.fingerprints.weigh):
-            remedy = f"run `metakd weigh --output {self.folders.root}` first"
-            raise InputError(f"{self.folders.weights}: no instance weights; {remedy}")
+            how = remedy(self.folders.root, "weigh", self.data.place)
+            raise InputError(f"{self.folders.weights}: no instance weights; {how} first")
         names = [self.texts_of_windows.get(e.id, e.id) for e in examples]
         return [weight if (weight := self._weights.get(name)) is not None else self._others[name] for name in names]
 

@@ -1,10 +1,14 @@
 """Where the results of a run are: its folders, and the files in them that several steps use."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from metakd.data.schema import folder_name
+from metakd.methods import BASELINE
 from metakd.runs.fingerprints import Fingerprints
+from metakd.utils.artifacts import MANIFEST, read_manifest
 
 WEIGHTS_FILE, EXTRAS_FILE = "weights.jsonl", "extras.safetensors"  # the latter: projections and h of a shared start
 ADAPTER = "adapter"  # folder in the meta-teacher's, of what LoRA has learnt
@@ -63,3 +67,14 @@ class Folders:
 
     def _place(self, name: str, digest: str) -> Path:
         return self.root / (f"{name}-{digest[:16]}" if self.by_content else name)
+
+
+def finished_steps(folder: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The manifests of a run's own steps, by their folders: exports may be kept in its folder as well."""
+    names = ["instance_weights", "unlabelled_weights", "meta_teacher", "teacher_cache", "shared_student", "students/*"]
+    if settings["baseline"] and settings["method"] != BASELINE:
+        names += [f"{BASELINE}_shared_student", f"{BASELINE}/*"]
+    paths = sorted(path.parent for name in names for path in folder.glob(f"{name}/{MANIFEST}"))
+    steps = {path.relative_to(folder).as_posix(): read_manifest(path) for path in paths if path.name[0] != "."}
+    whole = {name: manifest for name, manifest in steps.items() if manifest}
+    return {name: whole[name] for name in sorted(whole, key=lambda name: name.count("/"))}

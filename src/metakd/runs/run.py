@@ -212,8 +212,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             if before != description:  # several at once agree, and only read
                 write_json(path, description)
-                if self.data.skipped:
-                    write_text(self.folder / SKIPPED_FILE, "\n".join([*self.data.skipped, ""]))
+            self._list_skipped(self.folder / SKIPPED_FILE)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
         if changed:
@@ -221,6 +220,14 @@ class Run:
         if before and before.get("data_fingerprint") != self.data.fingerprint:
             notice(f"{self.folder} continues with changed data; finished models stay, and scores are made again")
         return self._sources
+
+    def _list_skipped(self, path: Path) -> None:
+        """Write which rows the data leaves out, if any, unless that is there."""
+        lines = "\n".join([*self.data.skipped, ""]) if self.data.skipped else ""
+        if not lines:
+            path.unlink(missing_ok=True)
+        elif not path.is_file() or path.read_text(encoding="utf-8") != lines:
+            write_text(path, lines)
 
     @property
     def _sources(self) -> list[str]:

@@ -28,7 +28,7 @@ def check_outside(settings: Settings, folder: Path) -> None:
     """Raise InputError for a model inside the run's own folder, which the run replaces."""
     for name in ("base", "teacher", "student"):
         value = getattr(settings, name)
-        if value and Path(value).is_dir() and folder.resolve() in Path(value).resolve().parents:
+        if value and folder.resolve() in (place := Path(value).expanduser().resolve()).parents and place.is_dir():
             raise InputError(f"{flag(name)} {value}: is in --output, which is replaced; choose another --output")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from metakd.utils import distributed
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, shell_command
 from metakd.utils.hardware import environment
 
 MANIFEST, RUN_FILE = "manifest.json", "run.json"
@@ -143,12 +143,13 @@ def is_done(folder: Path, expected: str) -> bool:
         return verified_manifest(folder) is not None
     if steps := changed_code(manifest):
         raise InputError(
-            f"metakd's code of {', '.join(steps)} has changed since {folder} was made. Choose another --output, begin "
-            f"again with `metakd run --overwrite`, or go on with the version of metakd that its {MANIFEST} names"
+            f"metakd's code of {', '.join(steps)} has changed since {folder} was made. Choose another --output, repeat "
+            f"`metakd run` with --overwrite and all its flags, or go on with the version of metakd that its {MANIFEST} "
+            "names"
         )
     raise InputError(
-        f"{folder} was made with other settings, data, base or precision. Choose another --output, or begin again with "
-        "`metakd run --overwrite`"
+        f"{folder} was made with other settings, data, base or precision. Choose another --output, or repeat "
+        "`metakd run` with --overwrite and all its flags"
     )
 
 
@@ -159,15 +160,32 @@ def read_run(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise InputError(f"{folder}: no run here (no readable {RUN_FILE}); start one with `metakd run`") from None
     if not isinstance(description, dict) or "settings" not in description:
-        raise InputError(f"{folder}/{RUN_FILE}: does not describe a run; start again with `metakd run --overwrite`")
+        raise InputError(f"{folder}/{RUN_FILE}: does not describe a run; repeat `metakd run` with --overwrite")
     if description.get("format") != RUN_FORMAT:
         raise InputError(
             f"{folder}: made by another version of metakd, which names settings differently; choose another --output, "
-            "or replace the run with `metakd run --overwrite`"
+            "or repeat `metakd run` with --overwrite and all its flags"
         )
     for name, value in FORMERLY.items():
         description["settings"].setdefault(name, value)
     return description
+
+
+def remedy(folder: Path, step: str = "run", data: str | None = None) -> str:
+    """What takes a run further, in words: a command, or Python if its data is tables in memory.
+
+    Args:
+        folder: The run's.
+        step: One that is missing, or `run` for all that are.
+        data: Where the run's data is, which a folder that has no run yet does not know.
+    """
+    begun = (folder / RUN_FILE).is_file()
+    if (read_run(folder)["data"] if begun else data) is None:
+        return "continue from Python, with the same tables"
+    if step == "evaluate":
+        return f"run {shell_command(step, folder)}"
+    flags = ["--resume"] * (step == "run") + [f"--data={data}"] * (not begun)
+    return f"run {shell_command(step, *flags, '--output', folder)}"
 
 
 def free_disk(folder: Path) -> int:

@@ -98,8 +98,7 @@ def lost_processes_detected() -> Iterator[None]:
         if world_size() > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
             raise LostProcessError(
                 f"another of the {world_size()} processes has ended, so process {rank()} ends too. Finished work is "
-                "kept: continue with `metakd run --resume`, or repeat any other command. The number of processes may "
-                "change"
+                "kept: repeat the command, `metakd run` with --resume. The number of processes may change"
             ) from None
         raise
 

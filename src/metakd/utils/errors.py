@@ -9,6 +9,7 @@ import errno
 import importlib
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from types import ModuleType
@@ -79,6 +80,11 @@ class InputError(Exception):
         if len(faults) > SHOWN_FAULTS:
             shown.append(f"  ... and {len(faults) - SHOWN_FAULTS} more")
         return cls("\n".join([f"{what}: {len(faults)} fault{'' if len(faults) == 1 else 's'}", *shown]))
+
+
+def shell_command(*words: object) -> str:
+    """A command of metakd, to be typed as it stands."""
+    return f"`{shlex.join(['metakd', *map(str, words)])}`"
 
 
 def raise_faults(what: str, faults: list[str]) -> None:
