@@ -114,12 +114,12 @@ def permuted_domain_loss(logits: Tensor, domains: Tensor, generator: torch.Gener
 
 
 def hidden_state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """L_hid = MSE(H_student, H_teacher) of one mapped layer, mean over real tokens and width; of embeddings: L_emb.
+    """L_hid = MSE(H_student, H_teacher) of one mapped layer, mean over tokens and width; of embeddings: L_emb.
 
     Args:
         student: (B, L, H).
         teacher: (B, L, H).
-        mask: (B, L), 1 for a real token, 0 for padding.
+        mask: (B, L), 1 for a token, special ones included, 0 for padding.
 
     Returns:
         (B,).
@@ -130,12 +130,12 @@ def hidden_state_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 def attention_score_loss(student: Tensor, teacher: Tensor, mask: Tensor, window: int | None = None) -> Tensor:
     """L_att = MSE(S_student, S_teacher) of one mapped layer, of the scores S = q·k/√d before mask and softmax.
 
-    The mean is over heads and pairs of real tokens that both models attend to.
+    The mean is over heads and pairs of tokens that both models attend to.
 
     Args:
         student: (B, A, L, L).
         teacher: (B, A, L, L).
-        mask: (B, L), 1 for a real token, 0 for padding.
+        mask: (B, L), 1 for a token, special ones included, 0 for padding.
         window: The largest distance of two tokens that a local layer attends to; None for all.
 
     Returns:
@@ -156,7 +156,7 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     Args:
         student: (B, L, H_student).
         teacher: (B, L, H_teacher).
-        mask: (B, L), 1 for a real token, 0 for padding.
+        mask: (B, L), 1 for a token, special ones included, 0 for padding.
 
     Returns:
         (B,).
@@ -281,5 +281,5 @@ def _masked_mean_squared_error(
 
 
 def _pairs(mask: Tensor) -> Tensor:
-    """1 for pairs of real tokens: (B, L) -> (B, L, L)."""
+    """1 for pairs of tokens: (B, L) -> (B, L, L)."""
     return mask[:, :, None] * mask[:, None, :]

@@ -2,6 +2,7 @@
 
 import random
 import time
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,17 @@ import pytest
 
 from conftest import read_json, reopen, toy_examples
 from metakd.data.schema import Example
+from metakd.data.windows import Reading
 from metakd.evaluation import costs
-from metakd.evaluation.costs import LATENCY_TEXTS, LATENCY_WARMUP, TURN, Latency, latency_sample, measure_latencies
+from metakd.evaluation.costs import (
+    LATENCY_TEXTS,
+    LATENCY_WARMUP,
+    TURN,
+    Latency,
+    latency_sample,
+    measure_latencies,
+    windows_filled,
+)
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.evaluate import evaluate
 
@@ -104,6 +114,22 @@ def test_the_interval_of_a_ratio_by_hand() -> None:
     """Order statistics 40 and 61 of 100 ratios hold the median with 95 %: here 1.40 and 1.61."""
     ones, more = np.ones(100), 1 + np.arange(1, 101) / 100
     assert Latency(more, False).times(Latency(ones, False)) == pytest.approx((1.40, 1.61), abs=0.011)
+
+
+def test_texts_that_are_timed_several_times_count_once_in_an_interval() -> None:
+    """Of ten texts, the order statistics 2 and 9 hold the median with 95 %: here 1.2 and 1.9."""
+    more = Latency(np.tile(1 + np.arange(1, 11) / 10, 10), False, texts=10)
+    assert more.times(Latency(np.ones(100), False, texts=10)) == pytest.approx((1.2, 1.9))
+
+
+def test_the_windows_that_a_text_fills_are_those_that_are_read(finished_run: Path) -> None:
+    """At 16 tokens, 14 words fill a window, and one more begins another; a stride repeats tokens."""
+    model = TorchModel.load(finished_run / "meta_teacher")
+    assert model.max_length == 16
+    texts = [replace(toy_examples(1, 0, "t")[0], text=" ".join(["good"] * n)) for n in (3, 14, 15, 16, 28, 300)]
+    assert windows_filled(model, texts).tolist() == [1, 1, 2, 2, 2, 4]
+    model.read_as(Reading(max_length=16, most_windows=8, stride=6))
+    assert windows_filled(model, texts).tolist() == [1, 1, 2, 2, 3, 4]
 
 
 def test_one_model_of_each_architecture_is_timed(

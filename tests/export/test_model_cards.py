@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import validate_repo_id
 
 from conftest import Command, passed, refused
 from metakd.data.windows import Reading
@@ -72,8 +73,12 @@ def hub(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Hub:
 
 def test_each_domain_has_a_private_repository(tmp_path: Path, hub: Hub) -> None:
     (tmp_path / "model.onnx").write_bytes(b"")
-    push({"books": tmp_path, "bücher & more": tmp_path, "b cher & more": tmp_path}, "me/reviews")
-    names = ["me/reviews-books", "me/reviews-b-cher---more", "me/reviews-b-cher---more-3"]
+    domains = ["books", "bücher & more", "b cher, more", "b-cher-more-2", "Home -- and everything for the garden", "--"]
+    push(dict.fromkeys(domains, tmp_path), "me/reviews")
+    ends = ["books", "b-cher-more", "b-cher-more-2", "b-cher-more-2-2", "Home-and-everything-for-the-garden", "domain"]
+    names = [f"me/reviews-{end}" for end in ends]
+    for name in names:
+        validate_repo_id(name)
     assert hub.calls[::2] == [(name, True) for name in names]
     assert hub.calls[1::2] == [(name, ["model.onnx"]) for name in names]
 

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import Command, as_row, passed, read_rows, refused, toy_examples, write_rows
+from conftest import Command, as_row, passed, read_json, read_rows, refused, toy_examples, write_rows
 from metakd import Classifier, InputError, load_dataset
 from metakd.data.schema import folder_name
 from metakd.inference import files
 from metakd.inference.by_domain import ByDomain, models_by_domain
+from metakd.utils.artifacts import write_json
 
 TEXTS = ["a lovely page", "dull prose", "bad"]
 
@@ -239,4 +240,15 @@ def test_all_models_are_loaded_before_anything_is_labelled(
 def test_a_run_that_lacks_a_student_is_refused(run_copy: Path, rows: Path, metakd: Command, tmp_path: Path) -> None:
     shutil.rmtree(run_copy / "students" / "kitchen")
     message = refused(metakd("predict", run_copy, "--input", rows, "--output", tmp_path / "out.jsonl"))
-    assert "no finished model for kitchen; metakd run --resume --output" in message
+    assert f"no finished model for kitchen; run `metakd run --resume --output {run_copy}`" in message
+
+
+def test_a_teacher_with_a_head_for_each_domain_does_not_answer_by_any_of_them(
+    run_copy: Path, rows: Path, metakd: Command, tmp_path: Path
+) -> None:
+    description = read_json(run_copy / "run.json")
+    description["settings"]["heads"] = "domain"
+    write_json(run_copy / "run.json", description)
+    message = refused(metakd("predict", run_copy / "meta_teacher", "--input", rows, "--output", tmp_path / "out.jsonl"))
+    assert f"use its students: `metakd predict {run_copy} --input FILE --output FILE`" in message
+    assert Classifier.load(run_copy / "students" / "books")

@@ -1,5 +1,6 @@
 """Where a name is looked for, in which order, and what is verified."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,12 @@ def test_the_hub_cache_goes_before_the_package(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(huggingface_hub.file_download.constants, "HF_HUB_CACHE", str(tmp_path))
     assert hub._in_hub_cache(MINILM) == snapshot
     assert hub.resolve(MINILM) == snapshot
+    (snapshot / "model.safetensors").rename(snapshot / "model-1-of-2.safetensors")
+    shards = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(shards))
+    assert hub._in_hub_cache(MINILM) is None  # one of two is there
+    (snapshot / "model-2-of-2.safetensors").touch()
+    assert hub._in_hub_cache(MINILM) == snapshot
 
 
 @pytest.fixture

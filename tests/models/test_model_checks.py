@@ -96,6 +96,13 @@ def test_a_regression_is_not_read_as_classes(base: Path, tmp_path: Path) -> None
         loading.load_classifier(classifier)
 
 
+def test_a_ranking_model_is_not_read_as_a_sure_classifier(base: Path, tmp_path: Path) -> None:
+    names = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    folder = edited(base, tmp_path / "c", **names, architectures=["BertForSequenceClassification"])
+    with pytest.raises(InputError, match="a model of one class, as for regression or ranking"):
+        loading.load_classifier(folder)
+
+
 def head_of(folder: Path, *labels: str) -> Tensor:
     return loading.load_encoder(folder, labels).classifier.weight.detach()
 

@@ -83,7 +83,7 @@ def test_the_four_figures_by_hand(findings: Findings) -> None:
 
 
 def test_several_labels_are_kept_by_micro_f1_and_gained_by_texts_that_are_right(findings: Findings) -> None:
-    """0.84 / 0.8 = 105 %; of two baselines, TF-IDF has the better micro-F1 and the worse accuracy."""
+    """0.84 / 0.8 = 105 %; of two baselines, the gain is over the one of better accuracy, not micro-F1."""
     f1s = {"meta_teacher": 0.8, "student": 0.84, "fine_tuned_shared": 0.7, "tfidf": 0.75}
     accuracies = {"meta_teacher": 0.6, "student": 0.65, "fine_tuned_shared": 0.5, "tfidf": 0.4}
     average = {name: costs(accuracies[name], 90, 12) | {"micro_f1": f1} for name, f1 in f1s.items()}
@@ -95,7 +95,7 @@ def test_several_labels_are_kept_by_micro_f1_and_gained_by_texts_that_are_right(
         f"80.0 → 84.0 percent micro-F1; {exact}, 95\u00a0% interval +1.0 to +9.0.",
     )
     assert gain[1] == "points of texts with exactly their labels over the best baseline"
-    assert gain[2].endswith(f"Baseline: {BASELINES['tfidf']}, 75.0 percent micro-F1.")
+    assert gain[2].endswith(f"Baseline: {BASELINES['fine_tuned_shared']}, 70.0 percent micro-F1.")
 
 
 def test_an_unfinished_run_is_to_be_resumed_before_it_is_reported(run_copy: Path, metakd: Command) -> None:

@@ -168,7 +168,7 @@ def fit(
         dataset, fitted(settings, dataset), output, Budget(p95_ms, max_mb, min_accuracy), also=also or [], most=most
     )
     numbers = [Column(name, justify="right") for name in ("dev", "test", "p95 ms", "MB")]
-    title = f"Best models within the budget, of {len(result['tried'])} candidates"
+    title = f"Best models within the budget, of {len({form['name'] for form in result['tried']})} candidates"
     caption = BUSY_NOTE if any(form["busy"] for form in result["delivered"].values()) else None
     table = Table("domain", "model", *numbers, title=title, caption=caption)
     for domain, form in result["delivered"].items():

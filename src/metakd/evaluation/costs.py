@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from metakd.data.schema import Example
+from metakd.data.windows import Reading, following_windows
 from metakd.evaluation.metrics import Floats, Ints
 from metakd.inference.torch_backend import TorchModel
 from metakd.utils.console import notice
@@ -54,6 +55,7 @@ class Latency:
 
     milliseconds: Floats  # (LATENCY_TEXTS,)
     busy: bool  # whether other processes used the cores meanwhile, so that the times are too long
+    texts: int = LATENCY_TEXTS  # how many of the texts are different; they come round again in the same order
 
     def summary(self, windows: Ints | None = None) -> dict[str, Any]:
         """Median and 95th percentile; `busy` only if it is true.
@@ -74,6 +76,7 @@ class Latency:
     def times(self, other: "Latency") -> tuple[float, float]:
         """The 95 % interval of the median, over texts, of this latency divided by the other's; of order statistics."""
         ratios = self.milliseconds / other.milliseconds
+        ratios = np.array([ratios[text :: self.texts].mean() for text in range(min(self.texts, len(ratios)))])
         low, high = stats.quantile_test(ratios, p=0.5).confidence_interval(0.95)
         return float(low), float(high)
 
@@ -108,7 +111,8 @@ def measure_latencies(contenders: Mapping[Any, Predict], examples: Sequence[Exam
             "other processes used the cores while latency was measured, so the latencies are too high; "
             "measure again when the machine is idle"
         )
-    return {name: Latency(np.array(times), busy) for name, times in milliseconds.items()}
+    different = min(LATENCY_TEXTS, len(examples))
+    return {name: Latency(np.array(times), busy, different) for name, times in milliseconds.items()}
 
 
 def _rest() -> None:
@@ -126,11 +130,10 @@ def timed_texts(examples: Sequence[Example], seed: int) -> list[Example]:
 
 
 def windows_filled(model: TorchModel, examples: Sequence[Example]) -> Ints:
-    """How many windows of `max_length` tokens each example fills: (N,)."""
-    encoded = model.untruncated.encode_batch_fast([e.inputs for e in examples])
-    lengths = np.array([len(encoding) for encoding in encoded])
-    special, length = model.untruncated.num_special_tokens_to_add(False), model.max_length
-    return np.ceil((lengths - special) / (length - special)).astype(np.int64).clip(min=1)
+    """How many windows of `max_length` tokens each example fills, of more than MANY about as many: (N,)."""
+    windows = Reading(max_length=model.max_length, most_windows=MANY, stride=model.reading.stride)
+    further = following_windows(model.untruncated, [e.inputs for e in examples], windows)
+    return np.array([1 + len(each) for each in further], np.int64)
 
 
 def latency_sample(examples: Sequence[Example], seed: int) -> list[Example]:

@@ -15,7 +15,7 @@ from metakd.data.windows import Reading
 from metakd.evaluation.costs import Latency, measure_latencies, shipped_bytes
 from metakd.evaluation.predictions import correct_predictions
 from metakd.evaluation.tables import ALIKE
-from metakd.export.model_cards import Measured, calibration_notes, parity_note, write_card
+from metakd.export.model_cards import BUSY, COMPACT, Measured, calibration_notes, form, parity_note, write_card
 from metakd.export.onnx_format import Parity, write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
@@ -78,7 +78,7 @@ def export(
     """
     split, method = _check(run, output, web), run.settings.method
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
-    calibration = _calibration(run)
+    calibration, exported_as = _calibration(run), form(run.settings.student, int8, compact)
     reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
     with step_folder(output, EXPORT, "", facts) as partial:
         if web:
@@ -91,9 +91,9 @@ def export(
         facts |= {"split": split, "students": [e.as_row() for e in exported]}
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
-            form = f"{run.settings.student}, {'int8' if int8 else 'float32'}"
-            notes = _notes(e) + calibration_notes(calibration, e.domain, str(reading), split)
-            write_card(folders[e.domain], facts["run"], e.domain, form, reading, e.after, split, e.examples, notes)
+            notes = _notes(e, compact) + calibration_notes(calibration, e.domain, str(reading), split)
+            scores = (e.after, split, e.examples)
+            write_card(folders[e.domain], facts["run"], e.domain, exported_as, reading, *scores, notes)
             write_manifest(folders[e.domain], {"step": MODEL, "domain": e.domain})
         if web:
             write_page(partial, {domain: folder.name for domain, folder in folders.items()})
@@ -172,16 +172,15 @@ def _score(run: Run, split: str, domain: str, folder: Path, compact: bool, befor
     return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy)
 
 
-def _notes(exported: Exported) -> list[str]:
+def _notes(exported: Exported, compact: bool) -> list[str]:
     """What the export has cost, as sentences of the card."""
     gain = 100 * (exported.after.accuracy - exported.before.accuracy)
     notes = [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
     notes += [parity_note(*exported.parity)] if exported.parity else []
+    notes += [BUSY] * exported.busy + [COMPACT] * compact
     if exported.elsewhere:
-        notes.append(
-            "Its embeddings are exact for the most frequent tokens of this domain, approximate for others. Accuracy on "
-            "texts of other domains: {1:.1f} percent, {0:.1f} before.".format(*(100 * a for a in exported.elsewhere))
-        )
+        before, after = (f"{100 * accuracy:.1f}" for accuracy in exported.elsewhere)
+        notes.append(f"Accuracy on texts of other domains: {after} percent, {before} before.")
     return notes
 
 

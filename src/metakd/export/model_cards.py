@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,15 +26,24 @@ SEVERAL_LABELS = (
     "is given above its threshold (`thresholds` in model.json, in the order of `labels`). Accuracy is the share of "
     "texts whose labels are all right."
 )
+BUSY = "Its latency is too high: other processes used the cores while it was measured."
+COMPACT = "Its embeddings are exact for the most frequent tokens of this domain, approximate for others."
+MOST_CHARACTERS = 40  # of a domain in a repository's name
 PAIRS = "The longer text is cut; the other stands beside each window, with at most half of its tokens."
 
 
+def form(student: str, int8: bool, compact: bool) -> str:
+    """What is exported, in words, without private folders."""
+    precision, table = "int8" if int8 else "float32", "compact" if compact else "whole"
+    return f"{public_name(student)}, {precision}, {table} table"
+
+
 class Measured(NamedTuple):
-    """A model on a domain's held-out examples."""
+    """A model: its accuracy on a domain's held-out examples, and what it costs."""
 
     accuracy: float
     bytes: int  # weights, tokenizer, configuration
-    milliseconds: float  # median of one text at a time, tokenising included
+    milliseconds: float  # median of one text of any domain at a time, tokenising included
 
 
 def write_card(
@@ -143,13 +153,18 @@ def _metadata(run: Mapping[str, Any], domain: str, form: str, measured: Measured
     )
     return huggingface_hub.ModelCardData(
         model_name=f"{domain} ({form})",
-        license=run["licences"].get("base") or "unknown",
+        license=_licence_id(run["licences"].get("base")),
         base_model=public_name(run["settings"]["base"]),
         library_name="onnxruntime",
         pipeline_tag="text-classification",
         tags=["metakd", "knowledge-distillation", "onnx"],
         eval_results=[score],
     ).to_yaml()
+
+
+def _licence_id(stated: str | None) -> str:
+    """As the hub takes it: an identifier, not the name of a file."""
+    return stated if stated and re.fullmatch(r"[\w.-]+", stated) else "other" if stated else "unknown"
 
 
 def check_login() -> None:
@@ -183,9 +198,10 @@ def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
 
 
 def _repository_names(domains: Iterable[str]) -> list[str]:
-    """Each domain as part of a repository's name: letters, digits, '-', '_' and '.', at most 40, no two alike."""
+    """Each domain as part of a repository's name: letters, digits, '_' and single '-', no two alike."""
     names: list[str] = []
     for domain in domains:
-        name = re.sub(r"[^\w.-]", "-", domain, flags=re.ASCII).strip("-.")[:40] or "domain"
-        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+        name = re.sub(r"[^A-Za-z0-9_]+", "-", domain).strip("-")[:MOST_CHARACTERS].strip("-") or "domain"
+        others = (f"{name}-{number}" for number in count(2))
+        names.append(next(each for each in chain([name], others) if each not in names))
     return names

@@ -69,9 +69,9 @@ def write_model(
     thresholds = model.thresholds if model.several_labels else None
     description = {
         "labels": model.labels,
-        "max_length": model.reading.max_length,
+        "max_length": model.max_length,
         "reading": model.reading.model_dump(),
-        "most_tokens": model.readable_tokens(MOST_TOKENS),
+        "most_tokens": model.readable_tokens(max(MOST_TOKENS, model.reading.max_length)),
         "pad_token_id": model.tokenizer.pad_token_id,
         "pairs": model.pairs,
     } | ({} if thresholds is None else {"several_labels": True, "thresholds": thresholds.tolist()})

