@@ -9,9 +9,9 @@ HEAD = """# Settings
 
 Give a setting as a flag (`--gamma2 0.5`), as a key of the YAML file of `--config` (`gamma2: 0.5`), or as a field of
 `metakd.Settings`. A flag overrides the file, and the file overrides the default. [Choosing
-settings](choosing-settings.md) says which to change. With under 4,000 training texts, `batch_size`,
-`teacher_learning_rate`, `teacher_epochs` and `shared_epochs` have [other defaults](howto/run.md#few-texts-many-labels);
-with 20 labels or more, `teacher_learning_rate`.
+settings](choosing-settings.md) says which to change. With under 4,000 labelled training texts,
+`batch_size`, `teacher_learning_rate`, `teacher_epochs` and `shared_epochs` have [other
+defaults](howto/run.md#few-texts-many-labels); with 20 labels or more, `teacher_learning_rate`.
 
 "Paper" is the value in Pan et al. (ACL 2021) or in the training scripts of its authors. `examples/paper-amazon.yaml`
 has them as a file. `docs/settings_table.py` makes this page from the code.
