@@ -5,7 +5,7 @@
 DIR holds the Multi-Domain Sentiment Dataset (train and dev); its rows are cut 60/10/30, and all scores are on the 30.
 The teacher and the students lie in FOLDER, which may be one of `metakd experiment`, and are trained if they are
 missing. All models are timed in turn, round by round, one text at a time with tokenising, on as many threads; medians
-over rounds of the medians of a round. `transformers` is the library's own tokenizer and model, without metakd. Training
+over the texts of all rounds. `transformers` is the library's own tokenizer and model, without metakd. Training
 has a process of its own, since it changes how the C library gives memory. The rate of ONNX Runtime alone is on tokens
 that are there already: of its default session in batches of 8 to 64 texts of like length, or of the session that
 metakd's exported models run, whichever is the quickest, before and after `metakd predict`. Writes

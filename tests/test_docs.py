@@ -76,8 +76,13 @@ def test_a_method_is_added_in_one_file_as_the_docs_show(
 
 def test_every_link_and_file_in_the_docs_is_there() -> None:
     for file in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8")):
-            assert target.startswith("http") or (file.parent / target).exists(), f"{file.name}: {target}"
+        for target, part in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", file.read_text(encoding="utf-8")):
+            place = file.parent / target if target else file
+            assert target.startswith("http") or place.exists(), f"{file.name}: {target}"
+            if part and place.suffix == ".md":
+                headings = re.findall(r"^#+ (.*)$", place.read_text(encoding="utf-8"), re.M)
+                anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+                assert part in anchors, f"{file.name}: {target}#{part}"
 
 
 @pytest.mark.slow

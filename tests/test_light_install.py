@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 import venv
 from importlib import metadata
 from pathlib import Path
@@ -10,10 +12,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-import metakd
 from conftest import Command, as_row, passed, read_rows, refused, toy_examples, write_rows
 
-SOURCE = Path(metakd.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 def needed(name: str, known: dict[str, metadata.Distribution]) -> dict[str, metadata.Distribution]:
@@ -30,8 +31,13 @@ def needed(name: str, known: dict[str, metadata.Distribution]) -> dict[str, meta
 
 @pytest.fixture(scope="module")
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment whose packages are links to what is installed here."""
-    folder = tmp_path_factory.mktemp("light")
+    """The Python of an environment with metakd's wheel; the packages it needs are links to what is installed here."""
+    folder, build = tmp_path_factory.mktemp("light"), tmp_path_factory.mktemp("build")
+    shutil.copytree(ROOT / "src", build / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, build)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", build]
+    subprocess.run([*pip, build], check=True)
     venv.create(folder, with_pip=False, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")
     for name, package in needed("metakd", {}).items():
@@ -39,7 +45,8 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for top in tops - {"metakd"} if name == "metakd" else tops:
             if not (packages / top).exists() and (place := Path(str(package.locate_file(top)))).exists():
                 (packages / top).symlink_to(place)
-    (packages / "metakd").symlink_to(SOURCE)
+    (wheel,) = build.glob("*.whl")
+    shutil.unpack_archive(wheel, packages, "zip")
     return folder / "bin" / "python"
 
 
@@ -47,6 +54,15 @@ def run(python: Path, *words: object, cwd: Path) -> tuple[int, str, str]:
     command = [str(word) for word in (python, "-I", *words)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def test_the_wheel_has_every_file_of_the_package(light: Path) -> None:
+    (installed,) = light.parents[1].glob("lib/python*/site-packages/metakd")
+    files = {
+        path.relative_to(ROOT / "src" / "metakd") for path in (ROOT / "src" / "metakd").rglob("*") if path.is_file()
+    }
+    wanted = {path for path in files if "__pycache__" not in path.parts}
+    assert {path.relative_to(installed) for path in installed.rglob("*") if path.is_file()} >= wanted
 
 
 @pytest.mark.slow

@@ -62,13 +62,14 @@ def test_false_domain_loss_never_rewards_the_true_domain() -> None:
     assert (logits.grad[torch.arange(4), domains] > 0).all()  # descending lowers the true domain's logit
 
 
-def test_permuted_domain_loss_only_shuffles_labels() -> None:
-    """Blind logits score log K whatever the order; the same generator gives the same order."""
+def test_permuted_domain_loss_is_that_of_the_shuffled_domains() -> None:
+    """Blind logits score log K whatever the order; sure ones are right where the order leaves the domain."""
     domains = torch.arange(4)
     assert losses.permuted_domain_loss(torch.zeros(4, 4), domains).tolist() == pytest.approx([math.log(4)] * 4)
-    logits = torch.randn(4, 4)
-    one, two = (losses.permuted_domain_loss(logits, domains, torch.Generator().manual_seed(3)) for _ in range(2))
-    assert torch.equal(one, two)
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(3))
+    assert order.tolist() != domains.tolist()
+    values = losses.permuted_domain_loss(30 * torch.eye(4), domains, torch.Generator().manual_seed(3))
+    assert values.tolist() == pytest.approx([0 if i == domain else 30 for i, domain in enumerate(order.tolist())])
 
 
 def test_hidden_state_loss_averages_real_tokens_and_width() -> None:
@@ -76,6 +77,14 @@ def test_hidden_state_loss_averages_real_tokens_and_width() -> None:
     student = torch.tensor([[[1.0, 3.0], [2.0, 0.0], [99.0, 99.0]]])
     mask = torch.tensor([[1, 1, 0]])
     assert losses.hidden_state_loss(student, torch.zeros(1, 3, 2), mask).tolist() == pytest.approx([3.5])
+
+
+def test_attention_scores_beyond_a_window_are_matched_by_no_model_and_not_compared() -> None:
+    """Of nine pairs of three tokens, neighbours differ by 1, the first and the last by 3: 7 / 7, or (7 + 2 · 9) / 9."""
+    student, mask = torch.ones(1, 1, 3, 3), torch.ones(1, 3)
+    student[..., 0, 2] = student[..., 2, 0] = 3.0
+    assert losses.attention_score_loss(student, torch.zeros(1, 1, 3, 3), mask, window=1).tolist() == [1]
+    assert losses.attention_score_loss(student, torch.zeros(1, 1, 3, 3), mask).tolist() == pytest.approx([25 / 9])
 
 
 def test_attention_score_loss_averages_heads_and_real_pairs() -> None:

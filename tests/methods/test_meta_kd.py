@@ -9,12 +9,13 @@ import pytest
 import setups
 import torch
 from setups import batch_of, teacher_outputs
+from transformers import ModernBertConfig
 
 from conftest import Checkpoint
 from metakd import losses
 from metakd.config.settings import Settings
-from metakd.methods.meta_kd import MetaKD
-from metakd.models.attention import raw_scores
+from metakd.methods.meta_kd import MetaKD, _windows
+from metakd.models.attention import local_windows, raw_scores
 from metakd.models.encoder import forward
 from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
 from metakd.models.student import cut_student
@@ -59,6 +60,26 @@ def test_lambda_weights_every_term_and_gamma2_only_the_feature(base: Path) -> No
         assert term.values.shape == (4,)
         assert term.coefficient == (0.25 if name == "feature" else 1.0)
         torch.testing.assert_close(term.weights, expertise)
+
+
+def test_lambda_is_left_out_or_made_of_first_choices_on_request(base: Path) -> None:
+    """(1 + t) / 2 where the teacher is right, (1 + t) / (e + 1) where it is wrong."""
+    batch = batch_of(base)
+    assert learner_of(setup_of(base, expertise="none"))(**batch)["hidden"].weights is None
+    learner = learner_of(setup_of(base, expertise="hard"))
+    right = teacher_outputs(learner, batch).logits.argmax(-1) == batch["labels"]
+    assert 0 < right.sum() < 4
+    expected = (1 + batch["instance_weights"]) / torch.where(right, 2.0, 1 + torch.e)
+    torch.testing.assert_close(learner(**batch)["hidden"].weights, expected)
+
+
+def test_a_local_layer_matches_what_both_models_attend_to() -> None:
+    """ModernBERT: of four layers, the first and the last attend to all tokens, the others to 64 on each side."""
+    teacher = ModernBertConfig(num_hidden_layers=4, global_attn_every_n_layers=3, local_attention=128)
+    student = ModernBertConfig(num_hidden_layers=2, global_attn_every_n_layers=3, local_attention=64)
+    assert local_windows(teacher) == [None, 64, 64, None]
+    assert _windows(student, teacher, [2, 4]) == [64, 32]
+    assert _windows(student, teacher, [1, 2]) == [None, 32]
 
 
 def test_stages_share_match_and_predict(base: Path) -> None:

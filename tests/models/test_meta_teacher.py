@@ -99,6 +99,14 @@ def test_saved_it_is_a_plain_checkpoint_with_the_head_beside(base: Path, tmp_pat
     assert "domain_head" in " ".join(path.name for path in tmp_path.iterdir())
 
 
+def test_class_weights_and_shares_multiply_t_and_leave_the_domain_loss(base: Path) -> None:
+    batch = batch_of(base) | {"shares": torch.tensor([1.0, 1, 0.5, 0.5]), "class_weights": torch.tensor([1.0, 2, 3, 4])}
+    terms = make(base)(**batch)
+    assert terms["class"].weights is not None
+    assert terms["class"].weights.tolist() == [0, 2, 3, 6]  # t is 0, 1, 2, 3
+    assert terms["domain"].weights is batch["shares"]
+
+
 def test_a_teacher_that_trains_or_can_learn_is_refused(base: Path) -> None:
     teacher = freeze(make(base))
     assert_frozen(teacher)

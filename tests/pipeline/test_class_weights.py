@@ -26,7 +26,7 @@ def test_weights_by_hand() -> None:
 
 
 def test_cross_entropy_counts_by_them() -> None:
-    """In the teacher's loss beside t, and in the baseline's."""
+    """In the baseline's loss."""
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     outputs = EncoderOutputs(logits, (), (), torch.zeros(4, 2))
     weights = torch.tensor([1.0, 2, 3, 4])

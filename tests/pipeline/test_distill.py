@@ -3,9 +3,11 @@
 import math
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import pipeline as hugging_face_pipeline
 
 import metakd
-from conftest import Checkpoint, NewRun, open_run, read_json, read_rows, taught, toy_examples, write_rows
+from conftest import Checkpoint, NewRun, open_run, read_json, read_rows, reopen, taught, toy_examples, write_rows
 from metakd import InputError
 from metakd.data.schema import Example
 from metakd.inference.torch_backend import TorchModel
@@ -24,23 +26,25 @@ from metakd.pipeline.distill import (
     StudentJob,
     _features,
     _pseudo_labelled,
+    _set_up,
     _without,
     distill,
     distill_all,
     student_jobs,
 )
 from metakd.pipeline.run_all import clear, run_all
+from metakd.pipeline.teach import load_teacher
 from metakd.pipeline.teacher_outputs import largest_counts, open_teacher_cache, unsure_texts
 from metakd.training.distillation_module import Distillation
 from metakd.training.teacher_cache import TeacherCache
 from metakd.utils.locks import waiting_lock
 
 HOLD = """
-import sys, time
+import sys
 from filelock import FileLock
 with FileLock(sys.argv[1]):
     print("held", flush=True)
-    time.sleep(1)
+    sys.stdin.readline()
 """
 
 
@@ -48,11 +52,46 @@ def test_a_process_that_waits_for_another_says_so(tmp_path: Path, caplog: pytest
     path = tmp_path / "steps" / "books.lock"
     with waiting_lock(path, "trains books"):
         assert not caplog.text
-    with subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True) as other:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], **pipes) as other:
         assert other.stdout.readline() == "held\n"
+
+        def let_go_once_waited_for() -> None:
+            for _ in range(6_000):
+                if "another process trains books" in caplog.text:
+                    break
+                time.sleep(0.01)
+            other.communicate("\n")
+
+        release = Thread(target=let_go_once_waited_for)
+        release.start()
         with waiting_lock(path, "trains books"):
-            assert other.stdout.read() == ""  # it has gone
+            release.join()
+            assert other.returncode == 0
     assert caplog.text.count("another process trains books") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "source", "layers"),
+    [
+        ({}, "teacher", [2, 4]),
+        ({"start_layers": "1,2"}, "teacher", [1, 2]),
+        ({"layer_map": "1,4"}, "teacher", [1, 4]),
+        ({"student_init": "base"}, "base", [2, 4]),
+    ],
+)
+def test_a_student_starts_from_the_layers_that_the_settings_name(
+    finished_run: Path, settings: dict[str, str], source: str, layers: list[int]
+) -> None:
+    run = reopen(finished_run, student="layers=2", dropout=0.25, attention_dropout=0.5, **settings)
+    (job,) = student_jobs(run, "meta_kd", [None])
+    student = _set_up(run, job, None).student
+    encoder = load_teacher(run).encoder if source == "teacher" else load_encoder(Path(run.settings.base), ["a", "b"])
+    for place, layer in enumerate(layers):
+        ours, theirs = student.base_model.encoder.layer[place], encoder.base_model.encoder.layer[layer - 1]
+        assert torch.equal(ours.output.dense.weight, theirs.output.dense.weight)
+        assert ours.output.dropout.p == 0.25
+        assert ours.attention.self.dropout.p == 0.5
 
 
 @pytest.mark.slow

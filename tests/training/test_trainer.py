@@ -40,6 +40,14 @@ def plan_of(folder: Path, epochs: int = 3) -> trainer.TrainingPlan:
     return trainer.TrainingPlan("test", epochs, 1e-2, folder, Settings(batch_size=8))
 
 
+def test_the_optimizer_has_the_settings(tmp_path: Path) -> None:
+    """Two epochs of 50 updates, a tenth of which warm up."""
+    settings = Settings(warmup=0.1, weight_decay=0.02, batch_size=4, seed=7)
+    arguments = trainer._arguments(replace(plan_of(tmp_path, 2), settings=settings), 50)
+    assert (arguments.max_steps, arguments.warmup_steps, arguments.weight_decay) == (100, 10, 0.02)
+    assert (arguments.learning_rate, arguments.per_device_train_batch_size, arguments.seed) == (1e-2, 4, 7)
+
+
 def same(one: nn.Module, two: nn.Module) -> bool:
     weights = two.state_dict()
     return all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
