@@ -1,10 +1,12 @@
 """What `make lint` reports of known vulnerabilities, also where their service cannot be reached."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -41,3 +43,15 @@ def test_all_pins_are_audited_only_after_the_first_was(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "no route\n"))
     assert audit.main() == 0
     assert "NOTHING WAS AUDITED, the service cannot be asked (no route)" in capsys.readouterr().out
+    for code, message in ((1, "python: No module named pip_audit"), (2, "error: unrecognized arguments: --odd")):
+        monkeypatch.setattr(subprocess, "run", Mock(return_value=subprocess.CompletedProcess([], code, "", message)))
+        with pytest.raises(SystemExit, match=f"pip-audit cannot be run: {message}"):
+            audit.main()
+
+
+def test_pip_audit_has_the_flags_that_are_used() -> None:
+    command = [sys.executable, "-m", "pip_audit", "--help"]
+    page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    flags = set(re.findall(r'"(--?[a-z-]+)"', Path(audit.__file__).read_text())) - {"-m"}
+    assert {"--no-deps", "--format", "--output"} <= flags
+    assert not [flag for flag in flags if flag not in page]

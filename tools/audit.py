@@ -26,6 +26,8 @@ def audit(pins: list[str]) -> list[dict[str, Any]]:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not report.is_file():
             reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+            if done.returncode == 2 or "No module named" in reason:  # our command, not their service
+                sys.exit(f"pip-audit cannot be run: {reason}")
             return [{"name": pin.partition("==")[0], "skip_reason": reason} for pin in pins]
         return list(json.loads(report.read_text(encoding="utf-8"))["dependencies"])
 
