@@ -3,11 +3,11 @@
     python benchmarks/domain_blindness.py [--data DIR] [--seeds 0 1 2] [--kinds false constant scheduled]
 
 For each seed and kind of domain loss a teacher learns from the training texts of DIR (by default the demo's) with the
-defaults for as many texts, but without instance weights. Kinds: `false` (the default, with the domain embedding); `constant`, gradient reversal
-with a coefficient of 1 from the first update on; `scheduled`, reversal as by Ganin et al. (JMLR 2016): the coefficient
-grows from 0 to 1 by 2 / (1 + exp(−10 p)) − 1 over the training's progress p, and the domain classifier learns ten
-times as fast as the rest. Both kinds of reversal leave the domain embedding out. Then linear probes, cross-validated
-on dev, tell the domain and the class from E(x) and from h.
+defaults for thousands of texts, but without instance weights. Kinds: `false` (the default, with the domain embedding);
+`constant`, gradient reversal with a coefficient of 1 from the first update on; `scheduled`, reversal as by Ganin et al.
+(JMLR 2016): the coefficient grows from 0 to 1 by 2 / (1 + exp(−10 p)) − 1 over the training's progress p, and the
+domain classifier learns ten times as fast as the rest. Both kinds of reversal leave the domain embedding out. Then
+linear probes, cross-validated on dev, tell the domain and the class from E(x) and from h.
 
 Writes benchmarks/results/domain_blindness.json.
 """
@@ -92,7 +92,7 @@ def main() -> None:
 
 def measure(data: MultiDomainDataset, kind: str, seed: int) -> dict[str, float | None]:
     """Accuracy of the teacher and of the probes, on dev."""
-    settings = Settings(seed=seed).sized_for(len(data.train), len(data.labels))
+    settings = Settings(seed=seed)
     set_seed(seed)
     encoder = load_encoder(resolve(settings.base), data.labels)
     set_dropout(encoder, settings.dropout, settings.attention_dropout)

@@ -135,7 +135,7 @@ main()
     assert done.returncode == 0, done.stderr
 
 
-def test_the_shell_command_starts_without_torch() -> None:
+def test_the_command_line_starts_without_torch() -> None:
     code = "import sys, metakd.cli.main; print(sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -153,6 +153,16 @@ def test_data_that_has_moved_is_noted_by_a_command(metakd: Command, run_copy: Pa
         assert f"`metakd run --resume --output {run_copy} --data NEW` notes that" in message
 
 
+def test_flags_of_an_experiment_go_with_the_keys_of_its_file(metakd: Command, toy_data: Path, tmp_path: Path) -> None:
+    """And a flag with the very value that an experiment sets itself is taken."""
+    (tmp_path / "my.yaml").write_text("stages: two\n")
+    flags = ("--config", tmp_path / "my.yaml", "--match-epochs", 2, "--teacher-tries", 1, "--only", "odd")
+    message = refused(metakd("experiment", "ablation", "--data", toy_data, "--output", tmp_path / "o", *flags))
+    assert "odd" in message
+    assert "match-epochs" not in message
+    assert "sets this itself" not in message
+
+
 def test_keys_of_the_file_that_a_teacher_decides_are_named(
     metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,7 +16,7 @@ from metakd.data.dataset import load_dataset
 from metakd.data.examples import read_examples
 from metakd.data.schema import SPLITS, Example
 from metakd.data.splits import cut_into_splits, leaks, parse_cut, sample_by_domain
-from metakd.utils.errors import InputError
+from metakd.utils.errors import Faults, InputError
 
 GOOD: list[dict[str, Any]] = [
     {"text": "a fine pan", "label": "positive", "domain": "kitchen"},
@@ -131,6 +131,18 @@ def test_a_table_that_is_nearly_named_as_a_split_is_refused() -> None:
     rows = [as_row(e) for e in toy_examples(8, 0, "t")]
     with pytest.raises(InputError, match="'tests': no split; use one of train, dev, test"):
         load_dataset({"train": DataFrame(rows), "dev": DataFrame(rows), "tests": DataFrame(rows)})
+    other = DataFrame([as_row(e) for e in toy_examples(8, 1, "d")])
+    assert {*load_dataset({"train.csv": DataFrame(rows), "dev.csv": other}).splits} == {"train", "dev"}
+
+
+def test_a_broken_file_is_not_read_to_its_end_and_how_to_leave_rows_out_is_said(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{broken\n" * 10_001)
+    (tmp_path / "dev.jsonl").write_text('{"text": "a", "label": "b", "domain": "c"}\n')
+    with pytest.raises(InputError, match=r"not read beyond the first 10,000 faults(.|\n)*add skip_bad_rows"):
+        load_dataset(tmp_path)
+    faults = Faults("ids")
+    with pytest.raises(InputError, match="ids, not read beyond"):
+        faults += (f"{number} is on 2 rows" for number in range(10_001))
 
 
 def test_bad_rows_are_skipped_and_listed_only_on_request(tmp_path: Path) -> None:
@@ -152,6 +164,9 @@ def test_bad_rows_are_skipped_and_listed_only_on_request(tmp_path: Path) -> None
     assert data.notices[-1].startswith("rows.jsonl: rows with faults are left out: 4, for example rows.jsonl, row 5")
     write_rows(file, [{"text": "a", "domain": "d"}])  # a missing column is no fault of rows
     with pytest.raises(InputError, match="no column 'label'"):
+        load_dataset(file, skip_bad_rows=True)
+    write_rows(file, [{"text": str(i), "domain": "d"} for i in range(50)])
+    with pytest.raises(InputError, match=r"1 fault\n  - rows.jsonl, row 1 and 49 more: no column 'label'"):
         load_dataset(file, skip_bad_rows=True)
 
 

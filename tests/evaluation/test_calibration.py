@@ -263,7 +263,7 @@ def test_without_dev_nothing_is_calibrated(
     flags = ("--data", data, "--base", base, "--output", tmp_path / "run", *quick, "--allow-weak-teacher")
     passed(metakd("run", *flags))
     needed = "not calibrated: that takes 50 texts of dev that are in no other split"
-    assert f"{needed}, with labels of their domains' students; it has 0" in " ".join(caplog.text.split())
+    assert f"{needed}, with labels of their domains' students" in " ".join(caplog.text.split())
     assert read_json(tmp_path / "run" / "results.json")["calibration"] == {}
     assert not [*tmp_path.glob(f"run/**/{CALIBRATION_FILE}")]
     assert read_rows(tmp_path / "run" / "predictions.jsonl")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from metakd.cli import main as shell_command
+from metakd.cli import main as command_line
 from metakd.training import checkpointing, trainer
 
 results: dict[str, list[str]] = {"classes": [], "queue": [], "loads": [], "unsafe": [], "outside": []}
@@ -52,12 +52,12 @@ def main() -> None:
     trainer.seal_checkpoint = finish_and_stop
     sys.argv = ["metakd", *sys.argv[3:]]
     try:
-        shell_command.main()
+        command_line.main()
     except (KeyboardInterrupt, SystemExit):
         results["stopped"] = [path.name for path in folders[0].rglob("checkpoint-*")]
     sys.argv.append("--resume")
     try:
-        shell_command.main()
+        command_line.main()
     except SystemExit as end:
         results["code"] = [str(end.code)]
     count = len(results["classes"])

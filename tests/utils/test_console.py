@@ -30,13 +30,13 @@ def test_a_log_gets_lines_with_updates_loss_and_time_left(
         ("3 -- 4 --", "3 -- 4 --"),
     ],
 )
-def test_messages_speak_of_flags_on_the_shell_command_and_of_arguments_in_python(message: str, in_python: str) -> None:
+def test_messages_speak_of_flags_on_the_command_line_and_of_arguments_in_python(message: str, in_python: str) -> None:
     assert (addressed(message), str(InputError(message))) == (in_python, in_python)
     with messages_with_flags():
         assert str(InputError(message)) == message
 
 
-def test_settings_faults_speak_of_flags_on_the_shell_command() -> None:
+def test_settings_faults_speak_of_flags_on_the_command_line() -> None:
     with messages_with_flags(), pytest.raises(InputError) as error:
         Settings.build({"gamma2": -1})
     with messages_with_flags():

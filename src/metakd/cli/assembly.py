@@ -117,12 +117,13 @@ def read_data(
     notice for such keys of the file.
     """
     in_file = _in_file(config)
-    _refuse_unreadable(data, Settings.build(_overlaid(in_file, options)))
+    chosen = Settings.build(_overlaid(in_file, options))
+    _refuse_unreadable(data, chosen)
     load_library()
     from metakd.data.dataset import load_dataset
 
-    fixed, chosen = decided(), Settings.build(options).model_dump()
-    flags = [k for k, v in fixed.items() if k in options and chosen[k] != v]
+    fixed = decided()
+    flags = [k for k, v in fixed.items() if k in options and getattr(chosen, k) != v]
     keys = [k for k, v in fixed.items() if in_file.get(k, v) != v]
     settings = Settings.build(_overlaid({k: v for k, v in in_file.items() if k not in keys}, options))
     if flags:

@@ -261,9 +261,9 @@ class Settings(BaseModel):
         """The arguments of `load_dataset` besides the data and the seed."""
         return {name: getattr(self, name) for name in READ_BY}
 
-    def sized_for(self, rows: int, labels: int, several: bool = False, unlabelled: int = 0) -> Settings:
+    def sized_for(self, rows: int, labels: int, several: bool = False) -> Settings:
         """These settings for so many training texts and labels [few_texts]; what was chosen stays."""
-        return self.model_copy(update=few_texts.sized_for(self, rows, labels, several, unlabelled))
+        return self.model_copy(update=few_texts.sized_for(self, rows, labels, several))
 
     @classmethod
     def build(cls, values: Mapping[str, Any], source: str = "settings") -> Settings:

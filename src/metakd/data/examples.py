@@ -35,6 +35,7 @@ SECOND_HEADER = (
     "repeats the names of the columns, as a second header; drop the row, and check the order of the columns below it"
 )
 LISTS = "label is a list; if texts may have several labels, add --columns labels="
+SKIP = "\n  To leave out such rows, add --skip-bad-rows"
 OF_ONE_ROW = re.compile(r", row (\d+)( and \d+ more)?[,:]")  # after the table's name, in a fault that some rows have
 
 
@@ -88,7 +89,7 @@ class Reader:
 
     def faults_of(self, name: str) -> list[str]:
         """An empty list for the faults of a table; where rows with faults are skipped, there may be any number."""
-        return [] if self.skips else Faults(name)
+        return [] if self.skips else Faults(name, SKIP)
 
     def label_format(self, table: Table) -> SeveralLabels | None:
         """How the table says which labels a text has, if it may have several; None: each has one.
@@ -118,8 +119,7 @@ class Reader:
     def refuse_faults(self, name: str) -> None:
         """Raise InputError for the faults so far, if any, and say how to leave out their rows where that would help."""
         if self.faults:
-            remedy = "\n  To leave out such rows, add --skip-bad-rows" * self.skippable
-            raise InputError(f"{InputError.collect(name, self.faults).args[0]}{remedy}")
+            raise InputError(f"{InputError.collect(name, self.faults).args[0]}{SKIP * self.skippable}")
 
 
 def with_ids(table: Table, faults: list[str], **how: Any) -> list[Example]:
@@ -169,14 +169,16 @@ def read_table(
     reads = _Fields(names, required, optional, probability_labels, several)
     faults += named_twice(table.name, [(field, names[field]) for field in reads.read])
     unseen = {*reads.read} & {"label", "labels", *SOFT} & {*optional, *columns} - {*required}
-    alike, before, row, values = Alike(table.name, each_row), len(faults), 0, Values()
+    alike, before, any_valid = Alike(table.name, each_row), len(faults), False
+    row, values = 0, Values()
     for row, values in table.rows(faults):
         unseen -= {field for field in unseen if names[field] in values}
         example = reads.example(f"{table.name}, row {row}", row, values, alike, faults)
         if example is not None:
+            any_valid = True
             yield row, example
     faults += [f"{table.name}: {absence(field, names[field], [*values])}" for field in sorted(unseen) if row]
-    faults += alike.faults()
+    faults += alike.faults(any_valid)
     if not row and len(faults) == before:
         faults.append(f"{table.name}: no rows")
 

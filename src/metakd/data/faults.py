@@ -26,19 +26,22 @@ class Alike:
 
     def __init__(self, table: str, each: bool) -> None:
         self._table, self._each = table, each
-        self._faults, self._rows = dict[str, str](), defaultdict[str, list[int]](list)
+        self._counts, self._faults, self._rows = Counter[str](), dict[str, str](), defaultdict[str, list[int]](list)
 
     def add(self, kind: str, row: int, fault: Callable[[], str]) -> None:
         """A row has a fault of this kind; `fault` says it in words."""
         if kind not in self._faults:
             self._faults[kind] = fault()
-        self._rows[kind].append(row)
+        self._counts[kind] += 1
+        if self._each or kind not in self._rows:
+            self._rows[kind].append(row)
 
-    def faults(self) -> list[str]:
-        where = {kind: [f"{row}" for row in rows] for kind, rows in self._rows.items()}
-        if not self._each:
-            where = {k: [f"{first} and {len(rest)} more" if rest else first] for k, (first, *rest) in where.items()}
-        return [f"{self._table}, row {row}: {self._faults[kind]}" for kind, rows in where.items() for row in rows]
+    def faults(self, any_valid: bool) -> list[str]:
+        """All in words; where no row is valid, none will be left out, and so they are not told apart."""
+        if self._each and any_valid:
+            return [f"{self._table}, row {n}: {self._faults[kind]}" for kind, rows in self._rows.items() for n in rows]
+        more = {kind: f" and {count - 1} more" if count > 1 else "" for kind, count in self._counts.items()}
+        return [f"{self._table}, row {self._rows[kind][0]}{more[kind]}: {text}" for kind, text in self._faults.items()]
 
 
 def named_twice(table: str, columns: Sequence[tuple[str, str]]) -> list[str]:

@@ -50,9 +50,11 @@ def open_source(data: Any, encoding: str = "utf-8", config: str | None = None) -
             return Source(str(data), _splits(str(data), hub_tables(str(data), config)), str(data))
         return Source(str(path), {"": _file(path, encoding)}, os.path.realpath(path))
     if isinstance(data, Mapping):
+        if type(data) is dict:  # not what `datasets` makes, which may have more splits
+            stems = {str(name): str(name).partition(".")[0].lower() for name in data}
+            nearly = [name for name, stem in stems.items() if stem.startswith((*ALIASES,)) and stem not in ALIASES]
+            raise_faults("data", [f"{shown(name)}: no split; use one of {', '.join(ALIASES)}" for name in nearly])
         tables = {str(name): _object(str(name), table, encoding) for name, table in data.items()}
-        nearly = [name for name in tables if name.lower().startswith((*ALIASES,)) and name.lower() not in ALIASES]
-        raise_faults("data", [f"{shown(name)}: no split; use one of {', '.join(ALIASES)}" for name in nearly])
         return Source("data", _splits("data", tables))
     return Source("data", {"": _object("data", data, encoding)})
 
@@ -77,7 +79,7 @@ def _folder(path: Path, encoding: str) -> Mapping[str, Table]:
         datasets = require("datasets", "train")
         with as_input_error(f"{path}: the saved dataset cannot be read"):
             saved = datasets.load_from_disk(str(path))
-        return open_source(dict(saved) if isinstance(saved, Mapping) else saved).tables
+        return open_source(saved).tables
     files = {
         file.name: _file(file, encoding)
         for file in sorted(path.iterdir())

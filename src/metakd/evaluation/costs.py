@@ -130,7 +130,7 @@ def timed_texts(examples: Sequence[Example], seed: int) -> list[Example]:
 
 
 def windows_filled(model: TorchModel, examples: Sequence[Example]) -> Ints:
-    """How many windows of `max_length` tokens each example fills, of more than MANY about as many: (N,)."""
+    """How many windows of `max_length` tokens each example fills, at most MANY + 1: (N,)."""
     windows = Reading(max_length=model.max_length, most_windows=MANY, stride=model.reading.stride)
     further = following_windows(model.untruncated, [e.inputs for e in examples], windows)
     return np.array([1 + len(each) for each in further], np.int64)

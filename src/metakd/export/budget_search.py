@@ -269,7 +269,8 @@ def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str,
     dev, test = (of_domain(data.splits.get(split, []), best.domain) for split in ("dev", "test"))
     with step_folder(folder, DELIVER, "", row) as partial:
         shutil.copytree(best.folder, partial, dirs_exist_ok=True)
-        how = {"max_length": candidate.max_length, "reading": candidate.reading.model_dump()}
+        trained_at = min(candidate.max_length, best.run.settings.max_length)
+        how = {"max_length": trained_at, "reading": candidate.reading.model_dump()}
         description = json.loads((partial / DESCRIPTION_FILE).read_text(encoding="utf-8"))
         write_json(partial / DESCRIPTION_FILE, description | how)
         set_max_length(partial, candidate.max_length)

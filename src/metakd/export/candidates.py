@@ -13,7 +13,7 @@ from metakd.data.schema import Example
 from metakd.data.windows import Reading
 from metakd.evaluation.costs import measure_latencies, timed_texts, windows_filled
 from metakd.export.exporter import folder_bytes
-from metakd.export.model_cards import form
+from metakd.export.model_cards import in_words
 from metakd.export.onnx_format import quantize, write_model
 from metakd.inference.classifier import Classifier
 from metakd.inference.long_texts import reading_by
@@ -75,7 +75,7 @@ class Candidate:
 
     @property
     def form(self) -> str:
-        return form(self.student, self.int8, self.compact)
+        return in_words(self.student, self.int8, self.compact)
 
     @property
     def name(self) -> str:

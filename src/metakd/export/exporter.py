@@ -15,7 +15,7 @@ from metakd.data.windows import Reading
 from metakd.evaluation.costs import Latency, measure_latencies, shipped_bytes
 from metakd.evaluation.predictions import correct_predictions
 from metakd.evaluation.tables import ALIKE
-from metakd.export.model_cards import BUSY, COMPACT, Measured, calibration_notes, form, parity_note, write_card
+from metakd.export.model_cards import BUSY, COMPACT, Measured, calibration_notes, in_words, parity_note, write_card
 from metakd.export.onnx_format import Parity, write_model
 from metakd.export.web_page import FOLDER as WEB_FOLDER
 from metakd.export.web_page import fetch_library, write_page
@@ -25,6 +25,7 @@ from metakd.inference.layout import EXPORT, MODEL
 from metakd.inference.long_texts import Model, load_reading
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
+from metakd.models.embeddings import ROWS
 from metakd.pipeline.evaluate import check_scorable
 from metakd.runs.folders import RESULTS_FILE
 from metakd.runs.run import Run
@@ -45,6 +46,7 @@ class Exported(NamedTuple):
     after: Measured
     elsewhere: tuple[float, float] | None = None  # accuracy on other domains' text before and after, if compact
     busy: bool = False  # whether other work lengthened the times
+    compact: bool = False  # whether its embedding table is, which takes one of more than ROWS
     parity: Parity | None = None
 
     def as_row(self) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def export(
     """
     split, method = _check(run, output, web), run.settings.method
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
-    calibration, exported_as = _calibration(run), form(run.settings.student, int8, compact)
+    calibration = _calibration(run)
     reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
     with step_folder(output, EXPORT, "", facts) as partial:
         if web:
@@ -91,8 +93,8 @@ def export(
         facts |= {"split": split, "students": [e.as_row() for e in exported]}
         refuse_losses(exported, *latencies, max_drop, force)
         for e in exported:
-            notes = _notes(e, compact) + calibration_notes(calibration, e.domain, str(reading), split)
-            scores = (e.after, split, e.examples)
+            exported_as, scores = in_words(run.settings.student, int8, e.compact), (e.after, split, e.examples)
+            notes = _notes(e) + calibration_notes(calibration, e.domain, str(reading), split)
             write_card(folders[e.domain], facts["run"], e.domain, exported_as, reading, *scores, notes)
             write_manifest(folders[e.domain], {"step": MODEL, "domain": e.domain})
         if web:
@@ -158,26 +160,28 @@ def _time(run: Run, split: str, domain: str, folder: Path) -> tuple[Latency, Lat
 def _score(run: Run, split: str, domain: str, folder: Path, compact: bool, before: Latency, after: Latency) -> Exported:
     """The scores of one student in PyTorch and of its export in `folder`, beside their latencies."""
     labels, examples = run.data.labels, of_domain(run.data.splits[split], domain)
-    models: list[Model] = [TorchModel.load(_trained(run, domain)), OnnxModel.load(folder, torch.get_num_threads())]
+    trained = TorchModel.load(_trained(run, domain))
+    models: list[Model] = [trained, OnnxModel.load(folder, torch.get_num_threads())]
     sizes, times = (shipped_bytes(_trained(run, domain)), folder_bytes(folder)), (before, after)
     in_pytorch, in_onnx = (
         Measured(accuracy(model, examples, labels), size, latency.summary()["median"])
         for model, size, latency in zip(models, sizes, times, strict=True)
     )
-    known = models[0].labels
+    known = trained.labels
     of_others = [e for e in run.data.splits[split] if e.domain != domain] if compact else []
     others = [e for e in of_others if {*e.classes} <= {*known}]
     sample = random.Random(0).sample(others, min(len(others), ELSEWHERE))
     elsewhere = (accuracy(models[0], sample, labels), accuracy(models[1], sample, labels)) if sample else None
-    return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy)
+    is_compact = compact and len(trained.network.get_input_embeddings().weight) > ROWS
+    return Exported(domain, len(examples), in_pytorch, in_onnx, elsewhere, after.busy, is_compact)
 
 
-def _notes(exported: Exported, compact: bool) -> list[str]:
+def _notes(exported: Exported) -> list[str]:
     """What the export has cost, as sentences of the card."""
     gain = 100 * (exported.after.accuracy - exported.before.accuracy)
     notes = [f"Compared with the same model in PyTorch, before the export: {gain:+.1f} percentage points of accuracy."]
     notes += [parity_note(*exported.parity)] if exported.parity else []
-    notes += [BUSY] * exported.busy + [COMPACT] * compact
+    notes += [BUSY] * exported.busy + [COMPACT] * exported.compact
     if exported.elsewhere:
         before, after = (f"{100 * accuracy:.1f}" for accuracy in exported.elsewhere)
         notes.append(f"Accuracy on texts of other domains: {after} percent, {before} before.")

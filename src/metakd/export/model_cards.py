@@ -32,7 +32,7 @@ MOST_CHARACTERS = 40  # of a domain in a repository's name
 PAIRS = "The longer text is cut; the other stands beside each window, with at most half of its tokens."
 
 
-def form(student: str, int8: bool, compact: bool) -> str:
+def in_words(student: str, int8: bool, compact: bool) -> str:
     """What is exported, in words, without private folders."""
     precision, table = "int8" if int8 else "float32", "compact" if compact else "whole"
     return f"{public_name(student)}, {precision}, {table} table"

@@ -1,5 +1,7 @@
 """`Classifier`: a saved or exported model that predicts labels of texts, with probabilities."""
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, overload
@@ -13,7 +15,7 @@ from metakd.data.windows import Reading
 from metakd.inference.layout import DESCRIPTION_FILE, EXPORT, FIT_FILE, QUANTIZED, WHOLE, onnx_file
 from metakd.inference.long_texts import Model, Probabilities, reading_by
 from metakd.models.hub import resolve
-from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manifest, read_run
+from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manifest
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, flag, require, shell_command
 
@@ -160,15 +162,18 @@ def _load(folder: str | Path) -> Model:
         require(module, "train")
     from metakd.inference.torch_backend import TorchModel
 
-    _refuse_heads(Path(folder))
-    return TorchModel.load(resolve(str(folder)))
+    place = resolve(str(folder))
+    _refuse_heads(place)
+    return TorchModel.load(place)
 
 
 def _refuse_heads(folder: Path) -> None:
     """Raise InputError for a run's meta-teacher that has a class head for each domain."""
-    run = folder.resolve().parent
-    is_teacher = (read_manifest(folder) or {}).get("step") == "teach" and (run / RUN_FILE).is_file()
-    if is_teacher and read_run(run)["settings"].get("heads") == "domain":
+    run, heads = folder.resolve().parent, "one"
+    if (read_manifest(folder) or {}).get("step") == "teach":
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            heads = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))["settings"]["heads"]
+    if heads == "domain":
         students = shell_command("predict", run, "--input", "FILE", "--output", "FILE")
         raise InputError(f"{folder}: has a class head for each domain (--heads domain); use its students: {students}")
 

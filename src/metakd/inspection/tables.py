@@ -48,7 +48,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
         )
     rest = len(messages) - SHOWN_FINDINGS
     shown = [m if len(m) <= SHOWN_CHARACTERS else f"{m[:SHOWN_CHARACTERS]}..." for m in messages[:SHOWN_FINDINGS]]
-    return [*shown, f"and {rest} more findings (`metakd inspect --json` has all)"] if rest > 0 else shown
+    return [*shown, f"and {rest} more findings (--json of `metakd inspect` lists all)"] if rest > 0 else shown
 
 
 def _counted(count: int, one: str, many: str) -> str:

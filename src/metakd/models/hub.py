@@ -111,8 +111,10 @@ def _in_hub_cache(name: str) -> Path | None:
 
 def _has_shards(index: str) -> bool:
     """Whether all files that an index names lie beside it."""
-    files = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()
-    return all((Path(index).parent / file).is_file() for file in {*files})
+    with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
+        files = {*json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()}
+        return all((Path(index).parent / file).is_file() for file in files)
+    return False
 
 
 def _in_package(name: str) -> Path | None:

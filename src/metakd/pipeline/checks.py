@@ -104,11 +104,11 @@ def refuse_near_chance(run: Run, check: Mapping[str, Any]) -> None:
         raise InputError(
             f"{fault}. Can you tell the labels of ten rows from their texts, and are these texts of the kind and the "
             "language that the model knows (`metakd inspect` shows what its tokens make of them)? Then "
-            f"{_remedy(run)}"
+            f"{_retraining(run)}"
         )
 
 
-def _remedy(run: Run) -> str:
+def _retraining(run: Run) -> str:
     """What to do about a teacher near chance; commands only where they work as they stand."""
     if run.settings.teacher_epochs:
         train, epochs = "train it longer", 3 * run.settings.teacher_epochs

@@ -59,7 +59,7 @@ def write_temperatures(run: Run, students: Mapping[str, Path], stores: Stores) -
         rows = rows_to_decide_on(run)
         figures = calibrate(students, rows, lambda folder: _whole(run, load(folder)), settings.seed)
         if not figures:
-            notice(f"{NOT_CALIBRATED}: that takes {OF_DEV}, with labels of their domains' students; it has {len(rows)}")
+            notice(f"{NOT_CALIBRATED}: that takes {OF_DEV}, with labels of their domains' students")
     temperatures = figures.get("temperatures", {})
     for domain, folder in students.items():
         _record(run, folder, temperature=temperatures.get(domain, 1.0))

@@ -38,7 +38,7 @@ def _clear(run: Run) -> None:
     steps = [folders.weights, folders.teacher, folders.unlabelled_weights, folders.teacher_cache]
     shared = [folder / f"{method}_shared_student" for method in METHODS]
     others = [folder / name for name in ("students", *METHODS, "shared_student", "checkpoints", LOGS_FOLDER)]
-    others += folder.glob(".*.partial")
+    others += [path.with_name(f".{path.name}.partial") for path in (*steps, *shared, folder / "shared_student")]
     with run_lock(folder):
         refuse_if_any_locked([run.folders.cache_lock, *(folder / "checkpoints").glob("*.lock")])
         (folder / MANIFEST).unlink(missing_ok=True)

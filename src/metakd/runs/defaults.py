@@ -15,7 +15,7 @@ def fitted(settings: Settings, data: MultiDomainDataset) -> Settings:
     Raises InputError for settings that do not go with several labels.
     """
     raise_faults("a text may have several labels", [*unfit(settings, data)])
-    sized = settings.sized_for(len(data.train), len(data.labels), data.several_labels, len(data.unlabelled))
+    sized = settings.sized_for(len(data.train), len(data.labels), data.several_labels)
     changed = [f"{flag(name)} {value:g}" for name, value in sized if value != getattr(settings, name)]
     if changed:
         sizes = f"{len(data.train):,} training texts with {len(data.labels):,} labels"

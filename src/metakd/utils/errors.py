@@ -10,10 +10,10 @@ import importlib
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 MOST_FAULTS = 10_000
 SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
@@ -96,14 +96,20 @@ def raise_faults(what: str, faults: list[str]) -> None:
 class Faults(list[str]):
     """Faults in `what`; once there are MOST_FAULTS, they are raised, so that no file can fill the memory."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__()
-        self.what = what
+        self.what, self.remedy = what, remedy
 
     def append(self, fault: str) -> None:
         super().append(fault)
         if len(self) >= MOST_FAULTS:
-            raise InputError.collect(f"{self.what}, not read beyond the first {MOST_FAULTS:,} faults", self)
+            whole = InputError.collect(f"{self.what}, not read beyond the first {MOST_FAULTS:,} faults", self)
+            raise InputError(f"{whole.args[0]}{self.remedy}")
+
+    def __iadd__(self, faults: Iterable[str]) -> Self:  # type: ignore[misc, override]
+        for fault in faults:
+            self.append(fault)
+        return self
 
 
 @contextlib.contextmanager
