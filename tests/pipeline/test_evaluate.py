@@ -69,7 +69,7 @@ def test_no_models_no_scores(run_copy: Path, tmp_path: Path, toy_data: Path, cap
     weights = run_copy / "students" / "books" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     run = reopen(run_copy)
-    with pytest.raises(InputError, match=r"student is missing for books; train what is missing with `metakd"):
+    with pytest.raises(InputError, match=r"student is missing for books; to train what is missing, run `metakd"):
         evaluate(run)
     assert "books counts as unfinished, because files are missing or changed: model.safetensors" in caplog.text
     assert not is_done(weights.parent, run.fingerprints.distill("meta_kd", "books"))
