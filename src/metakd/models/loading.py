@@ -129,6 +129,8 @@ def blank_encoder(folder: Path, labels: Sequence[str]) -> PreTrainedModel:
 def load_classifier(folder: Path) -> PreTrainedModel:
     """A float32 sequence classifier with its saved labels; InputError if it has none."""
     config = classifier_config(folder)
+    if config.num_labels < 2 and config.problem_type != SEVERAL:
+        raise InputError(f"{folder}: a model of one class, as for regression or ranking; metakd reads classifiers")
     return load_encoder(folder, [config.id2label[i] for i in range(config.num_labels)], whole=True)
 
 
@@ -139,8 +141,6 @@ def classifier_config(folder: Path) -> Any:
         raise InputError(f"{folder}: not a text classifier; its config.json names {config.architectures}")
     if (kind := read_config(folder).get("problem_type")) not in (None, SINGLE, SEVERAL):
         raise InputError(f"{folder}: a model of the kind {shown(kind)}; metakd reads classifiers")
-    if config.num_labels < 2 and kind != SEVERAL:
-        raise InputError(f"{folder}: a model of one class, as for regression or ranking; metakd reads classifiers")
     if sorted(config.id2label) != [*range(config.num_labels)]:
         names = listed([*map(str, config.id2label)])
         raise InputError(f"{folder}: id2label in its config.json has the classes {names}; they must be 0, 1 and so on")
