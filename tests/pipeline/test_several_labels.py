@@ -323,7 +323,7 @@ def test_a_report_is_drawn(metakd: Command, run: Path, tmp_path: Path) -> None:
     page = (copy / "report.html").read_text(encoding="utf-8")
     assert "train 320, dev 120, test 80" in page
     assert "Micro-F1" in page
-    assert "percent with exactly their labels" in page
+    assert "percent micro-F1; texts with exactly their labels: " in page
 
 
 METHODS = ("meta_kd", "metadistil", "hrkd", "fine_tuned", "self_trained")
