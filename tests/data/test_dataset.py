@@ -126,6 +126,11 @@ def test_a_cut_is_looked_at_where_there_are_files_for_splits_too(toy_data: Path)
         load_dataset(toy_data, cut="80/20")
 
 
+def test_a_cut_that_changes_nothing_is_noticed(toy_data: Path) -> None:
+    [notice] = load_dataset(toy_data, cut="80/0/20").notices
+    assert notice == f"--cut 80/0/20 changes nothing: {toy_data} has the splits train, dev, test"
+
+
 def test_a_table_that_is_nearly_named_as_a_split_is_refused() -> None:
     """Else nothing would be scored on it."""
     rows = [as_row(e) for e in toy_examples(8, 0, "t")]

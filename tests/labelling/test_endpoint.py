@@ -341,7 +341,19 @@ def test_damaged_answers_are_asked_again(label: Callable[..., Any], server: Serv
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("No.", 1), ("I cannot tell", None), ("**yes**", 0), ("The answer is yes", 0), ("yes or no", None), ("", None)],
+    [
+        ("No.", 1),
+        ("I cannot tell", None),
+        ("**yes**", 0),
+        ("The answer is yes", 0),
+        ("yes or no", None),
+        ("", None),
+        ("not yes", None),
+        ("It isn't yes", None),
+        ("non-yes", None),
+        ("The answer is no", 1),
+        ("yes, that is not hard", 0),
+    ],
 )
 def test_a_label_is_named_by_a_whole_word(text: str, place: int | None) -> None:
     assert named_label(text, ["yes", "no"]) == place
@@ -364,9 +376,32 @@ def test_first_tokens_that_do_not_tell_labels_apart_tell_nothing(
     """Here neutral is a label too, so that `n` and `ne` may begin either."""
     top = [SimpleNamespace(token=token, logprob=math.log(p)) for token, p in (reply or {}).items()]
     content = [SimpleNamespace(top_logprobs=top)] if reply else None
-    choice = SimpleNamespace(logprobs=SimpleNamespace(content=content))
-    p = token_probabilities(choice, ["negative", "positive", "neutral"])
+    p = token_probabilities(choice_of("Negative", content), ["negative", "positive", "neutral"])
     assert p == (None if expected is None else pytest.approx([*expected, 0]))
+
+
+def choice_of(text: str, content: list[SimpleNamespace] | None) -> SimpleNamespace:
+    return SimpleNamespace(message=SimpleNamespace(content=text), logprobs=SimpleNamespace(content=content))
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("A text about billing", False),
+        ("A calm text", False),
+        ("I cannot tell.", False),
+        ("Angry.", True),
+        ("ang", True),
+        ("A case of an angry customer", True),
+        ("Calm", True),
+    ],
+)
+def test_a_first_token_counts_if_the_reply_goes_on_as_a_label(text: str, counts: bool) -> None:
+    """'A' and 'I' begin a sentence as well as a label; of a reply drawn by chance the likeliest may be another."""
+    content = [SimpleNamespace(top_logprobs=[SimpleNamespace(token=text.split()[0][:1], logprob=math.log(0.97))])]
+    top = content if text != "Calm" else [SimpleNamespace(top_logprobs=[SimpleNamespace(token="A", logprob=-0.1)])]
+    p = token_probabilities(choice_of(text, top), ["angry", "calm", "informative"])
+    assert (p is not None) == counts
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,8 @@ def _prepared(
             faults = ["no row has a gold label to be scored by; add files for dev and test"]
         notices.append(f"{name} was split by domain and label with seed {seed}: {_sizes(splits)}")
         notices += _left_out(rows, splits)
+    elif cut != "auto":
+        notices.append(f"--cut {cut} changes nothing: {name} has the splits {', '.join(splits)}")
     for step, why in steps:
         whole, splits = splits, step(splits)
         dropped = {split: len(rows) - len(splits[split]) for split, rows in whole.items()}

@@ -8,6 +8,8 @@ from typing import Any
 ENOUGH = 0.5  # probability of tokens that begin labels, below which they are not what the model answers with
 LITTLE = 0.05  # probability of tokens that begin several labels
 THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
+QUOTES = " \n\t.\"'*`"  # and the like, around a label
+DENIAL = re.compile(r"\b(not|non|no|never|neither|cannot)\b|n['’]t\b")  # of a label that comes after it
 
 
 def reply_text(choice: Any) -> str:
@@ -29,8 +31,8 @@ def _content(choice: Any) -> str:
 def token_probabilities(choice: Any, words: Sequence[str]) -> list[float] | None:
     """The probability (M,) of each label by the first token of a reply.
 
-    None if the API tells none, if the tokens that begin exactly one label have little probability, or if those that
-    begin several have more than a little.
+    None if the API tells none, if the tokens that begin exactly one label have little probability, if those that begin
+    several have more than a little, or if the reply does not go on as a label: "A text about ..." does not name "angry".
     """
     content = getattr(getattr(choice, "logprobs", None), "content", None)
     p, ambiguous = [0.0] * len(words), 0.0
@@ -41,14 +43,32 @@ def token_probabilities(choice: Any, words: Sequence[str]) -> list[float] | None
             p[places[0]] += math.exp(each.logprob)
         elif places:
             ambiguous += math.exp(each.logprob)
-    return [each / sum(p) for each in p] if sum(p) >= ENOUGH and ambiguous <= LITTLE else None
+    if sum(p) < ENOUGH or ambiguous > LITTLE or not _names(reply_text(choice), words, p.index(max(p))):
+        return None
+    return [each / sum(p) for each in p]
+
+
+def _names(text: str, words: Sequence[str], likeliest: int) -> bool:
+    """Whether a reply begins with a label, breaks off within one, or names the likeliest."""
+    plain = _plain(text)
+    begun = [word for word in words if re.match(rf"{re.escape(word.casefold())}(?!\w)", plain)]
+    cut_off = [word for word in words if plain and word.casefold().startswith(plain)]
+    return bool(begun or cut_off) or named_label(text, words) == likeliest
 
 
 def named_label(text: str, words: Sequence[str]) -> int | None:
-    """The place of the label that a reply names, alone or as the only one in a sentence; None for none or several."""
-    plain = text.strip(" \n\t.\"'*`").casefold()
+    """The place of the label that a reply names, alone or as the only one in a sentence; None for none or several.
+
+    A label after a denial, as in "not positive", is not named.
+    """
+    plain = _plain(text)
     exact = [place for place, label in enumerate(words) if label.casefold() == plain]
-    within = [
-        place for place, label in enumerate(words) if re.search(rf"(?<!\w){re.escape(label.casefold())}(?!\w)", plain)
-    ]
-    return exact[0] if exact else within[0] if len(within) == 1 else None
+    patterns = [rf"(?<!\w){re.escape(label.casefold())}(?!\w)" for label in words]
+    within = [(place, match) for place, pattern in enumerate(patterns) if (match := re.search(pattern, plain))]
+    if exact:
+        return exact[0]
+    return within[0][0] if len(within) == 1 and not DENIAL.search(plain[: within[0][1].start()]) else None
+
+
+def _plain(text: str) -> str:
+    return text.strip(QUOTES).casefold()
