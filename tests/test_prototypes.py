@@ -69,6 +69,7 @@ def test_weights_are_clamped_then_divided_by_their_mean() -> None:
     assert instance_weights(scores).tolist() == pytest.approx([0, 0.75, 2.25])
     assert instance_weights(scores, normalize=False).tolist() == [0, 1, 3]
     assert instance_weights(torch.tensor([-1.0, -2.0])).tolist() == [1, 1]
+    assert instance_weights(scores, labelled=torch.tensor([4.0, -1])).tolist() == [0, 0.5, 1.5]
 
 
 def test_expertise_by_hand() -> None:

@@ -73,7 +73,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels, reduction="none")
 
 
-# --- The meta-teacher's domain loss L_dom [3.2]: four kinds -----------------------------------------------------
+# --- The meta-teacher's domain loss L_dom [3.2]: two kinds ------------------------------------------------------
 
 
 def false_domain_loss(logits: Tensor, domains: Tensor) -> Tensor:

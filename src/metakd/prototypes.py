@@ -160,12 +160,13 @@ def _scores(
     return scores, has_home | has_foreign
 
 
-def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
+def instance_weights(scores: Tensor, normalize: bool = True, labelled: Tensor | None = None) -> Tensor:
     """t as used in losses: max(t, 0), as a negative weight would maximise the loss; by default divided by its mean.
 
     Args:
         scores: (N,), prototype scores.
         normalize: Divide by the mean, so that weights are 1 on average.
+        labelled: (L,), scores of the texts with labels, whose mean divides those of texts without.
 
     Returns:
         (N,).
@@ -173,7 +174,7 @@ def instance_weights(scores: Tensor, normalize: bool = True) -> Tensor:
     weights = scores.clamp(min=0)
     if not normalize:
         return weights
-    mean = weights.mean()
+    mean = weights.mean() if labelled is None else labelled.clamp(min=0).mean()
     return weights / mean if mean > 0 else torch.ones_like(weights)
 
 
@@ -205,8 +206,18 @@ def expertise_weights(instance: Tensor, teacher_logits: Tensor, labels: Tensor, 
 # --- Not in the paper -------------------------------------------------------------------------------------------
 
 
+def domain_centres(known: Prototypes) -> Tensor:
+    """The mean of the prototypes that each domain has, (K, H); 0 for a domain that has none."""
+    return known.vectors.sum(1) / (known.counts > 0).sum(1, keepdim=True).clamp(min=1)
+
+
 def transfer_weights(
-    representations: Tensor, labels: Tensor, domains: Tensor, home: int, labelled: Tensor | None = None
+    representations: Tensor,
+    labels: Tensor,
+    domains: Tensor,
+    home: int,
+    centres: Tensor,
+    labelled: Tensor | None = None,
 ) -> Tensor:
     """How well each example transfers to domain `home`: 1 for its own examples, w in [0, 1] for those of others.
 
@@ -215,6 +226,7 @@ def transfer_weights(
         w_i = clamp(cos(p^m, c_i) / u^m, 0, 1),   u^m = mean over home of cos(p^m without c_j, c_j)
 
     so that 1 means as similar to the home class as its members are to each other; w is 0 where home has no such class.
+    Where the members are not similar (u^m ≤ 0, or a single one), u^m is 1.
     Only differences within a domain are compared, because h carries the domain embedding e_z. An untrained h is a
     random projection of E(x), which nearly keeps angles.
 
@@ -223,15 +235,13 @@ def transfer_weights(
         labels: (N,) int.
         domains: (N,) int.
         home: The domain that the examples of the others are weighted for.
-        labelled: (N,) bool, the examples that prototypes average; by default all.
+        centres: (K, H), the mean of each domain's prototypes [`domain_centres`], also of classes that home lacks.
+        labelled: (N,) bool, the examples that p^m averages; by default all.
 
     Returns:
         (N,), from 0 to 1.
     """
     kept = torch.ones_like(labels, dtype=torch.bool) if labelled is None else labelled
-    sizes = int(labels.max()) + 1, int(domains.max()) + 1
-    known = prototypes(representations[kept], labels[kept], domains[kept], *sizes)
-    centres = known.vectors.sum(1) / (known.counts > 0).sum(1, keepdim=True).clamp(min=1)
     centred, at_home = representations - centres[domains], domains == home
     weights = at_home.float()
     for label in labels[at_home & kept].unique():
@@ -239,8 +249,9 @@ def transfer_weights(
         members = centred[at_home & of_class & kept]
         similarity = F.cosine_similarity(centred[of_class], members.mean(0), dim=-1)
         without_itself = (members.sum(0) - members) / max(len(members) - 1, 1)
-        usual = F.cosine_similarity(without_itself, members, dim=-1).mean() if len(members) > 1 else torch.tensor(1.0)
-        weights[of_class] = torch.where(at_home[of_class], 1.0, (similarity / usual.clamp(min=1e-6)).clamp(0, 1))
+        usual = float(F.cosine_similarity(without_itself, members, dim=-1).mean()) if len(members) > 1 else 1.0
+        usual = usual if usual > 0 else 1.0
+        weights[of_class] = torch.where(at_home[of_class], 1.0, (similarity / usual).clamp(0, 1))
     return weights
 
 

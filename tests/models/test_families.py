@@ -17,7 +17,8 @@ from metakd.export.onnx_format import write_model
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models import model_checks
-from metakd.models.loading import load_encoder, load_tokenizer
+from metakd.models.embeddings import only_rows_in_use
+from metakd.models.loading import load_encoder, load_tokenizer, set_dropout
 from metakd.models.student import cut_student, start_layers
 from metakd.utils.errors import InputError
 
@@ -117,6 +118,31 @@ def test_a_cut_computes_what_its_layers_did_in_the_base_and_reloads(kind: str, t
     inputs = {"input_ids": torch.tensor([[2, 6, 7, 9, 11, 3]])}
     again = load_encoder(tmp_path / "student", ["a", "b"], whole=True).eval()
     torch.testing.assert_close(again(**inputs).logits, student(**inputs).logits)
+
+
+@pytest.mark.parametrize("kind", table(USED))
+def test_without_dropout_nothing_is_left_to_chance(kind: str, tmp_path: Path) -> None:
+    """Some families have dropout as a number, not as a layer."""
+    model = load_encoder(save_family(tmp_path, kind, USED[kind]), ["a", "b"]).train()
+    inputs = {"input_ids": torch.tensor([[2, 6, 7, 9, 11, 3]])}
+    set_dropout(model, 0.0, 0.0)
+    with torch.no_grad():
+        once, again = model(**inputs).logits, model(**inputs).logits
+        assert torch.equal(once, again)
+        if kind in ("opt", "longformer", "modernbert", "llama", "gpt2", "esm", "gemma3_text"):
+            set_dropout(model, 0.0, 0.9)
+            assert not torch.equal(model(**inputs).logits, once)
+
+
+@pytest.mark.parametrize("kind", table(USED))
+def test_in_training_a_text_is_embedded_as_it_is_after(kind: str, tmp_path: Path) -> None:
+    """Only the rows of tokens that occur are trained, and Gemma multiplies them when it looks them up."""
+    model = load_encoder(save_family(tmp_path, kind, USED[kind]), ["a", "b"]).eval()
+    inputs = {"input_ids": torch.tensor([[2, 6, 7, 9, 11, 3]])}
+    with torch.no_grad():
+        after = model(**inputs).logits
+        with only_rows_in_use(model, [2, 3, 6, 7, 9, 11]):
+            torch.testing.assert_close(model(**inputs).logits, after)
 
 
 @pytest.mark.slow

@@ -229,7 +229,7 @@ def test_unsure_texts_and_those_of_a_crowded_class_are_left_out(toy_run: NewRun,
     rows = [{"text": f"{e.text} page", "domain": e.domain} for e in toy_examples(40, 9, "n")]
     more = write_rows(tmp_path / "more.jsonl", rows)
     how = {"unlabelled": str(more), "terms": "prediction", "stages": "joint", "windows": 1, "max_length": 6}
-    run = taught(toy_run(**how, teacher_epochs=2))
+    run = taught(toy_run(**how, teacher_epochs=8, teacher_learning_rate=5e-3))
     cache = open_teacher_cache(run, ["meta_kd"])
     said = read_rows(run.folders.unlabelled_weights / "weights.jsonl")
     least = sorted(row["confidence"] for row in said)[len(said) // 3]
@@ -242,7 +242,7 @@ def test_unsure_texts_and_those_of_a_crowded_class_are_left_out(toy_run: NewRun,
         sure = [row for row in of_domain if row["confidence"] >= least]
         assert all(row in sure for row in kept)
         counts = Counter(row["label"] for row in kept)
-        assert max(counts.values(), default=0) <= max(0.6, 1 / max(1, len({row["label"] for row in sure}))) * len(kept)
+        assert max(counts.values(), default=0) <= 0.6 * len(kept)
         for label in counts:
             confidences = [[r["confidence"] for r in part if r["label"] == label] for part in (kept, sure)]
             assert sorted(confidences[0]) == sorted(confidences[1])[-len(confidences[0]) :]
@@ -254,12 +254,13 @@ def test_unsure_texts_and_those_of_a_crowded_class_are_left_out(toy_run: NewRun,
 
 def test_a_share_is_kept_by_as_many_texts_as_can_be() -> None:
     """10, 3 and 1: at 60 % the first may have 6 of 10. 9 and 1 at 50 %: one each. At 10 %: equal counts."""
-    assert largest_counts({0: 10, 1: 3, 2: 1}, 0.6) == {0: 6, 1: 3, 2: 1}
-    assert largest_counts({0: 9, 1: 1}, 0.5) == {0: 1, 1: 1}
-    assert largest_counts({0: 9, 1: 4}, 0.1) == {0: 4, 1: 4}
-    assert largest_counts({0: 9}, 0.5) == {0: 9}
-    assert largest_counts({0: 2, 1: 2}, 1.0) == {0: 2, 1: 2}
-    assert largest_counts({}, 0.5) == {}
+    assert largest_counts({0: 10, 1: 3, 2: 1}, 0.6, 3) == {0: 6, 1: 3, 2: 1}
+    assert largest_counts({0: 9, 1: 1}, 0.5, 2) == {0: 1, 1: 1}
+    assert largest_counts({0: 9, 1: 4}, 0.1, 2) == {0: 4, 1: 4}
+    assert largest_counts({0: 9}, 0.5, 2) == {0: 0}
+    assert largest_counts({0: 9}, 0.5, 1) == {0: 9}
+    assert largest_counts({0: 2, 1: 2}, 1.0, 2) == {0: 2, 1: 2}
+    assert largest_counts({}, 0.5, 2) == {}
 
 
 def test_a_self_trained_student_learns_the_classes_that_the_baseline_gives(toy_run: NewRun, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class MultiDomainDataset:
 
     @cached_property
     def gold(self) -> list[Example]:
-        """The training rows with gold labels; all of a domain where none has one."""
+        """The training rows with gold labels, and of a domain where none has one all rows, by their likeliest label."""
         certain = {e.domain for e in self.train if e.gold}
         return [e for e in self.train if e.gold or e.domain not in certain]
 

@@ -23,7 +23,7 @@ from metakd.inference.long_texts import Model, Probabilities
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models.attention import set_plain_attention
-from metakd.models.embeddings import ROWS, CompactEmbedding, count_tokens
+from metakd.models.embeddings import ROWS, CompactEmbedding, count_tokens, embedding_scale
 from metakd.models.linear import use_torch_linear
 from metakd.utils.artifacts import write_json
 from metakd.utils.errors import CheckError, InputError, error_summary
@@ -64,7 +64,8 @@ def write_model(
     before, table = _of_whole_texts(model, texts), model.network.get_input_embeddings().weight.detach()
     if domain_examples is not None and len(table) > ROWS:
         counts = count_tokens(model.tokenizer, domain_examples)
-        model.network.set_input_embeddings(CompactEmbedding(table, counts, ROWS))
+        scale = embedding_scale(model.network.get_input_embeddings())
+        model.network.set_input_embeddings(CompactEmbedding(table * scale, counts, ROWS))
     write_onnx(model, folder / WHOLE)
     thresholds = model.thresholds if model.several_labels else None
     description = {

@@ -32,7 +32,7 @@ def token_probabilities(choice: Any, words: Sequence[str]) -> list[float] | None
     """The probability (M,) of each label by the first token of a reply.
 
     None if the API tells none, if the tokens that begin exactly one label have little probability, if those that begin
-    several have more than a little, or if the reply does not go on as a label: "A text about ..." does not name "angry".
+    several have more than a little, or if the reply does not go on as a label: "A text about ..." is not "angry".
     """
     content = getattr(getattr(choice, "logprobs", None), "content", None)
     p, ambiguous = [0.0] * len(words), 0.0

@@ -157,7 +157,8 @@ def _usable_terms(setup: Setup, teacher: MetaTeacher) -> tuple[str, ...]:
     kept = tuple(term for term in setup.settings.terms if term not in reasons)
     if not kept or (setup.settings.stages == "two" and setup.settings.match_epochs and kept == ("prediction",)):
         why = " and ".join(dict.fromkeys(dropped.values()))
-        raise InputError(f"{why}: no term is left to match; use --terms prediction --stages joint")
+        flags = "--terms prediction" if setup.settings.stages == "joint" else "--terms prediction --match-epochs 0"
+        raise InputError(f"{why}: no term is left to match; use {flags}")
     return kept
 
 

@@ -103,6 +103,17 @@ def cluster_parts(
     return torch.from_numpy(np.stack(centers)), torch.from_numpy(np.stack(nearest, 1)).long()
 
 
+def embedding_scale(table: nn.Module) -> float:
+    """What a row is multiplied by when it is looked up: the square root of its width in Gemma, 1 in most families.
+
+    Raises ValueError for a table that does something else with its rows.
+    """
+    scale = getattr(table, "embed_scale", None)
+    if scale is None and type(table).forward not in (nn.Embedding.forward, CompactEmbedding.forward):
+        raise ValueError(f"metakd does not know what its {type(table).__name__} does with token embeddings")
+    return 1.0 if scale is None else float(scale)
+
+
 class _RowsInUse(nn.Module):
     """Some rows of an embedding table, looked up by their ids in the full table."""
 
@@ -110,6 +121,7 @@ class _RowsInUse(nn.Module):
 
     def __init__(self, whole: nn.Embedding, rows: Tensor) -> None:
         super().__init__()
+        self.scale = embedding_scale(whole)
         self.weight = nn.Parameter(whole.weight.detach()[rows], requires_grad=whole.weight.requires_grad)
         places = torch.full((whole.num_embeddings,), len(rows))  # out of range, so that a missing id is an error
         places[rows] = torch.arange(len(rows))
@@ -117,7 +129,8 @@ class _RowsInUse(nn.Module):
         self.padding = None if whole.padding_idx is None else int(places[whole.padding_idx])
 
     def forward(self, ids: Tensor) -> Tensor:
-        return F.embedding(self.places[ids], self.weight, padding_idx=self.padding)
+        rows = F.embedding(self.places[ids], self.weight, padding_idx=self.padding)
+        return rows if self.scale == 1 else rows * self.scale
 
 
 @contextlib.contextmanager

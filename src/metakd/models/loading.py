@@ -24,6 +24,8 @@ from metakd.utils.errors import InputError, as_input_error, listed, raise_faults
 from metakd.utils.hardware import limit_threads
 from metakd.utils.validation import check_numbers, check_weights, read_config
 
+RATES = ("dropout", "hidden_dropout", "attention_dropout")  # attributes in place of a dropout layer
+OF_ATTENTION = ("attention_dropout", "attn_dropout")
 UNHEEDED: dict[str, Any] = {  # entries of a configuration that would change what a model is, or what it returns
     "output_hidden_states": False,
     "output_attentions": False,
@@ -221,12 +223,15 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
 
 
 def set_dropout(model: PreTrainedModel, hidden: float, attention: float) -> None:
-    """Set the rate of every dropout layer; the saved configuration keeps the checkpoint's rates."""
+    """Set the rate of all dropout, of layers and as numbers; the saved configuration keeps the checkpoint's rates."""
     for parent in model.modules():
+        kind = type(parent).__name__
         for name, child in parent.named_children():
             if isinstance(child, nn.Dropout):
-                in_attention = "SelfAttention" in type(parent).__name__ or name == "attention_dropout"
-                child.p = attention if in_attention else hidden
+                child.p = attention if "SelfAttention" in kind or name in OF_ATTENTION else hidden
+        for name, value in vars(parent).items():
+            if name in RATES and isinstance(value, int | float):
+                setattr(parent, name, attention if "Attention" in kind or name in OF_ATTENTION else hidden)
 
 
 def same_tokenizer(one: Any, other: Any) -> bool:

@@ -124,11 +124,11 @@ def _retraining(run: Run) -> str:
     return f"{train}: `{again} {longer}`; or go on with it: `{resume} --allow-weak-teacher`"
 
 
-def sampled_accuracy(run: Run, teacher: MetaTeacher, examples: Sequence[Example]) -> dict[str, float]:
-    """Accuracy on a sample of the examples, and the share of their most common class."""
+def sampled_accuracy(run: Run, teacher: MetaTeacher, examples: Sequence[Example]) -> dict[str, Any]:
+    """Accuracy on a sample of the examples, the share of their most common class, and how many they are."""
     rows = sample_by_domain(examples, TRIED, run.settings.seed)
     probabilities = predict(teacher.encoder, run.features.encode(rows), run.features.collator)
-    return _accuracy(run, teacher.encoder, probabilities, rows)
+    return {"examples": len(rows), **_accuracy(run, teacher.encoder, probabilities, rows)}
 
 
 def _accuracy(

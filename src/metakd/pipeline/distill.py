@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import set_seed
 
 from metakd.data.labels import NO_LABEL, in_words
@@ -29,7 +29,7 @@ from metakd.models.student import cut_student, layers_to_cut, start_layers
 from metakd.pipeline.checks import check_reloaded, check_teacher, checked_rows, spread
 from metakd.pipeline.rechecks import check_again
 from metakd.pipeline.teach import load_teacher
-from metakd.pipeline.teacher_outputs import drop_teacher_cache, open_teacher_cache, unsure_texts
+from metakd.pipeline.teacher_outputs import centres_in_h, drop_teacher_cache, open_teacher_cache, unsure_texts
 from metakd.prototypes import expertise_weights, transfer_weights
 from metakd.runs.folders import EXTRAS_FILE
 from metakd.runs.run import Run
@@ -40,6 +40,7 @@ from metakd.training.trackers import LOGS_FOLDER
 from metakd.training.trainer import TrainingPlan, fit
 from metakd.utils import distributed
 from metakd.utils.artifacts import is_done, step_folder
+from metakd.utils.console import notice
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import device
 from metakd.utils.locks import waiting_lock
@@ -156,6 +157,8 @@ def _pseudo_labelled(run: Run) -> list[Example]:
     if not _is_done(start):
         _distill(run, start, None)
     texts, labelled = run.data.unlabelled, list[Example]()
+    if texts and (run.settings.min_confidence, run.settings.max_share) != (0, 1):
+        notice("--min-confidence and --max-share are about the teacher's answers; self_trained reads all texts")
     for e, p in zip(texts, TorchModel.load(start.folder).answers(texts).probabilities if texts else (), strict=True):
         places = run.features.places(e.domain)
         if run.data.several_labels:
@@ -237,9 +240,7 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
     if "instance_weights" in needs:
         features = features.with_columns(instance_weights=run.features.instance_weights(job.examples))
     if "soft_labels" in needs:
-        columns, gold = run.features.soft_labels(job.examples, job.domain), features.column("labels").numpy()
-        columns["labels"] = np.where(gold == NO_LABEL, columns["soft_labels"].argmax(1), gold)
-        features = features.with_columns(**columns)
+        features = features.with_columns(**run.features.soft_labels(job.examples, job.domain))
     if cache is None:
         counted = features.columns["gold_weights"] > 0 if "soft_labels" in needs else None
         return features.with_columns(**run.features.class_weights(features.column("labels"), counted))
@@ -248,8 +249,8 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
     labelled = labels != NO_LABEL
     if not labelled.all():
         texts = cache.rows([run.features.texts_of_windows.get(e.id, e.id) for e in job.examples])
-        logits = cache.logits(texts)
-        labels = torch.where(labelled, labels, (logits > 0).float() if labels.dim() > 1 else logits.argmax(-1))
+        likeliest = _likeliest(run, job, cache.logits(texts))
+        labels = torch.where(labelled, labels, likeliest)
         features = features.with_columns(labels=labels.numpy())
     if "instance_weights" in needs and run.settings.expertise != "none":
         instance, hard = features.column("instance_weights"), run.settings.expertise == "hard"
@@ -257,11 +258,18 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
     if "foreign_text" in needs and job.domain is not None:
         domains = torch.tensor([run.data.domain_ids[e.domain] for e in job.examples])  # unknown to a teacher, too
         home = run.data.domain_ids[job.domain]
-        weights = transfer_weights(teacher.representation, labels, domains, home, labelled)
+        weights = transfer_weights(teacher.representation, labels, domains, home, centres_in_h(run, cache), labelled)
         others = weights[domains != home]
         facts["transfer"] = spread(others, "transfer weights of other domains' text") if len(others) else {}
         features = features.with_columns(transfer=weights.numpy())
     return features
+
+
+def _likeliest(run: Run, job: StudentJob, logits: Tensor) -> Tensor:
+    """What the teacher answers for each text (N,) or (N, M): one of the student's classes, or of its domain's."""
+    if job.domain is None:
+        return run.features.likeliest(logits, job.examples)[1]
+    return (logits > 0).float() if run.data.several_labels else logits.argmax(-1)
 
 
 def _set_up(run: Run, job: StudentJob, start: Path | None) -> Setup:

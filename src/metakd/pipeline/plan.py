@@ -143,7 +143,8 @@ def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float
         each = BACKWARD * student * (1 + META_VALIDATION * meta_validated) + (1 + BACKWARD) * teacher * meta_validated
         passes = len(run.data.domains) if "foreign_text" in METHODS[method].needs else 1
         epochs = sum(stage.epochs * (1 if stage.shared else passes) for stage in run.stages[method])
-        read = rows_of_teacher if METHODS[method].needs & {"teacher", "pseudo_labels"} else rows
+        read = rows_of_teacher if METHODS[method].needs & {"teacher", "soft_labels"} else rows
+        read += len(run.data.unlabelled) * ("pseudo_labels" in METHODS[method].needs)
         work[f"distill ({method})"] = epochs * read * each * (method in missing)
     return work
 

@@ -4,6 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
+import torch
+from torch import Tensor
+
+from metakd.data.labels import NO_LABEL
 from metakd.evaluation.suspects import write_suspects
 from metakd.methods.base import Stage
 from metakd.models.forward_passes import teacher_outputs_in_order
@@ -11,6 +15,7 @@ from metakd.models.loading import load_config
 from metakd.models.meta_teacher import NO_LAYERS, TeacherLayers
 from metakd.pipeline.teach import load_teacher
 from metakd.pipeline.weigh import weigh_unlabelled
+from metakd.prototypes import domain_centres, prototypes
 from metakd.runs.fingerprints import MODEL_FILES
 from metakd.runs.folders import SUSPECTS_FILE
 from metakd.runs.run import Run
@@ -59,6 +64,15 @@ def _write_suspects(run: Run, cache: TeacherCache) -> None:
     write_suspects(run.folder / SUSPECTS_FILE, gold, *run.features.likeliest(logits, gold), run.data.labels)
 
 
+def centres_in_h(run: Run, cache: TeacherCache) -> Tensor:
+    """The mean of each domain's prototypes in the teacher's h, (K, H), of all its labelled texts and their windows."""
+    texts = run.features.student_texts
+    labels, ids = run.features.encode(texts).column("labels"), run.data.domain_ids
+    h = cache.read(torch.tensor(cache.rows([e.id for e in texts])), NO_LAYERS).representation
+    domains, sizes = torch.tensor([ids[e.domain] for e in texts]), (len(run.data.labels), len(ids))
+    return domain_centres(prototypes(h, labels, domains, *sizes, labels != NO_LABEL))
+
+
 def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
     """The ids of texts without labels that --min-confidence and --max-share leave out, by the teacher's outputs."""
     settings, texts = run.settings, run.data.unlabelled
@@ -73,7 +87,8 @@ def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
     kept = set[str]() if settings.max_share < 1 else {texts[i].id for i in sure}
     for domain in run.data.domains if settings.max_share < 1 else ():
         places = [i for i in sure if texts[i].domain == domain]
-        left = largest_counts(Counter(labels[places].tolist()), settings.max_share)
+        classes = len(run.features.places(domain))
+        left = largest_counts(Counter(labels[places].tolist()), settings.max_share, classes)
         for i in places:  # the surest first
             if left[label := int(labels[i])]:
                 left[label] -= 1
@@ -82,12 +97,13 @@ def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
     return {e.id for e in texts} - kept
 
 
-def largest_counts(counts: Mapping[int, int], share: float) -> dict[int, int]:
+def largest_counts(counts: Mapping[int, int], share: float, classes: int) -> dict[int, int]:
     """The largest counts, each at most those given, of which none is more than `share` of their sum.
 
-    Where so few classes cannot all stay below it, they get equal counts.
+    A share that so many `classes` cannot all stay below is raised to that of equal counts. If fewer classes occur than
+    that takes, nothing is left: so it is where a teacher has the same answer for all texts.
     """
-    share = max(share, 1 / max(1, len(counts)))
+    share = max(share, 1 / classes)
     total, before = sum(counts.values()), -1
     while total != before:
         most, before = int(share * total + 1e-9), total

@@ -69,7 +69,7 @@ def _weigh(run: Run) -> None:
 
 
 def _scores(run: Run, embeddings: Tensor, labels: Tensor, domains: Tensor, folder: Path) -> Tensor:
-    """The prototype score of each training example (N,); the prototypes, of gold labels, are written to `folder`."""
+    """The prototype score of each training example (N,); the prototypes, of `data.gold`, are written to `folder`."""
     data, alpha = run.data, run.settings.alpha
     gold, count = {e.id for e in data.gold}, (len(data.labels), len(data.domains))
     certain = torch.tensor([e.id in gold for e in data.train])
@@ -95,7 +95,7 @@ def weigh_unlabelled(run: Run, logits: Callable[[], Tensor]) -> None:
         embeddings = _embeddings(run, texts, file)
         known = Prototypes(**load_file(run.folders.weights / PROTOTYPES_FILE))
         scores = prototype_scores(known, embeddings, labels, domains, run.settings.alpha, averaged=False)
-        weights = _as_weights(run, scores)
+        weights = instance_weights(scores, run.settings.weights == "normalized", _labelled_scores(run))
         values = zip(texts, labels.tolist(), confidences.tolist(), scores.tolist(), weights.tolist(), strict=True)
         with (partial / WEIGHTS_FILE).open("w", encoding="utf-8") as rows:
             for e, label, confidence, score, weight in values:
@@ -106,14 +106,10 @@ def weigh_unlabelled(run: Run, logits: Callable[[], Tensor]) -> None:
         facts["mean_confidence"] = confidences.mean().item()
 
 
-def _as_weights(run: Run, scores: Tensor) -> Tensor:
-    """t of texts without labels as `instance_weights` makes it of labelled ones: divided by the mean of theirs."""
-    weights = scores.clamp(min=0)
-    if run.settings.weights != "normalized":
-        return weights
+def _labelled_scores(run: Run) -> Tensor:
+    """The prototype scores of the texts with labels, as `weigh` wrote them: (N,)."""
     with (run.folders.weights / WEIGHTS_FILE).open(encoding="utf-8") as rows:
-        labelled = torch.tensor([json.loads(row)["score"] for row in rows]).clamp(min=0)
-    return weights / labelled.mean() if labelled.any() else torch.ones_like(weights)
+        return torch.tensor([json.loads(row)["score"] for row in rows])
 
 
 def _embeddings(run: Run, texts: Sequence[Example], file: Path) -> Tensor:

@@ -158,7 +158,7 @@ class Run:
         return any(stage.shared for stage in self.stages[method])
 
     def labelled_rows(self, method: str) -> list[Example]:
-        """The rows of train that the method learns from: those with gold labels, if it learns from labels alone."""
+        """The rows of train that the method learns from: `data.gold` if it learns from labels alone."""
         return self.data.gold if learns_from_labels_alone(METHODS[method]) else self.data.train
 
     def lengthened(self, method: str, stages: Sequence[Stage]) -> list[Stage]:

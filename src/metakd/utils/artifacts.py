@@ -185,7 +185,8 @@ def remedy(folder: Path, step: str = "run", data: str | None = None) -> str:
     if step == "evaluate":
         return f"run {shell_command(step, folder)}"
     flags = ["--resume"] * (step == "run") + [f"--data={data}"] * (not begun)
-    return f"run {shell_command(step, *flags, '--output', folder)}"
+    others = "" if begun else " (with the other flags of your command)"
+    return f"run {shell_command(step, *flags, '--output', folder)}{others}"
 
 
 def free_disk(folder: Path) -> int:
