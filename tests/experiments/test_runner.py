@@ -109,6 +109,8 @@ def test_main_takes_what_is_best_on_dev(
         chosen = max(names, key=lambda name: tuned["students"][name]["mean"])
         assert best == {"chosen": chosen, "settings": grid[names.index(chosen)], "candidates": names}
     path = tmp_path / "tune-only-meta_kd+shared.json"
+    bad = {"best": {"meta_kd": {"settings": {"shared_epochs": "many"}}}, "data_fingerprint": "", "split": "dev"}
+    path.with_name("bad.json").write_text(json.dumps(bad))
     for name, options, message in (
         ("main", {"tuned": path}, "no settings for meta_teacher_kd"),
         ("tune", {"only": ["shared"], "reference": "shared, 1 at 1e-09"}, "has no reference"),
@@ -117,6 +119,7 @@ def test_main_takes_what_is_best_on_dev(
         ("main", {"split": "dev", "tuned": path}, "chosen on dev"),
         ("ablation", {"tuned": path}, "only for main and scarce"),
         ("main", {"only": ["mine"]}, "only = 'mine'"),
+        ("main", {"tuned": path.with_name("bad.json")}, "shared_epochs = 'many'"),
     ):
         with pytest.raises(InputError, match=message):
             run(name, **options)
@@ -263,6 +266,20 @@ def test_all_make_as_many_updates(quick: Settings, toy_data: Path, tmp_path: Pat
                 assert expected <= updates < expected + batches[domain], (variant.name, domain)
 
 
+def test_of_scarce_text_a_student_of_one_domain_makes_as_many_updates(
+    quick: Settings, data: MultiDomainDataset, tmp_path: Path
+) -> None:
+    """As others make on all text of the other domains beside it."""
+    trials = {v.name: Trial.of(v, 0, quick, data, tmp_path) for v in EXPERIMENTS["scarce-20"](quick)}
+    for name in ("single_kd", "logit_kd"):
+        for (run, [domain]), (beside, others) in zip(trials[name].parts, trials["meta_kd"].parts, strict=True):
+            assert others == [domain]
+            of_domain, of_all = (updates_per_epoch(len(r.data.train), quick.batch_size) for r in (run, beside))
+            assert of_domain < of_all
+            most = _updates(beside, of_domain, of_all) + of_domain
+            assert most - of_domain <= _updates(run, of_domain, of_domain) < most
+
+
 def _updates(run: Run, of_domain: int, of_all: int) -> int:
     """Those of one student whose domain has `of_domain` batches, in a run of `of_all`."""
     teacher = MetaTeacher(load_encoder(resolve(run.settings.base), run.data.labels), 2, "false", 0.5)
@@ -387,6 +404,7 @@ def test_the_command_prints_the_report_and_its_files(run_command: Command, tmp_p
         (("size", "--method", "hrkd", "--student", "layers=2"), "--method, --student: an experiment sets this"),
         (("tune", "--shared-learning-rate", "1e-4"), "--shared-learning-rate: an experiment sets this"),
         (("main", "--tuned", "nowhere.json"), "--tuned nowhere.json: cannot be read"),
+        (("main", "--tuned", "nowhere.json", "--shared-epochs", "9"), "--shared-epochs: an experiment sets this"),
         (("main", "--split", "train"), "--split = 'train': use dev to choose, or test to report"),
         (("main", "--shared-epochs", "0"), "hrkd: --method = 'hrkd' cannot be used"),
         (("main", "--shared-epochs", "0"), "or leave that variant out with --only"),

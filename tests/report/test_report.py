@@ -18,7 +18,7 @@ from metakd.evaluation.tables import BUSY_NOTE, markdown_table, rich_table, rows
 from metakd.report import details, lineage, summary
 from metakd.report.compare import compare_runs
 from metakd.report.facts import KINDS, Findings, calibration_by_chance, calibration_error
-from metakd.report.page import markdown
+from metakd.report.page import markdown, write_tradeoff
 from metakd.report.summary import BASELINES, cautions, facts, figures, headline
 from metakd.utils.artifacts import write_json
 from metakd.utils.errors import InputError
@@ -254,6 +254,26 @@ def test_the_graph_knows_who_was_built_from_whom(findings: Findings) -> None:
     (between,) = [edge for edge in edges if edge["kind"] == "between"]
     assert {between["source"], between["target"]} == {"domain:books", "domain:kitchen"}
     assert between["strength"] == 1  # the most that transfers, also where it is the only pair
+
+
+def test_a_method_without_a_teacher_is_drawn_without_one(findings: Findings) -> None:
+    settings = findings.run["settings"] | {"method": "fine_tuned_shared"}
+    changed = replace(findings, run=findings.run | {"settings": settings})
+    nodes, edges = lineage.graph(changed)
+    by_id = {node["id"]: node for node in nodes}
+    assert by_id["student:books"]["ancestors"] == ["base", "domain:books", "domain:kitchen"]
+    assert by_id["meta_teacher"]["descendants"] == []
+    assert {edge["source"] for edge in edges if edge["target"] == "student:books"} == {"base", "domain:books"}
+    assert headline(changed).endswith("became 2 small models, one for each domain, without a teacher.")
+
+
+def test_the_picture_of_fit_runs_no_script_that_a_name_holds(tmp_path: Path) -> None:
+    name = "</script><script>alert(1)</script>"
+    form = {"domain": name, "student": "layers=1", "name": "layers=1, int8", "p95": 1.0, "bytes": 1e6, "accuracy": 0.5}
+    write_tradeoff({"tried": [form], "delivered": {}}, tmp_path / "fit.html")
+    page = (tmp_path / "fit.html").read_text(encoding="utf-8")
+    assert "alert(1)" in page
+    assert "<script>alert(1)" not in page
 
 
 def test_domains_are_joined_as_strongly_as_measured(findings: Findings) -> None:

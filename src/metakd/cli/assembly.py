@@ -5,7 +5,7 @@ flags, a settings file and the run's folder. Faults that need no torch are repor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,8 +57,7 @@ def read_request(
             raise InputError(f"--data is missing, and {why}. {DATA_HELP}")
         in_file = _in_file(config)
         values = _overlaid(_overlaid(begun.get("settings", {}), in_file), options)
-        if unused := [name for name in in_file if name not in values]:
-            notice(f"--config: {', '.join(unused)} not used, because --teacher or --lora-rank decides that")
+        _notice_unused(in_file, values)
         settings = Settings.build(values)
         if not data:
             refuse_moved(output, place)
@@ -125,7 +124,10 @@ def read_data(
     fixed = decided()
     flags = [k for k, v in fixed.items() if k in options and getattr(chosen, k) != v]
     keys = [k for k, v in fixed.items() if in_file.get(k, v) != v]
-    settings = Settings.build(_overlaid({k: v for k, v in in_file.items() if k not in keys}, options))
+    usable = {k: v for k, v in in_file.items() if k not in keys}
+    values = _overlaid(usable, options)
+    _notice_unused(usable, values)
+    settings = Settings.build(values)
     if flags:
         raise InputError(f"{', '.join(map(flag, flags))}: {command} sets this itself; leave it out")
     if keys:
@@ -134,6 +136,12 @@ def read_data(
     for message in dataset.notices:
         notice(message)
     return settings, dataset
+
+
+def _notice_unused(in_file: Iterable[str], values: Collection[str]) -> None:
+    """A notice of keys of the file that a flag has put aside."""
+    if unused := [name for name in in_file if name not in values]:
+        notice(f"--config: {', '.join(unused)} not used, because --teacher or --lora-rank decides that")
 
 
 def _refuse_unreadable(data: str, settings: Settings) -> None:

@@ -71,15 +71,16 @@ def experiment(
     if "seed" in options:
         raise InputError("--seed: an experiment has several seeds; write --seeds 0,1,2")
     numbers, shares = _numbers(seeds, ",", "--seeds", "0,1,2"), _shares(cut)
-    settings, dataset = read_data(data, config, options, "an experiment", partial(_decided, name))
+    settings, dataset = read_data(data, config, options, "an experiment", partial(_decided, name, tuned is not None))
     from metakd.experiments.runner import experiment as run_experiment
     from metakd.experiments.runner import report_name
     from metakd.experiments.tables import markdown
     from metakd.runs.defaults import fitted
 
     if shares:
-        dataset = dataset.resplit(*shares[1:])
-        notice(dataset.notices[-1])
+        known, dataset = len(dataset.notices), dataset.resplit(*shares[1:])
+        for message in dataset.notices[known:]:
+            notice(message)
     settings = fitted(settings, dataset)
     chosen = [] if only is None else [variant.strip() for variant in only.split(",")]
     choices: dict[str, Any] = {"only": chosen, "split": split, "reference": reference, "tuned": tuned}
@@ -89,7 +90,7 @@ def experiment(
     stdout.print(f"report: {output / f'{stem}.md'} and {stem}.json", soft_wrap=True)
 
 
-def _decided(name: str) -> dict[str, Any]:
+def _decided(name: str, tuned: bool) -> dict[str, Any]:
     """Settings that the variants of an experiment set; None if they differ in one, or it has no effect.
 
     Most experiments compare teachers that learn from different rows, so one that is there already has no place.
@@ -97,7 +98,7 @@ def _decided(name: str) -> dict[str, Any]:
     from metakd.experiments.trial import FIXED_SETTINGS
     from metakd.experiments.variants import TUNING_GRID
 
-    differing = {"size": ["student"], "tune": [*TUNING_GRID[0]]}.get(name, [])
+    differing = ["student"] if name == "size" else [*TUNING_GRID[0]] if name == "tune" or tuned else []
     trains_teachers = name not in ("ablation", "size", "small", "unlabelled", "unlabelled-20")
     return FIXED_SETTINGS | dict.fromkeys(["seed", "method", *differing, *["teacher"] * trains_teachers])
 

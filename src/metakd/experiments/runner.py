@@ -187,7 +187,7 @@ def _read_chosen(path: Path, name: str, data: MultiDomainDataset, split: str) ->
         raise InputError("--tuned: only for main and scarce-...; set other experiments with flags or --config")
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        chosen = {variant: dict(best["settings"]) for variant, best in results["best"].items()}
+        chosen = {variant: _checked(best["settings"], path) for variant, best in results["best"].items()}
         tuned_data, tuned_split = results["data_fingerprint"], results["split"]
     except OSError as error:
         raise InputError(f"--tuned {path}: cannot be read ({error.strerror})") from None
@@ -198,6 +198,12 @@ def _read_chosen(path: Path, name: str, data: MultiDomainDataset, split: str) ->
     if tuned_split == split:
         raise InputError(f"--tuned {path}: chosen on {split}, so report on another split; make both with --cut")
     return chosen
+
+
+def _checked(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Some settings of a file, as `Settings` has them; InputError for those that cannot be used."""
+    settings = Settings.build(values, f"--tuned {path}")
+    return {name: getattr(settings, name) for name in values}
 
 
 def _results(

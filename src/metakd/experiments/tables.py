@@ -57,7 +57,7 @@ def _scored(results: Mapping[str, Any]) -> str:
 def _kept(name: str, results: Mapping[str, Any]) -> str:
     """A student's accuracy minus its teacher's, in percentage points, and the share that is kept."""
     lost, student = results["minus_teacher"][name], results["students"][name]["mean"]
-    return f"{name} {points(lost)} ({100 * student / (student - lost['mean']):.1f} percent kept)"
+    return f"{name} {points(lost)} ({100 * student / ((student - lost['mean']) or 1.0):.1f} percent kept)"
 
 
 def _checks(checks: Mapping[str, Mapping[str, float]]) -> str:

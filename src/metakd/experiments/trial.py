@@ -52,9 +52,9 @@ class Trial:
         def updates(part: Run) -> int:
             return updates_per_epoch(len(part.features.student_texts), settings.batch_size)
 
-        def alone(domain: str) -> Run:
-            """A run on one domain, with as many updates on its text as others make on all."""
-            single = run(left.only(domain))
+        def alone(domain: str, whole: Run) -> Run:
+            """A run on one domain of `whole`, with as many updates on its text as others make on all."""
+            single = run(whole.data.only(domain))
             epochs = whole.settings.shared_epochs * updates(whole) / updates(single)
             return run(single.data, shared_epochs=math.ceil(epochs))
 
@@ -71,7 +71,8 @@ class Trial:
         if variant.scope in ("all", "several"):
             return cls(variant, seed, [(whole if variant.scope == "all" else several(left), data.domains)])
         run_of = {
-            "alone": alone,
+            "alone": lambda domain: alone(domain, whole),
+            "alone, rare": lambda domain: alone(domain, run(thinned(domain))),
             "rare": lambda domain: run(thinned(domain)),
             "several, rare": lambda domain: several(thinned(domain)),
             "unseen": lambda domain: run(left, run(left.without(domain))),

@@ -15,7 +15,7 @@ from metakd.models.student import layers_to_cut
 # Which teacher a student has: "all", one teacher for all domains; "several", one for each domain, all of which teach
 # every student. Or a teacher for each domain's student: "alone" was trained on that domain only, "rare" on all domains
 # but only some percent of that one, "several, rare" is both, "unseen" on all domains except that one.
-Scope = Literal["all", "several", "alone", "rare", "several, rare", "unseen"]
+Scope = Literal["all", "several", "alone", "rare", "several, rare", "alone, rare", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def unseen(settings: Settings) -> list[Variant]:
 
 def scarce(settings: Settings, percent: int, scope: Scope) -> list[Variant]:
     """`main` with `percent` of the texts of all domains, or (scope 'rare') of the student's domain only."""
-    scopes: dict[Scope, Scope] = {"all": "rare", "several": "several, rare"} if scope == "rare" else {}
+    rare: dict[Scope, Scope] = {"all": "rare", "several": "several, rare", "alone": "alone, rare"}
+    scopes = rare if scope == "rare" else {}
     return [replace(v, percent=percent, scope=scopes.get(v.scope, v.scope)) for v in main(settings)]
 
 

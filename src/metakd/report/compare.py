@@ -26,7 +26,7 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
         names = [str(folder) for folder in folders]
     runs = {name: Findings.read(folder).ordered() for name, folder in zip(names, folders, strict=True)}
     first = runs[names[0]]
-    scored = {name: {(row["id"], row["domain"], row["label"]) for row in run.rows} for name, run in runs.items()}
+    scored = {name: {_example(row) for row in run.rows} for name, run in runs.items()}
     faults = [
         f"{name} was scored on other data, {_data_of(run)}, than {names[0]}, {_data_of(first)}: "
         f"{len(rows & scored[names[0]])} of {len(rows)} examples are the same"
@@ -48,6 +48,11 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
         "costs": {name: _costs(run) for name, run in runs.items()},
         "settings": _differing({name: run.run["settings"] for name, run in runs.items()}),
     }
+
+
+def _example(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes a scored example the same: its id, domain and label, and how its texts begin."""
+    return (row["id"], row["domain"], row["label"], *row["texts"])
 
 
 def _data_of(findings: Findings) -> str:

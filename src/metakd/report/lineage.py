@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
+from metakd.methods import METHODS
+from metakd.methods.base import has_teacher
 from metakd.report.facts import Findings
 from metakd.report.summary import base_name
 
@@ -17,6 +19,7 @@ def graph(findings: Findings) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         _node("base", "base", [base_name(findings)], kind, -0.8, -0.85),
         _node("meta_teacher", "teacher", ["meta-teacher"], score(results["average"]["meta_teacher"]), 0.0, 0.0),
     ]
+    teaches = has_teacher(METHODS[settings["method"]])
     links = [("base", "meta_teacher")]
     for place, domain in enumerate(domains):
         angle = math.radians(-90 + 300 * place / len(domains))  # around the teacher; the base's corner stays free
@@ -26,14 +29,14 @@ def graph(findings: Findings) -> tuple[list[dict[str, Any]], list[dict[str, Any]
             _node(source, "domain", [domain], _counts(findings, domain), 0.52 * x, 0.52 * y),
             _node(student, "student", [domain, "student"], score(results["domains"][domain]["student"]), x, y),
         ]
-        links += [(source, "meta_teacher"), (source, student), ("meta_teacher", student)]
+        links += [(source, "meta_teacher"), (source, student), ("meta_teacher" if teaches else "base", student)]
     sources = ["base", *(f"domain:{domain}" for domain in sorted(domains))]
     students = [f"student:{domain}" for domain in sorted(domains)]
     kin = {
         "base": ([], ["meta_teacher", *students]),
         "domain": ([], ["meta_teacher", *students]),
-        "teacher": (sources, students),
-        "student": ([*sources, "meta_teacher"], []),
+        "teacher": (sources, students * teaches),
+        "student": ([*sources, *["meta_teacher"] * teaches], []),
     }
     for node in nodes:
         node["ancestors"], node["descendants"] = kin[node["kind"]]

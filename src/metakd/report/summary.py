@@ -10,7 +10,8 @@ from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS, LORA_RATE, Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.evaluation.statistics import FEWEST_SEEDS, points
 from metakd.evaluation.tables import ALIKE, MEASURES, measure_of, milliseconds, percent
-from metakd.methods import BASELINE
+from metakd.methods import BASELINE, METHODS
+from metakd.methods.base import has_teacher
 from metakd.models.hub import public_name
 from metakd.report.facts import Findings
 from metakd.utils.errors import flag
@@ -26,6 +27,8 @@ def headline(findings: Findings) -> str:
     """What became what."""
     count, teacher = len(findings.domains), findings.results["average"]["meta_teacher"]
     students = f"{count} small models, one for each domain" if count > 1 else "one small model"
+    if not has_teacher(METHODS[findings.run["settings"]["method"]]):
+        return f"One encoder ({base_name(findings)}, {_parameters(teacher)}) became {students}, without a teacher."
     return f"One teacher ({base_name(findings)}, {_parameters(teacher)}) became {students}."
 
 
