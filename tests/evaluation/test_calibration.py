@@ -275,7 +275,7 @@ def test_without_dev_nothing_is_calibrated(
 )
 def test_a_damaged_temperature_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / CALIBRATION_FILE).write_text(content)
-    with pytest.raises(InputError, match=r"calibration.json is damaged; delete it, and run `metakd evaluate`"):
+    with pytest.raises(InputError, match=r"calibration.json is damaged; delete it, and score its run again with"):
         load_calibration(tmp_path)
     write_calibration(tmp_path, Calibration(1))
     assert load_calibration(tmp_path) == Calibration()

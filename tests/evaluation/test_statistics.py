@@ -19,6 +19,7 @@ from metakd.evaluation.statistics import (
     verdict,
 )
 from metakd.experiments.tables import markdown
+from metakd.utils.errors import InputError
 
 
 def test_one_seed_and_domain_is_the_t_interval_of_a_mean() -> None:
@@ -87,6 +88,11 @@ def test_equal_models_differ_by_nothing_and_four_examples_prove_little() -> None
 def test_an_accuracy_of_one_seed_has_the_interval_of_the_runs_table() -> None:
     rights = {"books": np.array([[1] * 18 + [0] * 2]), "kitchen": np.ones((1, 50))}
     assert summary(rights)["interval"] == accuracy_interval([0.9, 1], [20, 50])
+
+
+def test_one_example_of_a_domain_has_no_interval() -> None:
+    with pytest.raises(InputError, match="books: an interval needs two scored examples"):
+        summary({"books": np.ones((1, 1)), "kitchen": np.ones((1, 3))})
 
 
 def test_pairing_finds_what_lies_within_either_interval() -> None:

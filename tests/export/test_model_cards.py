@@ -43,7 +43,7 @@ class Hub:
 
     def __init__(self, refused: str = "") -> None:
         self.calls: list[tuple[str, Any]] = []
-        self.refused = refused
+        self.refused, self.public = refused, set[str]()
 
     def _check(self, name: str) -> None:
         if self.refused and self.refused in name:
@@ -56,6 +56,9 @@ class Hub:
         self._check(repo_id)
         self.calls.append((repo_id, private))
         return SimpleNamespace(repo_id=repo_id, __str__=lambda self: repo_id)
+
+    def repo_info(self, repo_id: str) -> Any:
+        return SimpleNamespace(private=repo_id not in self.public)
 
     def upload_folder(
         self, *, repo_id: str, folder_path: Path, commit_message: str, delete_patterns: list[str]
@@ -87,6 +90,14 @@ def test_each_domain_has_a_private_repository(tmp_path: Path, hub: Hub) -> None:
 def test_a_refusal_names_what_was_uploaded_and_what_to_do(tmp_path: Path, hub: Hub) -> None:
     with pytest.raises(InputError, match=r"kitchen was not uploaded.*hf upload.*uploaded before"):
         push({"books": tmp_path, "kitchen": tmp_path}, "me/reviews")
+
+
+def test_nothing_is_uploaded_to_a_public_repository(tmp_path: Path, hub: Hub) -> None:
+    """A repository that is there already stays as public as it is."""
+    hub.public = {"me/reviews-kitchen"}
+    with pytest.raises(InputError, match=r"reviews-kitchen is there already and is public.*uploaded before: .*books"):
+        push({"books": tmp_path, "kitchen": tmp_path}, "me/reviews")
+    assert [name for name, what in hub.calls if isinstance(what, list)] == ["me/reviews-books"]
 
 
 @pytest.mark.slow

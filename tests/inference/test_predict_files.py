@@ -152,7 +152,7 @@ def test_a_run_is_no_classifier(finished_run: Path, tmp_path: Path) -> None:
     (tmp_path / "fit.json").write_text("{")
     with pytest.raises(InputError, match=r"has a model for each domain; load [^ ]*[0-9]/DOMAIN, or label"):
         Classifier.load(tmp_path)
-    with pytest.raises(InputError, match=r"fit.json: cannot be read; run `metakd fit` again"):
+    with pytest.raises(InputError, match=r"fit.json: cannot be read; repeat your `metakd fit`"):
         models_by_domain(tmp_path)
     (tmp_path / "fit.json").write_text('{"delivered": {}}')
     with pytest.raises(InputError, match="has no models"):
@@ -235,6 +235,20 @@ def test_all_models_are_loaded_before_anything_is_labelled(
     assert "students/books: differs from its manifest.json: config.json" in message
     assert "students/kitchen: differs from its manifest.json: config.json" in message
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_more_models_than_fit_in_memory_label_more_rows_at_a_time(
+    books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a file in mixed order would load every model again for a few rows of each."""
+    source = write_rows(tmp_path / "mixed.jsonl", [{"text": "good", "domain": f"d{i % 3}"} for i in range(14)])
+    sizes, answers = list[int](), files._answers
+    monkeypatch.setattr(files, "_answers", lambda *of: (sizes.append(len(of[1])), answers(*of))[1])
+    monkeypatch.setattr(files, "CHUNK", 2)
+    monkeypatch.setattr(files, "LOADED", 2)
+    model = ByDomain({f"d{i}": books for i in range(3)})
+    assert files.label_file(model, source, tmp_path / "out.jsonl", columns={}) == 14
+    assert sizes == [4, 4, 4, 2]
 
 
 def test_a_run_that_lacks_a_student_is_refused(run_copy: Path, rows: Path, metakd: Command, tmp_path: Path) -> None:

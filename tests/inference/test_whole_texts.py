@@ -131,9 +131,14 @@ def test_a_long_text_is_the_mean_of_its_windows(model: TorchModel) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("reading", [WHOLE, WHOLE.model_copy(update={"stride": 4, "most_windows": 900})], ids=str)
 def test_exports_agree_with_pytorch_on_long_texts_and_pairs(
-    model: TorchModel, tmp_path: Path, reading: Reading, caplog: pytest.LogCaptureFixture
+    model: TorchModel,
+    tmp_path: Path,
+    reading: Reading,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On 5,000 words, of which 8 windows or all are read."""
+    """On 5,000 words, of which 8 windows or all are read; exports hold the tokens of two texts at a time."""
+    monkeypatch.setattr("metakd.inference.onnx_backend.SLICE", 2)
     examples = [as_example(words(5000)), as_example(words(31)), as_example("a good page")]
     pairs = [as_example("good", words(60)), as_example(words(60), words(50)), as_example("a", "b")]
     model.read_as(reading)
@@ -218,7 +223,7 @@ def test_longer_texts_at_once_use_more_positions(saved: Path) -> None:
 @pytest.mark.parametrize("content", ["{", "[]", '{"max_length": 16, "most_windows": "8"}', '{"max_length": 0}'])
 def test_a_damaged_reading_is_refused(saved: Path, content: str) -> None:
     (saved / READING_FILE).write_text(content)
-    with pytest.raises(InputError, match=r"reading.json is damaged; delete it, and score the run again"):
+    with pytest.raises(InputError, match=r"reading.json is damaged; delete it, and score its run again"):
         load_reading(saved)
 
 

@@ -134,7 +134,12 @@ def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp
 
 @pytest.mark.parametrize(
     ("texts", "message"),
-    [("I love it", "list of texts"), *(([text], "pairs of strings") for text in (1, None, ("one", 2), ("one",)))],
+    [
+        ("I love it", "list of texts"),
+        *(([text], "pairs of strings") for text in (1, None, ("one", 2), ("one",))),
+        (["half a character: \ud800"], "lone surrogate"),
+        ([("one", "a\0b")], "NUL"),
+    ],
 )
 def test_anything_but_a_list_of_texts_is_refused(finished_run: Path, texts: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):

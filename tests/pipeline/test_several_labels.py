@@ -147,7 +147,7 @@ def test_each_label_has_its_threshold(metakd: Command, run: Path, exported: Path
     ]
     assert "not scored, which decides" in refused(metakd("export", copy, "--output", tmp_path / "onnx"))
     write_calibration(copy / "students" / "books", calibration._replace(thresholds=(0.9, 0.1)))
-    with pytest.raises(InputError, match="is damaged; delete it, and run `metakd evaluate`"):
+    with pytest.raises(InputError, match="is damaged; delete it, and score its run again"):
         Classifier.load(copy / "students" / "books")
 
 

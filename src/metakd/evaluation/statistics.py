@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from metakd.utils.errors import InputError
+
 Values = Mapping[str, NDArray[Any]]  # domain -> (S, N_k): rights (0 or 1), or differences of two models' rights
 Floats = NDArray[np.float64]
 LEVEL = 0.95
@@ -114,7 +116,10 @@ def estimate(values: Values, seeds_variance: float = 0.0, seeds_freedom: int = 0
 
     Examples and seeds are crossed random effects. The variance over seeds of one seed's mean has S - 1 degrees of
     freedom; if `seeds_variance` is known with more (`seeds_freedom`), the larger of the two counts, with these.
+    Raises InputError for a domain with one example.
     """
+    if few := [domain for domain, v in values.items() if v.shape[1] < 2]:
+        raise InputError(f"{', '.join(few)}: an interval needs two scored examples of each domain")
     by_seed = _by_seed(values)
     seeds, mean = len(by_seed), float(by_seed.mean())
     deviation = float(by_seed.std(ddof=1)) if seeds > 1 else 0.0

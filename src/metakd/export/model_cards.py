@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import huggingface_hub
 
-from metakd.data.windows import Reading
+from metakd.data.windows import SHORTEST, Reading
 from metakd.inference.calibration import recorded_calibration
 from metakd.inference.layout import FORMER
 from metakd.inference.thresholds import HALF
 from metakd.models.hub import public_name
 from metakd.utils.artifacts import write_text
-from metakd.utils.errors import as_input_error
+from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import environment
 
 CARD_FILE, TEMPLATE = "README.md", Path(__file__).with_name("model_card.md")
@@ -129,11 +129,13 @@ def _long_texts(reading: Reading, pairs: bool, several: bool) -> str:
         return f"It reads the first {reading.max_length} tokens of a text; truncate longer ones."
     sure = f" until, as if they were independent, the likeliest label has a probability of {reading.enough}"
     until = sure if reading.enough is not None else ""
+    shortest = max(1, reading.max_length // SHORTEST)
     mean = "the sigmoid of the mean of their logits" if several else "the mean of their log-probabilities, normalised"
+    short = f"; a last window with fewer than about {shortest} tokens that no other has is left out"
     return (
         f"Of a {'pair' if pairs else 'text'} longer than {reading.max_length} tokens it reads windows of that length, "
-        f"each with a stride of {reading.stride}, up to {reading.most_windows} of them{until}. Its answer is {mean}. "
-        + (PAIRS if pairs else SINGLE)
+        f"each with a stride of {reading.stride}, up to {reading.most_windows} of them{until}{short}. Its answer is "
+        f"{mean}. " + (PAIRS if pairs else SINGLE)
     )
 
 
@@ -187,6 +189,11 @@ def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
         )
         with as_input_error(failure, (OSError, ValueError)):
             address = api.create_repo(f"{prefix}-{name}", private=True, exist_ok=True)
+            if not api.repo_info(address.repo_id).private:
+                raise InputError(
+                    f"--push-to-hub {prefix}: {address.repo_id} is there already and is public, so {domain} was not "
+                    f"uploaded; choose another prefix, or make it private on the hub{uploaded}"
+                )
             api.upload_folder(
                 repo_id=address.repo_id,
                 folder_path=folder,

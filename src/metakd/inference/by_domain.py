@@ -54,9 +54,9 @@ def models_by_domain(folder: Path) -> dict[str, Path] | None:
             domains, parent = [*manifest["run"]["domains"]], folder
         again = "export the run again, as files are missing"
     elif (folder / FIT_FILE).is_file():
-        with as_input_error(f"{folder / FIT_FILE}: cannot be read; run `metakd fit` again"):
+        with as_input_error(f"{folder / FIT_FILE}: cannot be read; repeat your `metakd fit` command"):
             domains = [*json.loads((folder / FIT_FILE).read_text(encoding="utf-8"))["delivered"]]
-        parent, again = folder, "run `metakd fit` again, as files are missing"
+        parent, again = folder, "repeat your `metakd fit` command, as files are missing"
     else:
         return None
     models = {domain: parent / folder_name(domain) for domain in domains}

@@ -47,7 +47,8 @@ def load_calibration(folder: Path, labels: int | None = None) -> Calibration:
         if not are_thresholds(thresholds, labels if "thresholds" in values else None):
             raise ValueError
     except (ValueError, TypeError, AttributeError):
-        raise InputError(f"{path} is damaged; delete it, and run `metakd evaluate`, or again `metakd fit`") from None
+        again = "score its run again with `metakd evaluate RUN`, or repeat your `metakd fit` command"
+        raise InputError(f"{path} is damaged; delete it, and {again}") from None
     return Calibration(float(temperature), tuple(thresholds))
 
 

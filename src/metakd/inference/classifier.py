@@ -17,7 +17,8 @@ from metakd.inference.long_texts import Model, Probabilities, reading_by
 from metakd.models.hub import resolve
 from metakd.utils.artifacts import MANIFEST, RUN_FILE, changed_files, read_manifest
 from metakd.utils.console import notice
-from metakd.utils.errors import InputError, flag, require, shell_command
+from metakd.utils.errors import InputError, flag, require, shell_command, shown
+from metakd.utils.validation import damage
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
@@ -207,10 +208,14 @@ def _as_examples(texts: Texts) -> list[Example]:
 def _as_example(text: object) -> Example:
     match text:
         case str():
-            return Example("", text, None, label="", domain="")
+            example = Example("", text, None, label="", domain="")
         case [str() as first, str() as second]:
-            return Example("", first, second, label="", domain="")
-    raise InputError("predict takes strings or pairs of strings; some of these texts are neither")
+            example = Example("", first, second, label="", domain="")
+        case _:
+            raise InputError("predict takes strings or pairs of strings; some of these texts are neither")
+    if fault := damage(example.text) or damage(example.text_pair or ""):
+        raise InputError(f"the text {shown(text)} {fault}")
+    return example
 
 
 def _refuse_changed(folder: Path) -> None:

@@ -19,7 +19,7 @@ from metakd.data.examples import open_file, read_table
 from metakd.data.readers import Values
 from metakd.data.schema import Example
 from metakd.data.sources import Table
-from metakd.inference.by_domain import ByDomain
+from metakd.inference.by_domain import LOADED, ByDomain
 from metakd.inference.classifier import Classifier
 from metakd.utils.artifacts import move_into_place
 from metakd.utils.console import progress_bar
@@ -56,7 +56,8 @@ def label_file(
         probabilities: Also write those of all labels.
 
     Returns:
-        The number of rows; only CHUNK are in memory at a time.
+        The number of rows; only CHUNK are in memory at a time, or as many more as models of domains are more than
+        LOADED, so that each is not loaded again for a few rows.
 
     Raises:
         InputError: With every fault (`errors.Faults`); then nothing is written.
@@ -64,9 +65,10 @@ def label_file(
     table, count = open_file(source, encoding), 0
     kind = WRITERS.get(output.suffix.lower(), _Jsonl)
     with _whole(output) as partial, closing(kind(partial)) as writer:
-        _check(table, Faults(str(source)), columns, model, probabilities, writer)
+        domains = _check(table, Faults(str(source)), columns, model, probabilities, writer)
         with progress_bar("label texts", None) as progress:
-            for chunk in _chunks(_read(table, [], columns, model)):
+            size = CHUNK * max(1, math.ceil(domains / LOADED))
+            for chunk in _chunks(_read(table, [], columns, model), size):
                 answers = _answers(model, [example for _, example in chunk], probabilities)
                 writer.write([values | answer for (values, _), answer in zip(chunk, answers, strict=True)])
                 count += len(chunk)
@@ -101,8 +103,8 @@ def _print(path: Path) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _chunks(rows: Iterator[tuple[Values, Example]]) -> Iterator[list[tuple[Values, Example]]]:
-    return iter(lambda: list(islice(rows, CHUNK)), [])
+def _chunks(rows: Iterator[tuple[Values, Example]], size: int = CHUNK) -> Iterator[list[tuple[Values, Example]]]:
+    return iter(lambda: list(islice(rows, size)), [])
 
 
 def _check(
@@ -112,8 +114,8 @@ def _check(
     model: Classifier | ByDomain,
     probabilities: bool,
     writer: _Writer,
-) -> None:
-    """Tell the writer all columns; raises InputError with the faults of the file."""
+) -> int:
+    """Tell the writer all columns; the number of domains. Raises InputError with the faults of the file."""
     kinds, domains = set[bool](), dict[str, None]()
     for chunk in _chunks(_read(table, faults, columns, model)):
         kinds |= {example.text_pair is not None for _, example in chunk}
@@ -129,6 +131,7 @@ def _check(
         faults.append(f"the columns {listed(taken)} are written with predictions; rename those of the file")
     raise_faults(table.name, faults)
     writer.begin(added, labels)
+    return len(domains)
 
 
 def _read(

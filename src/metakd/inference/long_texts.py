@@ -36,6 +36,15 @@ class Answers(NamedTuple):
         return counts
 
 
+def joined(parts: Sequence[Answers]) -> Answers:
+    """The answers to all texts, of those to several parts of them."""
+    starts = np.cumsum([0, *(len(part.probabilities) for part in parts)])[:-1].tolist()
+    windows = {
+        start + row: read for start, part in zip(starts, parts, strict=True) for row, read in part.windows.items()
+    }
+    return Answers(np.concatenate([part.probabilities for part in parts]), windows)
+
+
 class Model(Protocol):
     """The model behind a Classifier: `torch_backend.TorchModel`, or `onnx_backend.OnnxModel` without torch."""
 
@@ -171,7 +180,7 @@ def reading_by(settings: Mapping[str, Any], max_length: int, readable_tokens: Ca
         wanted = settings["read_length"]
         length = max(max_length, readable_tokens(wanted))
         if length != wanted:
-            limit = "the encoder can read no more" if length < wanted else "the model reads as many in any case"
+            limit = "the model is known to read no more" if length < wanted else "the model reads as many in any case"
             notice(f"--read-length {wanted:,}: {length:,} tokens are read, as {limit}")
         return Reading(max_length=length)
     return Reading(max_length=max_length, most_windows=settings["most_windows"], stride=settings["stride"])
@@ -190,4 +199,4 @@ def load_reading(folder: Path) -> Reading | None:
     try:
         return Reading.model_validate_json(path.read_bytes())
     except ValueError:
-        raise InputError(f"{path} is damaged; delete it, and score the run again with `metakd evaluate`") from None
+        raise InputError(f"{path} is damaged; delete it, and score its run again with `metakd evaluate RUN`") from None

@@ -16,7 +16,7 @@ from metakd.data.examples import check_pairs
 from metakd.data.schema import Example
 from metakd.data.windows import Reading, first_tokens, following_windows
 from metakd.inference.layout import DESCRIPTION_FILE, TOKENIZER_FILE, WHOLE, onnx_file
-from metakd.inference.long_texts import Answers, Probabilities, probabilities, read_on
+from metakd.inference.long_texts import Answers, Probabilities, joined, probabilities, read_on
 from metakd.inference.thresholds import HALF, are_thresholds
 from metakd.utils.errors import InputError, as_input_error
 from metakd.utils.hardware import usable_cores
@@ -24,6 +24,7 @@ from metakd.utils.validation import check_files, open_tokenizer
 
 ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an Encoding
 BATCH = 16  # texts; larger ones leave the processor's caches, and pad more
+SLICE = 16_384  # texts whose tokens are in memory at a time
 SLOWER = ["SkipLayerNormFusion"]  # adding and normalising in one node takes longer than in two (docs/performance.md)
 
 
@@ -94,6 +95,11 @@ class OnnxModel:
     def answers(self, examples: Sequence[Example]) -> Answers:
         """Class probabilities, in the order of `labels`; of long texts as `reading` says."""
         check_pairs(examples, self.pairs)
+        parts = [self._answers(examples[start : start + SLICE]) for start in range(0, len(examples), SLICE)]
+        return joined(parts) if len(parts) > 1 else parts[0] if parts else self._answers([])
+
+    def _answers(self, examples: Sequence[Example]) -> Answers:
+        """Those of so many texts that their tokens are small in memory."""
         texts, length = [e.inputs for e in examples], self.reading.max_length
         encoded = first_tokens(self.tokenizer, texts, length)
 

@@ -57,6 +57,8 @@ class Answers:
         rows = {self._key(prompt): None if scores is None else [*scores] for prompt, scores in answered.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps({"key": key, "scores": scores}) + "\n" for key, scores in rows.items())
+            file.flush()
+            os.fsync(file.fileno())
         self._scores |= rows
 
     def _key(self, prompt: str) -> str:

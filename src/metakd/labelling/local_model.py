@@ -17,6 +17,7 @@ from metakd.utils.hardware import device, limit_threads
 from metakd.utils.validation import check_weights
 
 PROBES = ("one text", "a longer text, read beside it")
+FEWEST = 4  # tokens of a text that --max-length may say
 
 
 class LocalModel:
@@ -62,7 +63,7 @@ class LocalModel:
             fitting = self.max_length - (longest - most)
             raise InputError(
                 f"--max-length {self.max_length}: prompts have up to {longest} tokens, but the model reads {most}; "
-                f"choose at most {max(4, fitting)}, or shorten the prompt"
+                + (f"choose at most {fitting}, or shorten the prompt" if fitting >= FEWEST else "shorten the prompt")
             )
         for rows, scores in label_scores(self.model, self.tokenizer, asked, answers):
             yield rows, scores.tolist()
