@@ -379,6 +379,14 @@ def run_command(metakd: Command, base: Path, toy_data: Path, tmp_path: Path) -> 
     return lambda *arguments: metakd("experiment", *arguments, *shared)
 
 
+def test_tuning_says_that_it_tries_fewer_epochs_than_few_texts_get(
+    run_command: Command, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metakd.config.few_texts.FEW_TEXTS", 4_000)
+    refused(run_command("tune", "--only", "none of them"))
+    assert "tune tries up to 5 shared epochs, fewer than the" in caplog.text
+
+
 @pytest.mark.slow
 def test_the_command_prints_the_report_and_its_files(run_command: Command, tmp_path: Path) -> None:
     short = ("--allow-weak-teacher", "--teacher-epochs", "1", "--seeds", "0", "--cut", "60/0/40")

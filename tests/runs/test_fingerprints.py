@@ -182,6 +182,14 @@ def test_methods_of_the_same_settings_have_different_fingerprints(fingerprints: 
     assert len(set(fingerprints().values())) == len(METHODS) + 2
 
 
+def test_students_that_start_from_the_teachers_head_depend_on_its_labels(
+    fingerprints: Fingerprints, base_copy: Path
+) -> None:
+    same = {"base": str(base_copy), "teacher": str(base_copy), "teacher_epochs": 3}
+    orders = [fingerprints(**same, teacher_labels=labels) for labels in (["a", "b"], ["b", "a"])]
+    assert moved(*orders) == FROM_TEACHER | BY_LABELS
+
+
 @pytest.mark.parametrize("step", ["weigh", "teach", "distill"])
 def test_a_raised_version_moves_its_step_and_those_after_it(
     fingerprints: Fingerprints, monkeypatch: pytest.MonkeyPatch, step: str

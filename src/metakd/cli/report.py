@@ -75,6 +75,7 @@ def experiment(
     from metakd.experiments.runner import experiment as run_experiment
     from metakd.experiments.runner import report_name
     from metakd.experiments.tables import markdown
+    from metakd.experiments.variants import TUNING_GRID
     from metakd.runs.defaults import fitted
 
     if shares:
@@ -82,6 +83,8 @@ def experiment(
         for message in dataset.notices[known:]:
             notice(message)
     settings = fitted(settings, dataset)
+    if name == "tune" and settings.shared_epochs > (most := max(each["shared_epochs"] for each in TUNING_GRID)):
+        notice(f"tune tries up to {most} shared epochs, fewer than the {settings.shared_epochs} that so few texts get")
     chosen = [] if only is None else [variant.strip() for variant in only.split(",")]
     choices: dict[str, Any] = {"only": chosen, "split": split, "reference": reference, "tuned": tuned}
     results = run_experiment(name, dataset, settings, output, seeds=numbers, merge=merge or [], **choices)

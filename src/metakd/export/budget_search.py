@@ -18,7 +18,7 @@ from metakd.data.windows import Reading
 from metakd.evaluation.thresholds import as_entry
 from metakd.export.candidates import MEASURED, Budget, Candidate, load_as, measure_candidates
 from metakd.export.exporter import accuracy, folder_bytes
-from metakd.export.model_cards import BUSY, COMPACT, Measured, calibration_notes, parity_note, write_card
+from metakd.export.model_cards import BUSY, CHOSEN_ON_DEV, COMPACT, Measured, calibration_notes, parity_note, write_card
 from metakd.export.onnx_format import write_model
 from metakd.export.standard_files import set_max_length
 from metakd.inference.calibration import load_calibration, recorded_calibration, write_calibration
@@ -280,6 +280,7 @@ def _write_best(data: MultiDomainDataset, best: Form, folder: Path) -> dict[str,
         measured = Measured(score, round(candidate.bytes), candidate.median)
         run, reading = best.run.description(), candidate.reading
         notes = [parity_note(**best.parity), *[BUSY] * candidate.busy, *[COMPACT] * candidate.compact]
+        notes += [CHOSEN_ON_DEV] * (not test)
         read = f"--long-texts {best.run.settings.long_texts}"
         notes += calibration_notes(best.calibration, best.domain, read, split)
         write_card(partial, run, best.domain, candidate.form, reading, measured, split, len(test or dev), notes)

@@ -28,6 +28,7 @@ SEVERAL_LABELS = (
 )
 BUSY = "Its latency is too high: other processes used the cores while it was measured."
 COMPACT = "Its embeddings are exact for the most frequent tokens of this domain, approximate for others."
+CHOSEN_ON_DEV = "Its form was chosen on the same texts, so on others expect a little less."
 MOST_CHARACTERS = 40  # of a domain in a repository's name
 PAIRS = "The longer text is cut; the other stands beside each window, with at most half of its tokens."
 

@@ -22,7 +22,7 @@ Need = Literal[
     "instance_weights",
     "pseudo_labels",  # classes of texts without labels, by the shared start of the baseline
     "soft_labels",  # probabilities of the labels, from columns of the data
-    "all_domains",  # text of every domain in each batch, in stages on several domains
+    "all_domains",  # text of every domain in each batch, as far as there is enough, in stages on several domains
     "foreign_text",  # a domain's stages read all domains' text, with weights `transfer`
     "held_out_split",  # training examples that the student does not learn from
 ]
