@@ -19,7 +19,7 @@ import numpy as np
 from metakd import Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.data.dataset import load_dataset
-from metakd.evaluation.predictions import correct_predictions
+from metakd.evaluation.predictions import predictions_of
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.distill import distill_all
 from metakd.pipeline.teach import teach
@@ -50,7 +50,7 @@ def main() -> None:
     masks = [np.array([e.domain == domain for e in dev]) for domain in data.domains]
     row: dict[str, Any] = {"name": options.name, "changes": changes}
     for name, model in (("dev", student), ("teacher_dev", teacher)):
-        right = correct_predictions(dev, data.labels, model)
+        right = predictions_of(dev, data.labels, model).right
         row[name] = round(100 * float(np.mean([right[mask].mean() for mask in masks])), 2)
     row |= {
         "agreement": round(100 * float((ours.argmax(1) == theirs.argmax(1)).mean()), 2),

@@ -8,7 +8,9 @@ Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); secti
     L_emb, L_hid  [3.3]  hidden_state_loss             embeddings and hidden states
     L_att         [3.3]  attention_score_loss          attention scores
                          relation_loss                 ours, where scores cannot be compared
+                         pooled_state_loss             ours, layers averaged over each model's own tokens
     L_pred        [3.3]  prediction_loss               predictions at a temperature
+                         soft_label_loss               ours, probabilities of the data and gold labels
     L_tkd         [3.3]  transferable_knowledge_loss   transferable representations h
     L                    reduce                        the weighted sum of terms, averaged over the batch
 

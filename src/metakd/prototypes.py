@@ -7,7 +7,7 @@ Equations are those of Pan et al., "Meta-KD" (ACL 2021, arXiv 2012.01266); secti
     t_i           instance_weights    t as the losses use it
     λ_i    [3.3]  expertise_weights   how much the teacher counts for an example
 
-Ours are `transfer_weights`, `domain_similarity` and `effective_share`.
+Ours are `whole_texts`, `domain_centres`, `transfer_weights`, `domain_similarity` and `effective_share`.
 Symbols: N examples, B of them in a batch, K domains, M classes, H width; E(x) is the pretrained encoder's vector of x.
 """
 

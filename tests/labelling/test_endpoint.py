@@ -148,7 +148,7 @@ def test_a_budget_ends_the_work_and_the_same_command_goes_on(
     label: Callable[..., Any], server: Server, tmp_path: Path
 ) -> None:
     said = refused(label("--max-calls", 9))
-    assert "--max-calls 9 are made; what was answered is kept; the same command goes on from there" in said
+    assert "all 9 calls of --max-calls are made; what was answered is kept; the same command goes on from there" in said
     assert not (tmp_path / "out.jsonl").exists()
     assert len(server.asked) == len(read_rows(tmp_path / "out.answers")) == 9
     passed(label("--max-calls", 20))
@@ -212,12 +212,12 @@ def test_repeated_calls_count_and_a_budget_leaves_fewer_votes(
     label: Callable[..., Any], server: Server, tmp_path: Path
 ) -> None:
     server.reply = without_probabilities
-    assert "--max-calls 30 are made" in refused(label("--votes", 5, "--max-calls", 30))
+    assert "all 30 calls of --max-calls are made" in refused(label("--votes", 5, "--max-calls", 30))
     assert len(server.asked) == 30
     kept = len(read_rows(tmp_path / "out.answers"))
     assert kept >= 4
     server.reply = lambda *_: (429, {"error": {"message": "slow down"}})
-    assert "--max-calls 10 are made" in refused(label("--votes", 5, "--max-calls", 10))
+    assert "all 10 calls of --max-calls are made" in refused(label("--votes", 5, "--max-calls", 10))
     assert len(server.asked) == 40
 
 

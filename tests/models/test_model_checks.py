@@ -169,7 +169,7 @@ def test_a_cut_whose_layers_compute_otherwise_is_refused(base: Path, monkeypatch
         return student
 
     monkeypatch.setattr(model_checks, "cut_student", shifted)
-    with pytest.raises(InputError, match=r"no student can be cut from a bert \(layer 4 computes otherwise at place 2"):
+    with pytest.raises(InputError, match=r"cut from a bert \(layer 4 as a student's layer 2 answers otherwise"):
         check(base)
 
 

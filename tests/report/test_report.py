@@ -134,7 +134,7 @@ def test_the_gain_of_one_seed_has_no_verdict(findings: Findings, mean: float, va
 def of_settings(settings: dict[str, Any], data: str) -> Findings:
     """A run of 500 training texts."""
     run = {"data": data, "settings": settings, "labels": ["bad", "good"]}
-    return Findings(Path("runs/toy"), run, {}, {"rows": {"train": {"books": {"bad": 250, "good": 250}}}}, [])
+    return Findings(Path("runs/toy"), run, {}, {"texts": {"train": {"books": 500}}}, [])
 
 
 def test_the_command_of_few_texts_has_what_was_chosen_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

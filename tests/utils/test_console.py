@@ -16,7 +16,7 @@ def test_a_log_gets_lines_with_updates_loss_and_time_left(
     with console.progress_bar("teach", 100) as progress:
         for done in range(41, 51):
             now[0] += 3.5
-            progress(completed=done, total=100, loss=0.5)
+            progress(completed=done, loss=0.5)
     assert capsys.readouterr().err.splitlines() == ["teach", "teach: 49 of 100, loss 0.5, 0:02:58 left"]
 
 

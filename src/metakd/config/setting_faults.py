@@ -35,7 +35,7 @@ def faults_between(settings: Any) -> list[str]:
         needing += ["--probability-labels"] * bool(settings.probability_labels)
         needing += ["--gold-weight"] * (settings.gold_weight != type(settings).model_fields["gold_weight"].default)
         needing += ["--method soft_labels"] * (settings.method == "soft_labels")
-        faults += [f"{option}: add --soft-labels, so that these columns are read" for option in needing]
+        faults += [f"{option}: add --soft-labels, which reads probabilities and teacher_label" for option in needing]
     faults += _faults_of_teacher(settings)
     from_teacher = settings.student_init == "teacher" and settings.student.startswith("layers")
     two, predicts = settings.stages == "two", "prediction" in settings.terms

@@ -230,7 +230,6 @@ class Settings(BaseModel):
     def _parse(cls, values: Any) -> Any:
         """Convert lists as flags write them, and YAML's `false` and [2, 4, 6], to the types of the fields."""
         values = dict(values)
-        values.pop("bootstrap", None)  # of older runs; intervals need no resamples now
         for name in ("terms", "probability_labels", "teacher_labels", "label_columns"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(part.strip() for part in values[name].split(",") if part.strip())

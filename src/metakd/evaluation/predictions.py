@@ -212,13 +212,6 @@ def transfer_sample_size(domains: int) -> int:
     return each if pairs and each >= SMALLEST_TRANSFER_SAMPLE else 0
 
 
-def correct_predictions(
-    examples: Sequence[Example], labels: list[str], model: Model, classes: Sequence[str] | None = None
-) -> Any:
-    """Which of the examples the model classifies correctly, among `classes` if they are given: (N,) bool."""
-    return predictions_of(examples, labels, model, classes).right
-
-
 def predictions_of(
     examples: Sequence[Example],
     labels: list[str],

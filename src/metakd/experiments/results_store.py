@@ -28,7 +28,10 @@ class _Row(BaseModel):
 
 
 class ResultsStore:
-    """A file of rows, one per finished trial, by key. An incomplete last line is ignored; the next row replaces it."""
+    """A file of rows by key: of a finished trial one of its students, and one of its teachers if it has any.
+
+    An incomplete last line is ignored; the next row replaces it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

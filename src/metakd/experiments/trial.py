@@ -16,7 +16,7 @@ from metakd.config.settings import Settings
 from metakd.data.dataset import MultiDomainDataset
 from metakd.data.samplers import updates_per_epoch
 from metakd.data.splits import of_domain
-from metakd.evaluation.predictions import correct_predictions, loader
+from metakd.evaluation.predictions import loader, predictions_of
 from metakd.experiments.variants import Variant
 from metakd.inference.long_texts import reading_by
 from metakd.methods import METHODS
@@ -163,7 +163,7 @@ class Trial:
             for domain, split in product(domains, right):
                 examples, model = of_domain(run.data.splits[split], domain), load(folders[domain])
                 model.read_as(reading_by(run.settings.model_dump(), run.settings.max_length, model.readable_tokens))
-                correct = correct_predictions(examples, run.data.labels, model, run.features.classes(domain))
+                correct = predictions_of(examples, run.data.labels, model, run.features.classes(domain)).right
                 right[split][domain] = "".join(map(str, correct.astype(int)))
         return {
             "key": key,

@@ -12,9 +12,12 @@ from metakd.models.hub import resolve
 from metakd.models.loading import load_config
 from metakd.models.student import layers_to_cut
 
-# Which teacher a student has: "all", one teacher for all domains; "several", one for each domain, all of which teach
-# every student. Or a teacher for each domain's student: "alone" was trained on that domain only, "rare" on all domains
-# but only some percent of that one, "several, rare" is both, "unseen" on all domains except that one.
+# Which teacher a student has:
+#   all      one for all domains
+#   several  one of each domain, all of which teach every student
+#   alone    one of its domain only
+#   rare     one of all domains, with only some percent of its own; "several, rare" and "alone, rare" likewise
+#   unseen   one of all domains but its own
 Scope = Literal["all", "several", "alone", "rare", "several, rare", "alone, rare", "unseen"]
 
 

@@ -13,7 +13,7 @@ from metakd.data.schema import Example
 from metakd.data.splits import of_domain
 from metakd.data.windows import Reading
 from metakd.evaluation.costs import Latency, measure_latencies, shipped_bytes
-from metakd.evaluation.predictions import correct_predictions
+from metakd.evaluation.predictions import predictions_of
 from metakd.evaluation.tables import ALIKE
 from metakd.export.model_cards import BUSY, COMPACT, Measured, calibration_notes, in_words, parity_note, write_card
 from metakd.export.onnx_format import Parity, write_model
@@ -78,9 +78,8 @@ def export(
         InputError: There are no students, they may not be exported without `force`, or npm fetches no page.
         CheckError: The float32 model differs from PyTorch. Neither leaves anything in `output`.
     """
-    split, method = _check(run, output, web), run.settings.method
+    (split, calibration), method = _check(run, output, web), run.settings.method
     facts: dict[str, Any] = {"int8": int8, "vocabulary": "domain" if compact else "keep", "run": run.description()}
-    calibration = _calibration(run)
     reading = load_reading(_trained(run, run.data.domains[0])) or Reading(max_length=run.settings.max_length)
     with step_folder(output, EXPORT, "", facts) as partial:
         if web:
@@ -102,8 +101,8 @@ def export(
     return exported
 
 
-def _check(run: Run, output: Path, web: bool) -> str:
-    """The split to score on; InputError for a run that cannot be exported to `output`."""
+def _check(run: Run, output: Path, web: bool) -> tuple[str, dict[str, Any]]:
+    """The split to score on, and what dev decided; InputError for a run that cannot be exported to `output`."""
     require("onnx", "onnx")
     require("onnxscript", "onnx")
     split, method, faults = check_scorable(run), run.settings.method, list[str]()
@@ -121,7 +120,7 @@ def _check(run: Run, output: Path, web: bool) -> str:
             f"{run.folder}: not scored, which decides how sure students are, which labels they give, and how they read "
             f"long texts; {remedy(run.folder, 'evaluate')}"
         )
-    return split
+    return split, recorded
 
 
 def _calibration(run: Run) -> dict[str, Any]:
@@ -189,7 +188,7 @@ def _notes(exported: Exported) -> list[str]:
 
 
 def accuracy(model: Model, examples: Sequence[Example], labels: list[str]) -> float:
-    return float(correct_predictions(examples, labels, model).mean())
+    return float(predictions_of(examples, labels, model).right.mean())
 
 
 def folder_bytes(folder: Path) -> int:

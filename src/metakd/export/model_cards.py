@@ -10,7 +10,6 @@ import huggingface_hub
 
 from metakd.data.windows import SHORTEST, Reading
 from metakd.inference.calibration import recorded_calibration
-from metakd.inference.layout import FORMER
 from metakd.inference.thresholds import HALF
 from metakd.models.hub import public_name
 from metakd.utils.artifacts import write_text
@@ -199,7 +198,7 @@ def push(folders: Mapping[str, Path], prefix: str) -> list[str]:
                 repo_id=address.repo_id,
                 folder_path=folder,
                 commit_message="Exported by metakd",
-                delete_patterns=["onnx/*", FORMER],  # of an earlier export
+                delete_patterns=["onnx/*"],  # of an earlier export
             )
         addresses.append(str(address))
     return addresses

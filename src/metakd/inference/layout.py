@@ -3,7 +3,6 @@
 from pathlib import Path
 
 WHOLE, QUANTIZED = "onnx/model.onnx", "onnx/model_quantized.onnx"  # weights in float32, in int8
-FORMER = "model.onnx"  # where earlier versions of metakd put either
 EXPORT, MODEL = "export", "exported_model"  # the steps that wrote a folder of exports, and that of one model
 FIT_FILE = "fit.json"  # what `fit` writes beside its models
 TOKENIZER_FILE, DESCRIPTION_FILE = "tokenizer.json", "model.json"
@@ -13,4 +12,4 @@ def onnx_file(folder: Path) -> Path | None:
     """The ONNX file of an exported model; None for any other folder, also one of the hub with ONNX files of its own."""
     if not (folder / DESCRIPTION_FILE).is_file():
         return None
-    return next((folder / name for name in (WHOLE, QUANTIZED, FORMER) if (folder / name).is_file()), None)
+    return next((folder / name for name in (WHOLE, QUANTIZED) if (folder / name).is_file()), None)

@@ -205,7 +205,7 @@ class Endpoint:
         """Count a call, once it may be made."""
         with self._lock:
             if self.calls == self.max_calls:
-                raise _SpentError(f"--max-calls {self.max_calls} are made")
+                raise _SpentError(f"all {self.max_calls} calls of --max-calls are made")
             self.calls += 1
             now = time.monotonic()
             delay = max(0.0, self._next - now)

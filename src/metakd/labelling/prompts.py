@@ -58,7 +58,7 @@ def read_task(
         absent = {"text_pair": not pairs, "domain": not all(e.domain for e in examples)}
         faults += [f"{prompt}: names {{{n}}}, which some rows do not have" for n in absent if absent[n] and n in named]
     by_label = {label: label for label in labels} if words is None else _read_words(words, labels, faults)
-    raise_faults("the task cannot be put", faults)
+    raise_faults("the prompt or the words of the labels cannot be used", faults)
     return Task(template, by_label)
 
 

@@ -223,7 +223,9 @@ def check_cut(source: PreTrainedModel, student: PreTrainedModel, layers: list[in
                 expected = _first(theirs[layer - 1](states, *rest, **options))
             if not _same(output, expected, SAME_LAYER):
                 difference = (output - expected).abs().max().item()
-                raise ValueError(f"layer {layer} computes otherwise at place {place + 1}, by up to {difference:.2g}")
+                raise ValueError(
+                    f"layer {layer} as a student's layer {place + 1} answers otherwise, by up to {difference:.2g}"
+                )
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def _evaluate(run: Run) -> dict[str, Any]:
     calibration, dev = write_temperatures(run, fleets["student"], stores), rows_to_decide_on(run)
     thresholds = write_thresholds(run, fleets, stores)
     if split == "dev" and any(each.of_texts for fleet in thresholds.values() for each in fleet.values()):
-        notice("dev decides which labels are given, and is scored too; each text is judged without it")
+        notice("thresholds are chosen on dev, which is scored too; those of each text are chosen without it")
     if calibration and split == "dev":
         notice("dev decides how sure students are, and is scored too; `calibration` in results.json is cross-fitted")
     if write_readings(run, fleets, stores) and split == "dev":

@@ -15,8 +15,7 @@ from metakd.methods import METHODS
 from metakd.methods.base import Stage
 from metakd.models.encoder import forward
 from metakd.models.hub import resolve
-from metakd.models.loading import load_config, load_encoder, set_dropout
-from metakd.models.student import cut_student, layers_to_cut, start_layers
+from metakd.models.loading import load_config, set_dropout
 from metakd.pipeline.teacher_outputs import layers_to_keep
 from metakd.runs.run import Run
 from metakd.runs.starts import load_base
@@ -41,7 +40,7 @@ class Disk(NamedTuple):
 
 def print_plan(run: Run) -> None:
     """Print the plan: steps with their minutes, sizes, disk."""
-    teacher, student = (model.num_parameters() for model in _untrained(run))
+    teacher, student = (model.num_parameters() for model in run.blank_models)
     steps, needed = Table("step", Column("minutes (estimate)", justify="right"), title="Plan"), minutes(run)
     for name, amount in (needed | {"all": sum(needed.values())}).items():
         steps.add_row(name, f"{amount:.1f}")
@@ -59,20 +58,11 @@ def print_plan(run: Run) -> None:
 
 def minutes(run: Run) -> dict[str, float]:
     """Estimated minutes of each unfinished step, scaled from one real training step of the base on real text."""
-    base, student = _untrained(run)
+    base, student = load_base(run.settings, run.data.labels), run.blank_models[1]
     teacher = _computing_parameters(base)
     seconds = _forward_seconds(run, base) / teacher  # for one example and one parameter
     work = _work(run, teacher, _computing_parameters(student), _cache_size(run)[1])
     return {name: amount * seconds / 60 for name, amount in work.items()}
-
-
-def _untrained(run: Run) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """The base and a student of its kind."""
-    labels, spec = run.data.labels, run.settings.student
-    base, layers = load_base(run.settings, labels), layers_to_cut(spec)
-    if layers is None:
-        return base, load_encoder(resolve(spec), labels)
-    return base, cut_student(base, start_layers(base, layers, run.settings.start_layers, run.settings.layer_map))
 
 
 def _computing_parameters(model: PreTrainedModel) -> int:

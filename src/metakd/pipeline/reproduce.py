@@ -21,7 +21,6 @@ from metakd.utils.artifacts import (
 from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import run_lock
 
-NEW_FACTS = ("tries", "learning_rate", "h")  # that manifests of earlier versions do not have
 VOLATILE = ("started", "seconds", "environment", "latency_ms")  # when, how long and on what machine, not results
 WHOLE_FILES = (PREDICTIONS_FILE, CORPUS_FILE)  # results.md is a view of results.json, latencies included
 
@@ -100,15 +99,12 @@ def compare(first: Path, second: Path) -> Reproduction:
     steps = [finished_steps(folder, read_run(folder)["settings"]) for folder in (first, second)]
     for name in sorted({*steps[0], *steps[1]}):
         one, two = (manifests.get(name, {}) for manifests in steps)
-        facts = {key: two[key] for key in two if key in one or key not in NEW_FACTS}
         files = [_comparable(manifest.get("files", {})) for manifest in (one, two)]
-        differences[name] = _changed(*files) + _unlike(one, facts)
+        differences[name] = _changed(*files) + _unlike(one, two)
     for name in WHOLE_FILES:
         same = (first / name).read_bytes() == (second / name).read_bytes()
         differences[name] = [] if same else ["its bytes"]
     results = [json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")) for folder in (first, second)]
-    for result in results:  # of an earlier version, without the settings that are new
-        result["run"]["settings"] = Settings.build(FORMERLY | result["run"]["settings"]).model_dump(mode="json")
     differences[RESULTS_FILE] = _unlike(*results)
     unlike = {name: paths for name, paths in differences.items() if paths}
     return Reproduction([*differences], unlike, _other_environments(first, second))

@@ -33,7 +33,7 @@ DRAWN = ("main", "unseen", "scarce-5", "scarce-20", "scarce-all-5", "scarce-all-
 SHOWN = 10  # examples of each kind under a model
 BINS = 10  # of confidence
 RESULTS = ("average", "domains", "environment", "run", "seconds", "split")  # what is needed of results.json,
-CORPUS = ("findings", "maps", "rows", "similarity", "terms", "turning")  # of corpus.json,
+CORPUS = ("findings", "maps", "rows", "similarity", "terms", "texts", "turning")  # of corpus.json,
 ROW = ("domain", "id", "label", "models", "texts")  # and of each row of predictions.jsonl
 Row = Mapping[str, Any]  # a scored example: `models` has each kind's label and its probability
 
@@ -62,10 +62,10 @@ class Findings:
         except OSError as error:
             raise InputError(f"{error.filename}: cannot be read ({error.strerror}); {scoring}") from None
         except ValueError as error:
-            raise InputError(f"{folder}: results are torn ({error}); {scoring}") from None
+            raise InputError(f"{folder}: results are damaged ({error}); {scoring}") from None
         if verified_manifest(folder) is None:
             notice(f"{folder}: not as it was scored; {scoring}")
-        raise_faults(f"{folder} is not whole; {scoring}", _missing(results, corpus, rows))
+        raise_faults(f"{folder}: results are incomplete; {scoring}", _missing(results, corpus, rows))
         if results["run"].get("data_fingerprint") != run.get("data_fingerprint"):
             raise InputError(f"{folder} was scored before its data changed; {scoring}")
         measured = _read_experiments(experiments, run["data_fingerprint"]) if experiments else {}
@@ -97,9 +97,7 @@ class Findings:
 
     def texts(self, domain: str | None = None) -> Mapping[str, int]:
         """Rows by split, of one domain or of all."""
-        rows = self.corpus["rows"].items()
-        by_label = {split: {name: sum(labels.values()) for name, labels in domains.items()} for split, domains in rows}
-        counts = self.corpus.get("texts", by_label).items()  # runs from before there were several labels have none
+        counts = self.corpus["texts"].items()
         if domain is not None:
             return {split: domains.get(domain, 0) for split, domains in counts}
         return {split: sum(domains.values()) for split, domains in counts}
@@ -242,7 +240,7 @@ def _read_experiments(folder: Path, data: str) -> dict[str, Mapping[str, Any]]:
             if results[name].get("data_fingerprint", data) != data:
                 raise InputError(f"{path}: of other data than the run, so they are not drawn together")
     if not results:
-        raise InputError(f"--experiments {folder}: none of {', '.join(DRAWN)} has ended here")
+        raise InputError(f"--experiments {folder}: it has no finished experiment that is drawn ({', '.join(DRAWN)})")
     return results
 
 

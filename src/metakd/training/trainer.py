@@ -192,7 +192,7 @@ class _ProgressCallback(TrainerCallback):
         self.loss: float | None = None  # as last logged
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress(completed=state.global_step, total=state.max_steps, loss=self.loss)
+        self.progress(completed=state.global_step, loss=self.loss)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
         self.loss = logs.get("loss", self.loss)

@@ -1,3 +1,3 @@
 """Shared foundations: errors for users, atomic writes, locks, signals, multiple processes, the machine, and checks of
-untrusted input. Nothing here depends on text, models or training.
+untrusted input.
 """

@@ -60,7 +60,7 @@ class _PlainProgress:
         self.first: int | None = None  # updates done before this process began to count
         self.started = self.printed = time.monotonic()
 
-    def update(self, advance: int = 0, completed: int | None = None, loss: float | None = None, **_: int) -> None:
+    def update(self, advance: int = 0, completed: int | None = None, loss: float | None = None) -> None:
         """Count, and print a line if the last one is PLAIN_SECONDS old."""
         if self.first is None:
             self.first = 0 if completed is None else completed - 1
