@@ -121,7 +121,8 @@ def test_cautions_say_how_far_the_figures_hold(findings: Findings) -> None:
     [
         (0.05, "+5.0", "+1.0 to +9.0. Base"),
         (-0.05, "−5.0", "−9.0 to −1.0; use the baseline, unless other seeds disagree. Base"),
-        (-0.03, "−3.0", "−7.0 to +1.0. Base"),
+        (-0.03, "−3.0", "−7.0 to +1.0; the baseline may be enough. Base"),
+        (0.0, "+0.0", "−4.0 to +4.0; the baseline may be enough. Base"),
     ],
 )
 def test_the_gain_of_one_seed_has_no_verdict(findings: Findings, mean: float, value: str, advice: str) -> None:

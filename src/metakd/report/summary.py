@@ -75,7 +75,9 @@ def _gain(findings: Findings) -> tuple[str, str, str]:
     gain, of_what = findings.against[best], "right" if measure == "accuracy" else MEASURES[measure]
     baseline = f"{BASELINES[best]}, {percent(average[best][measure])} percent {of_what}"
     value, interval = _mean_and_interval(gain)
-    advice = "; use the baseline, unless other seeds disagree" if gain["interval"][1] < 0 else ""
+    worse = gain["interval"][1] < 0
+    advice = "; use the baseline, unless other seeds disagree" if worse else "; the baseline may be enough"
+    advice = advice if gain["mean"] <= 0 else ""
     detail = f"95\u00a0% interval {interval}{advice}. Baseline: {baseline}."
     more = "points" if measure == "accuracy" else "points of texts with exactly their labels"
     return value, f"{more} over the best baseline", detail
