@@ -56,8 +56,8 @@ def label_file(
         probabilities: Also write those of all labels.
 
     Returns:
-        The number of rows; only CHUNK are in memory at a time, or as many more as models of domains are more than
-        LOADED, so that each is not loaded again for a few rows.
+        The number of rows. CHUNK of them are in memory at a time; CHUNK for every LOADED domains where there are more,
+        so that no model is loaded again for a few rows.
 
     Raises:
         InputError: With every fault (`errors.Faults`); then nothing is written.

@@ -115,7 +115,6 @@ def _teacher_stages(run: Run, methods: Sequence[str]) -> list[Stage]:
 
 def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float]:
     """Forward passes of each step, times the parameters that compute; `share` of the teacher's layers is cached."""
-    rows, rows_of_teacher = len(run.data.train), len(run.features.student_texts)
     taught = len(run.features.teacher_texts(run.data.train)[0])
     no_weights = not is_done(run.folders.weights, run.fingerprints.weigh)
     no_teacher = not is_done(run.folders.teacher, run.fingerprints.teach)
@@ -127,16 +126,24 @@ def _work(run: Run, teacher: int, student: int, share: float) -> dict[str, float
     if stages := _teacher_stages(run, missing):
         live = (1 - share) * sum(stage.epochs for stage in stages if stage.layers)
         weighed = len(run.data.unlabelled) * (run.settings.weights != "none")
-        work["teacher outputs"] = ((1 + live) * rows_of_teacher + weighed) * teacher
+        work["teacher outputs"] = ((1 + live) * len(run.features.student_texts) + weighed) * teacher
     for method in run.methods:
         meta_validated = "held_out_split" in METHODS[method].needs
         each = BACKWARD * student * (1 + META_VALIDATION * meta_validated) + (1 + BACKWARD) * teacher * meta_validated
         passes = len(run.data.domains) if "foreign_text" in METHODS[method].needs else 1
         epochs = sum(stage.epochs * (1 if stage.shared else passes) for stage in run.stages[method])
-        read = rows_of_teacher if METHODS[method].needs & {"teacher", "soft_labels"} else rows
-        read += len(run.data.unlabelled) * ("pseudo_labels" in METHODS[method].needs)
-        work[f"distill ({method})"] = epochs * read * each * (method in missing)
+        work[f"distill ({method})"] = epochs * _texts_read(run, method) * each * (method in missing)
     return work
+
+
+def _texts_read(run: Run, method: str) -> int:
+    """Texts and windows in an epoch of a method's students."""
+    needs = METHODS[method].needs
+    if "teacher" in needs:
+        return len(run.features.student_texts)
+    if "soft_labels" in needs:
+        return len(run.features.with_extra_texts(run.data.train))
+    return len(run.data.train) + len(run.data.unlabelled) * ("pseudo_labels" in needs)
 
 
 def _data_table(run: Run) -> Table:
