@@ -353,6 +353,9 @@ def test_damaged_answers_are_asked_again(label: Callable[..., Any], server: Serv
         ("non-yes", None),
         ("The answer is no", 1),
         ("yes, that is not hard", 0),
+        ("I am not sure, but yes", 0),
+        ("I never doubt that it is yes", 0),
+        ("That is not a clear yes", None),
     ],
 )
 def test_a_label_is_named_by_a_whole_word(text: str, place: int | None) -> None:
@@ -394,6 +397,9 @@ def choice_of(text: str, content: list[SimpleNamespace] | None) -> SimpleNamespa
         ("ang", True),
         ("A case of an angry customer", True),
         ("Calm", True),
+        ("Angrier than before", False),
+        ("Angry-ish", True),
+        ("Informatively", True),
     ],
 )
 def test_a_first_token_counts_if_the_reply_goes_on_as_a_label(text: str, counts: bool) -> None:

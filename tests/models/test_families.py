@@ -17,7 +17,7 @@ from metakd.export.onnx_format import write_model
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.models import model_checks
-from metakd.models.embeddings import only_rows_in_use
+from metakd.models.embeddings import CompactEmbedding, only_rows_in_use
 from metakd.models.loading import load_encoder, load_tokenizer, set_dropout
 from metakd.models.student import cut_student, start_layers
 from metakd.utils.errors import InputError
@@ -132,6 +132,19 @@ def test_without_dropout_nothing_is_left_to_chance(kind: str, tmp_path: Path) ->
         if kind in ("opt", "longformer", "modernbert", "llama", "gpt2", "esm", "gemma3_text"):
             set_dropout(model, 0.0, 0.9)
             assert not torch.equal(model(**inputs).logits, once)
+    if kind == "bloom":  # whose attention has dropout of its output, too
+        set_dropout(model, 0.3, 0.2)
+        assert {m.hidden_dropout for m in model.modules() if hasattr(m, "hidden_dropout")} == {0.3}
+
+
+def test_a_compact_table_is_scaled_as_the_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here each token that does not keep its row has a word of its own for each part, so nothing is approximate."""
+    monkeypatch.setattr("metakd.export.onnx_format.ROWS", 12)
+    base = load_encoder(save_family(tmp_path / "base", "gemma3_text", USED["gemma3_text"]), ["a", "b"])
+    model, texts = TorchModel(base, load_tokenizer(tmp_path / "base", 16)), toy_examples(20, 0, "t")
+    parity = write_model(model, tmp_path / "exported", texts, domain_examples=texts)
+    assert isinstance(model.network.get_input_embeddings(), CompactEmbedding)
+    assert parity.difference < 1e-4
 
 
 @pytest.mark.parametrize("kind", table(USED))

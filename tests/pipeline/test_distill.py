@@ -257,7 +257,9 @@ def test_a_share_is_kept_by_as_many_texts_as_can_be() -> None:
     assert largest_counts({0: 10, 1: 3, 2: 1}, 0.6, 3) == {0: 6, 1: 3, 2: 1}
     assert largest_counts({0: 9, 1: 1}, 0.5, 2) == {0: 1, 1: 1}
     assert largest_counts({0: 9, 1: 4}, 0.1, 2) == {0: 4, 1: 4}
-    assert largest_counts({0: 9}, 0.5, 2) == {0: 0}
+    assert largest_counts({0: 9}, 0.5, 2) == largest_counts({0: 9}, 0.2, 5) == {0: 0}
+    assert largest_counts({0: 50, 1: 50}, 0.4, 3) == {0: 50, 1: 50}
+    assert largest_counts(dict.fromkeys(range(10), 1), 0.05, 77) == dict.fromkeys(range(10), 1)
     assert largest_counts({0: 9}, 0.5, 1) == {0: 9}
     assert largest_counts({0: 2, 1: 2}, 1.0, 2) == {0: 2, 1: 2}
     assert largest_counts({}, 0.5, 2) == {}

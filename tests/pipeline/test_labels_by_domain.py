@@ -17,11 +17,11 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.inspection.remarks import remarks
 from metakd.methods import METHODS
 from metakd.models.loading import load_classifier, load_encoder
-from metakd.models.meta_teacher import of_classes
+from metakd.models.meta_teacher import NO_LAYERS, of_classes
 from metakd.pipeline.checks import _accuracy
 from metakd.pipeline.distill import distill, distill_all
 from metakd.pipeline.teach import load_teacher
-from metakd.pipeline.teacher_outputs import open_teacher_cache
+from metakd.pipeline.teacher_outputs import centres_in_h, open_teacher_cache
 from metakd.utils.artifacts import read_run
 
 OWN = {"books": ["negative", "positive"], "kitchen": ["broken", "positive"]}
@@ -123,6 +123,23 @@ def test_the_teachers_target_is_its_softmax_among_the_domains_labels(base: Path,
     teacher, batch = load_teacher(run), run.features.collator([*features])
     teacher.places = places
     torch.testing.assert_close(teacher.outputs(batch).logits, cache.logits(rows)[:, places], atol=1e-5, rtol=1e-5)
+
+
+def test_the_middle_of_a_domain_in_h_is_that_of_all_its_classes(base: Path, data: Path, tmp_path: Path) -> None:
+    """Of texts and their windows, but not of texts without labels."""
+    texts = [{"text": e.text, "domain": e.domain} for e in toy_examples(16, 9, "u")]
+    unlabelled = str(write_rows(tmp_path / "texts.jsonl", texts))
+    how = {"method": "cross_domain", "stages": "joint", "windows": 1, "max_length": 6}
+    run = taught(open_run(tmp_path / "run", data, base, unlabelled=unlabelled, **how))
+    cache = open_teacher_cache(run, ["cross_domain"])
+    labelled = [e for e in run.features.student_texts if e.label]
+    assert len(run.data.train) < len(labelled) < len(run.features.student_texts)
+    for domain, centre in zip(run.data.domains, centres_in_h(run, cache), strict=True):
+        means = []
+        for label in OWN[domain]:
+            rows = cache.rows([e.id for e in labelled if (e.domain, e.label) == (domain, label)])
+            means.append(cache.read(torch.tensor(rows), NO_LAYERS).representation.float().mean(0))
+        torch.testing.assert_close(centre, torch.stack(means).mean(0))
 
 
 @pytest.mark.parametrize("method", ["cross_domain", "meta_kd", "metadistil", "self_trained", "soft_labels"])

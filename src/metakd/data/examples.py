@@ -102,7 +102,7 @@ class Reader:
         _, values = next(iter(table.rows([])), (0, Values()))
         if "labels" not in values or names.get("label", "label") in values:
             return None
-        self.notices.append(f"{table.name} has a column labels and no label, so a text may have several labels")
+        self.notices.append(f"{table.name} has a column 'labels', so a text may have several labels")
         return SeveralLabels()
 
     def take(self, name: str, faults: Sequence[str], any_valid: bool) -> None:

@@ -131,10 +131,10 @@ def _long_texts(reading: Reading, pairs: bool, several: bool) -> str:
     until = sure if reading.enough is not None else ""
     shortest = max(1, reading.max_length // SHORTEST)
     mean = "the sigmoid of the mean of their logits" if several else "the mean of their log-probabilities, normalised"
-    short = f"; a last window with fewer than about {shortest} tokens that no other has is left out"
+    short = f"A last window with fewer than about {shortest} new tokens is left out. "
     return (
         f"Of a {'pair' if pairs else 'text'} longer than {reading.max_length} tokens it reads windows of that length, "
-        f"each with a stride of {reading.stride}, up to {reading.most_windows} of them{until}{short}. Its answer is "
+        f"each with a stride of {reading.stride}, up to {reading.most_windows} of them{until}. {short}Its answer is "
         f"{mean}. " + (PAIRS if pairs else SINGLE)
     )
 

@@ -82,7 +82,7 @@ def write_labels(
             notice("no row has a label, so all are taken to be equally frequent; if they are not: --no-correct-prior")
         else:
             shares = [f"{label} {(counts[label] + 1) / (counts.total() + len(labels)):.0%}" for label in labels]
-            notice(f"label frequencies, from the rows that have one and one more of each: {listed(shares)}")
+            notice(f"label frequencies, counted in the rows that have one, plus one of each: {listed(shares)}")
         probabilities = with_shares(scores, torch.tensor([float(counts[label] + 1) for label in labels]))
     if not all(e.domain for e in examples):
         notice("some rows have no domain, which `metakd run` needs")

@@ -9,7 +9,8 @@ ENOUGH = 0.5  # probability of tokens that begin labels, below which they are no
 LITTLE = 0.05  # probability of tokens that begin several labels
 THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 QUOTES = " \n\t.\"'*`"  # and the like, around a label
-DENIAL = re.compile(r"\b(not|non|no|never|neither|cannot)\b|n['’]t\b")  # of a label that comes after it
+DENIAL = re.compile(r"(\b(not|non|no|never|neither|cannot)|n['’]t)([ -]\w+){0,2}[ -]$")  # in English, before a label
+SHORTEST = 3  # letters of a label that an inflected form of it is known by
 
 
 def reply_text(choice: Any) -> str:
@@ -50,10 +51,11 @@ def token_probabilities(choice: Any, words: Sequence[str]) -> list[float] | None
 
 def _names(text: str, words: Sequence[str], likeliest: int) -> bool:
     """Whether a reply begins with a label, breaks off within one, or names the likeliest."""
-    plain = _plain(text)
-    begun = [word for word in words if re.match(rf"{re.escape(word.casefold())}(?!\w)", plain)]
-    cut_off = [word for word in words if plain and word.casefold().startswith(plain)]
-    return bool(begun or cut_off) or named_label(text, words) == likeliest
+    plain, labels = _plain(text), [*map(_plain, words)]
+    ends = ["" if len(label) >= SHORTEST or not label.isascii() else r"(?!\w)" for label in labels]
+    begun = any(re.match(f"{re.escape(label)}{end}", plain) for label, end in zip(labels, ends, strict=True))
+    cut_off = any(plain and label.startswith(plain) for label in labels)
+    return begun or cut_off or named_label(text, words) == likeliest
 
 
 def named_label(text: str, words: Sequence[str]) -> int | None:
@@ -62,7 +64,7 @@ def named_label(text: str, words: Sequence[str]) -> int | None:
     A label after a denial, as in "not positive", is not named.
     """
     plain = _plain(text)
-    exact = [place for place, label in enumerate(words) if label.casefold() == plain]
+    exact = [place for place, label in enumerate(words) if _plain(label) == plain]
     patterns = [rf"(?<!\w){re.escape(label.casefold())}(?!\w)" for label in words]
     within = [(place, match) for place, pattern in enumerate(patterns) if (match := re.search(pattern, plain))]
     if exact:

@@ -231,7 +231,8 @@ def set_dropout(model: PreTrainedModel, hidden: float, attention: float) -> None
                 child.p = attention if "SelfAttention" in kind or name in OF_ATTENTION else hidden
         for name, value in vars(parent).items():
             if name in RATES and isinstance(value, int | float):
-                setattr(parent, name, attention if "Attention" in kind or name in OF_ATTENTION else hidden)
+                in_attention = name in OF_ATTENTION or (name == "dropout" and "Attention" in kind)
+                setattr(parent, name, attention if in_attention else hidden)
 
 
 def same_tokenizer(one: Any, other: Any) -> bool:

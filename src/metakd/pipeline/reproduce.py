@@ -10,7 +10,6 @@ from metakd.pipeline.run_all import run_all
 from metakd.runs.folders import ADAPTER, CORPUS_FILE, PREDICTIONS_FILE, RESULTS_FILE, finished_steps
 from metakd.runs.run import Run
 from metakd.utils.artifacts import (
-    FORMERLY,
     MANIFEST,
     changed_code,
     read_manifest,
@@ -72,7 +71,7 @@ def _description(folder: Path) -> Mapping[str, Any]:
     if figures is None or (manifest["run"].get("several_labels") and "thresholds" not in figures):
         decided = "probabilities were calibrated" if figures is None else "thresholds were chosen"
         raise InputError(f"{folder}: scored before {decided}; {remedy(folder, 'evaluate')} first")
-    return {**manifest["run"], "settings": FORMERLY | manifest["run"]["settings"]}
+    return dict(manifest["run"])
 
 
 def _other_sources(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -100,10 +100,10 @@ def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
 def largest_counts(counts: Mapping[int, int], share: float, classes: int) -> dict[int, int]:
     """The largest counts, each at most those given, of which none is more than `share` of their sum.
 
-    A share that so many `classes` cannot all stay below is raised to that of equal counts. If fewer classes occur than
-    that takes, nothing is left: so it is where a teacher has the same answer for all texts.
+    A share that so few classes as occur cannot all stay below is raised to that of equal counts. But of a single one
+    nothing is left, unless a domain has no other of its `classes`: its teacher has the same answer for all texts.
     """
-    share = max(share, 1 / classes)
+    share = max(share, 1 / min(classes, max(2, len(counts))))
     total, before = sum(counts.values()), -1
     while total != before:
         most, before = int(share * total + 1e-9), total

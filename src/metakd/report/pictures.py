@@ -83,7 +83,7 @@ def _accuracy_against(findings: Findings, cost: str, unit: str) -> Picture:
         layers += base.transform_filter(taught).mark_line(color="var(--muted)", strokeDash=[4, 4], strokeWidth=1.5)
         layers += large.mark_point(filled=True, size=280, opacity=1, stroke="var(--ink)", strokeWidth=1.5)
     caption = "Each model on each domain; up is better, left costs less."
-    caption += " Large: averages; dashed: from teacher to students." if means else ""
+    caption += " Large: averages; dashed: from meta-teacher to students." if means else ""
     return _picture(f"accuracy-{cost}", f"Accuracy against {cost}", caption, layers, rows, data=alt.Data(values=drawn))
 
 

@@ -27,8 +27,10 @@ def headline(findings: Findings) -> str:
     """What became what."""
     count, teacher = len(findings.domains), findings.results["average"]["meta_teacher"]
     students = f"{count} small models, one for each domain" if count > 1 else "one small model"
-    if not has_teacher(METHODS[findings.run["settings"]["method"]]):
-        return f"One encoder ({base_name(findings)}, {_parameters(teacher)}) became {students}, without a teacher."
+    method = METHODS[findings.run["settings"]["method"]]
+    if not has_teacher(method):
+        source = "from soft labels" if "soft_labels" in method.needs else "without a teacher"
+        return f"One encoder ({base_name(findings)}, {_parameters(teacher)}) became {students}, {source}."
     return f"One teacher ({base_name(findings)}, {_parameters(teacher)}) became {students}."
 
 
@@ -166,7 +168,7 @@ def facts(findings: Findings) -> dict[str, str]:
     minutes = sum(results["seconds"].values()) / 60
     return {
         "Base": public_name(settings["base"]),
-        "Student": f"{public_name(settings['student'])}, taught by {settings['method']}",
+        "Student": f"{public_name(settings['student'])}, by {settings['method']}",
         "Data": f"{public_name(run['data'] or 'tables in memory')}: {', '.join(counts)}",
         "Licences": ", ".join(f"{of}: {licence or 'not stated'}" for of, licence in run["licences"].items()),
         "Domains": ", ".join(findings.domains),
