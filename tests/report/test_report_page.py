@@ -423,7 +423,7 @@ def test_experiments_are_drawn(run_copy: Path, tmp_path: Path, metakd: Command, 
         ([], (), "not what `metakd experiment main` writes"),
         ({"students": {}, "data_fingerprint": "other"}, (), "of other data than the run"),
         ({"students": {}}, ("--format", "markdown"), "Markdown does not have"),
-        (None, (), "none of main, unseen"),
+        (None, (), "no finished experiment that is drawn (main, unseen"),
     ],
 )
 def test_experiments_that_do_not_fit_are_refused(

@@ -63,7 +63,8 @@ def test_another_method_in_the_folder_leaves_nothing_behind(run_copy: Path) -> N
 
 def test_what_to_do_next_can_be_typed(tmp_path: Path) -> None:
     folder = tmp_path / "my runs"
-    assert remedy(folder, "teach", "a b") == f"run `metakd teach '--data=a b' --output '{folder}'`"
+    command = f"run `metakd teach '--data=a b' --output '{folder}'`"
+    assert remedy(folder, "teach", "a b") == f"{command} (with the other flags of your command)"
     folder.mkdir()
     write_json(folder / "run.json", {"format": RUN_FORMAT, "settings": {}, "data": "a b"})
     assert remedy(folder, "teach") == f"run `metakd teach --output '{folder}'`"

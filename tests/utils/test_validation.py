@@ -150,12 +150,12 @@ def test_an_exported_model_reads_no_file_of_another_folder(tmp_path: Path, base:
     """ONNX Runtime's own check, on which docs/security.md relies."""
     (tmp_path / "weights.bin").write_bytes(bytes(16))
     weights = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
-    weights.external_data.add(key="location", value="../weights.bin")
+    weights.external_data.add(key="location", value="../../weights.bin")
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weights])
     whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "model.onnx").write_bytes(whole.SerializeToString())
+    (tmp_path / "model" / "onnx").mkdir(parents=True)
+    (tmp_path / "model" / "onnx" / "model.onnx").write_bytes(whole.SerializeToString())
     shutil.copy(base / "tokenizer.json", tmp_path / "model")
     (tmp_path / "model" / "model.json").write_text('{"labels": ["a"], "pad_token_id": 0, "max_length": 8}')
     with pytest.raises(InputError, match="External data path"):
