@@ -11,9 +11,9 @@ from metakd.data.dataset import load_dataset
 from metakd.methods.cross_domain import CrossDomain
 from metakd.methods.meta_kd import MetaKD
 from metakd.models.encoder import forward
-from metakd.pipeline.distill import student_jobs
 from metakd.prototypes import domain_centres, prototypes, transfer_weights
 from metakd.runs.run import Run
+from metakd.runs.student_jobs import student_jobs
 
 
 def test_others_count_as_their_place_among_their_own_resembles_the_prototype_of_their_class() -> None:

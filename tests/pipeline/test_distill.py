@@ -23,18 +23,17 @@ from metakd.inference.torch_backend import TorchModel
 from metakd.models.encoder import forward
 from metakd.models.loading import load_encoder
 from metakd.pipeline.distill import (
-    StudentJob,
     _features,
     _pseudo_labelled,
     _set_up,
     _without,
     distill,
     distill_all,
-    student_jobs,
 )
 from metakd.pipeline.run_all import clear, run_all
 from metakd.pipeline.teach import load_teacher
 from metakd.pipeline.teacher_outputs import largest_counts, open_teacher_cache, unsure_texts
+from metakd.runs.student_jobs import StudentJob, student_jobs
 from metakd.training.distillation_module import Distillation
 from metakd.training.teacher_cache import TeacherCache
 from metakd.utils.locks import waiting_lock

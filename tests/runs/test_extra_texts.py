@@ -20,10 +20,11 @@ from metakd.data.tokenization import encode
 from metakd.methods import BASELINE
 from metakd.models.loading import load_tokenizer
 from metakd.pipeline.checks import checked_rows
-from metakd.pipeline.distill import StudentJob, distill_all, student_jobs
+from metakd.pipeline.distill import distill_all
 from metakd.pipeline.teacher_outputs import layers_to_keep
 from metakd.runs.extra_texts import extra_texts
 from metakd.runs.run import Run
+from metakd.runs.student_jobs import StudentJob, student_jobs
 from metakd.training.teacher_cache import TeacherCache
 from metakd.utils.artifacts import read_manifest
 

@@ -95,8 +95,8 @@ class OnnxModel:
     def answers(self, examples: Sequence[Example]) -> Answers:
         """Class probabilities, in the order of `labels`; of long texts as `reading` says."""
         check_pairs(examples, self.pairs)
-        parts = [self._answers(examples[start : start + SLICE]) for start in range(0, len(examples), SLICE)]
-        return joined(parts) if len(parts) > 1 else parts[0] if parts else self._answers([])
+        starts = range(0, max(1, len(examples)), SLICE)
+        return joined([self._answers(examples[start : start + SLICE]) for start in starts])
 
     def _answers(self, examples: Sequence[Example]) -> Answers:
         """Those of so many texts that their tokens are small in memory."""

@@ -2,8 +2,8 @@
 
 import gc
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from transformers import set_seed
 
 from metakd.data.labels import NO_LABEL, in_words
 from metakd.data.schema import Example
-from metakd.data.splits import by_domain, hold_out
 from metakd.data.tokenization import Collator, Encoded
 from metakd.inference.thresholds import HALF
 from metakd.inference.torch_backend import TorchModel
@@ -34,6 +33,7 @@ from metakd.prototypes import expertise_weights, transfer_weights
 from metakd.runs.folders import EXTRAS_FILE
 from metakd.runs.run import Run
 from metakd.runs.starts import load_base
+from metakd.runs.student_jobs import StudentJob, student_jobs
 from metakd.training.distillation_module import CACHE_ROW, Distillation
 from metakd.training.teacher_cache import TeacherCache
 from metakd.training.trackers import LOGS_FOLDER
@@ -44,42 +44,6 @@ from metakd.utils.console import notice
 from metakd.utils.errors import InputError
 from metakd.utils.hardware import device
 from metakd.utils.locks import waiting_lock
-
-
-@dataclass(frozen=True)
-class StudentJob:
-    """What one student learns from, and where it is saved: a domain's student, or (`domain` is None) a shared start."""
-
-    method: str
-    domain: str | None
-    folder: Path
-    fingerprint: str
-    checkpoints: Path
-    examples: list[Example]
-    held_out: list[Example]  # training examples that a method with a held-out split does not learn from
-
-
-def student_jobs(run: Run, method: str, domains: Iterable[str | None]) -> list[StudentJob]:
-    """A job for each of `domains`; the texts are sorted by domain only once."""
-    train, held_out = run.labelled_rows(method), list[Example]()
-    if "held_out_split" in METHODS[method].needs:  # drawn once from all, so that the shared start has not read it
-        train, held_out = hold_out(train, run.settings.seed)
-    if "teacher" in METHODS[method].needs:
-        train = run.features.with_extra_texts([*train, *run.data.unlabelled])
-    if "soft_labels" in METHODS[method].needs:
-        train = run.features.with_extra_texts(train)
-    whole = train, held_out
-    parts = [by_domain(examples) for examples in whole]
-    jobs = []
-    for domain in domains:
-        texts = whole if domain is None else [part.get(domain, []) for part in parts]
-        examples = texts[0]
-        if domain is not None and "foreign_text" in METHODS[method].needs:
-            examples = run.features.of_classes(train, domain)
-        folder, fingerprint = run.folders.student(method, domain), run.fingerprints.distill(method, domain)
-        checkpoints = run.folders.checkpoints(f"{method}-{folder.name}", fingerprint)
-        jobs.append(StudentJob(method, domain, folder, fingerprint, checkpoints, examples, texts[1]))
-    return jobs
 
 
 def distill(run: Run, domain: str, method: str | None = None) -> Path:
