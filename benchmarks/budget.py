@@ -1,14 +1,14 @@
 """What deployment makes of students: size, latency and accuracy beside the teacher, and the rate of `metakd predict`.
 
-    python benchmarks/budget.py --data DIR --work FOLDER [--layers 3,2,1]
+    python benchmarks/budget.py --data DIR --work FOLDER [--layers 3,2,1] [--seeds 0,1,2] [--precision bfloat16]
 
 DIR holds the Multi-Domain Sentiment Dataset (train and dev); its rows are cut 60/10/30, and all scores are on the 30.
-The teacher and the students lie in FOLDER, which may be one of `metakd experiment`, and are trained if they are
-missing. All models are timed in turn, round by round, one text at a time with tokenising, on as many threads; medians
-over the texts of all rounds. `transformers` is the library's own tokenizer and model, without metakd. Training
-has a process of its own, since it changes how the C library gives memory. The rate of ONNX Runtime alone is on tokens
-that are there already: of its default session in batches of 8 to 64 texts of like length, or of the session that
-metakd's exported models run, whichever is the quickest, before and after `metakd predict`. Writes
+The teachers and the students, by the defaults, lie in FOLDER, which may be one of `metakd experiment`, and are trained
+if they are missing. All models read whole texts; students are calibrated on dev. Those of the first seed are timed in
+turn, round by round, one text at a time with tokenising, on as many threads; medians over the texts of all rounds.
+Training has a process of its own, since it changes how the C library gives memory. The rate of ONNX Runtime alone is on
+tokens of all windows that are there already: of its default session in batches of 8 to 64 windows of like length, or of
+the session that metakd's exported models run, whichever is the quickest, before and after `metakd predict`. Writes
 benchmarks/results/budget.json.
 """
 
@@ -20,8 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,29 +31,33 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from numpy.typing import NDArray
 
 from metakd import Settings
 from metakd.data.dataset import MultiDomainDataset, load_dataset
-from metakd.data.schema import Example
 from metakd.data.splits import of_domain
+from metakd.data.windows import following_windows
+from metakd.evaluation.calibration import quality
 from metakd.evaluation.costs import measure_latencies, shipped_bytes
-from metakd.export.exporter import accuracy, folder_bytes
+from metakd.evaluation.statistics import difference, points
+from metakd.experiments.trial import FIXED_SETTINGS
+from metakd.export.exporter import folder_bytes
 from metakd.export.onnx_format import write_model
-from metakd.inference.classifier import Classifier, Model
-from metakd.inference.long_texts import Answers
+from metakd.inference.classifier import Classifier
+from metakd.inference.long_texts import Model
 from metakd.inference.onnx_backend import OnnxModel
 from metakd.inference.torch_backend import TorchModel
 from metakd.pipeline.distill import distill_all
+from metakd.pipeline.readings import write_readings, write_temperatures
 from metakd.pipeline.teach import teach
+from metakd.pipeline.teacher_outputs import drop_teacher_cache
 from metakd.pipeline.weigh import weigh
 from metakd.runs.run import Run
 from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "budget.json"
-DISTILLED = {"windows": 2, "crops": 4, "shared_epochs": 4, "shared_learning_rate": 4e-4, "stages": "joint"}
-LENGTH = 128
+TEACHER, TRAINED = "teacher", "PyTorch float32"
 PREDICT = """
 import sys
 from metakd.cli.main import main
@@ -66,21 +72,27 @@ FORMS = {  # int8 or not, the table compact or not
     "ONNX int8": (True, False),
     "ONNX int8, compact table": (True, True),
 }
+Fleet = dict[str, Path]  # each domain's model
 
 
-class Transformers:
-    """A fine-tuned classifier as its library runs it."""
+@dataclass
+class Measured:
+    """One kind of model in one form."""
 
-    def __init__(self, folder: Path) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-        self.labels = [self.network.config.id2label[i] for i in range(self.network.config.num_labels)]
+    model: Model | None = None  # one of the first seed, to be timed
+    sizes: list[float] = field(default_factory=list)  # MB
+    rights: dict[str, list[NDArray[np.bool_]]] = field(default_factory=lambda: defaultdict(list))  # by domain, seeds
+    errors: list[float] = field(default_factory=list)  # of calibration, by seed
 
-    @torch.inference_mode()
-    def answers(self, examples: Sequence[Example]) -> Answers:
-        texts = [e.text for e in examples]
-        batch = self.tokenizer(texts, truncation=True, max_length=LENGTH, padding=True, return_tensors="pt")
-        return Answers(self.network(**batch).logits.softmax(-1).numpy(), {})
+    @property
+    def right(self) -> dict[str, NDArray[np.bool_]]:
+        """By domain: (S, N)."""
+        return {domain: np.stack(seeds) for domain, seeds in self.rights.items()}
+
+    @property
+    def accuracies(self) -> list[float]:
+        """By seed: the mean over domains."""
+        return [float(x) for x in np.mean([seeds.mean(1) for seeds in self.right.values()], axis=0)]
 
 
 def main() -> None:
@@ -88,110 +100,132 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--layers", default="3,2,1")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--precision", default="float32")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--texts", type=int, default=100_000, help="that `metakd predict` labels")
     options = parser.parse_args()
-    layers = [int(n) for n in options.layers.split(",")]
+    layers, seeds = ([int(n) for n in numbers.split(",")] for numbers in (options.layers, options.seeds))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
-        fleets = apart.submit(_trained, options.data, options.work, layers).result()
-    data = _cut(options.data)
+        train = [apart.submit(_trained, options.data, options.work, layers, n, options.precision) for n in seeds]
+        trained = [fleets.result() for fleets in train]
+    data, measured = _cut(options.data), defaultdict[tuple[str, str], Measured](Measured)
     with tempfile.TemporaryDirectory() as name:
-        rows = [row for kind, fleet in fleets.items() for row in _rows_of(kind, fleet, data, Path(name))]
-        models = [row.pop("model") for row in rows]
-        for row, milliseconds in zip(rows, _in_turn(models, data.splits["dev"], options.rounds), strict=True):
-            row["ms"] = milliseconds
-        rate = _rate(models[-1].path.parent, data, options.texts, Path(name))
+        for seed, fleets in zip(seeds, trained, strict=True):
+            for kind, fleet in fleets.items():
+                for form, models, size in _forms(fleet, data, Path(name) / f"{seed}-{kind}"):
+                    measured[kind, form].sizes.append(size)
+                    _measure(measured[kind, form], models, data, seed)
+                    print(seed, kind, form, round(100 * measured[kind, form].accuracies[-1], 1), flush=True)
+        one_of_each = [each.model for each in measured.values() if each.model]
+        times = _in_turn(one_of_each, data, options.rounds)
+        smallest = Path(name) / f"{seeds[0]}-layers={layers[0]}" / [*FORMS][-1] / data.domains[0]
+        rate = _rate(smallest, data, options.texts, Path(name))
+    rows = [_row(*key, each, ms) for (key, each), ms in zip(measured.items(), times, strict=True)]
     results = {
         "rows": rows,
-        "accepted": _accepted(rows),
+        "accepted": [_accepted(name, measured, rows) for name in trained[0] if name != TEACHER],
         "predict": {"model": rows[-1]["name"]} | rate,
-        "settings": Settings(**DISTILLED).model_dump(mode="json"),
+        "settings": Settings(precision=options.precision).model_dump(mode="json"),
         "examples": len(data.splits["test"]),
+        "seeds": seeds,
         "threads": torch.get_num_threads(),
         "rounds": options.rounds,
         "environment": environment(),
     }
     write_json(RESULT, results)
-    print(table(results), results["predict"], sep="\n\n")
+    print(table(results), results["accepted"], results["predict"], sep="\n\n")
 
 
 def _cut(data: str) -> MultiDomainDataset:
     return load_dataset(data, 0).resplit(10, 30)
 
 
-def _trained(source: str, work: Path, layers: list[int]) -> dict[str, dict[str, Path]]:
-    """Folders by domain of the teacher and of each kind of student, what is missing being trained."""
-    data = _cut(source)
-    always = {"seed": 0, "baseline": False, "keep_cache": True, "allow_weak_teacher": True, "track": "none"}
-    runs = [
-        Run(work, Settings.build(DISTILLED | always | {"student": f"layers={n}"}), data, by_content=True)
-        for n in layers
-    ]
+def _trained(source: str, work: Path, layers: list[int], seed: int, precision: str) -> dict[str, Fleet]:
+    """The teacher and each kind of student, what is missing being trained."""
+    data, changes = _cut(source), FIXED_SETTINGS | {"seed": seed, "precision": precision}
+    runs = [Run(work, Settings.build(changes | {"student": f"layers={n}"}), data, by_content=True) for n in layers]
     weigh(runs[0])
-    fleets = {"teacher": dict.fromkeys(data.domains, teach(runs[0]))}
+    fleets = {TEACHER: dict.fromkeys(data.domains, teach(runs[0]))}
     for run in reversed(runs):  # so that the first of `layers` is the last
-        students = distill_all(run, data.domains, ["meta_kd"])
-        fleets[run.settings.student] = dict(zip(data.domains, students, strict=True))
+        students = dict(zip(data.domains, distill_all(run, data.domains, ["meta_kd"]), strict=True))
+        write_temperatures(run, students, {})
+        write_readings(run, {TEACHER: fleets[TEACHER], "student": students}, {})
+        fleets[run.settings.student] = students
+        drop_teacher_cache(run)
     return fleets
 
 
-def _rows_of(name: str, fleet: dict[str, Path], data: MultiDomainDataset, place: Path) -> list[dict[str, Any]]:
-    """A row for each form of one kind of model (one a domain, or one for all), with the model to be timed."""
-    bare = {folder: Transformers(folder) for folder in set(fleet.values())}
-    rows = [_row(name, "transformers", {d: bare[folder] for d, folder in fleet.items()}, data)]
-    rows[0]["MB"] = round(float(np.mean([shipped_bytes(f) for f in fleet.values()])) / 1e6, 2)
+def _forms(fleet: Fleet, data: MultiDomainDataset, place: Path) -> Iterator[tuple[str, dict[str, Model], float]]:
+    """Each form of one kind of model (one a domain, or one for all), with its MB."""
+    bare: dict[Path, Model] = {folder: TorchModel.load(folder, "cpu") for folder in set(fleet.values())}
+    yield TRAINED, {domain: bare[folder] for domain, folder in fleet.items()}, _megabytes([*map(shipped_bytes, bare)])
     for form, (int8, compact) in FORMS.items():
         if compact and len(bare) == 1:  # a table for one domain, in a model for all
             continue
-        made: dict[Path, OnnxModel] = {}
+        made, sizes = dict[Path, Model](), list[int]()
         for domain, folder in fleet.items():
             if folder not in made:
-                target = place / f"{name}-{form}-{domain}"
+                target = place / form / domain
                 texts = of_domain(data.train, domain) if compact else None
                 model, dev = TorchModel.load(folder, "cpu"), data.splits["dev"]
                 write_model(model, target, dev, int8=int8, domain_examples=texts)
                 made[folder] = OnnxModel.load(target, torch.get_num_threads())
-        rows.append(_row(name, form, {d: made[folder] for d, folder in fleet.items()}, data))
-        sizes = [folder_bytes(model.path.parents[1]) for model in made.values()]
-        rows[-1]["MB"] = round(float(np.mean(sizes)) / 1e6, 2)
-    return rows
+                sizes.append(folder_bytes(target))
+        yield form, {domain: made[folder] for domain, folder in fleet.items()}, _megabytes(sizes)
 
 
-def _row(name: str, form: str, fleet: dict[str, Any], data: MultiDomainDataset) -> dict[str, Any]:
-    scores = {d: accuracy(model, of_domain(data.splits["test"], d), data.labels) for d, model in fleet.items()}
-    print(name, form, {d: round(100 * s, 1) for d, s in scores.items()}, flush=True)
+def _measure(row: Measured, models: dict[str, Model], data: MultiDomainDataset, seed: int) -> None:
+    """Score one seed's models on test."""
+    logs, truths = [], []
+    for domain, model in models.items():
+        examples = of_domain(data.splits["test"], domain)
+        logs.append(np.log(model.answers(examples).probabilities.astype(np.float64)))
+        truths.append(np.array([model.labels.index(e.label) for e in examples]))
+        row.rights[domain].append(logs[-1].argmax(-1) == truths[-1])
+    row.errors.append(quality(np.concatenate(logs), np.concatenate(truths), seed)["calibration_error"])
+    row.model = row.model or next(iter(models.values()))
+
+
+def _megabytes(sizes: list[int]) -> float:
+    return float(np.mean(sizes)) / 1e6
+
+
+def _row(name: str, form: str, measured: Measured, milliseconds: float) -> dict[str, Any]:
     return {
-        "model": next(iter(fleet.values())),
         "name": name,
         "form": form,
-        "accuracy": round(float(np.mean([*scores.values()])), 4),
-        "domains": {domain: round(score, 4) for domain, score in scores.items()},
+        "accuracy": round(float(np.mean(measured.accuracies)), 4),
+        "seeds": [round(accuracy, 4) for accuracy in measured.accuracies],
+        "domains": {domain: round(float(right.mean()), 4) for domain, right in measured.right.items()},
+        "calibration_errors": measured.errors,
+        "MB": round(float(np.mean(measured.sizes)), 2),
+        "ms": milliseconds,
     }
 
 
-def _accepted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each student in its smallest form beside the teacher, the teacher's int8 export, and itself uncompressed."""
-    by_form = {(row["name"], row["form"]): row for row in rows}
-    teacher, exported, int8 = (by_form["teacher", form] for form in ("transformers", "ONNX float32", "ONNX int8"))
-    return [
-        {
-            "name": row["name"],
-            "times_smaller": round(teacher["MB"] / row["MB"], 2),
-            "times_faster": round(teacher["ms"] / row["ms"], 2),
-            "times_faster_than_exported_teacher": round(exported["ms"] / row["ms"], 2),
-            "times_faster_than_int8_teacher": round(int8["ms"] / row["ms"], 2),
-            "points_from_teacher": round(100 * (row["accuracy"] - teacher["accuracy"]), 2),
-            "points_from_itself": round(100 * (row["accuracy"] - by_form[row["name"], "transformers"]["accuracy"]), 2),
-        }
-        for row in rows
-        if row["form"] == [*FORMS][-1]
-    ]
+def _accepted(name: str, measured: dict[tuple[str, str], Measured], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Students in their smallest form beside the teacher, the teacher's exports, and themselves uncompressed."""
+    by_form, smallest = {(row["name"], row["form"]): row for row in rows}, [*FORMS][-1]
+    row, teacher = by_form[name, smallest], by_form[TEACHER, TRAINED]
+    exported, int8 = by_form[TEACHER, "ONNX float32"], by_form[TEACHER, "ONNX int8"]
+    others = {"teacher": (TEACHER, TRAINED), "int8_teacher": (TEACHER, "ONNX int8"), "itself": (name, TRAINED)}
+    losses = {of: difference(measured[name, smallest].right, measured[key].right) for of, key in others.items()}
+    return {
+        "name": name,
+        "times_smaller": round(teacher["MB"] / row["MB"], 2),
+        "times_faster": round(teacher["ms"] / row["ms"], 2),
+        "times_faster_than_exported_teacher": round(exported["ms"] / row["ms"], 2),
+        "times_faster_than_int8_teacher": round(int8["ms"] / row["ms"], 2),
+        **{f"points_from_{of}": round(100 * each.mean, 2) for of, each in losses.items()},
+        "intervals": {of: points(each.as_dict()) for of, each in losses.items()},
+    }
 
 
-def _in_turn(models: list[Model], examples: Any, rounds: int) -> list[float]:
+def _in_turn(models: list[Model], data: MultiDomainDataset, rounds: int) -> list[float]:
     """The median milliseconds of one text, of each model."""
     contenders = {str(i): Classifier(model).predict_examples for i, model in enumerate(models)}
-    timed = [measure_latencies(contenders, examples, seed=0) for _ in range(rounds)]
+    timed = [measure_latencies(contenders, data.splits["dev"], seed=0) for _ in range(rounds)]
     return [round(float(np.median([latencies[name].milliseconds for latencies in timed])), 3) for name in contenders]
 
 
@@ -217,9 +251,11 @@ def _rate(folder: Path, data: MultiDomainDataset, count: int, place: Path) -> di
 
 
 def _alone(folder: Path, texts: list[str]) -> dict[str, float]:
-    """Texts a second of ONNX Runtime, tokens ready and sorted by length, by session and batch size."""
+    """Texts a second of ONNX Runtime, windows' tokens ready and sorted by length, by session and batch size."""
     model = OnnxModel.load(folder)
-    encoded = sorted(model.tokenizer.encode_batch_fast(texts), key=lambda encoding: len(encoding.ids))
+    others = following_windows(model.untruncated, texts, model.reading)
+    windows = [window for rest in others for window in rest[: model.reading.most_windows - 1]]
+    encoded = sorted([*model.tokenizer.encode_batch_fast(texts), *windows], key=lambda encoding: len(encoding.ids))
     ways: dict[str, Callable[[], Any]] = {"metakd's session": lambda: model.of_tokens(encoded)}
     session = onnxruntime.InferenceSession(model.path, providers=["CPUExecutionProvider"])
     for size in (8, 16, 32, 64):
@@ -242,9 +278,8 @@ def table(results: dict[str, Any]) -> str:
     teacher = results["rows"][0]
     for row in results["rows"]:
         ratios = f"{teacher['MB'] / row['MB']:.1f} | {teacher['ms'] / row['ms']:.1f}"
-        form = "PyTorch float32" if row["form"] == "transformers" else row["form"]
         score = f"{100 * row['accuracy']:.1f}"
-        rows.append(f"| {row['name']} | {form} | {score} | {row['MB']:.1f} | {row['ms']:.1f} | {ratios} |")
+        rows.append(f"| {row['name']} | {row['form']} | {score} | {row['MB']:.1f} | {row['ms']:.1f} | {ratios} |")
     return "\n".join(rows)
 
 
