@@ -187,7 +187,7 @@ TARGETS: dict[str, tuple[Callable[[bytes, Path], None], list[bytes]]] = {
         [
             b"alpha: 0.5\nseed: 0x10\nlayer_map: [2, 4]\nterms: [prediction, hidden]\n",
             b"columns: {text: review}\nbase: &a [*a]\nwarmup: .inf\nwindows: !!int '2'\n",
-            b"domain_loss: false\nbaseline: no\nencoding: 2001-01-01\nstages: joint\ntrack: none\n",
+            b"domain_loss: 'false'\nbaseline: no\nencoding: 2001-01-01\nstages: joint\ntrack: none\n",
         ],
     ),
 }

@@ -1,7 +1,7 @@
 """Every command and every block of Python in README and docs runs as it stands, page by page, offline.
 
 Only what is slow or far away is replaced: models of the hub by folders of their names, and defaults by quick ones (a
-tiny encoder, one epoch, 16 tokens, any teacher). What `make`, `pip` and `source` do is not repeated here.
+tiny encoder, one epoch, 16 tokens, any teacher). Other programs' lines (NOT_OURS) are not repeated here.
 """
 
 import re
@@ -30,9 +30,9 @@ from metakd import Settings
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\S+)", re.M)
-NO_CODE = {"{toctree}", "{image}", "{eval-rst}", "js"}  # the like of js: tests/clients/classify.mjs
+NO_CODE = {"{toctree}", "{image}", "{eval-rst}", "js", "yaml"}  # the like of js: tests/clients/classify.mjs
 BLOCK = re.compile(r"^```(shell|python)\n(.*?)^```", re.M | re.S)
-NOT_OURS = ("make", "pip", "source", "hf", "torchrun", "accelerate")
+NOT_OURS = ("make", "pip", "python3", "source", "cp", "hf", "torchrun", "accelerate")
 CODE_RUN_ELSEWHERE = ("methods.md",)  # its Python is run by test_docs.py, in its place
 QUICK = {"max_length": 16, "student": "layers=2", "teacher_epochs": 1, "shared_epochs": 1}
 QUICK |= {"predict_epochs": 1, "allow_weak_teacher": True}

@@ -10,22 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from conftest import FAST, Command, passed, read_json, refused, toy_examples, write_rows
 from metakd import __version__
+from metakd.cli.main import app
 from metakd.config.groups import GROUPS
+from metakd.config.settings import Settings
 from metakd.data.schema import folder_name
+from metakd.experiments.variants import EXPERIMENTS
+from metakd.methods import METHODS
 from metakd.utils.artifacts import write_json
+from metakd.utils.errors import flag
 from metakd.utils.signals import Stopped
 
 
 def test_help_shows_every_step_and_every_setting(metakd: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    steps = ("run", "demo", "weigh", "teach", "distill", "evaluate", "predict", "methods")
-    flags = ("--gamma2", "--no-baseline", "--domain-loss", "--dry-run", "--resume", "--config")
+    steps = (*get_command(app).commands,)
+    assert {"run", "demo", "distill", "label", "fit"} < {*steps}
+    flags = (*map(flag, Settings.model_fields), "--no-baseline", "--dry-run", "--resume", "--config")
     flags += ("(default: meta_kd)", "(default: embedding, hidden, attention, prediction, feature)", "(default: on)")
     flags += ("<false|permuted|none>", "One of tensorboard, none, clearml")
-    expected = {("--help",): steps, ("run", "--help"): flags, ("methods",): ("meta_kd", "fine_tuned")}
+    expected = {("--help",): steps, ("run", "--help"): flags, ("methods",): METHODS}
+    expected["experiment", "--help"] = (*EXPERIMENTS,)
     for command, parts in expected.items():
         out, _ = passed(metakd(*command))
         assert [part for part in parts if part not in out] == []
@@ -33,7 +41,7 @@ def test_help_shows_every_step_and_every_setting(metakd: Command, monkeypatch: p
     shown = dict(re.findall(r"--([\w-]+).*<([\w|]+)>", out))
     types = {"alpha": "float", "cache-budget": "float", "seed": "int", "heads": "one|domain", "base": "text"}
     assert {name: shown[name] for name in types} == types
-    assert re.findall(r"─ ([A-Z][\w ]+) ─", out) == ["Options", *GROUPS]
+    assert re.findall(r"─ ([A-Z][\w ()-]+) ─", out) == ["Options", *GROUPS]
 
 
 def test_missing_files_are_refused_before_torch_is_imported(tmp_path: Path) -> None:
@@ -150,7 +158,7 @@ def test_data_that_has_moved_is_noted_by_a_command(metakd: Command, run_copy: Pa
     for command in (("evaluate", run_copy), ("export", run_copy, "--output", tmp_path / "onnx")):
         message = refused(metakd(*command))
         assert f"/moved/reviews: the data of {run_copy} is no longer there" in message
-        assert f"`metakd run --resume --output {run_copy} --data NEW` notes that" in message
+        assert f"`metakd run --resume --output {run_copy} --data NEW`" in message
 
 
 def test_flags_of_an_experiment_go_with_the_keys_of_its_file(metakd: Command, toy_data: Path, tmp_path: Path) -> None:

@@ -37,9 +37,16 @@ def test_settings_that_do_not_fit_together_are_refused(values: dict[str, str], m
 
 def test_flags_and_yaml_give_the_same_settings(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("terms: [hidden, prediction]\nseed: 3\nbaseline: false\ndomain_loss: false\nlayer_map: [2, 4]\n")
+    file.write_text("terms: [hidden, prediction]\nseed: 3\nbaseline: false\ndomain_loss: 'false'\nlayer_map: [2, 4]\n")
     flags = {"terms": "hidden, prediction", "seed": "3", "domain_loss": "false", "layer_map": "2,4", "baseline": False}
     assert Settings.build(read_settings_file(file)) == Settings.build(flags)
+
+
+def test_a_false_in_yaml_does_not_switch_the_domain_loss_on(tmp_path: Path) -> None:
+    """`domain_loss: false` would read as off, while the paper's loss has that name."""
+    (file := tmp_path / "run.yaml").write_text("domain_loss: false\n")
+    with pytest.raises(InputError, match="write none for no such loss, or 'false' in quotes"):
+        Settings.build(read_settings_file(file))
 
 
 def test_every_setting_has_help_and_a_group() -> None:

@@ -5,6 +5,7 @@ import random
 import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 from itertools import chain, count, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,10 @@ def test_what_loses_too_much_or_is_slower_is_refused_with_the_reasons(caplog: py
 
 
 def test_a_model_is_not_slower_than_itself_but_than_itself_asleep(finished_run: Path) -> None:
-    """The same student twice, in turns; then one of the two sleeps for as long as it works."""
+    """The same student twice, in turns; then one of the two sleeps for as long as it works.
+
+    Where other processes used the cores, neither is refused.
+    """
     run, student = reopen(finished_run), Classifier.load(finished_run / "students" / "books").predict_examples
     exported = [Exported("books", 12, Measured(0.9, 10, 2.0), Measured(0.9, 10, 2.0))]
 
@@ -209,14 +213,20 @@ def test_a_model_is_not_slower_than_itself_but_than_itself_asleep(finished_run: 
         time.sleep(time.perf_counter() - start)
         return answers
 
-    def refuse(after: Predict) -> None:
-        latencies = measure_latencies({"before": student, "after": after}, run.data.splits["test"], 0)
-        exporter.refuse_losses(exported, latencies["before"], latencies["after"], max_drop=0.0, force=False)
+    def timed(after: Predict) -> dict[str, Latency]:
+        return measure_latencies({"before": student, "after": after}, run.data.splits["test"], 0)
+
+    def refuse(latencies: dict[str, Latency], *, busy: bool) -> None:
+        before, after = (replace(latencies[name], busy=busy) for name in ("before", "after"))
+        exporter.refuse_losses(exported, before, after, max_drop=0.0, force=False)
 
     for _ in range(3):
-        refuse(student)
+        same = timed(student)
+        refuse(same, busy=same["after"].busy)
+    slow = timed(asleep)
     with pytest.raises(InputError, match=r"ms per text, but .* in PyTorch: .* times as slow"):
-        refuse(asleep)
+        refuse(slow, busy=False)
+    refuse(slow, busy=True)
 
 
 def test_one_student_is_timed_for_all(exported: Path) -> None:

@@ -20,7 +20,7 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any, **__: Any) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(doctor.socket, "create_connection", unreachable)
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=unreachable))
 
 
 def examined(base: object, folder: Path) -> dict[str, Finding]:

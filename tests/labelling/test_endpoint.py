@@ -16,7 +16,7 @@ import pytest
 from conftest import BAD, Command, as_row, passed, read_rows, refused, toy_examples, write_rows
 from metakd.labelling.endpoint import Endpoint
 from metakd.labelling.replies import named_label, token_probabilities
-from metakd.utils.signals import Stopped
+from metakd.utils.signals import Stopped, graceful_shutdown, request_stop, signals_handled
 
 Reply = Callable[["Server", dict[str, Any]], tuple[int, Any]]
 KEY = "sk-secret-of-the-tests"
@@ -318,13 +318,13 @@ def test_what_is_under_way_is_kept_where_the_work_is_stopped(server: Server, mon
         nonlocal calls
         calls += 1
         if calls == 1:
-            raise Stopped(2)
+            request_stop()
         return futures.wait(*arguments, **options)
 
     monkeypatch.setattr("metakd.labelling.endpoint.wait", stopping)
     api, answered = Endpoint(server.url, "m", 100, 1, None, None), list[int]()
     scores = api.scores([e.text for e in toy_examples(20, 0, "t")], ["negative", "positive"])
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped), signals_handled(), graceful_shutdown():
         answered.extend(row for rows, _ in scores for row in rows)
     assert 0 < len(answered) == len(server.asked) <= 8
 
@@ -454,4 +454,4 @@ def test_what_is_not_there_and_what_takes_too_long(
 def test_flags_that_need_an_endpoint(metakd: Command, tmp_path: Path) -> None:
     texts = write_rows(tmp_path / "texts.jsonl", [as_row(e) for e in toy_examples(4, 0, "t")])
     said = refused(metakd("label", "--data", texts, "--output", tmp_path / "o.jsonl", "--model", "m", "--votes", 3))
-    assert "--votes, --max-calls and --calls-per-minute go with --endpoint" in said
+    assert "--votes: for --endpoint; add it, or leave this out" in said

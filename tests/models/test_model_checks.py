@@ -121,7 +121,7 @@ def test_a_class_head_is_matched_by_name(base: Path, tmp_path: Path, caplog: pyt
     config.write_text(json.dumps(numbered))
     assert torch.equal(head_of(tmp_path, "a", "b", "c"), saved.classifier.weight[[2, 0, 1]])
     other = head_of(tmp_path, "x", "y", "z")
-    assert "its classes are b, c, a, not those of the data, so its class head is new" in caplog.text
+    assert "its classes are b, c, a, not the data's, so its classification head is new" in caplog.text
     assert not torch.isin(other, saved.classifier.weight).any()
 
 

@@ -158,7 +158,7 @@ def test_the_command_takes_it_as_base_and_scores_it_first(
     flags = ("--teacher", teacher, "--teacher-labels", "positive,negative")
     passed(run_by(metakd, toy_data, tmp_path / "run", *flags))
     assert "--teacher, as it is: accuracy 1.000 on 16 rows of dev" in caplog.text
-    assert "class head is new" not in caplog.text
+    assert "head is new" not in caplog.text
     settings = read_json(tmp_path / "run" / "run.json")["settings"]
     assert (settings["base"], settings["teacher_epochs"]) == (str(teacher), 0)
     results = read_json(tmp_path / "run" / "results.json")

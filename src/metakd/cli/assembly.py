@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metakd.cli.options import DATA_HELP
+from metakd.config.setting_faults import without_effect
 from metakd.config.settings import Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.data.sources import is_hub_id, open_source
 from metakd.utils import distributed
 from metakd.utils.artifacts import RUN_FILE, read_run
 from metakd.utils.console import console, notice
-from metakd.utils.errors import InputError, flag, printable, require, shell_command
+from metakd.utils.errors import InputError, collecting, flag, printable, raise_faults, require, shell_command
 
 if TYPE_CHECKING:
     from metakd.data.dataset import MultiDomainDataset
@@ -53,15 +54,14 @@ def read_request(
             if begun:
                 continuing = "continue from Python, or pass the same rows with --data"
                 raise InputError(f"{output} was started with tables in memory: {continuing}")
-            why = "--overwrite starts again" if overwrite else f"{output} has no run to continue"
-            raise InputError(f"--data is missing, and {why}. {DATA_HELP}")
+            why = "--overwrite starts from scratch" if overwrite else f"{output} has no run to continue"
+            raise InputError(f"--data is missing: {why}. It takes {DATA_HELP[0].lower()}{DATA_HELP[1:]}")
         in_file = _in_file(config)
         values = _overlaid(_overlaid(begun.get("settings", {}), in_file), options)
         _notice_unused(in_file, values)
-        settings = Settings.build(values)
         if not data:
             refuse_moved(output, place)
-        _refuse_unreadable(place, settings)
+        settings = _checked(place, values, options)
         return Request(output, settings, place, overwrite)
 
     request = distributed.on_main_first(read)
@@ -104,7 +104,7 @@ def refuse_moved(folder: Path, place: str) -> None:
     """InputError where a run's data is no longer in the place that its folder names."""
     if not is_hub_id(place) and not Path(place).exists():
         again = shell_command("run", "--resume", "--output", folder, "--data", "NEW")
-        raise InputError(f"{place}: the data of {folder} is no longer there; if it is in NEW now, {again} notes that")
+        raise InputError(f"{place}: the data of {folder} is no longer there; if it has moved to NEW, run: {again}")
 
 
 def read_data(
@@ -116,8 +116,7 @@ def read_data(
     notice for such keys of the file.
     """
     in_file = _in_file(config)
-    chosen = Settings.build(_overlaid(in_file, options))
-    _refuse_unreadable(data, chosen)
+    chosen = _checked(data, _overlaid(in_file, options))
     load_library()
     from metakd.data.dataset import load_dataset
 
@@ -144,8 +143,20 @@ def _notice_unused(in_file: Iterable[str], values: Collection[str]) -> None:
         notice(f"--config: {', '.join(unused)} not used, because --teacher or --lora-rank decides that")
 
 
-def _refuse_unreadable(data: str, settings: Settings) -> None:
-    """InputError for a path that cannot be opened; a dataset on the hub is opened later, without progress bars."""
+def _checked(data: str, values: Mapping[str, Any], typed: Collection[str] = ()) -> Settings:
+    """The settings with these values.
+
+    InputError with all their faults, those that are `typed` and do nothing, and files that are missing; then for files
+    that cannot be opened. A dataset on the hub is opened later, without progress bars.
+    """
+    paths = [str(path) for path in (data, values.get("unlabelled")) if path is not None]
+    missing = [path for path in paths if not is_hub_id(path) and not Path(path).exists()]
+    problems = [InputError(f"{path}: no such file or folder") for path in missing]
+    with collecting(problems):
+        settings = Settings.build(values)
+        raise_faults("settings", without_effect(typed, settings))
+    if problems:
+        raise InputError("\n".join(map(str, problems)))
     if not is_hub_id(data):
         open_source(data, settings.encoding, settings.data_config)
     if settings.unlabelled is not None and not is_hub_id(settings.unlabelled):
@@ -153,6 +164,7 @@ def _refuse_unreadable(data: str, settings: Settings) -> None:
             open_source(settings.unlabelled, settings.encoding, settings.data_config)
         except InputError as error:
             raise InputError(f"--unlabelled: {error}") from None
+    return settings
 
 
 def _overlaid(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,7 +188,7 @@ def check_writable(output: Path, suffixes: str | Sequence[str], overwrite: bool)
     if str(output) == "-" or (output.exists() and not output.is_file()) or not output.absolute().parent.is_dir():
         raise InputError(f"--output {output}: must be a file in an existing folder")
     if output.suffix.lower() not in ("", *suffixes):
-        raise InputError(f"--output {output}: what is written is {' or '.join(suffixes)}; end the name in that")
+        raise InputError(f"--output {output}: the name must end in {' or '.join(suffixes)}")
     if output.exists() and not overwrite:
         raise InputError(f"--output {output}: already exists; replace it with --overwrite, or choose another name")
 

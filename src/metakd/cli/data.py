@@ -36,7 +36,9 @@ def inspect(
     options: dict[str, Any],
     data: Annotated[str, typer.Argument(help=DATA_HELP, metavar="DATA")],
     base: Annotated[str, typer.Option(help="Encoder whose tokenizer counts lengths.")] = BASE,
-    max_length: Annotated[int, typer.Option(help="Tokens read of each text.", min=4)] = MAX_LENGTH,
+    max_length: Annotated[
+        int, typer.Option(help="Tokens that models read at once; longer texts are counted.", min=4)
+    ] = MAX_LENGTH,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Inspect data: counts, lengths, duplicates, leaks, contradictory labels, characteristic terms."""

@@ -36,7 +36,7 @@ def predict(
             "of a row's domain labels the row."
         ),
     ],
-    input: Annotated[Path, typer.Option(help="File with text, and optional text_pair.")],
+    input: Annotated[Path, typer.Option(help="File with text; for a run or exports also domain; optional text_pair.")],
     output: Annotated[
         Path,
         typer.Option(help="File to write, .jsonl, .csv or .parquet: the rows with predictions; '-' prints JSONL."),
@@ -91,7 +91,9 @@ def export(
         typer.Option(help="'domain' keeps the embeddings of the domain's most frequent tokens, approximates others."),
     ] = "keep",
     web: Annotated[bool, typer.Option("--web", help="Add a web page in which they run; needs npm.")] = False,
-    max_drop: Annotated[float, typer.Option(help="Mean accuracy that may be lost.", min=0, max=1)] = 0.005,
+    max_drop: Annotated[
+        float, typer.Option(help="Largest accepted drop of mean accuracy: 0.005 is half a point.", min=0, max=1)
+    ] = 0.005,
     force: Annotated[bool, typer.Option("--force", help="Also export students that lose more or are slower.")] = False,
     push_to_hub: Annotated[str, typer.Option(help="Upload them, private, as NAME-DOMAIN: 'me/reviews'.")] = "",
 ) -> None:
@@ -148,7 +150,9 @@ def fit(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models; may be used again.")],
     p95_ms: Annotated[float | None, typer.Option(help="Limit on the p95 latency of one text, in ms.", min=1e-3)] = None,
     max_mb: Annotated[float | None, typer.Option(help="Limit on model, tokenizer and labels, in MB.", min=1e-6)] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="Required of each domain on dev.", min=0, max=1)] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Lowest accepted accuracy of each domain on dev.", min=0, max=1)
+    ] = None,
     also: Annotated[list[str] | None, typer.Option(help="A checkpoint to try as student; may be repeated.")] = None,
     most: Annotated[int, typer.Option(help="Students to train, the largest that fit.", min=1)] = 2,
     config: Config = None,

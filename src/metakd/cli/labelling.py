@@ -11,7 +11,7 @@ import typer
 from metakd.cli.assembly import check_writable, load_library
 from metakd.cli.options import Columns, Encoding, Replace, reading
 from metakd.utils.console import stdout
-from metakd.utils.errors import InputError
+from metakd.utils.errors import InputError, flag, listed
 
 if TYPE_CHECKING:
     from metakd.data.schema import Example
@@ -42,9 +42,12 @@ Prior = Annotated[
 ]
 Length = Annotated[int | None, typer.Option(help="Tokens of a text that a language model reads (default: 512).", min=4)]
 Url = Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible API; its key is in OPENAI_API_KEY.")]
-Votes = Annotated[int | None, typer.Option(help="Answers for a text, if --endpoint tells no probabilities.", min=1)]
+Votes = Annotated[
+    int | None, typer.Option(help="Answers to count for a text, if --endpoint returns no logprobs.", min=1)
+]
 Calls = Annotated[int | None, typer.Option(help="The most calls of --endpoint.", min=1)]
 Pace = Annotated[int | None, typer.Option(help="The most calls of --endpoint in a minute.", min=1)]
+Parallel = Annotated[int | None, typer.Option(help="Calls of --endpoint at a time (default: 8).", min=1, max=256)]
 
 
 @app.command()
@@ -62,6 +65,7 @@ def label(
     votes: Votes = None,
     max_calls: Calls = None,
     calls_per_minute: Pace = None,
+    parallel: Parallel = None,
     columns: Columns = "",
     encoding: Encoding = "utf-8",
     overwrite: Replace = False,
@@ -70,26 +74,26 @@ def label(
     check_writable(output, ".jsonl", overwrite)
     if data.exists() and output.exists() and output.samefile(data):
         raise InputError(f"--output {output}: is the data, which would be overwritten")
-    if endpoint is None and (votes or max_calls or calls_per_minute):
-        raise InputError("--votes, --max-calls and --calls-per-minute go with --endpoint; add it, or leave them out")
-    how = reading(columns, encoding)
+    pace = {"max_calls": max_calls, "calls_per_minute": calls_per_minute, "parallel": parallel}
+    limits = {name: value for name, value in (pace | {"votes": votes}).items() if value}
+    if limits and endpoint is None:
+        raise InputError(f"{listed([*map(flag, limits)])}: for --endpoint; add it, or leave this out")
     from metakd.labelling.texts import read_texts
 
-    examples, names = read_texts(data, **how), [name.strip() for name in labels.split(",")] if labels else []
-    asking = {"--prompt": prompt, "--label-words": label_words, "--chat": chat, "--max-length": max_length}
-    idle = [option for option, value in asking.items() if value]
-    task, by_domain = None, all("=" in name for name in model) and len(model) > 1
-    if (idle and not by_domain) or endpoint is not None:  # checked before a model is fetched
+    how, names = reading(columns, encoding), [*map(str.strip, labels.split(","))] if labels else []
+    examples = read_texts(data, **how)
+    asking = {"prompt": prompt, "label_words": label_words, "chat": chat, "max_length": max_length}
+    idle = [flag(name) for name, value in asking.items() if value]
+    by_domain, task = all("=" in name for name in model) and len(model) > 1, None
+    if endpoint is not None or (idle and not by_domain):  # checked before a model is fetched
         task = _task(model, examples, names, prompt, label_words, chat or endpoint is not None)
-    models = {} if endpoint is not None else _classifiers(model, {e.domain for e in examples})
-    if models and idle:
-        raise InputError(f"{', '.join(idle)}: for language models, but --model is a classifier; leave it out")
-    if models:
+    if models := {} if endpoint is not None else _classifiers(model, {e.domain for e in examples}):
+        if idle:
+            raise InputError(f"{', '.join(idle)}: for language models, but --model is a classifier; leave it out")
         written = _by_classifiers(models, examples, names, output, bool(correct_prior))
     else:
         task = task or _task(model, examples, names, prompt, label_words, chat)
-        limits = (votes or 1, max_calls, calls_per_minute)
-        scorer = _scorer(model[0], max_length or LONGEST_TEXT, chat, endpoint, *limits)
+        scorer = _scorer(model[0], max_length or LONGEST_TEXT, chat, endpoint, limits)
         written = _by_language_model(scorer, examples, task, output, correct_prior is not False)
     stdout.print(f"{written}: {output}", highlight=False)
 
@@ -141,9 +145,12 @@ def _by_language_model(
 
     from metakd.labelling.answers import Answers
     from metakd.labelling.label import ask_all, write_labels
+    from metakd.utils.locks import waiting_lock
 
-    answers = Answers(output.with_suffix(".answers"), scorer.identity, task.words)
-    answered, scores = ask_all(scorer, examples, task, answers)
+    kept = output.with_suffix(".answers")
+    with waiting_lock(kept.with_name(f".{kept.name}.lock"), "asks for these labels"):
+        answers = Answers(kept, scorer.identity, task.words)
+        answered, scores = ask_all(scorer, examples, task, answers)
     return write_labels(answered, torch.tensor(scores, dtype=torch.float64), [*task.words], output, correct_prior)
 
 
@@ -152,9 +159,7 @@ def _scorer(
     max_length: int,
     chat: bool,
     url: str | None,
-    votes: int,
-    max_calls: int | None,
-    calls_per_minute: int | None,
+    limits: Mapping[str, int],
 ) -> Scorer:
     """The language model: behind an API if there is a `url`, else on this machine."""
     load_library()
@@ -163,4 +168,4 @@ def _scorer(
 
     if url is None:
         return LocalModel(model, max_length, chat)
-    return Endpoint(url, model, max_length, votes, max_calls, calls_per_minute)
+    return Endpoint(url, model, max_length, **limits)

@@ -12,6 +12,7 @@ from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
 
 app = typer.Typer()
+NAMES = "main, tune, ablation, size, small, unseen, scarce-5, scarce-20, scarce-all-5, scarce-all-20, unlabelled"
 
 
 @app.command()
@@ -51,9 +52,7 @@ def compare(folders: Annotated[list[Path], typer.Argument(help="Folders of finis
 @with_settings
 def experiment(
     options: dict[str, Any],
-    name: Annotated[
-        str, typer.Argument(help="main, tune, ablation, size, unseen, scarce-5, ...; docs/howto/compare.md lists all.")
-    ],
+    name: Annotated[str, typer.Argument(help=f"{NAMES} or unlabelled-20.")],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and tables; may be used again.")],
     config: Config = None,
@@ -64,7 +63,7 @@ def experiment(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split to score: 'dev' to choose by, 'test' to report.")] = None,
     reference: Annotated[str | None, typer.Option(help="Variant that the others are compared with.")] = None,
-    tuned: Annotated[Path | None, typer.Option(help="tune.json with the settings for each variant.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="tune*.json of `experiment tune`: settings by variant.")] = None,
     merge: Annotated[list[Path] | None, typer.Option(help="rows.jsonl of another machine; may be repeated.")] = None,
 ) -> None:
     """Compare methods, parts or sizes over several seeds; continues where it was stopped."""

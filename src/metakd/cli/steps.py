@@ -29,8 +29,8 @@ from metakd.config.settings import DEMO_DATA, DEMO_SETTINGS
 from metakd.data.examples import open_file
 from metakd.utils import distributed
 from metakd.utils.artifacts import read_run
-from metakd.utils.console import stdout
-from metakd.utils.errors import CheckError, InputError, flag, with_resume_hint
+from metakd.utils.console import notice, stdout
+from metakd.utils.errors import CheckError, InputError, flag, listed, shell_command, with_resume_hint
 
 if TYPE_CHECKING:
     from metakd.runs.run import Run
@@ -60,11 +60,12 @@ def run(
     from metakd.utils.locks import run_lock
 
     assembled = assemble_run(request, check_scorable)
+    fresh = replace(assembled, folder=output / "new")  # where no step is done
     if dry_run:
-        planned = replace(assembled, folder=output / "new") if overwrite else assembled  # where no step is done
-        distributed.on_main(lambda: print_plan(planned))
+        distributed.on_main(lambda: print_plan(fresh if overwrite else assembled))
         return
     if overwrite:
+        distributed.on_main(lambda: check_disk(fresh, replaced=output))
         clear(assembled)
     with run_lock(output):
         assembled.check_folder()
@@ -126,7 +127,8 @@ def distill(
 
     def check(assembled: Run) -> None:
         if unknown := [name for name in domain or [] if name not in assembled.data.domains]:
-            raise InputError(f"--domain {unknown[0]}: no such domain; there are {', '.join(assembled.data.domains)}")
+            there = ", ".join(assembled.data.domains)
+            raise InputError(f"--domain {listed(unknown)}: no such domain; there are {there}")
         if has_teacher(METHODS[assembled.settings.method]):
             check_teacher(assembled)
 
@@ -156,13 +158,11 @@ def evaluate(
     encoding: Encoding = "utf-8",
     overwrite: Replace = False,
 ) -> None:
-    """Last step: score all models on the run's held-out split, or teacher and students on a file."""
+    """Last step: score all models on test (or dev, if there is no test), or teacher and students on a file."""
     if (data is None) != (output is None):
         raise InputError("--data and --output go together: the file to score on, and the file for its scores")
     if data is None and (columns or encoding != "utf-8" or overwrite):
-        raise InputError(
-            "--columns, --encoding and --overwrite go with --data and --output; add these, or leave it out"
-        )
+        raise InputError("--columns, --encoding and --overwrite need --data and --output: add these, or leave them out")
     if data is not None and options:
         flags = ", ".join(map(flag, options))
         raise InputError(f"{flags}: with --data, models read as the run was scored; score it first, without --data")
@@ -175,12 +175,15 @@ def evaluate(
     load_library(folder)
     from metakd.evaluation.tables import rich_table
     from metakd.pipeline.evaluate import evaluate, evaluate_file
+    from metakd.runs.folders import REPORT_FILE
 
     if data is not None and output is not None:
         results = evaluate_file(folder, data, output, **reading(columns, encoding))
     else:
         with locked(assemble_run(read_request(folder, None, None, options))) as begun:
             results = evaluate(begun)
+            if (folder / REPORT_FILE).exists():
+                notice(f"{REPORT_FILE} has the scores of before; draw it again: {shell_command('report', folder)}")
     stdout.print(rich_table(results, stdout.width))
     stdout.print(f"scores: {output or folder / 'results.json'}")
 

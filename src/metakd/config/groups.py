@@ -12,9 +12,9 @@ GROUPS = {  # of help and of docs/settings.md, the everyday ones first
     "Data and checks": (
         *("encoding", "data_config", "cut", "skip_bad_rows", "drop_duplicates", "drop_leaks", "allow_weak_teacher"),
     ),
-    "Several labels": ("label_columns", "label_separator"),
-    "Text without labels": ("unlabelled", "unlabelled_rows", "max_unlabelled", "min_confidence", "max_share"),
-    "Probabilities as data": ("soft_labels", "probability_labels", "gold_weight"),
+    "Several labels (multi-label)": ("label_columns", "label_separator"),
+    "Unlabelled text": ("unlabelled", "unlabelled_rows", "max_unlabelled", "min_confidence", "max_share"),
+    "Soft labels": ("soft_labels", "probability_labels", "gold_weight"),
     "Long texts": (*READING, "windows", "teacher_windows", "crops"),
     "Teacher and instance weights": (
         *("teacher", "teacher_labels", "teacher_epochs", "teacher_learning_rate", "teacher_tries"),

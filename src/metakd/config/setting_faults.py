@@ -1,7 +1,7 @@
 """Faults of settings, in words: of one alone, and of several together."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,19 @@ def faults_between(settings: Any) -> list[str]:
     return faults
 
 
+def without_effect(typed: Collection[str], settings: Any) -> list[str]:
+    """A fault for each of the `typed` settings that does nothing beside the others."""
+    ways = {"most_windows": ("mean", "adaptive"), "stride": ("mean", "adaptive"), "read_length": ("longer",)}
+    idle = {name: f"--long-texts {settings.long_texts}" for name, of in ways.items() if settings.long_texts not in of}
+    if settings.stages == "joint":
+        idle["match_learning_rate"] = "--stages joint"
+    if not settings.student.startswith("layers="):
+        idle["student_init"] = "a checkpoint as --student"
+    if not settings.teacher_epochs:
+        idle["teacher_learning_rate"] = "--teacher-epochs 0"
+    return [f"{flag(name)}: has no effect with {why}; leave it out" for name, why in idle.items() if name in typed]
+
+
 def _faults_of_labels(settings: Any) -> list[str]:
     """Faults between what says which labels a text has, if it may have several."""
     columns, faults = settings.label_columns, list[str]()
@@ -79,11 +92,11 @@ def _faults_of_labels(settings: Any) -> list[str]:
 def _faults_of_teacher(settings: Any) -> list[str]:
     """Faults between --teacher and what goes with it."""
     if settings.teacher and settings.heads == "domain":
-        return ["--heads domain: a fine-tuned --teacher has one class head for all domains; leave it out"]
+        return ["--heads domain: a fine-tuned --teacher has one classification head for all domains; leave it out"]
     if settings.teacher == "":
         return ["--teacher: is empty; name a folder or a model id"]
     if settings.teacher and "=" in settings.teacher and not Path(settings.teacher).exists():
-        label = "`metakd label --model DOMAIN=DIR --model ...` writes what they say, and --soft-labels reads it"
+        label = "`metakd label --model DOMAIN=DIR --model ...` writes their probabilities, which --soft-labels reads"
         return [f"--teacher {settings.teacher}: takes one classifier for all domains; of several, {label}"]
     faults = []
     if settings.soft_labels and settings.teacher and not settings.teacher_epochs and settings.method != "soft_labels":

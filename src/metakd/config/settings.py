@@ -40,19 +40,20 @@ class Settings(BaseModel):
     data_config: str | None = setting(None, "Configuration of a hub dataset, if it has several.")
     unlabelled: str | None = setting(
         None,
-        "Text without labels that students learn from too: like --data, with a column text and, if known, domain.",
+        "Unlabelled text that students learn from too: a file or folder like --data, with text and, if known, domain.",
     )
-    unlabelled_rows: bool = setting(
-        False, "Take rows of train with an empty label as text without labels, not as faults."
-    )
+    unlabelled_rows: bool = setting(False, "Take rows of train with an empty label as unlabelled text, not as faults.")
     max_unlabelled: int | None = setting(
-        None, "The most texts without labels, drawn by seed, evenly from the domains.", ge=1
+        None, "The most unlabelled texts, drawn by seed, evenly from the domains.", ge=1
     )
     min_confidence: float = setting(
-        0.0, "Leave out texts without labels of whose class the teacher is less sure.", ge=0, le=1
+        0.0, "Leave out unlabelled texts whose likeliest label has a lower probability by the teacher.", ge=0, le=1
     )
     max_share: float = setting(
-        1.0, "The largest share of one class among a domain's texts without labels; the surest stay.", gt=0, le=1
+        1.0,
+        "Largest share of one label among a domain's unlabelled texts; the least sure above it are left out.",
+        gt=0,
+        le=1,
     )
     soft_labels: bool = setting(
         False, "Learn from the columns probabilities or teacher_label of train, as a large model has filled them."
@@ -64,7 +65,7 @@ class Settings(BaseModel):
     label_columns: tuple[str, ...] = setting(
         (), "Columns of 0 and 1, one for each label: a text may have several, or none. Like 'refund,delivery'."
     )
-    label_separator: str = setting("", "What stands between several labels in the column label, like ';'.")
+    label_separator: str = setting("", "Separator of several labels in the column label, like ';'.")
     cut: str = setting(
         "auto",
         "Percent for train, dev and test if the data is one file, as in '80/10/10'; 'auto': that, with more for test "
@@ -84,10 +85,12 @@ class Settings(BaseModel):
         "that is given too; --teacher-epochs fine-tunes it further.",
     )
     teacher_labels: tuple[str, ...] = setting(
-        (), "Names of its classes, in the order of its class head, if its config.json has others, like 'bad,good'."
+        (), "Class names of --teacher, in the order of its outputs, if its config.json has others, like 'bad,good'."
     )
     student: str = setting(
-        "layers=3", "The small model: 'layers=N' of the base, or a checkpoint's folder or model id.", "TinyBERT-4L-312D"
+        "layers=3",
+        "The small model: 'layers=N' of the teacher (see --student-init), or a checkpoint's folder or model id.",
+        "TinyBERT-4L-312D",
     )
     labels: Literal["own", "shared"] = setting(
         "own", "Classes of a domain's student: those of its domain's text, or all labels ('shared').", "shared"
@@ -100,12 +103,13 @@ class Settings(BaseModel):
     max_length: int = setting(128, "Tokens that models read at once, special ones included.", "128", ge=4, le=LONGEST)
     long_texts: Literal["first", "longer", "mean", "adaptive"] = setting(
         "mean",
-        "What models read of longer texts when they predict: the first window; up to --read-length tokens at once; all "
-        "windows, of which the mean log-probabilities count; or windows as long as they are unsure, as dev decides.",
+        "What models read of longer texts when they predict. 'first': the first window; 'longer': up to --read-length "
+        "tokens at once; 'mean': all windows, averaging log-probabilities; 'adaptive': window by window until sure "
+        "enough, as dev decides.",
         "first",
     )
     most_windows: int = setting(8, "The most windows of a text that models read when they predict.", ge=1, le=10_000)
-    stride: int = setting(0, "Tokens that each of these windows repeats of the one before.", ge=0)
+    stride: int = setting(0, "Tokens by which consecutive windows overlap.", ge=0)
     read_length: int = setting(
         512, "Tokens read at once with --long-texts longer, as far as the encoder has positions.", ge=4, le=LONGEST
     )
@@ -128,11 +132,14 @@ class Settings(BaseModel):
 
     # Meta-teacher
     domain_loss: Literal["false", "permuted", "none"] = setting(
-        "false", "Kind of domain loss of the teacher (L_dom).", "false"
+        "false",
+        "Domain loss of the teacher (L_dom). 'false': cross-entropy to the false, that is wrong, domains, as in the "
+        "paper; 'permuted': to shuffled domains, as in the released code; 'none': no such loss.",
+        "false",
     )
     gamma1: float = setting(0.5, "Weight of the domain loss (γ1).", "0.5", ge=0)
     heads: Literal["one", "domain"] = setting(
-        "one", "Class heads of the teacher: one for all domains, or one for each.", "one"
+        "one", "Classification heads of the teacher: one for all domains, or one for each.", "one"
     )
     teacher_epochs: int = setting(
         3, "Epochs of the teacher over all domains' text; with --teacher, by default 0.", "3", **EPOCHS
@@ -144,12 +151,17 @@ class Settings(BaseModel):
         None, "Fine-tune the teacher by low-rank updates of this rank (LoRA) instead of all weights.", ge=1, le=4096
     )
     lora_targets: str = setting(
-        "auto", "Linear layers that get them, by the last part of their names: 'q_proj,v_proj', or 'auto' for all."
+        "auto", "Linear layers that LoRA adapts, by the last part of their names: 'q_proj,v_proj', or 'auto' for all."
     )
     gradient_checkpointing: bool = setting(False, "Recompute the teacher's activations for gradients, to save memory.")
-    gradient_accumulation: int = setting(1, "Parts of a batch that the teacher reads in turn, to save memory.", ge=1)
+    gradient_accumulation: int = setting(
+        1, "Parts into which a batch of the teacher is split to save memory; --batch-size stays what it is.", ge=1
+    )
     teacher_tries: int = setting(
-        2, "How often a teacher that stays near chance on its own text is trained, at other rates.", ge=1, le=3
+        2,
+        "Times that a teacher near chance on its training text is trained, each at another learning rate.",
+        ge=1,
+        le=3,
     )
     allow_weak_teacher: bool = setting(False, "Distil even if the teacher is hardly better than the most common class.")
 
@@ -228,7 +240,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _parse(cls, values: Any) -> Any:
-        """Convert lists as flags write them, and YAML's `false` and [2, 4, 6], to the types of the fields."""
+        """Convert lists as flags write them, and YAML's [2, 4, 6], to the types of the fields."""
         values = dict(values)
         for name in ("terms", "probability_labels", "teacher_labels", "label_columns"):
             if isinstance(values.get(name), str):
@@ -243,7 +255,9 @@ class Settings(BaseModel):
         if values.get("lora_rank"):
             values = {"teacher_learning_rate": LORA_RATE} | values
         if values.get("domain_loss") is False:
-            values["domain_loss"] = "false"
+            raise ValueError(
+                "domain_loss: false, in YAML, is no text; write none for no such loss, or 'false' in quotes"
+            )
         for name in ("layer_map", "start_layers"):
             if isinstance(values.get(name), list):
                 values[name] = ",".join(map(str, values[name]))

@@ -23,7 +23,11 @@ def read_texts_by_key(path: Path) -> dict[str, str]:
 
     def parse(text: str) -> Any:
         node = yaml.compose(text, yaml.SafeLoader)
-        return {k.value: str(v.value) for k, v in node.value} if isinstance(node, yaml.MappingNode) else node
+        if not isinstance(node, yaml.MappingNode):
+            return node
+        if several := [str(k.value) for k, v in node.value if not isinstance(v, yaml.ScalarNode)]:
+            raise InputError(f"{path}: {listed(several)}: write one text for each key, not a list or a mapping")
+        return {k.value: v.value for k, v in node.value}
 
     return _read(path, parse)
 

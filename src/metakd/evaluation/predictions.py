@@ -219,7 +219,7 @@ def predictions_of(
     classes: Sequence[str] | None = None,
     thresholds: Thresholds | None = None,
 ) -> Predictions:
-    """The predictions for examples whose classes are `labels`, each by its domain's class head if there is one.
+    """The predictions for examples whose classes are `labels`, each by its domain's head if there is one.
 
     A model may have some of the labels alone. Of those that it has, it chooses among `classes`, by default all. Of
     several labels, by `thresholds`, or by its own.
@@ -266,7 +266,7 @@ def _chosen(
 
 
 def _heads(classes: Sequence[str], labels: list[str]) -> list[str]:
-    """The domains of the class heads of a model with these classes."""
+    """The domains of the classification heads of a model with these classes."""
     domains = [name.removesuffix(f": {labels[0]}") for name in classes[:: len(labels)]]
     if classes != class_names(labels, domains):
         raise InputError(f"the model was trained on the classes {classes}, but the data has {labels}")

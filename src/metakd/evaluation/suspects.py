@@ -11,6 +11,7 @@ from metakd.data.labels import answer_in_words
 from metakd.data.readers import LONGEST_ROW
 from metakd.data.schema import Example
 from metakd.utils.artifacts import write_text
+from metakd.utils.errors import as_input_error
 
 SURE = 0.9  # probability from which a teacher that contradicts a label casts doubt on it
 COLUMNS = ("id", "domain", "label", "teacher_label", "probability", "text", "text_pair")
@@ -42,9 +43,14 @@ def write_suspects(
 
 
 def read_suspects(path: Path) -> list[dict[str, str]] | None:
-    """The rows of such a table; None if there is none."""
+    """The rows of such a table; None if there is none. InputError for one that another program has changed."""
     if not path.is_file():
         return None
     csv.field_size_limit(LONGEST_ROW)
-    with path.open(encoding="utf-8", newline="") as file:
-        return [*csv.DictReader(file)]
+    with as_input_error(f"{path}: not as metakd wrote it; restore it, or delete it"):
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file, restval="")
+            rows = [*table]
+        if tuple(table.fieldnames or ()) != COLUMNS:
+            raise ValueError("other columns")
+    return rows

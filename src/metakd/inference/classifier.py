@@ -169,14 +169,16 @@ def _load(folder: str | Path) -> Model:
 
 
 def _refuse_heads(folder: Path) -> None:
-    """Raise InputError for a run's meta-teacher that has a class head for each domain."""
+    """Raise InputError for a run's meta-teacher that has a classification head for each domain."""
     run, heads = folder.resolve().parent, "one"
     if (read_manifest(folder) or {}).get("step") == "teach":
         with contextlib.suppress(OSError, ValueError, LookupError):
             heads = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))["settings"]["heads"]
     if heads == "domain":
         students = shell_command("predict", run, "--input", "FILE", "--output", "FILE")
-        raise InputError(f"{folder}: has a class head for each domain (--heads domain); use its students: {students}")
+        raise InputError(
+            f"{folder}: has a classification head for each domain (--heads domain); use its students: {students}"
+        )
 
 
 def changed_reading(model: Model, changes: Mapping[str, Any]) -> Reading:

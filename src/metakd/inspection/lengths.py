@@ -11,6 +11,7 @@ from metakd.config.settings import Settings
 from metakd.data.schema import Example
 from metakd.utils.errors import listed
 
+CHUNK = 256  # texts tokenised at a time: long ones take much memory
 LONG = 0.02  # share of a domain's texts that are longer than models read at once, from which it is worth a remark
 
 
@@ -19,8 +20,11 @@ def lengths(sample: Sequence[Example], tokenizer: Tokenizer | None, limit: int) 
     if tokenizer is None:
         counts = [len(f"{e.text} {e.text_pair or ''}".split()) for e in sample]
     else:
-        inputs = [e.inputs for e in sample]
-        counts = [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(inputs)]
+        counts = [
+            len(encoding.ids)
+            for start in range(0, len(sample), CHUNK)
+            for encoding in tokenizer.encode_batch_fast([e.inputs for e in sample[start : start + CHUNK]])
+        ]
     by_domain: dict[str, list[int]] = defaultdict(list)
     for example, count in zip(sample, counts, strict=True):
         by_domain[example.domain].append(count)

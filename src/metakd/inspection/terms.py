@@ -2,8 +2,8 @@
 words that turn: evidence for a label in one domain and against it in another.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,16 +56,21 @@ def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any
     1995); equal probabilities are kept or dropped together.
     """
     text, stats = (require(module, "train") for module in ("sklearn.feature_extraction.text", "scipy.stats"))
-    domains, labels = sorted({e.domain for e in examples}), sorted({label for e in examples for label in e.classes})
+    rows_of, labelled_in = _places(examples)
+    domains, labels = sorted(rows_of), sorted(labelled_in)
+    if len(domains) < 2:
+        return []
     vectorizer = text.CountVectorizer(binary=True, min_df=min(5, len(examples)), max_features=50_000)
     try:
         present = vectorizer.fit_transform([f"{e.text} {e.text_pair or ''}" for e in examples])
     except ValueError:  # no word of two letters in five texts
         return []
     words, turns, chances = vectorizer.get_feature_names_out(), [], []
-    either = len(labels) == 2 and not several_labels(examples)
+    either, tables = len(labels) == 2 and not several_labels(examples), {d: present[rows_of[d]] for d in domains}
     for label in labels[1:] if either else labels:  # of two labels, one is enough
-        sides = [_binomial_tails(present, examples, domain, label) for domain in domains]
+        if len(labelled_in[label]) < 2:  # where no text has it, no word is evidence
+            continue
+        sides = [_binomial_tails(tables[domain], labelled_in[label].get(domain, [])) for domain in domains]
         many, few, texts, labelled = (np.stack(part) for part in zip(*sides, strict=True))  # (K, words)
         chance = len(domains) * (len(domains) - 1) * np.maximum(many.min(0), few.min(0)) ** 2
         chances.append(chance)
@@ -75,17 +80,25 @@ def turning_terms(examples: Sequence[Example], count: int) -> list[dict[str, Any
                 counts = {"texts": int(texts[k, word]), "labelled": int(labelled[k, word])}
                 turn[side] = {"domain": domains[k], **counts}
             turns.append(turn | {"chance": float(chance[word])})
-    tested = np.concatenate(chances)
+    tested = np.concatenate([np.empty(0), *chances])
     rates = stats.false_discovery_control(tested.clip(max=1))[tested < FALSE_TURNS]
     kept = [turn for turn, rate in zip(turns, rates, strict=True) if rate <= FALSE_TURNS]
     return sorted(kept, key=lambda turn: turn["chance"])[:count]
 
 
-def _binomial_tails(present: Any, examples: Sequence[Example], domain: str, label: str) -> tuple[NDArray[Any], ...]:
-    """For each word P(X ≥ x), P(X ≤ x), n and x in a domain, all (words,)."""
-    inside = np.array([e.domain == domain for e in examples])
-    labelled = np.array([label in e.classes for e in examples])[inside]
-    in_domain, share = present[inside], labelled.mean()
-    n, x = (np.asarray(part.sum(0)).ravel() for part in (in_domain, in_domain[labelled]))
-    binomial = require("scipy.stats", "train").binom
+def _places(examples: Sequence[Example]) -> tuple[Mapping[str, list[int]], Mapping[str, Mapping[str, list[int]]]]:
+    """The rows of each domain; and for each label, by domain, which of its texts have it."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    labelled_in: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, e in enumerate(examples):
+        for label in e.classes:
+            labelled_in[label][e.domain].append(len(rows_of[e.domain]))
+        rows_of[e.domain].append(row)
+    return rows_of, labelled_in
+
+
+def _binomial_tails(present: Any, labelled: Sequence[int]) -> tuple[NDArray[Any], ...]:
+    """For each word P(X ≥ x), P(X ≤ x), n and x, all (words,): of a domain's texts, (N, words), some are `labelled`."""
+    n, x = (np.asarray(part.sum(0)).ravel() for part in (present, present[labelled]))
+    binomial, share = require("scipy.stats", "train").binom, len(labelled) / present.shape[0]
     return binomial.sf(x - 1, n, share), binomial.cdf(x, n, share), n, x

@@ -3,12 +3,14 @@
 import contextlib
 import math
 import os
+import random
 import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any
 
 from metakd.labelling.answers import AllRefusedError
@@ -16,12 +18,12 @@ from metakd.labelling.replies import is_unfinished_thought, named_label, reply_t
 from metakd.utils.artifacts import fingerprint
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, as_input_error, error_summary, require, shown
-from metakd.utils.signals import Stopped
+from metakd.utils.signals import stop_requested
 
 KEY = "OPENAI_API_KEY"
-SECONDS = 60.0  # to wait for an answer
-RETRIES, FIRST_PAUSE = 5, 0.5  # after errors that may pass; seconds, doubled each time, unless the API says how long
+SECONDS, SECONDS_OF_THOUGHT = 60.0, 600.0  # to wait for an answer
 PARALLEL = 8  # calls at a time
+RETRIES, FIRST_PAUSE = 5, 0.5  # after errors that may pass; seconds, doubled each time, unless the API says how long
 CHARACTERS = 4  # of a token, about
 LONGEST_ANSWER, THINKING = 20, 2_000  # tokens, also of a model that thinks first
 REFUSALS = (400, 403, 422)  # by which APIs say that they do not know an option
@@ -37,7 +39,14 @@ class Endpoint:
     """Scores labels by the probability of the answer's first token where the API tells it, or else by votes."""
 
     def __init__(
-        self, url: str, model: str, max_length: int, votes: int, max_calls: int | None, calls_per_minute: int | None
+        self,
+        url: str,
+        model: str,
+        max_length: int,
+        votes: int = 1,
+        max_calls: int | None = None,
+        calls_per_minute: int | None = None,
+        parallel: int = PARALLEL,
     ) -> None:
         """Connect to an API; nothing is asked yet.
 
@@ -48,6 +57,7 @@ class Endpoint:
             votes: Answers for a text where the API tells no probabilities: the likeliest, and others by chance.
             max_calls: The most calls, repeated ones included, or None.
             calls_per_minute: The most calls in a minute, or None.
+            parallel: Calls at a time.
 
         Raises:
             InputError: The package openai is missing.
@@ -59,7 +69,7 @@ class Endpoint:
         with as_input_error(f"--endpoint {shown(url)}: not an address"):
             self._client = self._api.OpenAI(base_url=url, api_key=key, timeout=SECONDS, max_retries=0)
         self.url, self.model, self.votes = url.rstrip("/"), model, votes
-        self.max_length, self.max_calls, self.calls = max_length, max_calls, 0
+        self.max_length, self.max_calls, self.calls, self.parallel = max_length, max_calls, 0, parallel
         self._pause = 60 / calls_per_minute if calls_per_minute else 0.0
         self._next, self._lock, self._stopped = time.monotonic(), threading.Lock(), threading.Event()
         self._options: dict[str, Any] = {"logprobs": True, "top_logprobs": 20, "max_tokens": LONGEST_ANSWER}
@@ -101,7 +111,7 @@ class Endpoint:
             if unusable == TRIED and not usable:
                 self._stopped.set()
                 error = error or InputError(f"no answer names a label, for example {shown(text)}; change --prompt")
-        if error:
+        if error and not stop_requested():
             raise self._explained(error, KEPT if usable or unusable else NOTHING)
         if refused and not (usable or unusable):
             raise AllRefusedError(str(self._explained(refusal, NOTHING)))
@@ -110,22 +120,23 @@ class Endpoint:
             notice(f"{self.url} refuses {refused:,} texts, which are left out; the last one: {_message_of(refusal)}")
 
     def _answered(self, prompts: Sequence[str], words: Sequence[str]) -> Iterator[tuple[int, Future[Any]]]:
-        """The row of each prompt with what became of it, until it is stopped; PARALLEL are asked at a time."""
-        todo, running = iter(enumerate(prompts)), dict[Future[Any], int]()
-        with ThreadPoolExecutor(PARALLEL) as pool:
+        """The row of each prompt with what became of it, until it is stopped; `parallel` are asked at a time.
+
+        In random order, as neighbours in a file may be refused together. After a signal, what is under way is awaited.
+        """
+        order = random.Random(0).sample(range(len(prompts)), len(prompts))
+        todo, running = iter(order), dict[Future[Any], int]()
+        with ThreadPoolExecutor(self.parallel) as pool:
             try:
                 while True:
-                    while len(running) < PARALLEL and not self._stopped.is_set() and (asked := next(todo, None)):
-                        running[pool.submit(self._ask, asked[1], words)] = asked[0]
+                    if stop_requested():
+                        self._stopped.set()
+                    free = 0 if self._stopped.is_set() else self.parallel - len(running)
+                    running |= {pool.submit(self._ask, prompts[row], words): row for row in islice(todo, free)}
                     if not running:
                         return
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    for future in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
                         yield running.pop(future), future
-            except Stopped:  # what is under way is paid for
-                self._stopped.set()
-                for future in wait(running).done:
-                    yield running.pop(future), future
-                raise
             finally:
                 self._stopped.set()  # so that calls that wait for their turn are not made
 
@@ -136,7 +147,8 @@ class Endpoint:
         if p is None:
             if self.votes == 1:
                 notice(
-                    "where the API tells no probabilities, the label that is named counts as sure; --votes draws more"
+                    "where the API returns no probabilities of a label's tokens, the label that is named counts as "
+                    "certain; --votes samples more answers"
                 )
             try:
                 while len(texts) < self.votes:
@@ -156,9 +168,10 @@ class Endpoint:
         while True:
             self._wait()
             options = self._options
+            seconds = SECONDS_OF_THOUGHT if THINKING in options.values() else SECONDS
             more = options if "temperature" in self._unknown else options | {"temperature": temperature}
             try:
-                reply = self._client.chat.completions.create(**asked, **more).choices[0]
+                reply = self._client.chat.completions.create(**asked, **more, timeout=seconds).choices[0]
                 if not (is_unfinished_thought(reply) and self._lengthen(more)):
                     return reply
             except (self._api.APIStatusError, self._api.APIConnectionError) as error:

@@ -17,6 +17,7 @@ from metakd.labelling.zero_shot import with_shares
 from metakd.utils.artifacts import write_text
 from metakd.utils.console import notice, progress_bar
 from metakd.utils.errors import InputError, listed
+from metakd.utils.signals import graceful_shutdown
 
 DIGITS = 6  # of a probability
 
@@ -34,7 +35,7 @@ class Scorer(Protocol):
     ) -> Iterator[tuple[list[int], Sequence[list[float] | None]]]:
         """Rows of prompts, and the logarithms of the words' probabilities, (B, M), up to a constant for each row.
 
-        None stands for an answer that names no label.
+        None stands for an answer that names no label. After a signal (`stop_requested`), it soon ends.
         """
 
 
@@ -106,9 +107,10 @@ def _ask(scorer: Scorer, prompts: Sequence[str], task: Task, answers: Answers) -
     if missing:
         with progress_bar("ask the language model", len(missing)) as progress:
             try:
-                for rows, scores in scorer.scores(missing, words):
-                    answers.add({missing[row]: values for row, values in zip(rows, scores, strict=True)})
-                    progress(advance=len(rows))
+                with graceful_shutdown():  # so that what is under way is kept
+                    for rows, scores in scorer.scores(missing, words):
+                        answers.add({missing[row]: values for row, values in zip(rows, scores, strict=True)})
+                        progress(advance=len(rows))
             except AllRefusedError as error:
                 if len(missing) == len({*prompts}):
                     raise

@@ -14,6 +14,7 @@ from metakd.runs.fingerprints import MODEL_FILES
 from metakd.utils.artifacts import digest_files, fingerprint
 from metakd.utils.errors import InputError, as_input_error, listed
 from metakd.utils.hardware import device, limit_threads
+from metakd.utils.signals import stop_requested
 from metakd.utils.validation import check_weights
 
 PROBES = ("one text", "a longer text, read beside it")
@@ -67,6 +68,8 @@ class LocalModel:
             )
         for rows, scores in label_scores(self.model, self.tokenizer, asked, answers):
             yield rows, scores.tolist()
+            if stop_requested():
+                return
 
     def _tokens(self, prompt: str, answer: str = "") -> list[int]:
         """The tokens of a prompt, and of an answer to it, as the model would continue it."""

@@ -20,8 +20,10 @@ def reply_text(choice: Any) -> str:
 
 
 def is_unfinished_thought(choice: Any) -> bool:
-    """Whether a reply ended before the model had thought to the end."""
+    """Whether a reply ended before the model had thought to the end, which some APIs leave out of the reply."""
     text = _content(choice)
+    if not text.strip():
+        return getattr(choice, "finish_reason", None) == "length"
     return text.lstrip().startswith(THOUGHT_BEGINS) and THOUGHT_ENDS not in text
 
 
@@ -30,14 +32,13 @@ def _content(choice: Any) -> str:
 
 
 def token_probabilities(choice: Any, words: Sequence[str]) -> list[float] | None:
-    """The probability (M,) of each label by the first token of a reply.
+    """The probability (M,) of each label by a reply's first token with a letter or digit, after any thought.
 
-    None if the API tells none, if the tokens that begin exactly one label have little probability, if those that begin
+    None if the API returns none, if the tokens that begin exactly one label have little probability, if those that begin
     several have more than a little, or if the reply does not go on as a label: "A text about ..." is not "angry".
     """
-    content = getattr(getattr(choice, "logprobs", None), "content", None)
     p, ambiguous = [0.0] * len(words), 0.0
-    for each in (getattr(content[0], "top_logprobs", None) or ()) if content else ():
+    for each in getattr(_first_token(choice), "top_logprobs", None) or ():
         begins = each.token.strip().casefold()
         places = [place for place, text in enumerate(words) if begins and text.casefold().startswith(begins)]
         if len(places) == 1:
@@ -47,6 +48,15 @@ def token_probabilities(choice: Any, words: Sequence[str]) -> list[float] | None
     if sum(p) < ENOUGH or ambiguous > LITTLE or not _names(reply_text(choice), words, p.index(max(p))):
         return None
     return [each / sum(p) for each in p]
+
+
+def _first_token(choice: Any) -> Any:
+    """The first token of a reply that is part of a word, with its alternatives; None without logprobs."""
+    tokens = getattr(getattr(choice, "logprobs", None), "content", None) or []
+    texts = [str(getattr(each, "token", "")) for each in tokens]
+    begin = max((place + 1 for place, text in enumerate(texts) if THOUGHT_ENDS in text), default=0)
+    words = (each for each, text in zip(tokens[begin:], texts[begin:], strict=True) if any(map(str.isalnum, text)))
+    return next(words, next(iter(tokens[begin:]), None))
 
 
 def _names(text: str, words: Sequence[str], likeliest: int) -> bool:
@@ -61,15 +71,29 @@ def _names(text: str, words: Sequence[str], likeliest: int) -> bool:
 def named_label(text: str, words: Sequence[str]) -> int | None:
     """The place of the label that a reply names, alone or as the only one in a sentence; None for none or several.
 
-    A label after a denial, as in "not positive", is not named.
+    A label after a denial, as in "not positive", is not named, nor is one within another: "non-toxic" is not "toxic".
+    In a sentence, a label of less than SHORTEST letters is read in its own case, as "a" is no "A".
     """
     plain = _plain(text)
     exact = [place for place, label in enumerate(words) if _plain(label) == plain]
-    patterns = [rf"(?<!\w){re.escape(label.casefold())}(?!\w)" for label in words]
-    within = [(place, match) for place, pattern in enumerate(patterns) if (match := re.search(pattern, plain))]
     if exact:
         return exact[0]
-    return within[0][0] if len(within) == 1 and not DENIAL.search(plain[: within[0][1].start()]) else None
+    patterns = [rf"(?<!\w){re.escape(label)}(?!\w)" for label in words]
+    cases = [re.IGNORECASE if len(label) >= SHORTEST else 0 for label in words]
+    matches = [
+        (place, match)
+        for place, (pattern, case) in enumerate(zip(patterns, cases, strict=True))
+        for match in re.finditer(pattern, text, case)
+    ]
+    named = [(place, one) for place, one in matches if not any(_is_within(one, other) for _, other in matches)]
+    first = named[0][1].start() if named else 0
+    alone = len({place for place, _ in named}) == 1 and not DENIAL.search(text[:first].casefold())
+    return named[0][0] if alone else None
+
+
+def _is_within(one: re.Match[str], other: re.Match[str]) -> bool:
+    """Whether a match is a part of another, longer one."""
+    return other.start() <= one.start() and one.end() <= other.end() and len(one[0]) < len(other[0])
 
 
 def _plain(text: str) -> str:

@@ -4,18 +4,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metakd.data.examples import open_file, read_table
+from metakd.data.faults import absence
 from metakd.data.schema import Example
 from metakd.utils.errors import InputError, listed, raise_faults
 
 
 def read_texts(path: Path, columns: Mapping[str, str], encoding: str) -> list[Example]:
     """The rows of a file, with label and domain where they have them; InputError with every fault."""
-    faults, table, column = list[str](), open_file(path, encoding), columns.get("label", "label")
-    optional = ("domain", *["label"] * any(column in values for _, values in table.rows([])))
+    faults, table = list[str](), open_file(path, encoding)
+    in_file = {column for _, values in table.rows([]) for column in values}
+    optional = ("domain", *["label"] * (columns.get("label", "label") in in_file))
     rows = read_table(table, faults, needed=("text",), optional=optional, columns=columns)
     examples = [example for _, example in rows]
     if len({e.text_pair is None for e in examples}) > 1:
         faults.append("text_pair: some rows have it and others do not; add it to all rows or to none")
+    if "domain" in columns and columns["domain"] not in in_file:
+        faults.append(f"{table.name}: {absence('domain', columns['domain'], sorted(in_file))}")
     raise_faults(str(path), faults)
     return examples
 

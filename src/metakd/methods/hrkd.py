@@ -126,7 +126,7 @@ class HRKD:
     """L_S = Σ_d [Σ_m r_d^m · L_d^m + L_pred,d / K]: L_d^m is MetaKD's loss at layer m, its mean over domain d.
 
     L^0 = L_emb, L^m = L_hid + L_att, without λ and L_tkd. This holds for the shared stage, whose batches have every
-    domain; the later stages have one domain, whose ratio would be 1, and use no weights. Students also get a class head
+    domain; the later stages have one domain, whose ratio would be 1, and use no weights. Students also get a head
     of their own only there, while the paper has one per domain from the start. The graphs learn from this loss only, so
     they favour the domains with the smallest loss.
     """

@@ -67,7 +67,7 @@ def label_maps(labels: Sequence[str]) -> dict[str, Any]:
 def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> PreTrainedModel:
     """A float32 sequence classifier with the checkpoint's weights and a class for each of `labels`.
 
-    If the checkpoint has no class head of that size, the head is new, unless `whole`. Unless it is `whole`, a text has
+    If the checkpoint has no classifier of that size, the head is new, unless `whole`. Unless it is `whole`, a text has
     one label, until `set_problem`. Raises InputError with the names of any other missing weights.
     """
     limit_threads()  # here, because every model is loaded here before it computes
@@ -103,19 +103,21 @@ def load_encoder(folder: Path, labels: Sequence[str], whole: bool = False) -> Pr
 
 
 def _match_head(model: PreTrainedModel, folder: Path, labels: Sequence[str]) -> None:
-    """Give each label the row of the checkpoint's class head that has its name; without such rows, the head is new."""
+    """Give each label the row of the checkpoint's head that has its name; without such rows, the head is new."""
     by_place, head = load_config(folder).id2label, find_head(model)
     classes = [by_place[place] for place in sorted(by_place)]
     if classes == [*labels]:
         return
     if head is None:
-        notice(f"{folder.name}: its classes are {listed(classes)}; its class head is kept as it is, in that order")
+        notice(
+            f"{folder.name}: its classes are {listed(classes)}; its classification head is kept as it is, in that order"
+        )
         return
     with torch.no_grad():
         if sorted(classes) == sorted(labels):
             keep_rows(model, head, [classes.index(label) for label in labels])
             return
-        notice(f"{folder.name}: its classes are {listed(classes)}, not those of the data, so its class head is new")
+        notice(f"{folder.name}: its classes are {listed(classes)}, not the data's, so its classification head is new")
         nn.init.normal_(head.weight, std=getattr(model.config, "initializer_range", 0.02))
         if head.bias is not None:
             nn.init.zeros_(head.bias)
@@ -150,7 +152,7 @@ def classifier_config(folder: Path) -> Any:
 
 
 def load_fine_tuned(folder: Path, labels: Sequence[str], classes: Sequence[str] = ()) -> PreTrainedModel:
-    """A classifier as it is, with the rows of its class head that belong to `labels`, in their order.
+    """A classifier as it is, with the rows of its classification head that belong to `labels`, in their order.
 
     `classes` are the names of all its rows, if they are other than in its config.json. Raises InputError as
     `head_rows` does.
@@ -169,27 +171,31 @@ def set_problem(model: PreTrainedModel, several: bool) -> None:
 
 
 def keep_classes(model: PreTrainedModel, rows: Sequence[int], labels: Sequence[str]) -> None:
-    """Reduce a classifier to these rows of its class head, whose classes are `labels`; InputError if it has none."""
+    """Reduce a classifier to these rows of its head, whose classes are `labels`; InputError if it has none."""
     if (head := find_head(model)) is None:
-        raise InputError(f"the class head of a {model.config.model_type} is not known to metakd; choose another model")
+        raise InputError(
+            f"the classification head of a {model.config.model_type} is not known to metakd; choose another model"
+        )
     keep_rows(model, head, rows)
     for name, value in label_maps(labels).items():
         setattr(model.config, name, value)
 
 
 def head_rows(folder: Path, labels: Sequence[str], classes: Sequence[str] = ()) -> list[int]:
-    """The row for each label in the class head of the classifier in `folder`, by name; InputError if one has none."""
+    """The row for each label in the head of the classifier in `folder`, by name; InputError if one has none."""
     config = classifier_config(folder)
     count = config.num_labels
     if classes and len(classes) != count:
-        raise InputError(f"--teacher-labels: {len(classes)} names, but the class head of {folder} has {count} rows")
+        raise InputError(
+            f"--teacher-labels: {len(classes)} names, but the classification head of {folder} has {count} rows"
+        )
     classes = classes or [config.id2label[place] for place in range(count)]
     rows = rows_of_labels(classes, labels)
     if rows is None:
         raise InputError(
             f"{folder}: its classes are {listed([*classes])}, but the data's labels are {listed([*labels])}; name its "
-            "classes by the data's labels with --teacher-labels, each once and in the order of its class head, or "
-            "fine-tune it with a new class head: --base instead of --teacher"
+            "classes by the data's labels with --teacher-labels, each once and in the order of its outputs, or "
+            "fine-tune it with a new classification head: --base instead of --teacher"
         )
     return rows
 

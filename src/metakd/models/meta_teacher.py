@@ -84,7 +84,7 @@ class TransferableRepresentation(nn.Module):
 
 
 class MetaTeacher(nn.Module):
-    """An encoder with a class head (or `heads` of them, one per domain), h, and a domain classifier on h.
+    """An encoder with a classification head (or `heads` of them, one per domain), h, and a domain classifier on h.
 
     Its forward computes the teacher's loss L_T. If a batch has separate tokens for the teacher, it reads those.
     """
@@ -212,7 +212,7 @@ class TeacherEnsemble(MetaTeacher):
 
 
 def class_names(labels: Sequence[str], domains: Sequence[str]) -> list[str]:
-    """Names of the classes where each domain has a class head, side by side."""
+    """Names of the classes where each domain has a classification head, side by side."""
     return [f"{domain}: {label}" for domain in domains for label in labels]
 
 
@@ -221,7 +221,7 @@ def select_head(
     domains: Tensor,  # (B,) int; −1 for an unknown domain, which gets the mean of the heads
     heads: int,
 ) -> Tensor:  # (B, M)
-    """The logits of each example's class head, if there is one head per domain."""
+    """The logits of each example's classification head, if there is one head per domain."""
     if heads == 1:
         return logits
     by_head = logits.unflatten(1, (heads, -1))  # (B, K, M)

@@ -92,9 +92,9 @@ def cut_config(config: Any, layers: Sequence[int]) -> Any:
 
 
 def cut_student(source: PreTrainedModel, layers: Sequence[int], labels: Sequence[str] | None = None) -> PreTrainedModel:
-    """A new model with the weights of `source`: its embeddings, these layers (1 is the first) and its class head.
+    """A new model with the weights of `source`: its embeddings, these layers (1 is the first) and its head.
 
-    Its classes are `labels`, by default those of `source`; several class heads side by side become their mean.
+    Its classes are `labels`, by default those of `source`; several classification heads side by side become their mean.
     """
     config = cut_config(source.config, layers)
     if labels is not None:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -89,9 +90,11 @@ def needed_disk(run: Run, kept: float) -> Disk:
     return Disk(no_teacher * teacher + missing * student, max(teaching, bool(missing) * learning))
 
 
-def check_disk(run: Run) -> None:
-    """Raise InputError if the disk has no room for what the run has yet to write."""
+def check_disk(run: Run, replaced: Path | None = None) -> None:
+    """Raise InputError if the disk has no room for what the run has yet to write, without what is in `replaced`."""
     needed, free = sum(needed_disk(run, _cache_size(run)[0])), free_disk(run.folder)
+    if replaced is not None:
+        free += sum(path.stat().st_size for path in replaced.rglob("*") if path.is_file())
     if needed > free:
         raise InputError(
             f"{run.folder}: needs about {needed / 1e9:.2f} GB of disk, but only {free / 1e9:.2f} are free. Free some "

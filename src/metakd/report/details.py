@@ -6,7 +6,7 @@ from typing import Any
 from metakd.evaluation.statistics import difference
 from metakd.evaluation.tables import by_windows, milliseconds
 from metakd.inference.thresholds import HALF
-from metakd.report.facts import KINDS, SHOWN, Findings, calibration_by_chance, calibration_error
+from metakd.report.facts import KINDS, MOST_LABELS, SHOWN, Findings, calibration_by_chance, calibration_error
 from metakd.report.lineage import score
 from metakd.report.summary import base_name, facts
 
@@ -78,11 +78,18 @@ def _model(findings: Findings, model: str, domain: str) -> dict[str, Any]:
         "facts": facts,
         "labels": findings.labels_of(domain),
         "several": bool(findings.run.get("several_labels")),
-        "confusion": findings.confusion(model, domain),
+        **_confusions(findings, model, domain),
         "calibration": tenths,
         "calibration_error": calibration_error(tenths),
         "calibration_by_chance": calibration_by_chance(tenths),
     } | {name: {"count": len(rows), "shown": [row["id"] for row in rows[:SHOWN]]} for name, rows in lists.items()}
+
+
+def _confusions(findings: Findings, model: str, domain: str) -> dict[str, Any]:
+    """The whole table where labels are few, or a text may have several; else the most frequent confusions."""
+    if findings.run.get("several_labels") or len(findings.labels_of(domain)) <= MOST_LABELS:
+        return {"confusion": findings.confusion(model, domain)}
+    return {"confused": findings.confused(model, domain)}
 
 
 def _calibrated(temperature: float, before: Mapping[str, float], after: Mapping[str, float]) -> str:

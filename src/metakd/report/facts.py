@@ -31,6 +31,7 @@ KINDS = {
 }
 DRAWN = ("main", "unseen", "scarce-5", "scarce-20", "scarce-all-5", "scarce-all-20")  # experiments with pictures
 SHOWN = 10  # examples of each kind under a model
+MOST_LABELS, MOST_CONFUSED = 30, 30  # of a whole table of confusions; pairs of labels where it is not whole
 BINS = 10  # of confidence
 RESULTS = ("average", "domains", "environment", "run", "seconds", "split")  # what is needed of results.json,
 CORPUS = ("findings", "maps", "rows", "similarity", "terms", "texts", "turning")  # of corpus.json,
@@ -168,6 +169,12 @@ class Findings:
         counts = Counter((row["label"], row["models"][model][0]) for row in self.classified(model, domain))
         labels = self.labels_of(domain)
         return [[counts[true, predicted] for predicted in labels] for true in labels]
+
+    def confused(self, model: str, domain: str) -> list[tuple[str, str, int]]:
+        """Which labels were called another one, and how often; the most frequent first, MOST_CONFUSED at most."""
+        counts = Counter((row["label"], row["models"][model][0]) for row in self.classified(model, domain))
+        wrong = [(true, predicted, count) for (true, predicted), count in counts.items() if true != predicted]
+        return sorted(wrong, key=lambda each: (-each[2], each[:2]))[:MOST_CONFUSED]
 
     def calibration(self, model: str, domain: str) -> list[dict[str, float]]:
         """By confidence, in tenths: how many examples, how sure the model was, and how often right."""

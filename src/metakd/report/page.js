@@ -86,6 +86,7 @@ function examples(title, list, models) {
 }
 
 function confusion(model) {
+  if (model.confused) return table(["label", "predicted", "texts"], model.confused, "Most frequent confusions");
   const rows = model.confusion.map((row, place) => [model.labels[place], ...row]);
   const columns = model.several ? ["right", "missed", "wrong"] : model.labels.map((label) => `predicted ${label}`);
   const made = table(["label", ...columns], rows, "Confusion");

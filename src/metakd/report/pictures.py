@@ -102,7 +102,7 @@ def _curves(findings: Findings) -> Picture:
         if term.startswith("loss_")
     ]
     menu = alt.binding_select(options=[*dict.fromkeys(row["of"] for row in rows)], name="Training of ")
-    which = alt.param(name="which", value=next(iter(logs)), bind=menu)
+    which = alt.param(name="which", value=rows[0]["of"] if rows else "", bind=menu)
     loss = alt.Y("loss:Q", scale=alt.Scale(type="symlog"), title="mean loss")
     shown = {"color": "term:N", "tooltip": ["of:N", "term:N", "epoch:Q", "loss:Q"]}
     chart = alt.Chart().mark_line(point=True).transform_filter("datum.of === which").add_params(which)

@@ -181,7 +181,7 @@ class Fingerprints:
             sources.append(self.data.unlabelled_fingerprint)
             sources += classes_by_domain(self.settings, self.data).values()  # they decide the labels of these texts
         if learns_from_labels_alone(METHODS[method]) and self.settings.base == self.settings.teacher:
-            sources.append(["class head of the teacher", self.settings.teacher_labels])
+            sources.append(["classification head of the teacher", self.settings.teacher_labels])
         classes = student_classes(self.settings, self.data, domain)
         sources += [classes] if classes != self.data.labels else []
         values = self._values("baseline" if learns_from_labels_alone(METHODS[method]) else "distill")

@@ -63,14 +63,14 @@ def check_teacher_fits(settings: Settings, labels: Sequence[str], several: bool)
 
 
 def load_base(settings: Settings, labels: Sequence[str]) -> PreTrainedModel:
-    """The base with a class for each of `labels`; with its class head, if it is --teacher as well."""
+    """The base with a class for each of `labels`; with its classification head, if it is --teacher as well."""
     if settings.base == settings.teacher:
         return load_teacher_to_be(settings, labels)
     return load_encoder(resolve(settings.base), labels)
 
 
 def load_teacher_to_be(settings: Settings, labels: Sequence[str]) -> PreTrainedModel:
-    """What becomes the meta-teacher: --teacher with the rows of its class head that belong to `labels`, or the base."""
+    """What becomes the meta-teacher: --teacher with the rows of its head that belong to `labels`, or the base."""
     if settings.teacher is None:
         return load_encoder(resolve(settings.base), labels)
     return load_fine_tuned(resolve(settings.teacher), labels, settings.teacher_labels)

@@ -19,13 +19,14 @@ MOST_FAULTS = 10_000
 SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
 
 MEMORY = (
-    "out of memory. Use a smaller --batch-size, --max-length or --base; for the teacher, --gradient-checkpointing or "
-    "--gradient-accumulation 4; for students, --cache-budget 0; or raise the limit (ulimit -v, or that of the job)"
+    "out of memory. Use a smaller model or shorter texts, or raise the limit (ulimit -v, or the job's). To train, use a "
+    "smaller --batch-size; for the teacher, --gradient-checkpointing or --gradient-accumulation 4; for students, "
+    "--cache-budget 0"
 )
-DISK = "the disk is full. Free some space, or lower --cache-budget"
+DISK = "the disk is full. Free some space, or to train, lower --cache-budget"
 EXHAUSTED = {
     errno.ENOSPC: DISK,
-    errno.EDQUOT: "the disk quota is used up. Free some space, or lower --cache-budget",
+    errno.EDQUOT: "the disk quota is used up. Free some space, or to train, lower --cache-budget",
     errno.EFBIG: "a file would exceed the size limit (ulimit -f, or that of the file system)",
     errno.EMFILE: "too many files are open. Raise the limit: ulimit -n 4096",
     errno.ENFILE: "too many files are open on this machine. Wait for other programs to end",

@@ -26,7 +26,7 @@ CONFIG_LIMITS = {  # more than any encoder has
     "max_position_embeddings": 10_000_000,
     "vocab_size": 10_000_000,
 }
-NEW_WEIGHTS = 50_000_000  # that may be missing in the files: mostly a class head
+NEW_WEIGHTS = 50_000_000  # that may be missing in the files: mostly a classification head
 
 
 def damage(text: str) -> str | None:
