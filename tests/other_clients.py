@@ -27,7 +27,7 @@ REQUIRED = os.environ.get("METAKD_CLIENTS") == "required"  # whether tests fail 
 PATIENCE = 120_000  # milliseconds, where other tests keep the machine busy
 
 
-def _missing(what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
     if REQUIRED:
         pytest.fail(what)
     pytest.skip(what)
@@ -54,7 +54,7 @@ def by_optimum(folder: Path, texts: list[str]) -> Array:
 def by_transformers_js(folder: Path, how: str, texts: list[str]) -> Array:
     """`how` is 'pipeline', 'windows' or 'labels'."""
     if not (CLIENTS / "node_modules").is_dir() or shutil.which("node") is None:
-        _missing("transformers.js is not installed; install it with `make clients`")
+        missing("transformers.js is not installed; install it with `make clients`")
     return _said_by(["node", CLIENTS / "classify.mjs"], folder, how, texts)
 
 
@@ -66,7 +66,7 @@ def npm() -> Iterator[None]:
     except InputError as error:
         if "npm" not in str(error) or (CLIENTS / "node_modules").is_dir():  # else npm has worked here
             raise
-        _missing(str(error))
+        missing(str(error))
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -79,7 +79,7 @@ def opened(site: Path, messages: list[str]) -> Iterator[Page]:
     """The page of the exports in `site`; nothing is asked of another address, and `messages` of the console stay
     empty."""
     if CHROMIUM is None:
-        _missing("no Chromium here: apt-get install chromium")
+        missing("no Chromium here: apt-get install chromium")
     handler = functools.partial(_Quiet, directory=str(site))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()

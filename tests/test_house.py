@@ -43,6 +43,8 @@ def imports(path: Path) -> Iterator[str]:
             for alias in node.names:
                 inner = f"{module}.{alias.name}".lstrip(".")
                 yield inner if inner in known else module
+        elif isinstance(node, ast.Import):
+            yield from (a.name.removeprefix("metakd.") for a in node.names if a.name.startswith("metakd."))
 
 
 def test_every_package_has_its_place() -> None:

@@ -34,6 +34,13 @@ def test_cross_entropy_of_one_to_three_odds() -> None:
     assert losses.cross_entropy(logits, torch.tensor([0, 1])).tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
 
 
+def test_soft_labels_and_gold_labels_share_the_cross_entropy() -> None:
+    """p = (1/4, 3/4), y = 0, q = (1/2, 1/2), β = 0.3."""
+    logits, q = torch.tensor([[0.0, math.log(3)]]), torch.tensor([[0.5, 0.5]])
+    loss = losses.soft_label_loss(logits, torch.tensor([0]), q, torch.tensor([0.3]))
+    assert loss.tolist() == pytest.approx([0.3 * math.log(4) + 0.7 * (math.log(4) + math.log(4 / 3)) / 2])
+
+
 def test_cross_entropy_of_several_labels_is_the_sum_over_them() -> None:
     """Logits (0, log 3, log 3): p = (1/2, 3/4, 3/4). With the labels 0 and 1, log 2 + log 4/3 + log 4."""
     logits = torch.tensor([[0.0, math.log(3), math.log(3)]] * 2)

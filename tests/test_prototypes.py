@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metakd import prototypes as prototypes_module
-from metakd.prototypes import expertise_weights, instance_weights, prototype_scores, prototypes, whole_texts
+from metakd.prototypes import (
+    expertise_weights,
+    instance_weights,
+    prototype_scores,
+    prototypes,
+    transfer_weights,
+    whole_texts,
+)
 
 ROOT_HALF = math.sqrt(0.5)
 
@@ -152,8 +159,10 @@ def test_the_effective_share_of_weights_by_hand() -> None:
         assert prototypes_module.effective_share(torch.tensor(weights, dtype=torch.float32)) == pytest.approx(share)
 
 
-def test_a_text_of_windows_has_the_mean_over_all_of_their_tokens() -> None:
+@pytest.mark.parametrize("chunk", [1, 8192])
+def test_a_text_of_windows_has_the_mean_over_all_of_their_tokens(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second text has 4 tokens at (1, 0), 3 at (0, 1) and 1 at (0, 5): (4, 8) / 8; others keep their bits."""
+    monkeypatch.setattr(prototypes_module, "CHUNK", chunk)
     embeddings = torch.tensor([[0.1, 0.2], [1.0, 0.0], [0.3, 0.3], [0.0, 1.0], [0.0, 5.0]])
     tokens, rows = torch.tensor([2, 4, 3, 3, 1]), torch.tensor([0, 1, 2, 1, 1])
     before = embeddings.clone()
@@ -161,6 +170,15 @@ def test_a_text_of_windows_has_the_mean_over_all_of_their_tokens() -> None:
     torch.testing.assert_close(after[1], torch.tensor([0.5, 1.0]))
     assert after[[0, 2]].equal(before[[0, 2]])
     assert whole_texts(before[:3].clone(), tokens[:3], rows[:3], 3).equal(before[:3])
+
+
+def test_a_class_at_home_is_the_mean_of_its_labelled_examples_alone() -> None:
+    """Two at (1, 0); a third at home, at (0, 1), has no label of its own. A foreign one at (0, 1) transfers nothing."""
+    h = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    labels, domains = torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, 0, 1])
+    labelled, centres = torch.tensor([True, True, False, True]), torch.zeros(2, 2)
+    assert transfer_weights(h, labels, domains, 0, centres, labelled).tolist() == [1, 1, 1, 0]
+    assert transfer_weights(h, labels, domains, 0, centres)[3] > 0.5
 
 
 def test_an_example_outside_the_prototypes_is_compared_with_all_of_its_class() -> None:

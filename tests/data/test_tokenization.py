@@ -153,7 +153,7 @@ def test_two_hundred_domains_take_no_longer_than_one() -> None:
 
 def test_ordered_batches_go_from_short_to_long(base: Path) -> None:
     features = encode(load_tokenizer(base, 16), toy_examples(20, 0, "t"), 16)
-    order = [i for batch in ordered_batches(features.lengths, 6) for i in batch]
+    order = [i for batch in ordered_batches(features.lengths, 6, 10**6) for i in batch]
     lengths = [len(features[i]["input_ids"]) for i in order]
     assert lengths == sorted(lengths)
     assert sorted(order) == list(range(20))

@@ -47,6 +47,13 @@ def test_domains_that_agree_are_read_together() -> None:
     assert (costs["trained_on"], costs["C"]) == (ALL_DOMAINS, chosen["small"].pooled_c)
 
 
+def test_transfer_is_by_the_domain_that_was_learnt_from() -> None:
+    """A thousand texts show every word of praise and blame, twelve few of them."""
+    train, test = reviews("small", 12) + reviews("large", 1000), reviews("small", 200) + reviews("large", 200)
+    transfer = predict_by_tfidf(train, LABELS, test, 0).transfer
+    assert transfer["large"]["small"] > 0.9 > 0.75 > transfer["small"]["large"]
+
+
 def test_a_domain_that_contradicts_the_others_is_read_alone() -> None:
     """Its praise is their blame: of 300 texts all are right alone, and nearly none beside 1,000 of the others."""
     train = reviews("mirror", 300, flipped=True, words=5) + reviews("large", 1000, words=5)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from conftest import Command, as_row, open_run, passed, taught, toy_examples, write_rows, write_toy
+from metakd import InputError
 from metakd.data.schema import Example
 from metakd.evaluation import suspects
 from metakd.evaluation.suspects import read_suspects, write_suspects
@@ -31,6 +32,13 @@ def test_only_sure_contradictions_are_listed(tmp_path: Path) -> None:
     assert rows is not None
     assert [row["text"] for row in rows] == [texts[3], texts[0]]
     assert read_suspects(tmp_path / "none.csv") is None
+
+
+@pytest.mark.parametrize("saved", [b"id;domain;label\n1;a;b\n", "id,domain\n1,B\u00fcro\n".encode("cp1252")])
+def test_a_table_that_another_program_has_changed_is_refused(tmp_path: Path, saved: bytes) -> None:
+    (tmp_path / "s.csv").write_bytes(saved)
+    with pytest.raises(InputError, match=r"s\.csv: not as metakd wrote it; restore it, or delete it"):
+        read_suspects(tmp_path / "s.csv")
 
 
 def test_a_wrong_label_is_found_by_the_teacher(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

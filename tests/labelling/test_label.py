@@ -122,6 +122,7 @@ def test_texts_without_labels(metakd: Command, llm: Path, tmp_path: Path, caplog
         ),
         ({"w.yaml": "positive: a\nnegative: a"}, ["--label-words", "w.yaml"], "two labels have the same words"),
         ({"w.yaml": "[a, b]"}, ["--label-words", "w.yaml"], "w.yaml: expected 'name: value' lines"),
+        ({"w.yaml": "positive: [great, good]\nnegative: bad"}, ["--label-words", "w.yaml"], "positive: write one text"),
         ({"w.yaml": "[a, b"}, ["--label-words", "w.yaml"], "w.yaml: not valid YAML"),
         ({"w.yaml": "positive: a\npositive: b"}, ["--label-words", "w.yaml"], "repeated keys: positive"),
         ({"out.jsonl": ""}, [], "out.jsonl: already exists"),

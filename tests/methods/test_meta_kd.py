@@ -9,7 +9,7 @@ import pytest
 import setups
 import torch
 from setups import batch_of, teacher_outputs
-from transformers import ModernBertConfig
+from transformers import ModernBertConfig, ModernBertModel
 
 from conftest import Checkpoint
 from metakd import losses
@@ -17,6 +17,7 @@ from metakd.config.settings import Settings
 from metakd.methods.meta_kd import MetaKD, _windows
 from metakd.models.attention import local_windows, raw_scores
 from metakd.models.encoder import forward
+from metakd.models.loading import set_problem
 from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, TeacherLayers, freeze
 from metakd.models.student import cut_student
 from metakd.prototypes import expertise_weights
@@ -48,6 +49,11 @@ def test_student_layers_meet_the_mapped_teacher_layers(base: Path) -> None:
     terms = learner(**batch)
     torch.testing.assert_close(terms["hidden"].values, hidden)
     torch.testing.assert_close(terms["attention"].values, attention)
+    learner.method.windows = [1, None]  # type: ignore[attr-defined]
+    scores = ((ours.attentions[j - 1], raw_scores(theirs.attention_factors[i])) for j, i in pairs)
+    local = sum(losses.attention_score_loss(*each, mask, w) for each, w in zip(scores, (1, None), strict=True))
+    torch.testing.assert_close(learner(**batch)["attention"].values, local)
+    assert not torch.allclose(local, attention)
 
 
 def test_lambda_weights_every_term_and_gamma2_only_the_feature(base: Path) -> None:
@@ -80,6 +86,38 @@ def test_a_local_layer_matches_what_both_models_attend_to() -> None:
     assert local_windows(teacher) == [None, 64, 64, None]
     assert _windows(student, teacher, [2, 4]) == [64, 32]
     assert _windows(student, teacher, [1, 2]) == [None, 32]
+
+
+def test_a_local_window_is_what_the_model_attends_to() -> None:
+    config = ModernBertConfig(
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=16,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        global_attn_every_n_layers=2,
+        local_attention=4,
+        pad_token_id=0,
+    )
+    config._attn_implementation = "eager"
+    ids = torch.arange(1, 13)[None]
+    attentions = ModernBertModel(config).eval()(ids, output_attentions=True).attentions
+    distance = (torch.arange(12)[:, None] - torch.arange(12)).abs()
+    for layer, window in zip(attentions, local_windows(config), strict=True):
+        assert ((layer[0, 0] > 0) == (distance <= (12 if window is None else window))).all()
+
+
+@pytest.mark.parametrize("labels", [[[1, 0], [0, 1], [1, 1], [0, 0]]])
+def test_predictions_of_several_labels_are_matched_one_by_one(base: Path, labels: list[list[float]]) -> None:
+    learner, batch = learner_of(setup_of(base, temperature=2.0)), batch_of(base)
+    set_problem(learner.student, several=True)
+    batch["labels"] = torch.tensor(labels, dtype=torch.float32)
+    ours, theirs = forward(learner.student, batch), teacher_outputs(learner, batch)
+    term = learner(**batch)["prediction"]
+    torch.testing.assert_close(term.values, losses.prediction_loss(ours.logits, theirs.logits, 2.0, several=True))
+    torch.testing.assert_close(
+        term.weights, expertise_weights(batch["instance_weights"], theirs.logits, batch["labels"])
+    )
 
 
 def test_stages_share_match_and_predict(base: Path) -> None:
@@ -142,11 +180,15 @@ def test_both_h_have_their_tanh(base: Path) -> None:
 def test_without_common_raw_scores_relations_are_matched_or_it_is_refused(
     base: Path, checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture, shape: dict[str, Any], reason: str
 ) -> None:
-    student = checkpoint(**shape)
+    student, batch = checkpoint(**shape, num_hidden_layers=2), batch_of(base)
     learner = learner_of(setup_of(base, student))
     assert reason in caplog.text
-    assert learner.stage.layers == TeacherLayers(hidden=(0, 1, 2, 3, 4))  # relations are made of hidden states
-    assert (learner(**batch_of(base))["attention"].values > 0).all()
+    assert learner.stage.layers == TeacherLayers(hidden=(0, 2, 4))  # relations are made of hidden states
+    ours, theirs, mask = forward(learner.student, batch), teacher_outputs(learner, batch), batch["attention_mask"]
+    expected = sum(
+        losses.relation_loss(ours.hidden_states[j], theirs.hidden_states[i], mask) for j, i in ((1, 2), (2, 4))
+    )
+    torch.testing.assert_close(learner(**batch)["attention"].values, expected)
     with pytest.raises(InputError, match="attention relation"):
         MetaKD.build(setup_of(base, student, attention="scores"))
 

@@ -48,6 +48,20 @@ def test_gold_labels_count_by_their_weight(base: Path) -> None:
     torch.testing.assert_close(losses.reduce(terms), expected.mean())
 
 
+def test_a_class_of_probability_0_stays_there_at_any_temperature(base: Path) -> None:
+    """L_pred is then −T² log p of the one class that q has; a row without q has no part in it."""
+    setup, batch = setup_of(base, temperature=4.0, expertise="none"), batch_of(base)
+    q, beta = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]), torch.tensor([0.0, 0.0, 0.0, 1.0])
+    learner = learner_of(SoftLabels, replace(setup, teacher=None))
+    term = learner(**batch | {"soft_labels": q, "gold_weights": beta})["prediction"]
+    logits = learner.student(**{k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids")}).logits
+    log_p = (logits / 4).log_softmax(-1)
+    torch.testing.assert_close(term.values[:3], -16 * log_p[torch.arange(3), torch.tensor([0, 1, 0])])
+    assert term.weights is not None
+    assert term.weights.tolist() == [1, 1, 1, 0]
+    assert term.values.isfinite().all()
+
+
 @pytest.mark.slow
 def test_what_a_teacher_said_can_be_read_back(
     toy_run: NewRun, base: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

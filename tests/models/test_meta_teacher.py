@@ -1,5 +1,6 @@
 """h, the kinds of L_dom, what carries t and what does not, and saving."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from transformers import AutoModelForSequenceClassification
 from conftest import encoded
 from metakd import losses
 from metakd.data.tokenization import Batch, Collator
+from metakd.models.class_head import all_right
 from metakd.models.loading import load_encoder
-from metakd.models.meta_teacher import MetaTeacher, TransferableRepresentation, assert_frozen, freeze
+from metakd.models.meta_teacher import NO_LAYERS, MetaTeacher, TransferableRepresentation, assert_frozen, freeze
 
 
 def make(folder: Path, kind: str = "false", num_domains: int = 2) -> MetaTeacher:
@@ -21,6 +23,22 @@ def make(folder: Path, kind: str = "false", num_domains: int = 2) -> MetaTeacher
 def batch_of(folder: Path) -> Batch:
     columns = {"labels": [0, 1, 0, 1], "domains": [0, 1, 1, 0], "instance_weights": [0.0, 1.0, 2.0, 3.0]}
     return Collator(0)(encoded(folder, 4, **columns))
+
+
+def test_a_teacher_learns_from_soft_labels_where_there_are_any(base: Path) -> None:
+    teacher, batch = make(base).eval(), batch_of(base)
+    q, beta = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5], [1.0, 0.0]]), torch.tensor([0.0, 0.3, 1.0, 0.5])
+    term = teacher(**batch | {"soft_labels": q, "gold_weights": beta})["class"]
+    logits = teacher.outputs(batch, NO_LAYERS).logits
+    torch.testing.assert_close(term.values, losses.soft_label_loss(logits, batch["labels"], q, beta))
+    assert not torch.allclose(term.values, teacher(**batch)["class"].values)
+
+
+def test_all_answers_are_right_with_the_product_of_their_probabilities() -> None:
+    """p = (3/4, 1/4): yes and no are right with 3/4 · 3/4, no and no with 1/4 · 3/4."""
+    logits = torch.tensor([[math.log(3), -math.log(3)]] * 2)
+    both = all_right(logits, torch.tensor([[True, False], [False, False]]))
+    assert both.tolist() == pytest.approx([9 / 16, 3 / 16])
 
 
 def test_h_is_tanh_of_a_layer_over_e_plus_the_domains_embedding() -> None:

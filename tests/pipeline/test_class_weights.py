@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from setups import batch_of, learner_of, setup_of
 
 from conftest import as_row, open_run, taught, toy_examples, write_rows
 from metakd.data.labels import balanced_weights
 from metakd.inference.torch_backend import TorchModel
 from metakd.methods import METHODS
+from metakd.methods.metadistil import MetaDistil
+from metakd.methods.soft_labels import SoftLabels
 from metakd.models.encoder import EncoderOutputs
 from metakd.pipeline.distill import distill
 from metakd.pipeline.teach import load_teacher
@@ -33,6 +36,18 @@ def test_cross_entropy_counts_by_them() -> None:
     terms = METHODS["fine_tuned"]([]).loss(outputs, {"labels": labels, "class_weights": weights}, None, None)
     assert terms["class"].weights is weights
     assert METHODS["fine_tuned"]([]).loss(outputs, {"labels": labels}, None, None)["class"].weights is None
+
+
+def test_other_methods_that_learn_from_labels_count_by_them(base: Path) -> None:
+    """β of them where a row has soft labels too; terms that imitate do not count classes."""
+    batch, weights = batch_of(base), torch.tensor([1.0, 2, 3, 4])
+    terms = learner_of(MetaDistil, setup_of(base, method="metadistil"))(**batch | {"class_weights": weights})
+    assert terms["class"].weights is weights
+    assert terms["prediction"].weights is None
+    beta = torch.tensor([0.5, 0, 1, 0.25])
+    soft = {"soft_labels": torch.full((4, 2), 0.5), "gold_weights": beta, "class_weights": weights}
+    terms = learner_of(SoftLabels, replace(setup_of(base), teacher=None))(**batch | soft)
+    torch.testing.assert_close(terms["class"].weights, beta * weights)
 
 
 def test_balanced_models_give_the_rare_class_more_often(base: Path, tmp_path: Path) -> None:

@@ -51,8 +51,18 @@ def test_random_words_and_texts_without_words_do_not_turn() -> None:
     assert turning_terms([review(0, "!", "a", "x"), review(1, "?", "b", "y")], 5) == []
 
 
+def test_no_word_turns_within_one_domain_nor_for_a_label_that_others_lack() -> None:
+    one = [review(i, f"word{i % 2} other", ("good", "bad")[i % 2], "x") for i in range(80)]
+    assert turning_terms(one, 20) == []
+    labels = [review(i, f"word{i // 2 % 2} other", f"{'xy'[i % 2]}{i // 2 % 2}", "xy"[i % 2]) for i in range(160)]
+    assert turning_terms(labels, 20) == []
+
+
 def test_a_domains_strongest_terms_are_its_topics_with_falling_scores() -> None:
-    for domain, terms in strongest_terms(toy_examples(64, 0, "t"), 3).items():
+    strongest = strongest_terms(toy_examples(64, 0, "t"), 3)
+    assert {*strongest} == {*TOPICS}
+    for domain, terms in strongest.items():
+        assert 0 < len(terms) <= 3
         assert {term for term, _ in terms} <= set(TOPICS[domain])
         assert terms == sorted(terms, key=lambda term: term[1], reverse=True)
 

@@ -38,6 +38,11 @@ def test_a_run_is_repeated(metakd: Command, base: Path, tmp_path: Path, monkeypa
     for name in ("meta_teacher", "students/books", "fine_tuned_shared/kitchen", "results.json", "predictions.jsonl"):
         assert name in out
     assert "already has a finished run" in refused(metakd("reproduce", folder))
+    assert "is the run itself" in refused(metakd("reproduce", folder, "--output", folder))
+    moved = rows.rename(tmp_path / "moved")
+    out, _ = passed(metakd("reproduce", folder, "--data", moved, "--output", tmp_path / "of-moved"))
+    assert "of-moved is the same as" in out
+    moved.rename(rows)
 
     manifest = read_json(folder / "manifest.json")
     assert {"steps", "run", "environment", "files", "seconds"} <= set(manifest)

@@ -14,7 +14,7 @@ from conftest import Command, passed, read_json, read_rows, refused, write_rows
 from metakd.config.settings import DEMO_DATA, Settings
 from metakd.config.settings_file import read_settings_file
 from metakd.evaluation.predictions import transfer_sample_size
-from metakd.evaluation.tables import BUSY_NOTE, markdown_table, rich_table, rows
+from metakd.evaluation.tables import BUSY_NOTE, escaped, markdown_table, rich_table, rows
 from metakd.report import details, lineage, summary
 from metakd.report.compare import compare_runs
 from metakd.report.facts import KINDS, Findings, calibration_by_chance, calibration_error
@@ -235,6 +235,7 @@ def test_calibration_mistakes_and_doubts_by_hand() -> None:
     of_two = {"examples": 2, "confidence": 0.5, "accuracy": 0.5}  # right are 0, 1 or 2, by chance 1/4, 1/2 and 1/4
     assert calibration_by_chance([of_two]) == pytest.approx(0.25)
     assert findings.confusion("meta_teacher", "x") == [[1, 1], [1, 1]]
+    assert findings.confused("meta_teacher", "x") == [("a", "b", 1), ("b", "a", 1)]
     assert [row["id"] for row in findings.mistakes("meta_teacher", "x")] == ["2", "3"]
     assert [row["id"] for row in findings.doubtful] == ["2"]
     assert len(findings.sure) == 3
@@ -363,6 +364,8 @@ def test_markdown_for_a_pull_request(finished_run: Path, metakd: Command) -> Non
 def test_markdown_stays_text_and_one_table(findings: Findings) -> None:
     """A domain's name full of signs that Markdown and HTML know stays within its column and row."""
     domains = {"a|b\n<img src=x>": findings.results["domains"]["books"]}
+    assert escaped("![x](http://a/p.png) <b>`*|\\") == r"!\[x\](http://a/p.png) &lt;b>\`\*\|\\"
+    assert escaped("fine_tuned_shared  \n(a < b)") == "fine_tuned_shared (a < b)"
     table = markdown_table({**findings.results, "domains": domains})
     assert table.splitlines()[0].startswith("| model | a\\|b &lt;img src=x> | average |")
     assert "<img" not in table

@@ -17,6 +17,7 @@ from metakd.report.facts import Findings
 from metakd.report.page import write_report
 from metakd.report.summary import figures
 from metakd.utils.artifacts import write_json
+from other_clients import missing
 
 BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "report.py"))
 CHROMIUM = BENCHMARK["CHROMIUM"]
@@ -28,7 +29,7 @@ Opened = Callable[..., Page]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
+        missing("no Chromium here: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
         yield browser

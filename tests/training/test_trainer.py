@@ -56,6 +56,7 @@ def same(one: nn.Module, two: nn.Module) -> bool:
 def test_training_lowers_every_term_and_logs_it(base: Path, tmp_path: Path) -> None:
     log = trainer.fit(learner_of(base), features_of(base), Collator(0), plan_of(tmp_path / "a", 12))
     assert log[-1]["loss_class"] < log[0]["loss_class"] / 2
+    assert log[-1]["loss_domain"] < log[0]["loss_domain"]
     assert {"loss_class", "loss_domain", "learning_rate", "epoch"} <= set(log[0])
 
 

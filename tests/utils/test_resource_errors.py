@@ -174,7 +174,9 @@ def test_a_run_that_the_disk_has_no_room_for_is_refused_before_it_starts(
 
 
 @pytest.mark.slow
-def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(base: Path, data: Path, tmp_path: Path) -> None:
+def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that is there, or will not be, needs no room; two checkpoints hold three times the weights each.
 
     Logits and h of each training text are 2 and 16 numbers of four bytes.
@@ -193,6 +195,15 @@ def test_what_a_run_has_yet_to_write_is_counted_by_its_steps(base: Path, data: P
     outputs = 4 * (2 + 16) * len(alone.data.train)
     assert plan.needed_disk(alone, 1e9).temporary == 6 * student + 1e9 + outputs
     assert min(plan.minutes(alone).values()) > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "_forward_seconds", lambda *_: 60.0)
+        expected, texts = plan.minutes(alone), len(alone.data.train)
+        computing = [
+            model.num_parameters() - model.get_input_embeddings().weight.numel() for model in alone.blank_models
+        ]
+    assert expected["weigh"] == pytest.approx(texts)
+    assert expected["teach"] == pytest.approx(3 * alone.settings.teacher_epochs * texts)  # backwards takes two more
+    assert expected["distill (meta_kd)"] == pytest.approx(3 * texts * computing[1] / computing[0], rel=0.01)
     ahead = plan.minutes(taught(alone.begin()))
     assert [name for name, minutes in ahead.items() if minutes] == ["teacher outputs", "distill (meta_kd)"]
     assert plan.needed_disk(alone, 0.0) == plan.Disk(2 * student, 6 * student + outputs)

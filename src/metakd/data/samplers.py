@@ -84,8 +84,14 @@ def endless_batches(features: Encoded, collator: Collator, batch_size: int, seed
             yield collator([features[i] for i in indices])
 
 
-def ordered_batches(lengths: Array, batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches from the shortest text to the longest, for forward passes without gradients."""
-    order = lengths.argsort(kind="stable").tolist()
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def ordered_batches(lengths: Array, batch_size: int, most_tokens: int) -> Iterator[list[int]]:
+    """Indices in batches from the shortest text to the longest, for forward passes without gradients.
+
+    A batch has at most `batch_size` texts and, padding included, `most_tokens` tokens, or one text.
+    """
+    order, start = lengths.argsort(kind="stable"), 0
+    while start < len(order):
+        longest = int(lengths[order[min(start + batch_size, len(order)) - 1]])
+        size = max(1, min(batch_size, most_tokens // longest))
+        yield order[start : start + size].tolist()
+        start += size

@@ -32,9 +32,9 @@ def _content(choice: Any) -> str:
 
 
 def token_probabilities(choice: Any, words: Sequence[str]) -> list[float] | None:
-    """The probability (M,) of each label by a reply's first token with a letter or digit, after any thought.
+    """The probability (M,) of each label by the first token with a letter or digit of a reply, less its thought.
 
-    None if the API returns none, if the tokens that begin exactly one label have little probability, if those that begin
+    None if the API has none, if the tokens that begin exactly one label have little probability, if those that begin
     several have more than a little, or if the reply does not go on as a label: "A text about ..." is not "angry".
     """
     p, ambiguous = [0.0] * len(words), 0.0
@@ -72,14 +72,14 @@ def named_label(text: str, words: Sequence[str]) -> int | None:
     """The place of the label that a reply names, alone or as the only one in a sentence; None for none or several.
 
     A label after a denial, as in "not positive", is not named, nor is one within another: "non-toxic" is not "toxic".
-    In a sentence, a label of less than SHORTEST letters is read in its own case, as "a" is no "A".
+    In a sentence, a label of one letter is read in its own case, as "a" is no "A".
     """
     plain = _plain(text)
     exact = [place for place, label in enumerate(words) if _plain(label) == plain]
     if exact:
         return exact[0]
     patterns = [rf"(?<!\w){re.escape(label)}(?!\w)" for label in words]
-    cases = [re.IGNORECASE if len(label) >= SHORTEST else 0 for label in words]
+    cases = [re.IGNORECASE if len(label) > 1 else 0 for label in words]
     matches = [
         (place, match)
         for place, (pattern, case) in enumerate(zip(patterns, cases, strict=True))

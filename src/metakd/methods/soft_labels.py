@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+import torch
 from torch import nn
 
 from metakd import losses
@@ -13,8 +14,6 @@ from metakd.methods.base import Need, Setup, Stage, shared_then_domain
 from metakd.models.encoder import EncoderOutputs
 from metakd.models.meta_teacher import TeacherOutputs
 from metakd.prototypes import expertise_weights
-
-SMALLEST = 1e-12  # probability, before its logarithm is taken
 
 
 @dataclass(eq=False)
@@ -40,7 +39,8 @@ class SoftLabels:
 
     def loss(self, student: EncoderOutputs, batch: Batch, teacher: TeacherOutputs | None, stage: Stage) -> LossTerms:
         labels, beta = batch["labels"], batch["gold_weights"]
-        logits, weights = batch["soft_labels"].clamp(min=SMALLEST).log(), 1 - beta
+        q, weights = batch["soft_labels"], 1 - beta
+        logits = torch.where(q.sum(1, keepdim=True) > 0, q, 1.0).log()  # -inf stays 0 at any temperature
         if self.settings.expertise != "none":
             hard = self.settings.expertise == "hard"
             weights = weights * expertise_weights(batch["instance_weights"], logits, labels, hard)

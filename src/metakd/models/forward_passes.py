@@ -10,37 +10,28 @@ from metakd.data.samplers import ordered_batches
 from metakd.data.tokenization import Batch, Collator, Encoded
 from metakd.models.attention import set_attention
 from metakd.models.class_head import probabilities
-from metakd.models.encoder import EncoderOutputs, forward
+from metakd.models.encoder import forward, model_inputs
 from metakd.models.meta_teacher import MetaTeacher, TeacherLayers, TeacherOutputs, assert_frozen
 from metakd.utils.console import progress_bar
 from metakd.utils.hardware import Precision, allocator_tuned, autocast
 
-EVALUATION_BATCH = 64
+EVALUATION_BATCH, MOST_TOKENS = 64, 64 * 512  # texts, and tokens, of a batch
 
 
 def batches_in_order(model: nn.Module, features: Encoded, collator: Collator) -> Iterator[tuple[list[int], Batch]]:
     """Batches on the model's device, each with the rows of its texts."""
     device = next(model.parameters()).device
-    for rows in ordered_batches(features.lengths, EVALUATION_BATCH):
+    for rows in ordered_batches(features.lengths, EVALUATION_BATCH, MOST_TOKENS):
         yield rows, {name: value.to(device) for name, value in collator([features[row] for row in rows]).items()}
-
-
-def outputs_in_order(
-    model: PreTrainedModel, features: Encoded, collator: Collator, precision: Precision = "float32"
-) -> Iterator[tuple[list[int], EncoderOutputs]]:
-    """Outputs of `model` in eval mode, batch by batch, each with the rows of its texts."""
-    model.eval()
-    for rows, batch in batches_in_order(model, features, collator):
-        with torch.no_grad(), autocast(precision):
-            outputs = forward(model, batch)
-        yield rows, outputs
 
 
 def predict(model: PreTrainedModel, features: Encoded, collator: Collator) -> Tensor:
     """Class probabilities (N, M), in the order of `features`."""
     p = torch.zeros(len(features), model.config.num_labels)
-    for rows, outputs in outputs_in_order(model, features, collator):
-        p[rows] = probabilities(model, outputs.logits).cpu()
+    model.eval()
+    for rows, batch in batches_in_order(model, features, collator):
+        with torch.no_grad():
+            p[rows] = probabilities(model, model(**model_inputs(batch)).logits).cpu()
     return p
 
 
@@ -48,9 +39,12 @@ def embed(
     model: PreTrainedModel, features: Encoded, collator: Collator, name: str, precision: Precision, vectors: Tensor
 ) -> Tensor:
     """Write E(x) into `vectors` (N, H), in the order of `features`, and return it; `name` labels the progress bar."""
+    model.eval()
     with progress_bar(name, len(features)) as progress:
-        for rows, outputs in outputs_in_order(model, features, collator, precision):
-            vectors[rows] = outputs.pooled.float().cpu()
+        for rows, batch in batches_in_order(model, features, collator):
+            with torch.no_grad(), autocast(precision):
+                pooled = forward(model, batch).pooled
+            vectors[rows] = pooled.float().cpu()
             progress(advance=len(rows))
     return vectors
 

@@ -26,7 +26,6 @@ from metakd.runs.run import Run
 from metakd.utils.artifacts import RUN_FILE, is_done, read_manifest, read_run, remedy
 from metakd.utils.console import notice
 from metakd.utils.errors import CheckError, InputError
-from metakd.utils.hardware import device
 
 TEACHER_MARGIN = 0.05  # how far a teacher's accuracy must be above the share of the most common class
 NEARLY_ALL = 0.995  # effective share above which weights have almost no effect
@@ -55,14 +54,18 @@ def check_reloaded(
     run: Run, folder: Path, model: PreTrainedModel, tokenizer: Any, examples: list[Example], split: str
 ) -> dict[str, Any]:
     """The model's scores on examples of this split; CheckError if the saved model predicts a sample otherwise."""
-    reloaded, collator = load_classifier(folder).to(device()), Collator(tokenizer.pad_token_id)
-    sample = examples[:: math.ceil(len(examples) / RELOADED)]
+    sample, collator = examples[:: math.ceil(len(examples) / RELOADED)], Collator(tokenizer.pad_token_id)
+    probabilities = predict(model, run.features.encode(examples, tokenizer), collator)
+    before = predict(model, run.features.encode(sample, tokenizer), collator)
+    place = model.device
+    model.cpu()  # a GPU may have no room for a large model twice
+    reloaded = load_classifier(folder).to(place)
     again = predict(reloaded, encode(load_tokenizer(folder), sample, run.settings.max_length), collator)
-    difference = (predict(model, run.features.encode(sample, tokenizer), collator) - again).abs().max().item()
+    del reloaded
+    model.to(place)
+    difference = (before - again).abs().max().item()
     if not difference <= SAME_PROBABILITY:
         raise CheckError(f"{folder}: probabilities of the reloaded model differ by {difference:.2g}")
-    features = run.features.encode(examples, tokenizer)
-    probabilities = predict(model, features, collator)
     return {
         "split": split,
         "dev_fingerprint": run.data.dev_fingerprint,

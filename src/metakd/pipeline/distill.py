@@ -222,7 +222,9 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
     if "foreign_text" in needs and job.domain is not None:
         domains = torch.tensor([run.data.domain_ids[e.domain] for e in job.examples])  # unknown to a teacher, too
         home = run.data.domain_ids[job.domain]
-        weights = transfer_weights(teacher.representation, labels, domains, home, centres_in_h(run, cache), labelled)
+        weights = transfer_weights(
+            teacher.representation, labels, domains, home, centres_in_h(run, cache), run.features.are_gold(job.examples)
+        )
         others = weights[domains != home]
         facts["transfer"] = spread(others, "transfer weights of other domains' text") if len(others) else {}
         features = features.with_columns(transfer=weights.numpy())

@@ -139,8 +139,8 @@ def _teach(run: Run, checkpoints: Path) -> None:
     facts: dict[str, Any] = {"precision": run.precision, "tries": []}
     with step_folder(run.folders.teacher, "teach", run.fingerprints.teach, facts) as folder:
         if not settings.teacher_epochs:
-            teacher, facts["log"] = _as_it_is(run, checkpoints)
-            facts |= distributed.on_main(lambda: _save(run, teacher, folder))
+            as_it_is, facts["log"] = _as_it_is(run, checkpoints)
+            facts |= distributed.on_main(lambda: _save(run, as_it_is, folder))
             return
         for number in range(settings.teacher_tries):
             rate, name = RATES[number] * settings.teacher_learning_rate, "teach all domains"
@@ -162,6 +162,7 @@ def _teach(run: Run, checkpoints: Path) -> None:
                 break
             if number + 1 < settings.teacher_tries:
                 notice(f"at the rate {rate:g}, the meta-teacher stays near chance on its own text; it is trained again")
+            del teacher, adapter  # a GPU may have no room for two
 
 
 def _train(

@@ -1,13 +1,12 @@
 """The teacher's outputs for all training texts, computed once and read by every student."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
 import torch
 from torch import Tensor
 
-from metakd.data.labels import NO_LABEL
 from metakd.evaluation.suspects import write_suspects
 from metakd.methods.base import Stage
 from metakd.models.forward_passes import teacher_outputs_in_order
@@ -65,12 +64,12 @@ def _write_suspects(run: Run, cache: TeacherCache) -> None:
 
 
 def centres_in_h(run: Run, cache: TeacherCache) -> Tensor:
-    """The mean of each domain's prototypes in the teacher's h, (K, H), of all its labelled texts and their windows."""
+    """The mean of each domain's prototypes in the teacher's h, (K, H), of `data.gold` and windows of these texts."""
     texts = run.features.student_texts
     labels, ids = run.features.encode(texts).column("labels"), run.data.domain_ids
     h = cache.read(torch.tensor(cache.rows([e.id for e in texts])), NO_LAYERS).representation
     domains, sizes = torch.tensor([ids[e.domain] for e in texts]), (len(run.data.labels), len(ids))
-    return domain_centres(prototypes(h, labels, domains, *sizes, labels != NO_LABEL))
+    return domain_centres(prototypes(h, labels, domains, *sizes, run.features.are_gold(texts)))
 
 
 def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
@@ -85,8 +84,10 @@ def unsure_texts(run: Run, cache: TeacherCache) -> set[str]:
         if confidences[i] >= settings.min_confidence
     ]
     kept = set[str]() if settings.max_share < 1 else {texts[i].id for i in sure}
-    for domain in run.data.domains if settings.max_share < 1 else ():
-        places = [i for i in sure if texts[i].domain == domain]
+    by_domain = defaultdict[str, list[int]](list)
+    for i in sure:
+        by_domain[texts[i].domain].append(i)
+    for domain, places in by_domain.items() if settings.max_share < 1 else ():
         classes = len(run.features.places(domain))
         left = largest_counts(Counter(labels[places].tolist()), settings.max_share, classes)
         for i in places:  # the surest first

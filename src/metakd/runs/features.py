@@ -178,6 +178,11 @@ class Features:
         has = torch.from_numpy(several_columns([e for e in examples if e.labels is not None], places))
         return (has.sum(0) + 1) / (len(has) + 2)
 
+    def are_gold(self, examples: Sequence[Example]) -> Tensor:
+        """Which of the examples are texts of `data.gold`, or windows of them: (N,) bool."""
+        gold = {e.id for e in self.data.gold}
+        return torch.tensor([self.texts_of_windows.get(e.id, e.id) in gold for e in examples])
+
     def class_weights(self, labels: Tensor, counted: Array | None = None) -> dict[str, Array]:
         """The weight of each text's class, (N,) for labels (N,), if the settings ask for it [`balanced_weights`]."""
         balanced = self.settings.class_weights == "balanced"
@@ -195,6 +200,8 @@ class Features:
         if self.classes(student_of) != self.data.labels:
             q = columns["soft_labels"][:, self.places(student_of)]
             columns["soft_labels"] = q / np.maximum(q.sum(1, keepdims=True), np.finfo(q.dtype).tiny)
+            elsewhere = (q.sum(1) == 0) & [e.gold for e in examples]  # only their gold labels say something here
+            columns["gold_weights"] = np.where(elsewhere, np.float32(1), columns["gold_weights"])
         return {**columns}
 
     def instance_weights(self, examples: Sequence[Example]) -> list[float]:

@@ -19,7 +19,7 @@ MOST_FAULTS = 10_000
 SHOWN_FAULTS, SHOWN_NAMES, SHOWN_CHARACTERS = 20, 12, 60
 
 MEMORY = (
-    "out of memory. Use a smaller model or shorter texts, or raise the limit (ulimit -v, or the job's). To train, use a "
+    "out of memory. Use a smaller model or shorter texts, or raise the limit (ulimit -v, or the job's). To train, a "
     "smaller --batch-size; for the teacher, --gradient-checkpointing or --gradient-accumulation 4; for students, "
     "--cache-budget 0"
 )
