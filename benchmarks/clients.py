@@ -42,7 +42,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 def by_metakd(folder: Path, texts: Sequence[str], **reading: str) -> Array:
-    classifier = Classifier.load(folder, **reading)  # type: ignore[arg-type]
+    classifier = Classifier.from_pretrained(folder, **reading)  # type: ignore[arg-type]
     return np.concatenate([classifier.predict_proba([text]) for text in texts])
 
 
@@ -52,7 +52,7 @@ def answers_of(program: Path | str, script: str, how: str) -> Callable[[Path, Se
     def predict(folder: Path, texts: Sequence[str]) -> Array:
         command = [str(program), str(SCRIPTS / script), str(folder), how]
         done = subprocess.run(command, input=json.dumps([*texts]), stdout=subprocess.PIPE, text=True, check=True)
-        labels = Classifier.load(folder).labels
+        labels = Classifier.from_pretrained(folder).labels
         return np.array([[answer[label] for label in labels] for answer in json.loads(done.stdout)])
 
     return predict

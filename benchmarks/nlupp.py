@@ -110,7 +110,9 @@ def at_one_half(run: Path, data: MultiDomainDataset) -> dict[str, Any]:
         for name, path in folders.items()
     }
     halves = {
-        name: {d: Thresholds(dict.fromkeys(Classifier.load(path).labels, HALF), {}) for d, path in fleet.items()}
+        name: {
+            d: Thresholds(dict.fromkeys(Classifier.from_pretrained(path).labels, HALF), {}) for d, path in fleet.items()
+        }
         for name, fleet in fleets.items()
     }
     rows, classes = data.splits[data.scored_split or ""], read_run(run).get("classes")

@@ -38,7 +38,9 @@ def _said_by(program: list[object], folder: Path, how: str, texts: list[str]) ->
     command = [*map(str, program), str(folder), how]
     done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return np.array([[answer[label] for label in Classifier.load(folder).labels] for answer in json.loads(done.stdout)])
+    return np.array(
+        [[answer[label] for label in Classifier.from_pretrained(folder).labels] for answer in json.loads(done.stdout)]
+    )
 
 
 def by_onnxruntime(folder: Path, texts: list[str]) -> Array:

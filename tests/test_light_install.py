@@ -72,7 +72,8 @@ def test_an_exported_student_works_where_torch_is_not_installed(
     passed(metakd("export", finished_run, "--output", tmp_path / "models", "--int8", "--force"))
     for missing in ("torch", "transformers", "sklearn", "onnx"):
         assert "ModuleNotFoundError" in run(light, "-c", f"import {missing}", cwd=tmp_path)[2]
-    script = "from metakd import Classifier; print(Classifier.load('models/books').predict(['a lovely page'])[0].label)"
+    script = "from metakd import Classifier\n"
+    script += "print(Classifier.from_pretrained('models/books').predict(['a lovely page'])[0].label)"
     assert passed(run(light, "-c", script, cwd=tmp_path))[0] == "positive\n"
     texts = write_rows(tmp_path / "new.jsonl", [{"text": e.text} for e in toy_examples(5, 3, "n")])
     command = ("-m", "metakd", "predict", "models/books", "--input", texts, "--output", "out.jsonl")

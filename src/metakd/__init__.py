@@ -1,7 +1,7 @@
 """metakd: one pretrained language model and text from several domains in, one small classifier for each domain out.
 
 The steps as functions: `weigh`, `teach`, `distill`, `evaluate`, or `run_all`; `Run.assemble(...).begin()` opens a
-folder for them; `Classifier.load(folder).predict(texts)` uses a student.
+folder for them; `Classifier.from_pretrained(folder).predict(texts)` uses a student.
 """
 
 from importlib import import_module

@@ -220,7 +220,7 @@ def test_a_run_knows_its_temperatures(
     for domain, folder in folders.items():
         t, texts = found["temperatures"][domain], toy_examples(12, 5, "n")
         raw = TorchModel.load(folder, calibrated=False).answers(texts).probabilities
-        p = Classifier.load(folder).predict_proba([e.text for e in texts])
+        p = Classifier.from_pretrained(folder).predict_proba([e.text for e in texts])
         np.testing.assert_allclose(p, softmax(np.log(raw) / t, axis=-1), atol=1e-5)
     predictions = (run_copy / "predictions.jsonl").read_bytes()
     evaluate(reopen(run_copy))
@@ -236,7 +236,7 @@ def test_a_temperature_is_in_all_that_is_made_of_a_student(run_copy: Path, metak
     """In predictions, in exports and on their card."""
     folder, texts = run_copy / "students" / "books", [e.text for e in toy_examples(12, 5, "n")]
     write_calibration(folder, Calibration(1))
-    raw = Classifier.load(folder).predict_proba(texts)
+    raw = Classifier.from_pretrained(folder).predict_proba(texts)
     write_calibration(folder, Calibration(2))
     export = ("export", run_copy, "--output", tmp_path / "onnx")
     assert "not scored, which decides how sure students are" in refused(metakd(*export))
@@ -248,9 +248,11 @@ def test_a_temperature_is_in_all_that_is_made_of_a_student(run_copy: Path, metak
         assert "results.json is damaged; run `metakd evaluate" in refused(metakd(*export))
     write_json(run_copy / RESULTS_FILE, results | {"calibration": figures})
     expected = softmax(np.log(raw) / 2, axis=-1)
-    np.testing.assert_allclose(Classifier.load(folder).predict_proba(texts), expected, atol=1e-5)
+    np.testing.assert_allclose(Classifier.from_pretrained(folder).predict_proba(texts), expected, atol=1e-5)
     passed(metakd(*export, "--force"))
-    np.testing.assert_allclose(Classifier.load(tmp_path / "onnx" / "books").predict_proba(texts), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        Classifier.from_pretrained(tmp_path / "onnx" / "books").predict_proba(texts), expected, atol=1e-4
+    )
     assert "logits were divided by 2.00" in (tmp_path / "onnx" / "books" / "README.md").read_text()
 
 

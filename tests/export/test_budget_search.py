@@ -117,7 +117,7 @@ def test_a_budget_becomes_models_and_the_same_again_costs_nothing(fit: Command, 
     assert "Best models within the budget" in out
     assert "measuring layers=3 (2 of 4)" in err
     assert re.search(r"training layers=4 \(1 of 1\), about \d+\.\d minutes left", err)
-    (one,) = Classifier.load(folder / "books").predict(["a lovely page"])
+    (one,) = Classifier.from_pretrained(folder / "books").predict(["a lovely page"])
     assert one.label == "positive"
     results = read_json(folder / "fit.json")
     assert {row["student"] for row in results["candidates"]} == {f"layers={n}" for n in range(1, 5)}
@@ -195,7 +195,7 @@ def test_models_are_as_sure_as_dev_says(run_copy: Path, monkeypatch: pytest.Monk
     assert budget_search._calibrate(run, students) == figures
     sure = budget_search._export(run, "books", student, candidate, [candidate.reading])
     for folder, temperature in ((other, 3.0), (sure, t)):
-        p = Classifier.load(folder / "model").predict_proba(texts)
+        p = Classifier.from_pretrained(folder / "model").predict_proba(texts)
         np.testing.assert_allclose(p, softmax(np.log(raw) / temperature, axis=-1), atol=1e-4)
     assert t != 1
     adaptive = run.settings.model_copy(update={"long_texts": "adaptive"})

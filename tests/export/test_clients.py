@@ -39,7 +39,7 @@ def exported(request: pytest.FixtureRequest, finished_run: Path, tmp_path_factor
 
 def expected(folder: Path) -> Array:
     """By metakd, one text at a time, as int8 scales numbers by batch; the first window alone."""
-    classifier = Classifier.load(folder, long_texts="first")
+    classifier = Classifier.from_pretrained(folder, long_texts="first")
     return np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
 
 
@@ -68,7 +68,7 @@ def test_optimum_gives_the_same_probabilities(exported: Path) -> None:
 
 def test_transformers_reads_configuration_and_tokenizer(exported: Path) -> None:
     config, tokenizer = AutoConfig.from_pretrained(exported), AutoTokenizer.from_pretrained(exported)
-    assert [config.id2label[i] for i in range(2)] == Classifier.load(exported).labels
+    assert [config.id2label[i] for i in range(2)] == Classifier.from_pretrained(exported).labels
     plain = Tokenizer.from_file(str(exported / "tokenizer.json"))
     plain.enable_truncation(tokenizer.model_max_length)
     assert [tokenizer(text, truncation=True)["input_ids"] for text in TEXTS] == [plain.encode(t).ids for t in TEXTS]
@@ -78,7 +78,7 @@ def test_transformers_js_gives_the_same_probabilities(exported: Path) -> None:
     """A plain pipeline for texts of one window, and the page's reader for all."""
     p = by_transformers_js(exported, "pipeline", TEXTS[:-1])
     np.testing.assert_allclose(p, expected(exported)[:-1], atol=1e-4)
-    classifier = Classifier.load(exported)
+    classifier = Classifier.from_pretrained(exported)
     whole = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
     np.testing.assert_allclose(by_transformers_js(exported, "windows", TEXTS), whole, atol=1e-4)
 
@@ -87,7 +87,7 @@ def test_transformers_js_gives_the_same_probabilities(exported: Path) -> None:
 def test_several_labels_have_probabilities_by_themselves(client: str, several: Path) -> None:
     """They need not sum to 1, in any client; long texts are read by windows in the page's reader alone."""
     texts = TEXTS if client == "windows" else TEXTS[:-1]
-    p = Classifier.load(several).predict_proba(texts)
+    p = Classifier.from_pretrained(several).predict_proba(texts)
     assert np.abs(p.sum(1) - 1).min() > 0.01
     if client in ("pipeline", "windows"):
         answers = by_transformers_js(several, client, texts)
@@ -98,7 +98,7 @@ def test_several_labels_have_probabilities_by_themselves(client: str, several: P
 
 def test_labels_are_given_above_their_thresholds(several: Path) -> None:
     """Each in the widest gap between its probabilities, so that all are given, and none to all texts."""
-    classifier = Classifier.load(several)
+    classifier = Classifier.from_pretrained(several)
     expected = classifier.predict_proba(TEXTS) > [*classifier.thresholds.values()]
     assert expected.any(0).all()
     assert not expected.all(0).any()
@@ -131,7 +131,7 @@ def test_windows_are_cut_as_in_python(reading: Reading, base: Path, tmp_path: Pa
     model = TorchModel(load_encoder(base, ["bad", "good"]), load_tokenizer(base, 16), reading)
     write_model(model, tmp_path / "exported", toy_examples(8, 0, "t"))
     texts = ["good page bad prose " * (n // 4) + "lovely " * (n % 4) for n in range(1, 61)]
-    classifier = Classifier.load(tmp_path / "exported")
+    classifier = Classifier.from_pretrained(tmp_path / "exported")
     assert classifier.reading == reading
     p = classifier.predict_proba(texts)
     np.testing.assert_allclose(by_transformers_js(tmp_path / "exported", "windows", texts), p, atol=1e-4)
@@ -144,5 +144,5 @@ def test_transformers_js_knows_other_architectures(kind: str, checkpoint: Checkp
     model = TorchModel(load_encoder(folder, ["bad", "good"]), load_tokenizer(folder, 16))
     write_model(model, tmp_path / "exported", toy_examples(8, 0, "t"))
     for how, texts in (("pipeline", TEXTS[:-1]), ("windows", TEXTS)):
-        p = Classifier.load(tmp_path / "exported").predict_proba(texts)
+        p = Classifier.from_pretrained(tmp_path / "exported").predict_proba(texts)
         np.testing.assert_allclose(by_transformers_js(tmp_path / "exported", how, texts), p, atol=1e-4)

@@ -65,8 +65,8 @@ def exported(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_exported_students_predict_the_same(exported: Path, finished_run: Path) -> None:
     texts = [e.text for e in toy_examples(40, 7, "n")] + ["", "!", "a quite unknown word", "page " * 100]
     for domain in ("books", "kitchen"):
-        before = Classifier.load(finished_run / "students" / domain).predict(texts)
-        after = Classifier.load(exported / domain).predict(texts)
+        before = Classifier.from_pretrained(finished_run / "students" / domain).predict(texts)
+        after = Classifier.from_pretrained(exported / domain).predict(texts)
         assert [p.label for p in after] == [p.label for p in before]
         assert [p.probability for p in after] == pytest.approx([p.probability for p in before], abs=1e-4)
     students = read_json(exported / "manifest.json")["students"]
@@ -117,13 +117,16 @@ def test_a_model_of_pairs_reads_no_single_texts_nor_the_other_way_round(
     network.save_pretrained(tmp_path / "saved")
     model.tokenizer.save_pretrained(tmp_path / "saved")
     onnx_format.write_model(model, tmp_path / "exported", PAIRS if pairs else TEXTS)
-    for classifier in (Classifier(model), *(Classifier.load(tmp_path / name) for name in ("saved", "exported"))):
+    for classifier in (
+        Classifier(model),
+        *(Classifier.from_pretrained(tmp_path / name) for name in ("saved", "exported")),
+    ):
         with pytest.raises(InputError, match=f"this model reads {'pairs of' if pairs else 'single'} texts, but"):
             classifier.predict_examples(other)
     description = tmp_path / "exported" / "model.json"
     description.write_text(description.read_text().replace(f'"pairs": {str(pairs).lower()}', '"pairs": "false"'))
     with pytest.raises(InputError, match="pairs: expected true, false or null"):
-        Classifier.load(tmp_path / "exported")
+        Classifier.from_pretrained(tmp_path / "exported")
 
 
 def test_an_architecture_is_all_that_a_graph_depends_on(base: Path) -> None:
@@ -204,7 +207,10 @@ def test_a_model_is_not_slower_than_itself_but_than_itself_asleep(finished_run: 
 
     Where other processes used the cores, neither is refused.
     """
-    run, student = reopen(finished_run), Classifier.load(finished_run / "students" / "books").predict_examples
+    run, student = (
+        reopen(finished_run),
+        Classifier.from_pretrained(finished_run / "students" / "books").predict_examples,
+    )
     exported = [Exported("books", 12, Measured(0.9, 10, 2.0), Measured(0.9, 10, 2.0))]
 
     def asleep(examples: list[Example]) -> Any:
@@ -251,7 +257,7 @@ def test_a_dagger_warns_of_times_that_are_too_long(
 def test_int8_is_refused_whole_or_written_whole(finished_run: Path, metakd: Command, tmp_path: Path) -> None:
     out, _ = passed(metakd("export", finished_run, "--output", tmp_path / "small", "--int8", "--force"))
     assert "ONNX in int8 beside PyTorch" in out
-    (one, _) = Classifier.load(tmp_path / "small" / "books").predict(["a lovely page", "a dull page"])
+    (one, _) = Classifier.from_pretrained(tmp_path / "small" / "books").predict(["a lovely page", "a dull page"])
     assert one.label == "positive"
     for run, output, message in ((finished_run, "small", "already exists"), (tmp_path, "none", "no run here")):
         assert message in refused(metakd("export", run, "--output", tmp_path / output))

@@ -64,7 +64,7 @@ def test_the_page_says_what_python_says(page: Page, site: Path) -> None:
     """
     for domain, off, off_in_all in (("books", 0.06, 0.06), (OTHER, 2, 5)):
         page.get_by_label("Domain").select_option(domain)
-        classifier = Classifier.load(site / folder_name(domain))
+        classifier = Classifier.from_pretrained(site / folder_name(domain))
         classifier.model.read_as(classifier.reading.model_copy(update={"enough": 1.0}))  # one after the other
         for text in TEXTS:
             most = off_in_all if text == TEXTS[-1] else off

@@ -32,7 +32,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_all_probabilities_and_the_likeliest_labels(books: Path) -> None:
-    classifier = Classifier.load(books)
+    classifier = Classifier.from_pretrained(books)
     p = classifier.predict_proba(TEXTS)
     assert p.shape == (3, 2)
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-6)
@@ -63,11 +63,16 @@ def test_the_columns_of_the_input_are_kept(
     before, texts = read_rows(rows), [row["text"] for row in read_rows(rows)]
     assert [{name: row[name] for name in before[0]} for row in written] == before
     for row, (label, probability), p in zip(
-        written, Classifier.load(books).predict(texts), Classifier.load(books).predict_proba(texts), strict=True
+        written,
+        Classifier.from_pretrained(books).predict(texts),
+        Classifier.from_pretrained(books).predict_proba(texts),
+        strict=True,
     ):
         assert (row["predicted_label"], row["probability"]) == (label, pytest.approx(probability, abs=1e-6))
         of_all = json.loads(row["probabilities"]) if suffix == ".csv" else row["probabilities"]
-        assert of_all == pytest.approx(dict(zip(Classifier.load(books).labels, p.tolist(), strict=True)), abs=1e-6)
+        assert of_all == pytest.approx(
+            dict(zip(Classifier.from_pretrained(books).labels, p.tolist(), strict=True)), abs=1e-6
+        )
     data = {"train": output if suffix else rows, "dev": rows, "test": rows}
     assert load_dataset(data, soft_labels=bool(suffix)).has_soft_labels == bool(suffix)
 
@@ -92,7 +97,9 @@ def test_rows_go_to_the_student_of_their_domain(
     """Of a run, and of its exports; in the order of the file, in several chunks."""
     monkeypatch.setattr(files, "CHUNK", 5)
     passed(metakd("export", finished_run, "--output", tmp_path / "onnx", "--force"))
-    students = {domain: Classifier.load(finished_run / "students" / domain) for domain in ("books", "kitchen")}
+    students = {
+        domain: Classifier.from_pretrained(finished_run / "students" / domain) for domain in ("books", "kitchen")
+    }
     expected = [students[row["domain"]].predict([row["text"]])[0] for row in read_rows(rows)]
     for folder in (finished_run, tmp_path / "onnx"):
         output = tmp_path / f"{folder.name}.jsonl"
@@ -111,7 +118,7 @@ def test_the_models_of_a_search_are_known(tmp_path: Path, books: Path, rows: Pat
     [source] = [write_rows(tmp_path / "one.jsonl", [{"text": "bad", "domain": "Büro", "when": None}])]
     assert files.label_file(ByDomain(models), source, tmp_path / "one.csv", columns={}) == 1
     assert pd.read_csv(tmp_path / "one.csv")["predicted_label"].tolist() == [
-        Classifier.load(books).predict(["bad"])[0].label
+        Classifier.from_pretrained(books).predict(["bad"])[0].label
     ]
 
 
@@ -148,10 +155,10 @@ def test_a_reader_that_stops_is_no_fault(books: Path, tmp_path: Path) -> None:
 
 def test_a_run_is_no_classifier(finished_run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has a model for each domain; load .*/students/DOMAIN, or label"):
-        Classifier.load(finished_run)
+        Classifier.from_pretrained(finished_run)
     (tmp_path / "fit.json").write_text("{")
     with pytest.raises(InputError, match=r"has a model for each domain; load [^ ]*[0-9]/DOMAIN, or label"):
-        Classifier.load(tmp_path)
+        Classifier.from_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"fit.json: cannot be read; repeat your `metakd fit`"):
         models_by_domain(tmp_path)
     (tmp_path / "fit.json").write_text('{"delivered": {}}')
@@ -164,7 +171,7 @@ def test_a_model_of_the_hub_with_onnx_files_is_read_by_torch(books: Path, tmp_pa
     (other / "manifest.json").unlink()
     (other / "onnx").mkdir()
     (other / "onnx" / "model.onnx").write_bytes(b"of another library")
-    assert Classifier.load(other).predict(TEXTS) == Classifier.load(books).predict(TEXTS)
+    assert Classifier.from_pretrained(other).predict(TEXTS) == Classifier.from_pretrained(books).predict(TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -265,4 +272,4 @@ def test_a_teacher_with_a_head_for_each_domain_does_not_answer_by_any_of_them(
     write_json(run_copy / "run.json", description)
     message = refused(metakd("predict", run_copy / "meta_teacher", "--input", rows, "--output", tmp_path / "out.jsonl"))
     assert f"use its students: `metakd predict {run_copy} --input FILE --output FILE`" in message
-    assert Classifier.load(run_copy / "students" / "books")
+    assert Classifier.from_pretrained(run_copy / "students" / "books")

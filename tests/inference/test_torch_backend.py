@@ -55,7 +55,7 @@ def test_scores_are_predicted_on_the_gpu(model: Path, devices: set[torch.device]
 
 
 def test_python_users_predict_on_the_gpu(model: Path, devices: set[torch.device]) -> None:
-    assert len(Classifier.load(model).predict(["a good plot", "a dull lid"])) == 2
+    assert len(Classifier.from_pretrained(model).predict(["a good plot", "a dull lid"])) == 2
     assert devices == {GPU}
 
 

@@ -172,7 +172,7 @@ def saved(model: TorchModel, tmp_path: Path) -> Path:
 
 
 def test_a_classifier_reads_as_its_folder_or_its_caller_says(saved: Path) -> None:
-    assert Classifier.load(saved).reading.enough == 0.75
+    assert Classifier.from_pretrained(saved).reading.enough == 0.75
     for changes, expected in (
         ({"long_texts": "first"}, Reading(max_length=LENGTH)),
         ({"long_texts": "mean", "most_windows": 3, "stride": 2}, Reading(max_length=LENGTH, most_windows=3, stride=2)),
@@ -181,12 +181,12 @@ def test_a_classifier_reads_as_its_folder_or_its_caller_says(saved: Path) -> Non
         ({"most_windows": 3}, Reading(max_length=LENGTH, most_windows=3, enough=0.75)),
         ({"stride": 2}, WHOLE.model_copy(update={"stride": 2, "enough": 0.75})),
     ):
-        assert Classifier.load(saved, **changes).reading == expected
+        assert Classifier.from_pretrained(saved, **changes).reading == expected
     write_reading(saved, Reading(max_length=40))  # as of a run with --long-texts longer
-    assert Classifier.load(saved, long_texts="mean").reading == WHOLE
-    assert Classifier.load(saved, read_length=24).reading == Reading(max_length=24)
+    assert Classifier.from_pretrained(saved, long_texts="mean").reading == WHOLE
+    assert Classifier.from_pretrained(saved, read_length=24).reading == Reading(max_length=24)
     (saved / READING_FILE).unlink()
-    assert Classifier.load(saved).reading == Reading(max_length=LENGTH)
+    assert Classifier.from_pretrained(saved).reading == Reading(max_length=LENGTH)
 
 
 def test_what_has_no_effect_is_refused(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -198,8 +198,8 @@ def test_what_has_no_effect_is_refused(saved: Path, caplog: pytest.LogCaptureFix
         ({"long_texts": "mean", "stride": 8}, "at most 7, less than half of max_length"),
     ):
         with pytest.raises(InputError, match=message):
-            Classifier.load(saved, **changes)
-    assert Classifier.load(saved, long_texts="adaptive").reading == WHOLE
+            Classifier.from_pretrained(saved, **changes)
+    assert Classifier.from_pretrained(saved, long_texts="adaptive").reading == WHOLE
     assert "this model has no threshold, so it reads all windows" in caplog.text
 
 
@@ -216,7 +216,7 @@ def test_threads_get_the_answers_that_one_gets(model: TorchModel) -> None:
 def test_longer_texts_at_once_use_more_positions(saved: Path) -> None:
     """A model of 40 positions reads the 28 words that two windows have."""
     whole = TorchModel(load_encoder(saved, ["a", "b", "c"]), load_tokenizer(saved, 40))
-    longer = Classifier.load(saved, long_texts="longer").predict([words(28)])[0]
+    longer = Classifier.from_pretrained(saved, long_texts="longer").predict([words(28)])[0]
     assert longer.probability == pytest.approx(whole.answers([as_example(words(28))]).probabilities.max(), abs=1e-6)
 
 
@@ -233,7 +233,7 @@ def test_predict_reads_as_it_is_asked_to(saved: Path, metakd: Command, tmp_path:
     for way in ("first", "mean", "adaptive"):
         output = tmp_path / f"{way}.jsonl"
         passed(metakd("predict", saved, "--input", source, "--output", output, "--long-texts", way))
-        expected = Classifier.load(saved, long_texts=way).predict(texts)
+        expected = Classifier.from_pretrained(saved, long_texts=way).predict(texts)
         assert [row["probability"] for row in read_rows(output)] == [round(p.probability, 6) for p in expected]
     command = ("predict", saved, "--input", source, "--output", tmp_path / "o.jsonl")
     message = refused(metakd(*command, "--long-texts", "all", "--most-windows", "0"))
@@ -252,10 +252,13 @@ def test_an_export_says_how_it_reads(model: TorchModel, tmp_path: Path) -> None:
     description = read_json(path)
     assert description["reading"] == {"max_length": 16, "most_windows": 8, "stride": 0, "enough": None}
     assert description["most_tokens"] == 40
-    assert Classifier.load(path.parent, long_texts="longer").reading == Reading(max_length=40)
+    assert Classifier.from_pretrained(path.parent, long_texts="longer").reading == Reading(max_length=40)
     write_rows(path, [{k: v for k, v in description.items() if k not in ("reading", "most_tokens")}])
-    assert Classifier.load(path.parent).reading == Classifier.load(path.parent, long_texts="longer").reading
-    assert Classifier.load(path.parent).reading == Reading(max_length=LENGTH)
+    assert (
+        Classifier.from_pretrained(path.parent).reading
+        == Classifier.from_pretrained(path.parent, long_texts="longer").reading
+    )
+    assert Classifier.from_pretrained(path.parent).reading == Reading(max_length=LENGTH)
     write_rows(path, [description | {"reading": {"max_length": 16, "stride": -1}}])
     with pytest.raises(InputError, match="not a model exported by"):
-        Classifier.load(path.parent)
+        Classifier.from_pretrained(path.parent)

@@ -42,7 +42,10 @@ def test_texts_go_to_the_classifier_of_their_domain(
     models = {"books": students / "books", "kitchen": swapped}
     flags = [part for domain, folder in models.items() for part in ("--model", f"{domain}={folder}")]
     out, _ = passed(metakd("label", "--data", texts, "--output", output, *flags))
-    written, classifiers = read_rows(output), {domain: Classifier.load(folder) for domain, folder in models.items()}
+    written, classifiers = (
+        read_rows(output),
+        {domain: Classifier.from_pretrained(folder) for domain, folder in models.items()},
+    )
     expected = []
     for row in rows:
         [(label, probability)] = classifiers[row["domain"]].predict([row["text"]])
@@ -61,7 +64,7 @@ def test_one_classifier_reads_all_texts(metakd: Command, finished_run: Path, tex
     passed(metakd("label", "--data", texts, "--output", output, "--model", teacher))
     before = positive(read_rows(output))
     asked = {row["text"]: p for row, p in zip(read_rows(texts), before, strict=True)}
-    [first] = Classifier.load(teacher).predict([next(iter(asked))])
+    [first] = Classifier.from_pretrained(teacher).predict([next(iter(asked))])
     assert max(before[0], 1 - before[0]) == pytest.approx(first.probability, abs=1e-5)
     passed(metakd("label", "--data", texts, "--output", output, "--model", teacher, "--overwrite", "--correct-prior"))
     assert sum(positive(read_rows(output))) == pytest.approx(20, abs=0.01)
@@ -85,7 +88,7 @@ def test_classes_that_are_no_labels_are_left_out(
     load_tokenizer(base, 32).save_pretrained(tmp_path / "three")
     passed(metakd("label", "--data", texts, "--output", tmp_path / "out.jsonl", "--model", tmp_path / "three"))
     assert "its classes mixed are not among the labels, and are left out" in " ".join(caplog.text.split())
-    answers = Classifier.load(tmp_path / "three").model.answers(toy_examples(40, 0, "t")).probabilities
+    answers = Classifier.from_pretrained(tmp_path / "three").model.answers(toy_examples(40, 0, "t")).probabilities
     expected = answers[:, 0] / (answers[:, 0] + answers[:, 2])
     assert positive(read_rows(tmp_path / "out.jsonl")) == pytest.approx(expected.tolist(), abs=1e-5)
 
@@ -99,7 +102,9 @@ def test_a_run_labels_texts_of_some_of_its_domains(
     output = tmp_path / "out.jsonl"
     data = write_rows(tmp_path / "some.jsonl", [row | {"label": row.get("label")} for row in some])
     passed(metakd("label", "--data", data, "--model", finished_run, "--output", output))
-    expected = Classifier.load(finished_run / "students" / "books").predict_proba([row["text"] for row in rows])
+    expected = Classifier.from_pretrained(finished_run / "students" / "books").predict_proba(
+        [row["text"] for row in rows]
+    )
     assert positive(read_rows(output)) == pytest.approx(expected[:, 1].tolist(), abs=1e-5)
 
 

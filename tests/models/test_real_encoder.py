@@ -43,7 +43,7 @@ def test_a_small_run_ends_in_students_that_read_reviews_wherever_they_are(tmp_pa
     assert average["student"]["parameters"] == pytest.approx(17.4e6, rel=0.02)
     folder = tmp_path / "run" / "students" / "books"
     text = "Wonderful prose, I could not put it down and I have given it to all my friends."
-    assert Classifier.load(folder).predict([text])[0].label == "positive"
+    assert Classifier.from_pretrained(folder).predict([text])[0].label == "positive"
     assert hugging_face_pipeline("text-classification", str(folder))(text)[0]["label"] == "positive"
 
     models = tmp_path / "models"
@@ -51,7 +51,7 @@ def test_a_small_run_ends_in_students_that_read_reviews_wherever_they_are(tmp_pa
     texts = {domain: [e.text for e in of_domain(data.splits["dev"], domain)[:15]] for domain in data.domains}
     answered = {}
     for domain, of_dev in texts.items():
-        answered[domain] = Classifier.load(models / domain).predict_proba(of_dev)
+        answered[domain] = Classifier.from_pretrained(models / domain).predict_proba(of_dev)
         np.testing.assert_allclose(by_onnxruntime(models / domain, of_dev), answered[domain], atol=1e-4)
     for domain, how in product(texts, ("pipeline", "windows")):
         p = by_transformers_js(models / domain, how, texts[domain])
@@ -62,7 +62,7 @@ def test_a_small_run_ends_in_students_that_read_reviews_wherever_they_are(tmp_pa
     with opened(models, []) as page:
         for domain, of_dev in texts.items():
             page.get_by_label("Domain").select_option(domain)
-            classifier = Classifier.load(models / domain)
+            classifier = Classifier.from_pretrained(models / domain)
             for text in of_dev:
                 expected = classifier.predict([text], top_k=2)[0]
                 assert answers(page, text) == pytest.approx({e.label: 100 * e.probability for e in expected}, abs=0.06)

@@ -153,7 +153,7 @@ def test_a_student_is_an_ordinary_hugging_face_model_without_parts_of_its_traini
     folder = finished_run / "students" / "books"
     (prediction,) = hugging_face_pipeline("text-classification", str(folder))("a lovely page")
     assert prediction["label"] in ("negative", "positive")
-    (ours,) = metakd.Classifier.load(folder).predict(["a lovely page"])
+    (ours,) = metakd.Classifier.from_pretrained(folder).predict(["a lovely page"])
     assert (ours.label, ours.probability) == (prediction["label"], pytest.approx(prediction["score"], abs=1e-5))
     names = set(load_file(folder / "model.safetensors"))
     assert not [name for name in names if "transferable" in name or "extras" in name or "layer.2" in name]

@@ -108,7 +108,7 @@ def test_results_have_averages_without_leaked_rows(base: Path, tmp_path: Path) -
     run = open_run(tmp_path / "run", tmp_path / "data", base, baseline=False)
     results = run_all(run)
     assert results["leaked_rows"] == 4
-    students = {domain: metakd.Classifier.load(run.folders.student("meta_kd", domain)) for domain in DOMAINS}
+    students = {domain: metakd.Classifier.from_pretrained(run.folders.student("meta_kd", domain)) for domain in DOMAINS}
     correct = [students[e.domain].predict([e.text])[0].label == e.label for e in fresh]  # two of each domain
     assert results["average"]["student"]["accuracy_without_leaks"] == pytest.approx(sum(correct) / 4)
     assert "4 of them are also in train; averages without them: " in (run.folder / "results.md").read_text()
@@ -143,7 +143,7 @@ def test_an_unseen_domain_is_scored_by_the_teacher_alone(finished_run: Path, tmp
 )
 def test_anything_but_a_list_of_texts_is_refused(finished_run: Path, texts: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        metakd.Classifier.load(finished_run / "students" / "books").predict(texts)
+        metakd.Classifier.from_pretrained(finished_run / "students" / "books").predict(texts)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_long_texts_are_read_as_the_settings_say(base: Path, long_data: Path, tm
         assert reading["most_windows"] == (8 if way in ("mean", "adaptive") else 1)
         assert reading["max_length"] == (40 if way == "longer" else 16)  # as many as it has positions
         assert (reading["enough"] is not None) == (way == "adaptive")
-        assert metakd.Classifier.load(folder / "students" / "books").reading.model_dump() == reading
+        assert metakd.Classifier.from_pretrained(folder / "students" / "books").reading.model_dump() == reading
         assert ("windows" in (folder / "results.md").read_text()) == (way in ("mean", "adaptive"))
     first, mean, longer, adaptive = (results[way]["average"]["student"] for way in results)
     assert first["accuracy"] < 0.7 < 0.9 < mean["accuracy"]

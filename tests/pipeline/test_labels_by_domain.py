@@ -68,7 +68,10 @@ def test_a_whole_run(metakd: Command, base: Path, data: Path, tmp_path: Path, ca
 
     passed(metakd("export", run, "--output", models, "--force"))
     for domain, labels in OWN.items():
-        exported, student = Classifier.load(models / domain), Classifier.load(run / "students" / domain)
+        exported, student = (
+            Classifier.from_pretrained(models / domain),
+            Classifier.from_pretrained(run / "students" / domain),
+        )
         assert exported.labels == student.labels == labels
         texts = ["the plot was good", "a dull pan"]
         np.testing.assert_allclose(exported.predict_proba(texts), student.predict_proba(texts), atol=1e-4)

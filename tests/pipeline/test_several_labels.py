@@ -132,15 +132,15 @@ def test_each_label_has_its_threshold(metakd: Command, run: Path, exported: Path
     found = read_json(run / "results.json")["calibration"]["thresholds"]
     assert {*found} == {"meta_teacher", "student", "fine_tuned_shared", "tfidf"}
     assert found["meta_teacher"]["books"] == found["meta_teacher"]["kitchen"]  # one model
-    ours = Classifier.load(run / "students" / "books")
-    assert ours.thresholds == Classifier.load(exported / "books").thresholds == found["student"]["books"]
+    ours = Classifier.from_pretrained(run / "students" / "books")
+    assert ours.thresholds == Classifier.from_pretrained(exported / "books").thresholds == found["student"]["books"]
     assert {*found["student"]["books"].values(), *found["student"]["kitchen"].values()} != {0.5}
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     calibration = load_calibration(copy / "students" / "books")
     texts = [row["text"] for row in rows_of(40, 5, "x")]
     p = ours.predict_proba(texts)
     write_calibration(copy / "students" / "books", calibration._replace(thresholds=(0.9, 0.1, 0.999)))
-    answers = Classifier.load(copy / "students" / "books").predict(texts)
+    answers = Classifier.from_pretrained(copy / "students" / "books").predict(texts)
     assert [{each.label for each in row} for row in answers] == [
         {label for label, each, least in zip(ours.labels, row, (0.9, 0.1, 0.999), strict=True) if each > least}
         for row in p
@@ -148,7 +148,7 @@ def test_each_label_has_its_threshold(metakd: Command, run: Path, exported: Path
     assert "not scored, which decides" in refused(metakd("export", copy, "--output", tmp_path / "onnx"))
     write_calibration(copy / "students" / "books", calibration._replace(thresholds=(0.9, 0.1)))
     with pytest.raises(InputError, match="is damaged; delete it, and score its run again"):
-        Classifier.load(copy / "students" / "books")
+        Classifier.from_pretrained(copy / "students" / "books")
 
 
 @pytest.mark.parametrize("wrong", [["0.5"] * 3, [0.5, 0.5], [0.5, 0.5, float("nan")], [0.5, 0.5, 2], None])
@@ -158,7 +158,7 @@ def test_damaged_thresholds_of_an_export_are_refused(wrong: Any, exported: Path,
     description = read_json(folder / "model.json") | {"thresholds": wrong}
     (folder / "model.json").write_text(json.dumps(description))
     with pytest.raises(InputError, match="thresholds: expected 3 numbers between 0 and 1"):
-        Classifier.load(folder)
+        Classifier.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("domain", [None, "kitchen"])
@@ -214,10 +214,10 @@ def test_fit_delivers_thresholds(run: Path, tmp_path: Path) -> None:
         patch.setattr(budget_search, "write_thresholds", None)
         assert budget_search._calibrate(opened, students) == figures
     expected = figures["thresholds"]["student"]["books"]
-    assert Classifier.load(students["books"]).thresholds == expected
+    assert Classifier.from_pretrained(students["books"]).thresholds == expected
     candidate = Candidate("layers=2", False, False, 16, 2.0, 1.5)
     folder = budget_search._export(opened, "books", students["books"], candidate, [candidate.reading])
-    assert Classifier.load(folder / "model").thresholds == expected
+    assert Classifier.from_pretrained(folder / "model").thresholds == expected
 
 
 def test_a_run_scored_before_there_were_thresholds_is_scored_again_to_be_repeated(run: Path, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_windows_are_joined_by_the_mean_of_their_logits() -> None:
 
 
 def test_a_classifier_says_which_labels_a_text_has(exported: Path) -> None:
-    classifier = Classifier.load(exported / "books")
+    classifier = Classifier.from_pretrained(exported / "books")
     text = "the plot was good and lovely"
     (p,) = classifier.predict_proba([text])
     (labels,) = classifier.predict([text])

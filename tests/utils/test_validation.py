@@ -159,7 +159,7 @@ def test_an_exported_model_reads_no_file_of_another_folder(tmp_path: Path, base:
     shutil.copy(base / "tokenizer.json", tmp_path / "model")
     (tmp_path / "model" / "model.json").write_text('{"labels": ["a"], "pad_token_id": 0, "max_length": 8}')
     with pytest.raises(InputError, match="External data path"):
-        Classifier.load(tmp_path / "model")
+        Classifier.from_pretrained(tmp_path / "model")
 
 
 PATHS = ["/etc", "..", ".", "nul", "com1", "~root", "\0", "a\0b", "aux.txt", "LPT9", "prn ", "c:\\x", "\\\\host\\x"]

@@ -78,7 +78,7 @@ def _open(folder: Path, reading: Mapping[str, Any]) -> Classifier | ByDomain:
     by_domain = models_by_domain(folder)
     if not all((each / DESCRIPTION_FILE).is_file() for each in (by_domain.values() if by_domain else [folder])):
         load_library()
-    return Classifier.load(folder, **reading) if by_domain is None else ByDomain(by_domain, **reading)
+    return Classifier.from_pretrained(folder, **reading) if by_domain is None else ByDomain(by_domain, **reading)
 
 
 @app.command()

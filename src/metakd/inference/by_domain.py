@@ -20,10 +20,10 @@ class ByDomain:
     """The classifier of each domain, loaded when the first text of its domain comes."""
 
     def __init__(self, folders: Mapping[str, str | Path], **reading: Any) -> None:
-        """`folders` has the model of each domain; `reading` says how they read long texts, as in Classifier.load."""
+        """`folders` has each domain's model; `reading`: how they read long texts, as in Classifier.from_pretrained."""
         self.folders = dict(folders)
         self.several_labels = False  # whether a text may have several, known of the models that were loaded
-        self._load = lru_cache(LOADED)(lambda domain: Classifier.load(self.folders[domain], **reading))
+        self._load = lru_cache(LOADED)(lambda domain: Classifier.from_pretrained(self.folders[domain], **reading))
 
     def classifier(self, domain: str) -> Classifier:
         """That of one of the domains; InputError if it cannot be loaded."""

@@ -37,7 +37,7 @@ class Classifier:
         self.model = model
 
     @classmethod
-    def load(
+    def from_pretrained(
         cls,
         folder: str | Path,
         *,
