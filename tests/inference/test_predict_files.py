@@ -202,7 +202,7 @@ def test_a_model_of_the_hub_with_onnx_files_is_read_by_torch(books: Path, tmp_pa
         ([{"text": "a", "domain": "books", "tags": ["\ud83d"]}], [], "row 1, tags: cannot be written as JSON"),
         ([{"text": "a", "domain": "books", "n": [float("nan")]}], [], "row 1, n: cannot be written as JSON"),
         ([{"text": "a", "domain": "books", "n": {}}], ["--output", "out.parquet"], "cannot be written as Parquet"),
-        ([{"text": "a", "domain": "books"}], ["--output", "out.xlsx"], ".jsonl or .csv or .parquet; end the name"),
+        ([{"text": "a", "domain": "books"}], ["--output", "out.xlsx"], "the name must end in .jsonl or .csv"),
         ([{"text": "a", "domain": "books"}], ["--output", "none/out.csv"], "must be a file in an existing folder"),
         (
             [{"text": "a", "domain": "books", "x": 1}, {"text": "b", "domain": "books", "x": "one"}],

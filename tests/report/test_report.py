@@ -364,7 +364,7 @@ def test_markdown_for_a_pull_request(finished_run: Path, metakd: Command) -> Non
 def test_markdown_stays_text_and_one_table(findings: Findings) -> None:
     """A domain's name full of signs that Markdown and HTML know stays within its column and row."""
     domains = {"a|b\n<img src=x>": findings.results["domains"]["books"]}
-    assert escaped("![x](http://a/p.png) <b>`*|\\") == r"!\[x\](http://a/p.png) &lt;b>\`\*\|\\"
+    assert escaped("![x](http://a/p.png) <b>`*|\\") == r"!\[x\](http://a/p.png) &lt;b>`*\|\\"
     assert escaped("fine_tuned_shared  \n(a < b)") == "fine_tuned_shared (a < b)"
     table = markdown_table({**findings.results, "domains": domains})
     assert table.splitlines()[0].startswith("| model | a\\|b &lt;img src=x> | average |")

@@ -73,8 +73,8 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text escaped for a column of a Markdown table, so that it is shown as it is."""
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())))
+    """Text escaped for a column of a Markdown table: no HTML, no link, no picture, no further column."""
+    return re.sub(r"([\\\[\]|])", r"\\\1", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())))
 
 
 def rich_table(results: Mapping[str, Any], width: int) -> Table:
