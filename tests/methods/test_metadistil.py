@@ -66,7 +66,7 @@ def test_the_meta_gradient_is_exact(checkpoint: Checkpoint, monkeypatch: pytest.
 def test_the_teacher_learns_what_helps_the_student_and_the_student_waits(
     base: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    """On the same batches again and again, the held-out loss falls; only encoder and class head of the teacher move."""
+    """On the same batches again and again, the held-out loss falls; only encoder and head of the teacher move."""
     monkeypatch.setattr(metadistil, "TEACHER_LEARNING_RATE", 1e-2)
     setup = setup_of(base, precision=precision)
     method, student, teacher = MetaDistil.build(setup), setup.student.train(), setup.teacher

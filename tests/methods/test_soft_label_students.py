@@ -69,7 +69,7 @@ def test_what_a_teacher_said_can_be_read_back(
     """Targets equal to 1e-6; from the same start, the same labels on held-out rows."""
 
     def load_seeded(*args: Any, **options: Any) -> Any:
-        torch.manual_seed(0)  # the class head is drawn after a teacher was loaded, or after none
+        torch.manual_seed(0)  # the classification head is drawn after a teacher was loaded, or after none
         return load_encoder(*args, **options)
 
     monkeypatch.setattr("metakd.runs.starts.load_encoder", load_seeded)

@@ -113,7 +113,7 @@ def test_a_class_head_is_matched_by_name(base: Path, tmp_path: Path, caplog: pyt
     saved.save_pretrained(tmp_path)
     loading.load_tokenizer(base).save_pretrained(tmp_path)
     assert torch.equal(head_of(tmp_path, "a", "b", "c"), saved.classifier.weight[[2, 0, 1]])
-    assert "class head" not in caplog.text
+    assert "classification head" not in caplog.text
     config = tmp_path / "config.json"
     numbered = json.loads(config.read_text()) | {
         "id2label": {"2": "a", "0": "b", "1": "c"}
@@ -127,7 +127,7 @@ def test_a_class_head_is_matched_by_name(base: Path, tmp_path: Path, caplog: pyt
 
 def test_a_base_without_a_head_says_nothing(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     head_of(base, "a", "b")
-    assert "class head" not in caplog.text
+    assert "classification head" not in caplog.text
 
 
 def test_a_base_of_pairs_is_no_model_of_pairs(base: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Teachers of other kinds: a class head for each domain, and an ensemble of several."""
+"""Teachers of other kinds: a classification head for each domain, and an ensemble of several."""
 
 from pathlib import Path
 

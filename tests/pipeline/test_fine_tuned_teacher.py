@@ -63,7 +63,7 @@ def change_config(folder: Path, **values: Any) -> None:
 def test_a_teacher_that_is_handed_back_gives_the_same_students(
     finished_run: Path, tmp_path: Path, permuted: bool
 ) -> None:
-    """To the bit; if the rows of its class head are in another order, their names say so."""
+    """To the bit; if the rows of its classification head are in another order, their names say so."""
     teacher = finished_run / "meta_teacher"
     if permuted:
         teacher = plain(teacher, tmp_path / "permuted", ("positive", "negative"), (1, 0))
@@ -76,7 +76,7 @@ def test_a_teacher_that_is_handed_back_gives_the_same_students(
 
 
 def test_h_is_learnt_on_a_teacher_that_has_none(finished_run: Path, tmp_path: Path) -> None:
-    """Its encoder and its class head stay, and it is the base as well; the domain loss falls."""
+    """Its encoder and its classification head stay, and it is the base as well; the domain loss falls."""
     teacher = plain(finished_run / "meta_teacher", tmp_path / "plain")
     run = taught_by(teacher, finished_run, tmp_path / "run", base=str(teacher))
     assert same(run.folders.teacher, teacher)
@@ -232,7 +232,7 @@ def test_a_teacher_that_cannot_be_used(
     [
         (["--teacher-epochs", "0"], "--teacher-epochs 0: add --teacher"),
         (["--teacher-labels", "a,b"], "--teacher-labels: add --teacher"),
-        (["--teacher", "x", "--heads", "domain"], "--heads domain: a fine-tuned --teacher has one class head"),
+        (["--teacher", "x", "--heads", "domain"], "--heads domain: a fine-tuned --teacher has one classification head"),
         (["--teacher", "x/no-such-folder"], "x/no-such-folder"),
         (["--teacher", ""], "--teacher: is empty"),
         (["--teacher", "x", "--soft-labels"], "--soft-labels: --teacher stays as it is"),
@@ -248,7 +248,7 @@ def test_flags_that_do_not_fit_it(
 def test_too_many_names_of_classes(metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path) -> None:
     flags = ("--teacher", finished_run / "meta_teacher", "--teacher-labels", "a,b,c")
     said = refused(run_by(metakd, toy_data, tmp_path / "run", *flags))
-    assert "--teacher-labels: 3 names, but the class head" in said
+    assert "--teacher-labels: 3 names, but the classification head" in said
 
 
 def test_near_chance_it_says_what_to_check(metakd: Command, finished_run: Path, toy_data: Path, tmp_path: Path) -> None:

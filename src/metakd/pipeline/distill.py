@@ -209,7 +209,7 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
         counted = features.columns["gold_weights"] > 0 if "soft_labels" in needs else None
         return features.with_columns(**run.features.class_weights(features.column("labels"), counted))
     features = features.with_columns(**{CACHE_ROW: cache.rows([e.id for e in job.examples])})
-    teacher, labels = cache.read(features.column(CACHE_ROW), NO_LAYERS), features.column("labels")
+    rows, labels = features.column(CACHE_ROW), features.column("labels")
     labelled = labels != NO_LABEL
     if not labelled.all():
         texts = cache.rows([run.features.texts_of_windows.get(e.id, e.id) for e in job.examples])
@@ -218,12 +218,18 @@ def _features(run: Run, job: StudentJob, tokenizer: Any, cache: TeacherCache | N
         features = features.with_columns(labels=labels.numpy())
     if "instance_weights" in needs and run.settings.expertise != "none":
         instance, hard = features.column("instance_weights"), run.settings.expertise == "hard"
-        facts["expertise"] = spread(expertise_weights(instance, teacher.logits, labels, hard), "expertise weights")
+        expertise = expertise_weights(instance, cache.logits(rows.tolist()), labels, hard)
+        facts["expertise"] = spread(expertise, "expertise weights")
     if "foreign_text" in needs and job.domain is not None:
         domains = torch.tensor([run.data.domain_ids[e.domain] for e in job.examples])  # unknown to a teacher, too
         home = run.data.domain_ids[job.domain]
         weights = transfer_weights(
-            teacher.representation, labels, domains, home, centres_in_h(run, cache), run.features.are_gold(job.examples)
+            cache.read(rows, NO_LAYERS).representation,
+            labels,
+            domains,
+            home,
+            centres_in_h(run, cache),
+            run.features.are_gold(job.examples),
         )
         others = weights[domains != home]
         facts["transfer"] = spread(others, "transfer weights of other domains' text") if len(others) else {}

@@ -30,8 +30,8 @@ def check_again(run: Run) -> None:
 
 
 def _is_outdated(run: Run, folder: Path) -> bool:
-    manifest = verified_manifest(folder)
-    return manifest is not None and not is_checked(manifest, run.data)
+    manifest = read_manifest(folder)
+    return manifest is not None and not is_checked(manifest, run.data) and verified_manifest(folder) is not None
 
 
 def _check(run: Run, folder: Path, domain: str | None) -> None:

@@ -93,10 +93,17 @@ class Features:
 
         That is, the N texts, and then W further windows of the long ones (`teacher_windows`).
         """
-        further = self._extra_texts(texts, self.settings.teacher_windows)
+        further = self._windows_of_train if texts is self.data.train else self._windows_for_teacher(texts)
         windows = [(row, window) for row, e in enumerate(texts) for window in further.get(e.id, ())]
         rows = [*range(len(texts)), *(row for row, _ in windows)]
         return [*texts, *(window for _, window in windows)], np.array(rows)
+
+    @cached_property
+    def _windows_of_train(self) -> dict[str, list[Example]]:
+        return self._windows_for_teacher(self.data.train)
+
+    def _windows_for_teacher(self, texts: Sequence[Example]) -> dict[str, list[Example]]:
+        return self._extra_texts(texts, self.settings.teacher_windows)
 
     def _extra_texts(self, texts: Sequence[Example], windows: int, crops: int = 0) -> dict[str, list[Example]]:
         settings = self.settings

@@ -173,6 +173,15 @@ class Fingerprints:
 
     def distill(self, method: str, domain: str | None) -> str:
         """Fingerprint of the student of `domain`, or of the shared start (None)."""
+        if (method, domain) not in self._of_students:
+            self._of_students[method, domain] = self._distill(method, domain)
+        return self._of_students[method, domain]
+
+    @cached_property
+    def _of_students(self) -> dict[tuple[str, str | None], str]:
+        return {}
+
+    def _distill(self, method: str, domain: str | None) -> str:
         learns_from_teacher = has_teacher(METHODS[method])
         sources = [*self._sources, self.student]
         sources += [self.weigh] if "instance_weights" in METHODS[method].needs else []
@@ -181,7 +190,7 @@ class Fingerprints:
             sources.append(self.data.unlabelled_fingerprint)
             sources += classes_by_domain(self.settings, self.data).values()  # they decide the labels of these texts
         if learns_from_labels_alone(METHODS[method]) and self.settings.base == self.settings.teacher:
-            sources.append(["classification head of the teacher", self.settings.teacher_labels])
+            sources.append(["class head of the teacher", self.settings.teacher_labels])
         classes = student_classes(self.settings, self.data, domain)
         sources += [classes] if classes != self.data.labels else []
         values = self._values("baseline" if learns_from_labels_alone(METHODS[method]) else "distill")

@@ -33,7 +33,7 @@ from metakd.runs.folders import SKIPPED_FILE, Folders
 from metakd.runs.starts import check_teacher_fits
 from metakd.training.trackers import check_tracker
 from metakd.utils import distributed
-from metakd.utils.artifacts import RUN_FILE, free_disk, is_done, read_run, write_json, write_text
+from metakd.utils.artifacts import RUN_FILE, free_disk, is_done, read_run, refuse_other, write_json, write_text
 from metakd.utils.console import notice
 from metakd.utils.errors import InputError, collecting
 from metakd.utils.hardware import Precision, native_precision
@@ -255,10 +255,10 @@ class Run:
         return changed
 
     def _refuse_other_steps(self) -> None:
-        is_done(self.folders.weights, self.fingerprints.weigh)
-        is_done(self.folders.teacher, self.fingerprints.teach)
+        refuse_other(self.folders.weights, self.fingerprints.weigh)
+        refuse_other(self.folders.teacher, self.fingerprints.teach)
         for method, domain in product(self.methods, (None, *self.data.domains)):
-            self.is_student_done(method, domain)
+            refuse_other(self.folders.student(method, domain), self.fingerprints.distill(method, domain))
 
     def is_student_done(self, method: str, domain: str | None) -> bool:
         """Whether a student is finished.

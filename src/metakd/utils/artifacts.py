@@ -133,14 +133,16 @@ def changed_code(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def is_done(folder: Path, expected: str) -> bool:
-    """Whether a step's result exists and is complete.
+    """Whether a step's result exists and is complete; InputError if something else made it [`refuse_other`]."""
+    refuse_other(folder, expected)
+    return verified_manifest(folder) is not None
 
-    Raises:
-        InputError: It was made with other settings or data, or the code of the step or of an earlier one has changed.
-    """
+
+def refuse_other(folder: Path, expected: str) -> None:
+    """Raise InputError if a step's result was made with other settings or data, or by other code; reads no models."""
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("fingerprint") == expected:
-        return verified_manifest(folder) is not None
+        return
     if steps := changed_code(manifest):
         raise InputError(
             f"metakd's code of {', '.join(steps)} has changed since {folder} was made. Choose another --output, repeat "
