@@ -125,7 +125,7 @@ class Settings(BaseModel):
     )
 
     # Instance weights
-    alpha: float = setting(0.5, "Share of a text's own domain in its prototype score t (α).", "0.5", ge=0, le=1)
+    alpha: float = setting(0.5, "Share of a text's own domain in its prototype score (α).", "0.5", ge=0, le=1)
     weights: Literal["normalized", "raw", "none"] = setting(
         "normalized", "Instance weights t: divided by their mean, as they are, or all 1.", "raw"
     )
