@@ -3,13 +3,13 @@
     python benchmarks/budget.py --data DIR --work FOLDER [--layers 3,2,1] [--seeds 0,1,2] [--precision bfloat16]
 
 DIR holds the Multi-Domain Sentiment Dataset (train and dev); its rows are cut 60/10/30, and all scores are on the 30.
-The teachers and the students, by the defaults, lie in FOLDER, which may be one of `metakd experiment`, and are trained
-if they are missing. All models read whole texts; students are calibrated on dev. Those of the first seed are timed in
-turn, round by round, one text at a time with tokenising, on as many threads; medians over the texts of all rounds.
-Training has a process of its own, since it changes how the C library gives memory. The rate of ONNX Runtime alone is on
-tokens of all windows that are there already: of its default session in batches of 8 to 64 windows of like length, or of
-the session that metakd's exported models run, whichever is the quickest, before and after `metakd predict`. Writes
-benchmarks/results/budget.json.
+The teachers (tried once) and the students, by the defaults, lie in FOLDER, which may be one of `metakd experiment`, and
+are trained if they are missing. All models read whole texts; students are calibrated on dev. Those of the first seed
+are timed in turn, round by round, one text at a time with tokenising, on as many threads; medians over the texts of all
+rounds. Training has a process of its own, since it changes how the C library gives memory. The rate of ONNX Runtime
+alone is on tokens of all windows that are there already: of its default session in batches of 8 to 64 windows of like
+length, or of the session that metakd's exported models run, whichever is the quickest, before and after `metakd
+predict`. Writes benchmarks/results/budget.json.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def main() -> None:
         "rows": rows,
         "accepted": [_accepted(name, measured, rows) for name in trained[0] if name != TEACHER],
         "predict": {"model": rows[-1]["name"]} | rate,
-        "settings": Settings(precision=options.precision).model_dump(mode="json"),
+        "settings": Settings.build(FIXED_SETTINGS | {"precision": options.precision}).model_dump(mode="json"),
         "examples": len(data.splits["test"]),
         "seeds": seeds,
         "threads": torch.get_num_threads(),

@@ -71,7 +71,7 @@ def metakd(*arguments: object) -> None:
 def trained(data: Path, base: Path | str, student: Path, output: Path, seed: int, *options: str) -> dict[str, Any]:
     """Accuracy of each model of a run, with its interval, and the seconds of the steps."""
     if not (output / "results.json").is_file():
-        models = ("--base", base, "--student", student, "--student-init", "base")
+        models = ("--base", base, "--student", student)
         metakd("run", "--data", data, "--output", output, "--resume", *models, "--seed", seed, *STUDENTS, *options)
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
     figures = {

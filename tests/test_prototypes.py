@@ -179,6 +179,10 @@ def test_a_class_at_home_is_the_mean_of_its_labelled_examples_alone() -> None:
     labelled, centres = torch.tensor([True, True, False, True]), torch.zeros(2, 2)
     assert transfer_weights(h, labels, domains, 0, centres, labelled).tolist() == [1, 1, 1, 0]
     assert transfer_weights(h, labels, domains, 0, centres)[3] > 0.5
+    nobody = torch.tensor([False, False, False, True])  # at home: then all of the class stand for it
+    torch.testing.assert_close(
+        transfer_weights(h, labels, domains, 0, centres, nobody), transfer_weights(h, labels, domains, 0, centres)
+    )
 
 
 def test_an_example_outside_the_prototypes_is_compared_with_all_of_its_class() -> None:

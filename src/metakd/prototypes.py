@@ -236,7 +236,7 @@ def transfer_weights(
         domains: (N,) int.
         home: The domain that the examples of the others are weighted for.
         centres: (K, H), the mean of each domain's prototypes [`domain_centres`], also of classes that home lacks.
-        labelled: (N,) bool, the examples that p^m averages; by default all.
+        labelled: (N,) bool, the examples that p^m averages, or all where home has none of the class; by default all.
 
     Returns:
         (N,), from 0 to 1.
@@ -244,9 +244,10 @@ def transfer_weights(
     kept = torch.ones_like(labels, dtype=torch.bool) if labelled is None else labelled
     centred, at_home = representations - centres[domains], domains == home
     weights = at_home.float()
-    for label in labels[at_home & kept].unique():
+    for label in labels[at_home].unique():
         of_class = labels == label
-        members = centred[at_home & of_class & kept]
+        counted = at_home & of_class & kept
+        members = centred[counted if counted.any() else at_home & of_class]
         similarity = F.cosine_similarity(centred[of_class], members.mean(0), dim=-1)
         without_itself = (members.sum(0) - members) / max(len(members) - 1, 1)
         usual = float(F.cosine_similarity(without_itself, members, dim=-1).mean()) if len(members) > 1 else 1.0

@@ -14,6 +14,7 @@ from metakd.data import tokenization
 from metakd.data.samplers import LengthBatches, ordered_batches
 from metakd.data.schema import Example
 from metakd.data.tokenization import Collator, TokenStore, encode
+from metakd.models.forward_passes import EVALUATION_BATCH, MOST_TOKENS
 from metakd.models.loading import load_tokenizer
 from metakd.utils.errors import InputError
 
@@ -157,3 +158,12 @@ def test_ordered_batches_go_from_short_to_long(base: Path) -> None:
     lengths = [len(features[i]["input_ids"]) for i in order]
     assert lengths == sorted(lengths)
     assert sorted(order) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sizes"), [([512] * 130, [64, 64, 2]), ([8192] * 5, [4, 1]), ([99_999] * 2, [1, 1])]
+)
+def test_batches_of_long_texts_have_fewer(lengths: list[int], sizes: list[int]) -> None:
+    """Of up to 512 tokens 64 texts, as the last bits of all outputs depend on which texts share a batch."""
+    batches = ordered_batches(np.array(lengths), EVALUATION_BATCH, MOST_TOKENS)
+    assert [len(batch) for batch in batches] == sizes

@@ -54,7 +54,7 @@ def test_a_broken_torch_is_missing_not_an_error(base: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(doctor, "require", broken)
     gpu = examined(base, tmp_path)["GPU"]
-    assert (gpu.state, gpu.remedy) == ("missing", "pip install '.[train]'")
+    assert (gpu.state, gpu.remedy) == ("missing", "pip install --force-reinstall torch")
     assert "torch cannot be imported (libcudnn.so.9" in gpu.message
 
 

@@ -373,6 +373,7 @@ def test_a_label_is_named_by_a_whole_word(text: str, place: int | None) -> None:
         ("That is a hard case", ["A", "B"], None),
         ("I choose A", ["A", "B"], 0),
         ("b", ["A", "B"], 1),
+        ("The answer is B.", ["a", "b"], 1),
     ],
 )
 def test_a_label_within_another_is_not_named(text: str, words: list[str], place: int | None) -> None:
@@ -397,6 +398,13 @@ def test_probabilities_are_those_of_the_first_word_after_the_thought() -> None:
     tokens += [token("**", positive=0.9), token("neg", neg=0.8, pos=0.2), token("ative", positive=0.9)]
     choice = choice_of("<think>hm</think>\n\n**negative**", tokens)
     assert token_probabilities(choice, ["negative", "positive"]) == pytest.approx([0.8, 0.2])
+
+
+def test_a_sign_is_part_of_a_label() -> None:
+    tokens = [
+        SimpleNamespace(token=text, top_logprobs=[SimpleNamespace(token=text, logprob=0.0)]) for text in ("-", "1")
+    ]
+    assert token_probabilities(choice_of("-1", tokens), ["-1", "0", "1"]) == [1, 0, 0]
 
 
 def test_neighbours_that_are_refused_together_do_not_stop_the_work(
@@ -551,4 +559,4 @@ def test_what_is_not_there_and_what_takes_too_long(
 def test_flags_that_need_an_endpoint(metakd: Command, tmp_path: Path) -> None:
     texts = write_rows(tmp_path / "texts.jsonl", [as_row(e) for e in toy_examples(4, 0, "t")])
     said = refused(metakd("label", "--data", texts, "--output", tmp_path / "o.jsonl", "--model", "m", "--votes", 3))
-    assert "--votes: for --endpoint; add it, or leave this out" in said
+    assert "--votes: only with --endpoint; add that, or leave this out" in said

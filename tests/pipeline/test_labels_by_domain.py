@@ -196,6 +196,10 @@ def test_soft_labels_are_restricted_too(base: Path, tmp_path: Path) -> None:
     kitchen = [e for e in run.data.train if e.domain == "kitchen" and len(e.soft_label) == 3]
     q = run.features.soft_labels(kitchen, "kitchen")["soft_labels"]
     np.testing.assert_allclose(q, [[3 / 7, 4 / 7]] * len(kitchen), rtol=1e-6)
+    elsewhere = replace(kitchen[0], soft_label=(("negative", 1.0),), gold=True)
+    columns = run.features.soft_labels([kitchen[0], elsewhere], "kitchen")
+    assert columns["soft_labels"][1].tolist() == [0, 0]
+    assert columns["gold_weights"].tolist() == [0.5, 1]  # nothing is left of its answer
 
 
 def test_what_the_teacher_finds_likeliest_is_of_the_domain(base: Path, data: Path, tmp_path: Path) -> None:

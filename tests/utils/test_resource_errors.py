@@ -155,7 +155,7 @@ def test_memory_that_runs_out_is_reported(refused: Refused, tmp_path: Path, limi
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit(resource.RLIMIT_AS, pages * resource.getpagesize() + 40_000_000)
     message = refused(tmp_path / "run", "--student", "layers=1", "--base", large)
-    assert "out of memory. Use a smaller --batch-size" in message
+    assert "out of memory. Use a smaller model" in message
     assert {path.name for path in (tmp_path / "run").glob("*")} <= {"run.json", "run.lock"}
 
 

@@ -116,7 +116,7 @@ def read_data(
     notice for such keys of the file.
     """
     in_file = _in_file(config)
-    chosen = _checked(data, _overlaid(in_file, options))
+    chosen = _checked(data, _overlaid(in_file, options), options)
     load_library()
     from metakd.data.dataset import load_dataset
 
@@ -149,9 +149,9 @@ def _checked(data: str, values: Mapping[str, Any], typed: Collection[str] = ()) 
     InputError with all their faults, those that are `typed` and do nothing, and files that are missing; then for files
     that cannot be opened. A dataset on the hub is opened later, without progress bars.
     """
-    paths = [str(path) for path in (data, values.get("unlabelled")) if path is not None]
-    missing = [path for path in paths if not is_hub_id(path) and not Path(path).exists()]
-    problems = [InputError(f"{path}: no such file or folder") for path in missing]
+    paths = {"": data, "--unlabelled: ": values.get("unlabelled")}
+    missing = {of: path for of, path in paths.items() if path and not is_hub_id(path) and not Path(path).exists()}
+    problems = [InputError(f"{of}{path}: no such file or folder") for of, path in missing.items()]
     with collecting(problems):
         settings = Settings.build(values)
         raise_faults("settings", without_effect(typed, settings))

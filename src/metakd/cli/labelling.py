@@ -77,7 +77,7 @@ def label(
     pace = {"max_calls": max_calls, "calls_per_minute": calls_per_minute, "parallel": parallel}
     limits = {name: value for name, value in (pace | {"votes": votes}).items() if value}
     if limits and endpoint is None:
-        raise InputError(f"{listed([*map(flag, limits)])}: for --endpoint; add it, or leave this out")
+        raise InputError(f"{listed([*map(flag, limits)])}: only with --endpoint; add that, or leave this out")
     from metakd.labelling.texts import read_texts
 
     how, names = reading(columns, encoding), [*map(str.strip, labels.split(","))] if labels else []
@@ -94,7 +94,7 @@ def label(
     else:
         task = task or _task(model, examples, names, prompt, label_words, chat)
         scorer = _scorer(model[0], max_length or LONGEST_TEXT, chat, endpoint, limits)
-        written = _by_language_model(scorer, examples, task, output, correct_prior is not False)
+        written = _by_language_model(scorer, examples, task, output, correct_prior is not False, overwrite)
     stdout.print(f"{written}: {output}", highlight=False)
 
 
@@ -139,7 +139,7 @@ def _task(
 
 
 def _by_language_model(
-    scorer: Scorer, examples: Sequence[Example], task: Task, output: Path, correct_prior: bool
+    scorer: Scorer, examples: Sequence[Example], task: Task, output: Path, correct_prior: bool, overwrite: bool
 ) -> str:
     import torch
 
@@ -149,9 +149,10 @@ def _by_language_model(
 
     kept = output.with_suffix(".answers")
     with waiting_lock(kept.with_name(f".{kept.name}.lock"), "asks for these labels"):
-        answers = Answers(kept, scorer.identity, task.words)
-        answered, scores = ask_all(scorer, examples, task, answers)
-    return write_labels(answered, torch.tensor(scores, dtype=torch.float64), [*task.words], output, correct_prior)
+        check_writable(output, ".jsonl", overwrite)  # another command may have written it meanwhile
+        answered, scores = ask_all(scorer, examples, task, Answers(kept, scorer.identity, task.words))
+        log_p = torch.tensor(scores, dtype=torch.float64)
+        return write_labels(answered, log_p, [*task.words], output, correct_prior)
 
 
 def _scorer(

@@ -30,7 +30,7 @@ from metakd.data.examples import open_file
 from metakd.utils import distributed
 from metakd.utils.artifacts import read_run
 from metakd.utils.console import notice, stdout
-from metakd.utils.errors import CheckError, InputError, flag, listed, shell_command, with_resume_hint
+from metakd.utils.errors import CheckError, InputError, flag, listed, with_resume_hint
 
 if TYPE_CHECKING:
     from metakd.runs.run import Run
@@ -54,7 +54,7 @@ def run(
     from metakd.evaluation.tables import rich_table
     from metakd.pipeline.evaluate import check_scorable
     from metakd.pipeline.plan import check_disk, print_plan
-    from metakd.pipeline.run_all import clear, run_all
+    from metakd.pipeline.run_all import clear, leftovers, run_all
     from metakd.report.facts import Findings
     from metakd.report.summary import verdict
     from metakd.utils.locks import run_lock
@@ -65,11 +65,11 @@ def run(
         distributed.on_main(lambda: print_plan(fresh if overwrite else assembled))
         return
     if overwrite:
-        distributed.on_main(lambda: check_disk(fresh, replaced=output))
+        distributed.on_main(lambda: check_disk(fresh, output, leftovers(assembled)))
         clear(assembled)
     with run_lock(output):
         assembled.check_folder()
-        distributed.on_main(lambda: check_disk(assembled))
+        distributed.on_main(lambda: check_disk(assembled, output))
         begun = assembled.begin()
         with with_resume_hint(f"metakd run --output {shlex.quote(str(output))} --resume"):
             table = rich_table(run_all(begun), stdout.width)
@@ -183,7 +183,9 @@ def evaluate(
         with locked(assemble_run(read_request(folder, None, None, options))) as begun:
             results = evaluate(begun)
             if (folder / REPORT_FILE).exists():
-                notice(f"{REPORT_FILE} has the scores of before; draw it again: {shell_command('report', folder)}")
+                notice(
+                    f"{REPORT_FILE} has the scores of before; draw it again with `metakd report` and the flags of then"
+                )
     stdout.print(rich_table(results, stdout.width))
     stdout.print(f"scores: {output or folder / 'results.json'}")
 

@@ -73,7 +73,7 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text escaped for a column of a Markdown table: no HTML, no link, no picture, no further column."""
+    """Text escaped for a column of a Markdown table: no HTML, no named link, no picture, no further column."""
     return re.sub(r"([\\\[\]|])", r"\\\1", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split())))
 
 

@@ -49,14 +49,16 @@ def _packages() -> Finding:
 
 def _hardware() -> list[Finding]:
     """Processor, memory and GPU."""
+    state: State = "note"
+    remedy = ""
     try:
         cuda = require("torch", "train").cuda
         gpus = [cuda.get_device_name(i) for i in range(cuda.device_count())]
     except InputError:  # _packages reports a missing torch
         gpus = ["not checked, as torch is missing"]
     except (ImportError, OSError) as error:
-        broken = f"not checked, as torch cannot be imported ({error_summary(error)})"
-        return [Finding("GPU", "missing", broken, install_command("train"))]
+        gpus = [f"not checked, as torch cannot be imported ({error_summary(error)})"]
+        state, remedy = "missing", "pip install --force-reinstall torch"
     facts = machine()
     bfloat16 = "bfloat16" if processor_has_bfloat16() else "no bfloat16"
     cores = f"{usable_cores()} of {facts['cores']} cores usable"
@@ -69,7 +71,7 @@ def _hardware() -> list[Finding]:
     else:
         memory = Finding("Memory", "ok", f"{size} GB")
     gpu = ", ".join(gpus) or facts["gpu"] or "none that torch can use; training runs on the CPU"
-    return [processor, memory, Finding("GPU", "ok" if facts["gpu"] else "note", gpu)]
+    return [processor, memory, Finding("GPU", "ok" if facts["gpu"] else state, gpu, remedy)]
 
 
 def _hub() -> Finding:

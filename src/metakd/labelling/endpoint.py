@@ -111,7 +111,9 @@ class Endpoint:
             if unusable == TRIED and not usable:
                 self._stopped.set()
                 error = error or InputError(f"no answer names a label, for example {shown(text)}; change --prompt")
-        if error and not stop_requested():
+        if stop_requested():
+            return
+        if error:
             raise self._explained(error, KEPT if usable or unusable else NOTHING)
         if refused and not (usable or unusable):
             raise AllRefusedError(str(self._explained(refusal, NOTHING)))
@@ -129,7 +131,8 @@ class Endpoint:
         with ThreadPoolExecutor(self.parallel) as pool:
             try:
                 while True:
-                    if stop_requested():
+                    if stop_requested() and not self._stopped.is_set():
+                        notice("stopping once the calls under way are answered; a second signal stops at once")
                         self._stopped.set()
                     free = 0 if self._stopped.is_set() else self.parallel - len(running)
                     running |= {pool.submit(self._ask, prompts[row], words): row for row in islice(todo, free)}

@@ -10,6 +10,7 @@ LITTLE = 0.05  # probability of tokens that begin several labels
 THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 QUOTES = " \n\t.\"'*`"  # and the like, around a label
 DENIAL = re.compile(r"(\b(not|non|no|never|neither|cannot)|n['’]t)([ -]\w+){0,2}[ -]$")  # in English, before a label
+WORDS = ("a", "i")  # of one letter, in English
 SHORTEST = 3  # letters of a label that an inflected form of it is known by
 
 
@@ -32,7 +33,7 @@ def _content(choice: Any) -> str:
 
 
 def token_probabilities(choice: Any, words: Sequence[str]) -> list[float] | None:
-    """The probability (M,) of each label by the first token with a letter or digit of a reply, less its thought.
+    """The probability (M,) of each label by the first token of a reply, less thoughts and what surrounds labels.
 
     None if the API has none, if the tokens that begin exactly one label have little probability, if those that begin
     several have more than a little, or if the reply does not go on as a label: "A text about ..." is not "angry".
@@ -51,11 +52,11 @@ def token_probabilities(choice: Any, words: Sequence[str]) -> list[float] | None
 
 
 def _first_token(choice: Any) -> Any:
-    """The first token of a reply that is part of a word, with its alternatives; None without logprobs."""
+    """The first token of a reply that may begin a label, with its alternatives; None without logprobs."""
     tokens = getattr(getattr(choice, "logprobs", None), "content", None) or []
     texts = [str(getattr(each, "token", "")) for each in tokens]
     begin = max((place + 1 for place, text in enumerate(texts) if THOUGHT_ENDS in text), default=0)
-    words = (each for each, text in zip(tokens[begin:], texts[begin:], strict=True) if any(map(str.isalnum, text)))
+    words = (each for each, text in zip(tokens[begin:], texts[begin:], strict=True) if text.strip(QUOTES))
     return next(words, next(iter(tokens[begin:]), None))
 
 
@@ -72,14 +73,14 @@ def named_label(text: str, words: Sequence[str]) -> int | None:
     """The place of the label that a reply names, alone or as the only one in a sentence; None for none or several.
 
     A label after a denial, as in "not positive", is not named, nor is one within another: "non-toxic" is not "toxic".
-    In a sentence, a label of one letter is read in its own case, as "a" is no "A".
+    In a sentence, the labels A and I are read in their own case, as they are words.
     """
     plain = _plain(text)
     exact = [place for place, label in enumerate(words) if _plain(label) == plain]
     if exact:
         return exact[0]
     patterns = [rf"(?<!\w){re.escape(label)}(?!\w)" for label in words]
-    cases = [re.IGNORECASE if len(label) > 1 else 0 for label in words]
+    cases = [0 if label.casefold() in WORDS else re.IGNORECASE for label in words]
     matches = [
         (place, match)
         for place, (pattern, case) in enumerate(zip(patterns, cases, strict=True))

@@ -90,14 +90,14 @@ def needed_disk(run: Run, kept: float) -> Disk:
     return Disk(no_teacher * teacher + missing * student, max(teaching, bool(missing) * learning))
 
 
-def check_disk(run: Run, replaced: Path | None = None) -> None:
-    """Raise InputError if the disk has no room for what the run has yet to write, without what is in `replaced`."""
-    needed, free = sum(needed_disk(run, _cache_size(run)[0])), free_disk(run.folder)
-    if replaced is not None:
-        free += sum(path.stat().st_size for path in replaced.rglob("*") if path.is_file())
+def check_disk(run: Run, place: Path, removed: Sequence[Path] = ()) -> None:
+    """Raise InputError if the disk of `place` has no room for what the run has yet to write, once `removed` is gone."""
+    needed, free = sum(needed_disk(run, _cache_size(run)[0])), free_disk(place)
+    files = [file for path in removed for file in (path, *path.rglob("*")) if file.is_file()]
+    free += sum(file.stat().st_size for file in files)
     if needed > free:
         raise InputError(
-            f"{run.folder}: needs about {needed / 1e9:.2f} GB of disk, but only {free / 1e9:.2f} are free. Free some "
+            f"{place}: needs about {needed / 1e9:.2f} GB of disk, but only {free / 1e9:.2f} are free. Free some "
             "space, choose another --output, or lower --cache-budget"
         )
 

@@ -1,6 +1,7 @@
 """All steps: weigh -> teach -> distill -> evaluate. Each step writes its manifest last."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 from metakd.methods import METHODS
@@ -34,18 +35,25 @@ def _clear(run: Run) -> None:
     folder = run.folder
     refuse_unrelated(folder)
     check_outside(run.settings, folder)
-    folders = run.folders
+    with run_lock(folder):
+        refuse_if_any_locked([run.folders.cache_lock, *(folder / "checkpoints").glob("*.lock")])
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for path in leftovers(run):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def leftovers(run: Run) -> list[Path]:
+    """What runs leave in the folder of a run, or in part: folders and files, which need not exist."""
+    folder, folders = run.folder, run.folders
     steps = [folders.weights, folders.teacher, folders.unlabelled_weights, folders.teacher_cache]
     shared = [folder / f"{method}_shared_student" for method in METHODS]
     others = [folder / name for name in ("students", *METHODS, "shared_student", "checkpoints", LOGS_FOLDER)]
     others += [path.with_name(f".{path.name}.partial") for path in (*steps, *shared, folder / "shared_student")]
-    with run_lock(folder):
-        refuse_if_any_locked([run.folders.cache_lock, *(folder / "checkpoints").glob("*.lock")])
-        (folder / MANIFEST).unlink(missing_ok=True)
-        for path in (*steps, *shared, *others):
-            shutil.rmtree(path, ignore_errors=True)
-        for file in (*SCORE_FILES, REPORT_FILE, SKIPPED_FILE, SUSPECTS_FILE, RUN_FILE):
-            (folder / file).unlink(missing_ok=True)
+    files = (*SCORE_FILES, REPORT_FILE, SKIPPED_FILE, SUSPECTS_FILE, RUN_FILE)
+    return [*steps, *shared, *others, *(folder / file for file in files)]
 
 
 def run_all(run: Run) -> dict[str, Any]:
@@ -64,7 +72,7 @@ def run_all(run: Run) -> dict[str, Any]:
     """
     check_scorable(run)
     with run_lock(run.folder):
-        distributed.on_main(lambda: check_disk(run))
+        distributed.on_main(lambda: check_disk(run, run.folder))
         distributed.on_main(lambda: score_as_it_is(run))
         if run.settings.weights != "none":
             weigh(run)

@@ -191,6 +191,8 @@ class Fingerprints:
             sources += classes_by_domain(self.settings, self.data).values()  # they decide the labels of these texts
         if learns_from_labels_alone(METHODS[method]) and self.settings.base == self.settings.teacher:
             sources.append(["class head of the teacher", self.settings.teacher_labels])
+        if self.data.has_soft_labels and METHODS[method].needs & {"soft_labels", "foreign_text"}:
+            sources.append(["of probability 0, and class means of gold labels", 2])
         classes = student_classes(self.settings, self.data, domain)
         sources += [classes] if classes != self.data.labels else []
         values = self._values("baseline" if learns_from_labels_alone(METHODS[method]) else "distill")
