@@ -20,6 +20,7 @@ from metakd.config.settings import Settings
 from metakd.data.schema import folder_name
 from metakd.experiments.variants import EXPERIMENTS
 from metakd.methods import METHODS
+from metakd.pipeline.plan import Disk
 from metakd.utils.artifacts import write_json
 from metakd.utils.errors import flag
 from metakd.utils.signals import Stopped
@@ -223,6 +224,20 @@ def test_a_run_goes_on_only_with_resume(
         assert "made with other settings" in text
         assert f"Changed settings: {name} = {value}" in text
         assert str(read_json(finished_run / "run.json")["settings"][name]) != value
+
+
+def test_a_run_is_not_removed_where_the_disk_has_no_room_for_the_next(
+    metakd: Command, run_copy: Path, base: Path, toy_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What --overwrite removes makes room; other files in the folder do not."""
+    (run_copy / "notes.bin").write_bytes(bytes(10**8))
+    before = {path for path in run_copy.rglob("*") if path.suffix != ".lock"}
+    monkeypatch.setattr("metakd.pipeline.plan.free_disk", lambda _: 0)
+    monkeypatch.setattr("metakd.pipeline.plan.needed_disk", lambda *_: Disk(5e7, 0))
+    command = ("run", "--data", toy_data, "--base", base, "--output", run_copy, *FAST, "--overwrite")
+    message = refused(metakd(*command))
+    assert f"{run_copy}: needs about" in message
+    assert {path for path in run_copy.rglob("*") if path.suffix != ".lock"} == before
 
 
 def test_dry_run_prints_plan_sizes_and_time_and_writes_nothing(
