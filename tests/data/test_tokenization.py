@@ -146,10 +146,13 @@ def test_batches_of_a_seed_and_an_epoch_stay_the_same() -> None:
 
 
 def test_two_hundred_domains_take_no_longer_than_one() -> None:
-    """Looking for the texts of each domain among all took 7 seconds."""
-    started = time.process_time()
-    assert len([*LengthBatches(np.full(100_000, 5), 32, 0, np.arange(100_000) % 200)]) == 3125
-    assert time.process_time() - started < 2
+    """Looking for the texts of each domain among all took 7 seconds; one domain, 0.1."""
+    seconds = []
+    for domains in (1, 200):
+        started = time.process_time()
+        assert len([*LengthBatches(np.full(100_000, 5), 32, 0, np.arange(100_000) % domains)]) == 3125
+        seconds.append(time.process_time() - started)
+    assert seconds[1] < 20 * seconds[0]
 
 
 def test_ordered_batches_go_from_short_to_long(base: Path) -> None:

@@ -410,6 +410,11 @@ def test_what_is_made_for_one_label_is_refused(metakd: Command, base: Path, data
     for part in ("--heads domain", "--long-texts adaptive", "--method cross_domain", "--soft-labels"):
         assert f"{part}: made for texts with one label" in message
     assert not (tmp_path / "run").exists()
+    plain = write_rows(tmp_path / "plain" / "train.jsonl", rows_of(40, 1, "t")).parent
+    command = ("run", "--data", plain, "--base", base, "--output", tmp_path / "run", "--class-weights", "balanced")
+    assert "--class-weights: made for texts with one label; leave it out" in refused(metakd(*command))
+    more = ("--unlabelled", file / "train.jsonl", "--max-share", 0.5)
+    assert "--max-share: made for texts with one label; leave it out" in refused(metakd(*command[:-2], *more))
 
 
 def test_a_teacher_of_the_other_kind_is_refused(metakd: Command, run: Path, finished_run: Path, tmp_path: Path) -> None:

@@ -5,14 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import NewRun, open_run, read_json, taught, toy_examples
+from conftest import NewRun, open_run, read_json, read_rows, taught, toy_examples
 from metakd import CheckError, InputError
+from metakd.models.forward_passes import embed
 from metakd.models.meta_teacher import MetaTeacher
 from metakd.pipeline.checks import near_chance
 from metakd.pipeline.distill import distill
 from metakd.pipeline.teach import _weights, teach
+from metakd.prototypes import prototype_scores, prototypes
+from metakd.runs.starts import load_base
 
 
 def test_steps_out_of_order_name_the_missing_one(toy_run: NewRun) -> None:
@@ -123,6 +127,15 @@ def test_a_teacher_of_windows_counts_each_text_once(toy_run: NewRun) -> None:
     assert len(texts) > len(run.data.train) == len(first.features.teacher_texts(first.data.train)[0])
     assert {e.text for e in texts[len(run.data.train) :]}.isdisjoint({e.text for e in run.data.train})
     taught(run)
+    encoder, features = load_base(run.settings, run.data.labels), run.features.encode(texts)
+    e = embed(encoder, features, run.features.collator, "", "float32", torch.zeros(len(texts), 16))
+    tokens = torch.from_numpy(features.lengths - 2.0).float()[:, None]  # without [CLS] and [SEP]
+    columns = [run.features.encode(run.data.train).column(name) for name in ("labels", "domains")]
+    total, count = torch.zeros(len(run.data.train), 16), torch.zeros(len(run.data.train), 1)
+    whole = total.index_add(0, torch.from_numpy(rows), e * tokens) / count.index_add(0, torch.from_numpy(rows), tokens)
+    expected = prototype_scores(prototypes(whole, *columns, 2, 2), whole, *columns)
+    written = [row["score"] for row in read_rows(run.folders.weights / "weights.jsonl")]
+    assert written == pytest.approx(expected.tolist(), abs=1e-4)
     weights = _weights(run, rows)
     assert weights["shares"].mean() == pytest.approx(1)
     totals = {row: share * counts[row] for row, share in zip(rows.tolist(), weights["shares"].tolist(), strict=True)}

@@ -1,6 +1,5 @@
 """Each text is tokenised once in a run, for each tokenizer, and labels are looked up in no list."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -66,14 +65,17 @@ def test_open_runs_share_tokens_of_the_same_tokenizer_and_length(toy_run: NewRun
         assert features.lengths.max() == (8 if run is shorter else 10)
 
 
-def test_ten_thousand_labels_take_no_time(base: Path, tmp_path: Path) -> None:
-    """Looking each up in the list of labels took 4 seconds."""
-    labels, domains = [f"{number:05d}" for number in range(10_000)], ["books", "kitchen"]
-    train = [Example(str(i), "good", None, labels[-1 - i % 5], domains[i % 2]) for i in range(50_000)]
+def test_none_of_ten_thousand_labels_is_looked_up_in_their_list(base: Path, tmp_path: Path) -> None:
+    """That took 4 seconds."""
+
+    class Labels(list[str]):
+        def index(self, *_: Any) -> int:
+            raise AssertionError("looked up one by one")
+
+    labels, domains = Labels(f"{number:05d}" for number in range(10_000)), ["books", "kitchen"]
+    train = [Example(str(i), "good", None, labels[-1 - i % 5], domains[i % 2]) for i in range(50)]
     data = MultiDomainDataset("many", None, {"train": train}, labels, domains)
     features = Run(tmp_path, Settings.build(TINY | {"base": str(base)}), data).features
-    started = time.process_time()
     encoded = features.encode(train)
-    assert time.process_time() - started < 1.5
     assert encoded.column("labels")[:6].tolist() == [9999, 9998, 9997, 9996, 9995, 9999]
     assert encoded.column("domains")[:3].tolist() == [0, 1, 0]
