@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from metakd.data.schema import Example
-from metakd.data.tokenization import CHUNK, Array
+from metakd.data.tokenization import Array
 from metakd.data.windows import SHORTEST
 from metakd.utils.console import notice
 
+AT_A_TIME = 256  # texts: a token of a long one takes 100 bytes and more here
 Offsets = Sequence[tuple[int, int]]  # for each token of a text, its first character and the one after its last
 
 
@@ -36,8 +37,8 @@ def extra_texts(
     texts = zip(examples, lengths.tolist(), strict=True)
     single = [e for e, length in texts if e.text_pair is None and (crops or length == max_length)]
     options = {"add_special_tokens": False, "truncation": False, "return_attention_mask": False, "verbose": False}
-    for start in range(0, len(single), CHUNK):
-        chunk = single[start : start + CHUNK]
+    for start in range(0, len(single), AT_A_TIME):
+        chunk = single[start : start + AT_A_TIME]
         encoded = tokenizer([e.text for e in chunk], return_offsets_mapping=True, **options)
         for example, offsets in zip(chunk, encoded["offset_mapping"], strict=True):
             drawn = _crops(offsets, shortest, step, crops, random.Random(f"{seed} {example.id}"))
