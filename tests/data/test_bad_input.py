@@ -216,7 +216,7 @@ FLAGS: list[tuple[str, str]] = [
     ("--gold-weight 0.2", "--gold-weight: add --soft-labels, which reads"),
     ("--shared-epochs 0 --predict-epochs 0", "at least 1 is needed"),
     ("--teacher-epochs 0", "add --teacher, a fine-tuned classifier; else at least 1 is needed"),
-    ("--match-learning-rate 1e-4", "--match-learning-rate: has no effect with --match-epochs 0"),
+    ("--teacher {base} --teacher-learning-rate 1e-4", "--teacher-learning-rate: has no effect with --teacher-epochs 0"),
     ("--long-texts first --stride 2", "--stride: has no effect with --long-texts first; leave it out"),
     ("--read-length 30", "--read-length: has no effect with --long-texts mean; leave it out"),
     ("--alpha 2 --unlabelled none.csv", "--unlabelled: none.csv: no such file or folder"),

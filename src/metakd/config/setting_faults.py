@@ -61,8 +61,6 @@ def without_effect(typed: Collection[str], settings: Any) -> list[str]:
     """A fault for each of the `typed` settings that does nothing beside the others."""
     ways = {"most_windows": ("mean", "adaptive"), "stride": ("mean", "adaptive"), "read_length": ("longer",)}
     idle = {name: f"--long-texts {settings.long_texts}" for name, of in ways.items() if settings.long_texts not in of}
-    if not settings.match_epochs:
-        idle["match_learning_rate"] = "--match-epochs 0"
     if not settings.student.startswith("layers="):
         idle["student_init"] = "a checkpoint as --student"
     if not settings.teacher_epochs:

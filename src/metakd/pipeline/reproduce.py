@@ -21,6 +21,7 @@ from metakd.utils.errors import InputError, raise_faults
 from metakd.utils.locks import run_lock
 
 VOLATILE = ("started", "seconds", "environment", "latency_ms")  # when, how long and on what machine, not results
+PLACES = ("run.data", "run.settings.unlabelled")  # in results.json; the rows there are compared by their fingerprints
 WHOLE_FILES = (PREDICTIONS_FILE, CORPUS_FILE)  # results.md is a view of results.json, latencies included
 
 
@@ -104,7 +105,7 @@ def compare(first: Path, second: Path) -> Reproduction:
         same = (first / name).read_bytes() == (second / name).read_bytes()
         differences[name] = [] if same else ["its bytes"]
     results = [json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8")) for folder in (first, second)]
-    differences[RESULTS_FILE] = _unlike(*results)
+    differences[RESULTS_FILE] = [path for path in _unlike(*results) if path not in PLACES]
     unlike = {name: paths for name, paths in differences.items() if paths}
     return Reproduction([*differences], unlike, _other_environments(first, second))
 
