@@ -161,7 +161,8 @@ def _forms(fleet: Fleet, data: MultiDomainDataset, place: Path) -> Iterator[tupl
     bare: dict[Path, Model] = {folder: TorchModel.load(folder, "cpu") for folder in set(fleet.values())}
     yield TRAINED, {domain: bare[folder] for domain, folder in fleet.items()}, _megabytes([*map(shipped_bytes, bare)])
     for form, (int8, compact) in FORMS.items():
-        if compact and len(bare) == 1:  # a table for one domain, in a model for all
+        alone = len(bare) == 1  # in a model for all domains, no table is of one; students' float32 is as in PyTorch
+        if compact if alone else not int8:
             continue
         made, sizes = dict[Path, Model](), list[int]()
         for domain, folder in fleet.items():
@@ -238,7 +239,7 @@ def _rate(folder: Path, data: MultiDomainDataset, count: int, place: Path) -> di
         source = place / f"{rows}.jsonl"
         with source.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps({"id": str(i), "text": texts[i % len(texts)]}) + "\n" for i in range(rows))
-        command = [sys.executable, "-c", PREDICT, folder, "--input", source, "--output", place / "out.jsonl"]
+        command = [sys.executable, "-c", PREDICT, folder, "--input", source, "--output", place / f"{rows}.out.jsonl"]
         started = time.perf_counter()
         printed = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout
         seconds = time.perf_counter() - started
