@@ -280,8 +280,7 @@ def table(results: dict[str, Any]) -> str:
     for row in results["rows"]:
         ratios = f"{teacher['MB'] / row['MB']:.1f} | {teacher['ms'] / row['ms']:.1f}"
         score = f"{100 * row['accuracy']:.1f}"
-        form = row["form"].replace("transformers", TRAINED)  # as earlier results call it
-        rows.append(f"| {row['name']} | {form} | {score} | {row['MB']:.1f} | {row['ms']:.1f} | {ratios} |")
+        rows.append(f"| {row['name']} | {row['form']} | {score} | {row['MB']:.1f} | {row['ms']:.1f} | {ratios} |")
     return "\n".join(rows)
 
 
