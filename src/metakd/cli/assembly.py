@@ -143,7 +143,7 @@ def _notice_unused(in_file: Iterable[str], values: Collection[str]) -> None:
         notice(f"--config: {', '.join(unused)} not used, because --teacher or --lora-rank decides that")
 
 
-def _checked(data: str, values: Mapping[str, Any], typed: Collection[str] = ()) -> Settings:
+def _checked(data: str, values: Mapping[str, Any], typed: Collection[str]) -> Settings:
     """The settings with these values.
 
     InputError with all their faults, those that are `typed` and do nothing, and files that are missing; then for files

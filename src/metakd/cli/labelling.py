@@ -74,8 +74,8 @@ def label(
     check_writable(output, ".jsonl", overwrite)
     if data.exists() and output.exists() and output.samefile(data):
         raise InputError(f"--output {output}: is the data, which would be overwritten")
-    pace = {"max_calls": max_calls, "calls_per_minute": calls_per_minute, "parallel": parallel}
-    limits = {name: value for name, value in (pace | {"votes": votes}).items() if value}
+    asked = {"votes": votes, "max_calls": max_calls, "calls_per_minute": calls_per_minute, "parallel": parallel}
+    limits = {name: value for name, value in asked.items() if value}
     if limits and endpoint is None:
         raise InputError(f"{listed([*map(flag, limits)])}: only with --endpoint; add that, or leave this out")
     from metakd.labelling.texts import read_texts

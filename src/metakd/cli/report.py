@@ -12,7 +12,8 @@ from metakd.utils.console import notice, stdout
 from metakd.utils.errors import InputError
 
 app = typer.Typer()
-NAMES = "main, tune, ablation, size, small, unseen, scarce-5, scarce-20, scarce-all-5, scarce-all-20, unlabelled"
+NAMES = "main, tune, ablation, size, small, unseen, scarce-5, scarce-20, scarce-all-5, scarce-all-20, unlabelled, "
+NAMES += "unlabelled-20"
 
 
 @app.command()
@@ -52,7 +53,7 @@ def compare(folders: Annotated[list[Path], typer.Argument(help="Folders of finis
 @with_settings
 def experiment(
     options: dict[str, Any],
-    name: Annotated[str, typer.Argument(help=f"{NAMES} or unlabelled-20.")],
+    name: Annotated[str, typer.Argument(help=f"{NAMES}.")],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rows and tables; may be used again.")],
     config: Config = None,

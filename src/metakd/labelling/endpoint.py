@@ -132,7 +132,7 @@ class Endpoint:
             try:
                 while True:
                     if stop_requested() and not self._stopped.is_set():
-                        notice("stopping once the calls under way are answered; a second signal stops at once")
+                        notice("stopping once the calls under way are answered, which are paid for")
                         self._stopped.set()
                     free = 0 if self._stopped.is_set() else self.parallel - len(running)
                     running |= {pool.submit(self._ask, prompts[row], words): row for row in islice(todo, free)}
