@@ -413,7 +413,9 @@ def test_what_is_made_for_one_label_is_refused(metakd: Command, base: Path, data
     plain = write_rows(tmp_path / "plain" / "train.jsonl", rows_of(40, 1, "t")).parent
     command = ("run", "--data", plain, "--base", base, "--output", tmp_path / "run", "--class-weights", "balanced")
     assert "--class-weights: made for texts with one label; leave it out" in refused(metakd(*command))
-    more = ("--unlabelled", file / "train.jsonl", "--max-share", 0.5)
+    texts = [{"text": row["text"], "domain": row["domain"]} for row in rows_of(40, 3, "u")]
+    other = write_rows(tmp_path / "unlabelled" / "train.jsonl", texts)
+    more = ("--unlabelled", other, "--max-share", 0.5, "--max-length", 16)
     assert "--max-share: made for texts with one label; leave it out" in refused(metakd(*command[:-2], *more))
 
 
