@@ -297,6 +297,8 @@ def test_frequent_tokens_keep_their_rows_and_others_share_the_mean() -> None:
     compact = CompactEmbedding(table, Counter({0: 5, 3: 4}), rows=2, words=1)
     expected = torch.tensor([[[1.0, 0.0], [3.0, 4.0]], [[3.0, 4.0], [0.0, 9.0]]])
     torch.testing.assert_close(compact(torch.tensor([[0, 1], [2, 3]])), expected)
+    torch.testing.assert_close(compact(torch.tensor([[3, 0]])), table[None, [3, 0]])
+    torch.testing.assert_close(compact(torch.tensor([[1], [2]])), torch.tensor([[[3.0, 4.0]], [[3.0, 4.0]]]))
 
 
 def test_as_many_words_as_tokens_lose_nothing() -> None:

@@ -201,5 +201,6 @@ def quantize(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / whole.name
         quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
-        quantize_dynamic(str(prepared), str(quantized), weight_type=QuantType.QInt8, per_channel=True)
+        kinds = {"op_types_to_quantize": ["Conv", "Gather", "MatMul"], "weight_type": QuantType.QInt8}
+        quantize_dynamic(str(prepared), str(quantized), per_channel=True, **kinds)
     whole.unlink()

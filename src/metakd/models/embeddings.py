@@ -21,7 +21,7 @@ from metakd.data.schema import Example
 from metakd.data.tokenization import CHUNK
 
 ROWS = 1_800  # that stay as they are
-WORDS = 255  # vectors to choose from, for each part of a row
+WORDS = 256  # vectors to choose from, for each part of a row: as many as a byte tells apart
 WIDEST = 6  # numbers of a part
 ROUNDS = 6  # of k-means
 UNSEEN = 0.2  # added to every count, so that tokens that are not in the domain's texts count a little
@@ -45,7 +45,7 @@ def part_width(width: int) -> int:
 def compact_bytes(tokens: int, width: int, item: int) -> int:
     """Bytes of a compact table of `tokens` tokens whose numbers take `item` bytes each."""
     parts = width // part_width(width)
-    return (ROWS + 1) * width * item + tokens * (2 + parts) + (WORDS + 1) * width * item
+    return (ROWS + WORDS) * width * item + tokens * 2 + (tokens - ROWS) * parts
 
 
 class CompactEmbedding(nn.Module):
@@ -54,10 +54,10 @@ class CompactEmbedding(nn.Module):
     Token ids are unchanged, and so is the tokenizer.
     """
 
-    rows: Tensor  # (R + 1, H), the last of zeros
-    places: Tensor  # (V,) int: each token's row
-    codes: Tensor  # (V, P) int: each token's word for each part, the last word for tokens that have a row
-    parts: Tensor  # (P · (W + 1), H / P): for each part its words, then zeros
+    rows: Tensor  # (R, H)
+    places: Tensor  # (V,) int: each token's row, or for the V - R others R and their place in `codes`
+    codes: Tensor  # (V - R, P) int: the word for each part
+    parts: Tensor  # (P · W, H / P): for each part its words
     starts: Tensor  # (P,) int: where the words of each part begin
 
     def __init__(self, table: Tensor, counts: Counter[int], rows: int = ROWS, words: int = WORDS) -> None:
@@ -69,21 +69,21 @@ class CompactEmbedding(nn.Module):
         others[kept] = False
         weights = (frequencies[others] + UNSEEN).sqrt()
         centers, nearest = cluster_parts(table[others], weights, part_width(table.shape[1]), words)
-        num_parts, words = centers.shape[:2]
-        codes, places = torch.full((len(table), num_parts), words), torch.full((len(table),), len(kept))
-        codes[others] = nearest
-        places[kept] = torch.arange(len(kept))
-        self.register_buffer("rows", F.pad(table[kept], (0, 0, 0, 1)))
-        self.register_buffer("places", places.short() if len(kept) < 2**15 else places.int())
-        self.register_buffer("codes", codes.to(torch.uint8))
-        self.register_buffer("parts", F.pad(centers, (0, 0, 0, 1)).flatten(0, 1))
-        self.register_buffer("starts", torch.arange(num_parts) * (words + 1))
+        places = torch.cat([kept, others.nonzero()[:, 0]]).argsort()
+        self.register_buffer("rows", table[kept])
+        self.register_buffer("places", places.short() if len(table) <= 2**15 else places.int())
+        self.register_buffer("codes", nearest.to(torch.uint8))
+        self.register_buffer("parts", centers.flatten(0, 1))
+        self.register_buffer("starts", torch.arange(len(centers)) * centers.shape[1])
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(B, L) int -> (B, L, H)"""
-        places = F.embedding(ids, self.places[:, None])[..., 0].long()
-        words = F.embedding(ids, self.codes).long() + self.starts
-        return F.embedding(places, self.rows) + F.embedding(words, self.parts).flatten(-2)
+        """(B, L) int -> (B, L, H); words are put together for the tokens without a row alone, which are few."""
+        places = F.embedding(ids.flatten(), self.places[:, None]).flatten().long()
+        vectors = F.embedding(places.clamp(max=len(self.rows) - 1), self.rows)
+        rare = (places >= len(self.rows)).nonzero().flatten()
+        words = F.embedding(places[rare] - len(self.rows), self.codes).long() + self.starts
+        vectors = vectors.index_put((rare,), F.embedding(words, self.parts).flatten(-2))
+        return vectors.unflatten(0, ids.shape)
 
 
 def cluster_parts(
