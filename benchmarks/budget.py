@@ -107,9 +107,9 @@ def main() -> None:
     options = parser.parse_args()
     layers, seeds = ([int(n) for n in numbers.split(",")] for numbers in (options.layers, options.seeds))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
-        train = [apart.submit(_trained, options.data, options.work, layers, n, options.precision) for n in seeds]
+        train = [apart.submit(trained_fleets, options.data, options.work, layers, n, options.precision) for n in seeds]
         trained = [fleets.result() for fleets in train]
-    data, measured = _cut(options.data), defaultdict[tuple[str, str], Measured](Measured)
+    data, measured = cut(options.data), defaultdict[tuple[str, str], Measured](Measured)
     with tempfile.TemporaryDirectory() as name:
         for seed, fleets in zip(seeds, trained, strict=True):
             for kind, fleet in fleets.items():
@@ -137,13 +137,13 @@ def main() -> None:
     print(table(results), results["accepted"], results["predict"], sep="\n\n")
 
 
-def _cut(data: str) -> MultiDomainDataset:
+def cut(data: str) -> MultiDomainDataset:
     return load_dataset(data, 0).resplit(10, 30)
 
 
-def _trained(source: str, work: Path, layers: list[int], seed: int, precision: str) -> dict[str, Fleet]:
+def trained_fleets(source: str, work: Path, layers: list[int], seed: int, precision: str) -> dict[str, Fleet]:
     """The teacher and each kind of student, what is missing being trained."""
-    data, changes = _cut(source), FIXED_SETTINGS | {"seed": seed, "precision": precision}
+    data, changes = cut(source), FIXED_SETTINGS | {"seed": seed, "precision": precision}
     runs = [Run(work, Settings.build(changes | {"student": f"layers={n}"}), data, by_content=True) for n in layers]
     weigh(runs[0])
     fleets = {TEACHER: dict.fromkeys(data.domains, teach(runs[0]))}

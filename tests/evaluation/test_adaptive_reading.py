@@ -3,38 +3,44 @@
 import numpy as np
 import pytest
 
-from metakd.evaluation.long_texts import Steps, choose_enough, right_answers
+from metakd.evaluation.long_texts import Steps, change_left, choose_enough, distances
 
 
-def steps(confidence: list[float], right: list[int]) -> Steps:
-    return Steps(np.array(confidence), np.array(right, bool))
+def steps(confidence: list[float], distance: list[float]) -> Steps:
+    return Steps(np.array(confidence), np.array(distance))
 
 
 def test_texts_are_read_until_the_model_is_sure() -> None:
-    texts = [steps([0.6, 0.9, 0.7], [0, 1, 0]), steps([0.8, 0.9], [1, 0])]
-    assert [right_answers(texts, enough) for enough in (0.5, 0.7, 0.85, 0.95)] == [1, 2, 1, 0]
+    texts = [steps([0.6, 0.9, 0.7], [0.3, 0.1, 0]), steps([0.8, 0.9], [0.2, 0])]
+    left = [change_left(texts, enough) for enough in (0.5, 0.7, 0.85, 0.95)]
+    assert left == pytest.approx([0.5, 0.3, 0.1, 0])
 
 
-def test_the_least_confidence_that_keeps_the_gain_is_chosen() -> None:
-    """Ten unsure first windows are wrong and the whole texts right: two may be missed. Sure ones are right."""
-    unsure = [steps([0.5 + place / 100, 0.99], [0, 1]) for place in range(10)]
-    sure = [steps([0.8 + place / 100, 0.9], [1, 1]) for place in range(10)]
+def test_the_distance_is_half_of_all_differences() -> None:
+    p = np.array([[0.5, 0.3, 0.2], [0.9, 0.1, 0.0], [0.8, 0.1, 0.1]], np.float32)
+    np.testing.assert_allclose(distances(p), [0.3, 0.1, 0], atol=1e-7)
+
+
+def test_the_least_confidence_that_keeps_six_tenths_of_the_change_is_chosen() -> None:
+    """Ten unsure first windows change by 0.5 each: four may be missed. Sure ones do not change."""
+    unsure = [steps([0.5 + place / 100, 0.99], [0.5, 0]) for place in range(10)]
+    sure = [steps([0.8 + place / 100, 0.9], [0, 0]) for place in range(10)]
     chosen = choose_enough(unsure + sure)
     assert chosen is not None
-    assert 0.57 < chosen <= 0.58
-    assert right_answers(unsure + sure, chosen) == 18
+    assert 0.55 < chosen <= 0.56
+    assert change_left(unsure + sure, chosen) == 2.0
 
 
-def test_a_spike_below_which_the_gain_is_lost_does_not_count() -> None:
-    """With 0.55, all three would be right by luck; with 0.7, two of them are wrong."""
-    texts = [steps([0.6, 0.99], [1, 1]), steps([0.65, 0.99], [0, 1]), steps([0.66, 0.99], [0, 1])]
+def test_a_spike_below_which_the_change_is_lost_does_not_count() -> None:
+    """The second of three windows is further off, so that 0.65 loses all of the change and 0.5 half of it."""
+    texts = [steps([0.5, 0.65, 0.99], [0.2, 0.4, 0]), steps([0.7, 0.71, 0.99], [0.2, 0, 0])]
     chosen = choose_enough(texts)
     assert chosen is not None
-    assert chosen > 0.66
+    assert chosen > 0.65
 
 
-def test_without_a_gain_the_first_window_is_enough() -> None:
-    assert choose_enough([steps([0.6, 0.9], [1, 1]), steps([0.6, 0.9], [1, 0])]) == 0.0
+def test_without_a_change_the_first_window_is_enough() -> None:
+    assert choose_enough([steps([0.6, 0.9], [0, 0]), steps([0.7, 0.9], [0, 0])]) == 0.6
 
 
 def test_without_long_texts_all_that_come_later_are_read() -> None:
@@ -42,6 +48,6 @@ def test_without_long_texts_all_that_come_later_are_read() -> None:
 
 
 @pytest.mark.parametrize("last", [0.9, 1.0])
-def test_a_model_that_is_wrong_when_it_is_surest_reads_everything(last: float) -> None:
-    """No threshold up to its highest confidence keeps the gain."""
-    assert choose_enough([steps([1.0, last], [0, 1])]) is None
+def test_a_model_that_changes_when_it_is_surest_reads_everything(last: float) -> None:
+    """No threshold up to its highest confidence keeps the change."""
+    assert choose_enough([steps([1.0, last], [0.5, 0])]) is None

@@ -144,5 +144,4 @@ def choose_reading(run: Run, fleet: Mapping[str, Path], load: Callable[[Path], T
             "all windows are read"
         )
         return reading
-    enough = choose_enough(steps)
-    return reading.model_copy(update={"enough": enough} | ({"most_windows": 1} if enough == 0 else {}))
+    return reading.model_copy(update={"enough": choose_enough(steps)})
