@@ -5,9 +5,10 @@
 DIR and FOLDER are those of budget.py, which trains teachers and students of three layers where they are missing. They
 read of each text of test the first window, all windows, windows until they are sure, or 256 and 512 tokens at once. Dev
 chooses how sure, as in `metakd run --long-texts adaptive`. Milliseconds are those of the teacher and of one student of
-the first seed, one text at a time, in turns, on a sample of test that is stratified by length; `mean` is over its
-texts. Last, the seconds and memory of one text of up to 100,000 words, of which every window is read, or as many as
-the default allows.
+the first seed, one text at a time, in turns, on a sample of test that is stratified by length, each text by the least
+of its rounds, since other work on a machine only lengthens them; `mean` is over texts. --only-times measures these
+alone again. Last, the seconds and memory of one text of up to 100,000 words, of which every window is read, or as many
+as the default allows.
 """
 
 import argparse
@@ -22,13 +23,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from budget import TEACHER, cut, trained_fleets
+from budget import TEACHER, cut, least_latencies, trained_fleets
 
 from metakd import Classifier, Run, Settings
 from metakd.data.schema import Example
 from metakd.data.splits import by_domain
 from metakd.data.windows import Reading
-from metakd.evaluation.costs import measure_latencies, timed_texts, windows_filled
+from metakd.evaluation.costs import timed_texts, windows_filled
 from metakd.evaluation.metrics import score
 from metakd.evaluation.predictions import loader, predictions_of
 from metakd.evaluation.tables import as_markdown
@@ -66,13 +67,15 @@ def scores(
     return figures | ({} if reading.enough is None else {"enough": reading.enough})
 
 
-def milliseconds(model: TorchModel, ways: Mapping[str, Reading], examples: Sequence[Example]) -> dict[str, Any]:
+def milliseconds(
+    model: TorchModel, ways: Mapping[str, Reading], examples: list[Example], rounds: int
+) -> dict[str, Any]:
     """By way: median, p95, mean, and means by the windows that a text fills."""
     timed = {
         way: Classifier(TorchModel(model.network, model.tokenizer, reading)).predict_examples
         for way, reading in ways.items()
     }
-    latencies = measure_latencies(timed, examples, seed=0)
+    latencies = least_latencies(timed, examples, rounds)
     windows = windows_filled(model, timed_texts(examples, seed=0))
     return {way: latencies[way].summary(windows) for way in ways}
 
@@ -97,30 +100,35 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only-times", action="store_true", help="and keep all else of the committed result")
     options = parser.parse_args()
     seeds, layers = [int(n) for n in options.seeds.split(",")], [int(STUDENT.removeprefix("layers="))]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
         train = [apart.submit(trained_fleets, options.data, options.work, layers, n, options.precision) for n in seeds]
         trained = [fleets.result() for fleets in train]
-    data, load, results = cut(options.data), loader({}, calibrated=False), dict[str, Any](seeds={})
-    settings = Settings(long_texts=ADAPTIVE, precision=options.precision)
-    rows = by_domain(data.splits["test"])
-    for seed, fleets in zip(seeds, trained, strict=True):
-        run, timed, scored = Run(options.work, settings, data), dict[str, Any](), dict[str, Any]()
+    data, load = cut(options.data), loader({}, calibrated=False)
+    run = Run(options.work, Settings(long_texts=ADAPTIVE, precision=options.precision), data)
+    test, length = data.splits["test"], run.settings.max_length
+    results = json.loads(RESULT.read_text(encoding="utf-8")) if options.only_times else {"seeds": {}}
+    for seed, fleets in zip(() if options.only_times else seeds, trained, strict=False):
+        scored = results["seeds"][str(seed)] = {}
         for name in (TEACHER, STUDENT):
-            ways = readings(settings.max_length, choose_reading(run, fleets[name], load))
+            ways = readings(length, choose_reading(run, fleets[name], load))
             fleet = {domain: load(folder) for domain, folder in fleets[name].items()}
-            scored[name] = {way: scores(fleet, rows, data.labels, reading) for way, reading in ways.items()}
-            timed[name] = fleet[data.domains[0]], ways
-        results["seeds"][str(seed)] = scored
+            scored[name] = {way: scores(fleet, by_domain(test), data.labels, reading) for way, reading in ways.items()}
         print(json.dumps(scored, indent=2), flush=True)
-        if seed == seeds[0]:
-            of_first = timed
-    test = data.splits["test"]
-    results["latency_ms"] = {name: milliseconds(model, ways, test) for name, (model, ways) in of_first.items()}
-    results["by_words"] = by_words(of_first[STUDENT][0], test, settings.max_length)
-    results |= {"examples": len(test), "most_windows": DEFAULT, "environment": environment()}
-    write_json(RESULT, results)
+    results["latency_ms"] = {}
+    for name in (TEACHER, STUDENT):
+        model, ways = (
+            load(trained[0][name][data.domains[0]]),
+            readings(length, choose_reading(run, trained[0][name], load)),
+        )
+        results["latency_ms"][name] = milliseconds(model, ways, test, options.rounds)
+    results["by_words"] = by_words(model, test, length)
+    results |= {"examples": len(test), "most_windows": DEFAULT, "rounds": options.rounds}
+    times = "environment_of_times" if options.only_times else "environment"
+    write_json(RESULT, results | {times: environment()})
     print(table(results))
 
 
