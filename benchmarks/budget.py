@@ -4,9 +4,10 @@
 
 DIR holds the Multi-Domain Sentiment Dataset (train and dev); its rows are cut 60/10/30, and all scores are on the 30.
 The teachers (tried once) and the students, by the defaults, lie in FOLDER, which may be one of `metakd experiment`, and
-are trained if they are missing. All models read whole texts; students are calibrated on dev. Those of the first seed
-are timed in turn, one text at a time with tokenising, on as many threads: medians over texts, each by the least of its
-rounds, since other work on a machine only lengthens them. --only-times measures these alone again. Training has a
+are trained if they are missing. All models read whole texts; students are calibrated on dev. Of the first seed, the
+teacher and students of one domain are timed in turn on that domain's dev, one text at a time with tokenising, on as
+many threads: medians over texts, each by its shortest time of all rounds, since other work can only lengthen it.
+--only-times measures these again, and is for models and files that are the same. Training has a
 process of its own, since it changes how the C library gives memory. The rate of ONNX Runtime alone is on tokens of all
 windows that are there already: of its default session in batches of 8 to 64 windows of like length, or of the session
 that metakd's exported models run, whichever is the quickest, before and after `metakd predict`. Writes
@@ -105,10 +106,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only-times", action="store_true", help="and keep all else of the committed result")
+    parser.add_argument("--only-times", action="store_true", help="keep all else of the committed result")
     parser.add_argument("--texts", type=int, default=100_000, help="that `metakd predict` labels")
     options = parser.parse_args()
     layers, seeds = ([int(n) for n in numbers.split(",")] for numbers in (options.layers, options.seeds))
+    seeds = seeds[:1] if options.only_times else seeds
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
         train = [apart.submit(trained_fleets, options.data, options.work, layers, n, options.precision) for n in seeds]
         trained = [fleets.result() for fleets in train]
@@ -215,13 +217,18 @@ def _time_again(fleets: dict[str, Fleet], data: MultiDomainDataset, rounds: int)
     """Replace the milliseconds of the committed result, and the ratios, by those of one seed's models now."""
     results = json.loads(RESULT.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as name:
-        forms = [each for kind, fleet in fleets.items() for each in _forms(fleet, data, Path(name) / kind)]
-        times = _in_turn([next(iter(models.values())) for _, models, _ in forms], data, rounds)
-    for row, (form, _, _), ms in zip(results["rows"], forms, times, strict=True):
-        assert row["form"] == form
+        forms = {
+            (kind, form): next(iter(models.values()))
+            for kind, fleet in fleets.items()
+            for form, models, _ in _forms(fleet, data, Path(name) / kind)
+        }
+        assert [(row["name"], row["form"]) for row in results["rows"]] == [*forms]
+        times = _in_turn([*forms.values()], data, rounds)
+    for row, ms in zip(results["rows"], times, strict=True):
         row["ms"] = ms
     results["accepted"] = [each | _ratios(each["name"], results["rows"]) for each in results["accepted"]]
-    write_json(RESULT, results | {"rounds": rounds, "environment_of_times": environment()})
+    results |= {"rounds": rounds, "threads": torch.get_num_threads(), "environment_of_times": environment()}
+    write_json(RESULT, results)
     print(table(results), results["accepted"], sep="\n\n")
 
 
@@ -240,7 +247,7 @@ def _ratios(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _losses(name: str, measured: dict[tuple[str, str], Measured]) -> dict[str, Any]:
-    """Accuracy of students in their smallest form beside the teacher, its int8 export, and themselves uncompressed."""
+    """What students in their smallest form lose to the teacher, to its int8 export, and to themselves uncompressed."""
     others = {"teacher": (TEACHER, TRAINED), "int8_teacher": (TEACHER, "ONNX int8"), "itself": (name, TRAINED)}
     smallest = measured[name, [*FORMS][-1]].right
     losses = {of: difference(smallest, measured[key].right) for of, key in others.items()}
@@ -253,17 +260,18 @@ def _losses(name: str, measured: dict[tuple[str, str], Measured]) -> dict[str, A
 def _in_turn(models: list[Model], data: MultiDomainDataset, rounds: int) -> list[float]:
     """The median milliseconds of one text, of each model."""
     contenders = {str(i): Classifier(model).predict_examples for i, model in enumerate(models)}
-    latencies = least_latencies(contenders, data.splits["dev"], rounds)
+    latencies = least_latencies(contenders, of_domain(data.splits["dev"], data.domains[0]), rounds)
     return [latencies[name].summary()["median"] for name in contenders]
 
 
 def least_latencies(
     contenders: dict[str, Callable[..., Any]], examples: list[Example], rounds: int
 ) -> dict[str, Latency]:
-    """The least milliseconds of each text over some rounds, in each of which all contenders are timed in turn."""
+    """Each text's shortest time of some rounds, in each of which all contenders are timed in turn."""
     timed = [measure_latencies(contenders, examples, seed=0) for _ in range(rounds)]
     least = {name: np.min([latencies[name].milliseconds for latencies in timed], axis=0) for name in contenders}
-    return {name: replace(timed[0][name], milliseconds=least[name]) for name in contenders}
+    busy = all(latency.busy for latencies in timed for latency in latencies.values())
+    return {name: replace(timed[0][name], milliseconds=least[name], busy=busy) for name in contenders}
 
 
 def _rate(folder: Path, data: MultiDomainDataset, count: int, place: Path) -> dict[str, Any]:

@@ -32,11 +32,12 @@ def test_the_least_confidence_that_keeps_six_tenths_of_the_change_is_chosen() ->
 
 
 def test_a_spike_below_which_the_change_is_lost_does_not_count() -> None:
-    """The second of three windows is further off, so that 0.65 loses all of the change and 0.5 half of it."""
-    texts = [steps([0.5, 0.65, 0.99], [0.2, 0.4, 0]), steps([0.7, 0.71, 0.99], [0.2, 0, 0])]
+    """The second of three windows is far off: 0.65 leaves nine tenths of the change, 0.5 a tenth, 0.3 all of it."""
+    texts = [steps([0.5, 0.65, 0.99], [0.1, 0.9, 0]), steps([0.3, 0.99], [0.9, 0])]
     chosen = choose_enough(texts)
     assert chosen is not None
     assert chosen > 0.65
+    assert change_left(texts, 0.5) == pytest.approx(0.1)  # little enough, were 0.65 not above it
 
 
 def test_without_a_change_the_first_window_is_enough() -> None:

@@ -5,6 +5,7 @@ transformers.js runs if its packages are installed: `make clients`; Optimum in a
 """
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,15 @@ pytestmark = pytest.mark.xdist_group("clients")  # in one process, as fixtures t
 TEXTS = [e.text for e in toy_examples(20, 7, "n")] + ["", "!", "a quite unknown word", "page " * 100]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["float32", "int8"])
+@pytest.fixture(
+    scope="module", params=product((False, True), repeat=2), ids=lambda form: f"int8={form[0]},compact={form[1]}"
+)
 def exported(request: pytest.FixtureRequest, finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("exported") / "books"
-    student = TorchModel.load(finished_run / "students" / "books", "cpu")
-    write_model(student, output, reopen(finished_run).data.splits["dev"], int8=request.param)
+    output, (int8, compact) = tmp_path_factory.mktemp("exported") / "books", request.param
+    student, data = TorchModel.load(finished_run / "students" / "books", "cpu"), reopen(finished_run).data
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metakd.export.onnx_format.ROWS", 10)  # of 27
+        write_model(student, output, data.splits["dev"], int8=int8, domain_examples=data.train if compact else None)
     return output
 
 

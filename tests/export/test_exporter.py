@@ -45,7 +45,7 @@ from metakd.export.standard_files import write_standard_files
 from metakd.inference.layout import WHOLE
 from metakd.inference.onnx_backend import BATCH, OnnxModel, read_tokenizer
 from metakd.inference.torch_backend import TorchModel
-from metakd.models.embeddings import ROWS, CompactEmbedding, compact_bytes, count_tokens, part_width
+from metakd.models.embeddings import ROWS, WORDS, CompactEmbedding, compact_bytes, count_tokens, part_width
 from metakd.models.hub import ALL_MINILM, resolve
 from metakd.models.loading import load_encoder, load_tokenizer
 
@@ -292,7 +292,10 @@ def test_special_tokens_count_more_than_any_other(base: Path) -> None:
 
 
 def test_frequent_tokens_keep_their_rows_and_others_share_the_mean() -> None:
-    """Tokens 0 and 3 are most frequent. One word for the others, of equal counts: (2, 2) and (4, 6) become (3, 4)."""
+    """Tokens 0 and 3 are most frequent. One word for the others, of equal counts: (2, 2) and (4, 6) become (3, 4).
+
+    Also in texts where all tokens, or none, have rows.
+    """
     table = torch.tensor([[1.0, 0.0], [2.0, 2.0], [4.0, 6.0], [0.0, 9.0]])
     compact = CompactEmbedding(table, Counter({0: 5, 3: 4}), rows=2, words=1)
     expected = torch.tensor([[[1.0, 0.0], [3.0, 4.0]], [[3.0, 4.0], [0.0, 9.0]]])
@@ -319,10 +322,14 @@ def test_more_words_are_nearer_and_frequent_tokens_are_nearest() -> None:
     assert torch.equal(error(8), few)
 
 
-def test_the_bytes_of_a_compact_table_are_known_before_it_is_made() -> None:
-    compact = CompactEmbedding(torch.randn(ROWS + 400, 12), Counter())
+@pytest.mark.parametrize(("tokens", "width"), [(ROWS + 400, 12), (ROWS + 9, 12), (2**15, 1), (2**15 + 1, 1)])
+def test_the_bytes_of_a_compact_table_are_known_before_it_is_made(tokens: int, width: int) -> None:
+    table = torch.randn(tokens, width)
+    compact = CompactEmbedding(table, Counter())
     tensors = (compact.rows, compact.places, compact.codes, compact.parts)
-    assert compact_bytes(ROWS + 400, 12, 4) == sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    assert compact_bytes(tokens, width, 4) == sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    assert compact.codes.max() == min(WORDS, tokens - ROWS) - 1
+    assert torch.equal(compact(torch.tensor([[0]]))[0, 0], table[0])  # it has a row
     assert [part_width(width) for width in (384, 768, 16, 7)] == [6, 6, 4, 1]
 
 

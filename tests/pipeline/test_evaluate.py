@@ -187,9 +187,9 @@ def test_long_texts_are_read_as_the_settings_say(base: Path, long_data: Path, tm
     first, mean, longer, adaptive = (results[way]["average"]["student"] for way in results)
     assert first["accuracy"] < 0.7 < 0.9 < mean["accuracy"]
     gain = mean["accuracy"] - first["accuracy"]
-    assert adaptive["accuracy"] >= first["accuracy"] + 0.6 * gain  # of the change in probabilities, 0.6 are kept
+    assert adaptive["accuracy"] > first["accuracy"] + 0.3 * gain  # 0.6 are kept of another change, in probabilities
     assert "windows" not in first | longer
-    assert 1 < adaptive["windows"] <= 2 == mean["windows"]
+    assert 1 < adaptive["windows"] < 2 == mean["windows"]
     assert [*mean["latency_ms"]["by_windows"]] == ["2"]
 
 

@@ -1,4 +1,4 @@
-"""How far a model has to read long texts: the confidence from which further windows hardly change its answer."""
+"""How far a model has to read long texts: the confidence from which no further window is read."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from metakd.data.schema import Example
 from metakd.evaluation.metrics import Floats
 from metakd.inference.long_texts import Model, Probabilities, combined, confidences
 
-WANTED = 0.6  # share of what all windows change in the first one's answers that reading fewer has to keep
+WANTED = 0.6  # share of the change, from the first window's answers to those of all, that is kept
 TRIED = 101  # thresholds, at quantiles of the confidences
 
 
@@ -34,8 +34,9 @@ def distances(p: Probabilities) -> Floats:
 def choose_enough(steps: Sequence[Steps]) -> float | None:
     """The least confidence that ends the reading of a text, at which, and above which, WANTED of the change is kept.
 
-    The change is the sum of the distances between the answers by the first window alone and by all. It says more than
-    the few answers that become right or wrong. Returns None, with which all windows are read, if nothing less keeps it.
+    The change is the sum of the distances between the answers by the first window and by all; what is kept is 1 minus
+    the share that `change_left` leaves. Right answers are not counted: those that change are few. Returns None, with
+    which all windows are read, if nothing less keeps it.
     """
     if not steps:
         return None

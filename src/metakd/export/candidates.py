@@ -124,7 +124,7 @@ def _measure(data: MultiDomainDataset, settings: Settings, work: Path, student: 
         if int8:
             quantize(folder)
         size = folder_bytes(folder)
-        saved = rows * width * item - compact_bytes(rows, width, item) if rows > ROWS else 0
+        saved = max(0, rows * width * item - compact_bytes(rows, width, item)) if rows > ROWS else 0
         for reading in readings:
             form = Classifier(load_as(folder, reading)).predict_examples
             latency = measure_latencies({"form": form}, dev, seed=0)["form"].summary()

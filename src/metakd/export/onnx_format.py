@@ -32,6 +32,7 @@ TOLERANCE = 1e-4  # difference of float32 probabilities that rounding explains
 CHECKED = 64  # texts that PyTorch and ONNX Runtime are compared on
 MOST_TOKENS = 512  # tokens up to which it is tried how many the model can read at once
 WITHOUT_EFFECT = {"_name_or_path", "architectures", "id2label", "label2id", "text_pairs"}  # on the graph
+WITH_WEIGHTS = ["Conv", "Gather", "MatMul"]  # not Transpose, for whose integer inputs ONNX Runtime logs a warning
 _GRAPHS = dict[str, Any]()  # by architecture, each without its weights
 
 
@@ -201,6 +202,6 @@ def quantize(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / whole.name
         quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
-        kinds = {"op_types_to_quantize": ["Conv", "Gather", "MatMul"], "weight_type": QuantType.QInt8}
-        quantize_dynamic(str(prepared), str(quantized), per_channel=True, **kinds)
+        options = {"op_types_to_quantize": WITH_WEIGHTS, "weight_type": QuantType.QInt8, "per_channel": True}
+        quantize_dynamic(str(prepared), str(quantized), **options)
     whole.unlink()

@@ -42,10 +42,15 @@ def part_width(width: int) -> int:
     return next(size for size in range(WIDEST, 0, -1) if width % size == 0)
 
 
+def place_type(tokens: int) -> torch.dtype:
+    """The smallest integers that number so many tokens."""
+    return torch.int16 if tokens <= 2**15 else torch.int32
+
+
 def compact_bytes(tokens: int, width: int, item: int) -> int:
-    """Bytes of a compact table of `tokens` tokens whose numbers take `item` bytes each."""
-    parts = width // part_width(width)
-    return (ROWS + WORDS) * width * item + tokens * 2 + (tokens - ROWS) * parts
+    """Bytes of a compact table of `tokens` tokens, more than ROWS, whose numbers take `item` bytes each."""
+    others, parts = tokens - ROWS, width // part_width(width)
+    return (ROWS + min(WORDS, others)) * width * item + tokens * place_type(tokens).itemsize + others * parts
 
 
 class CompactEmbedding(nn.Module):
@@ -55,7 +60,7 @@ class CompactEmbedding(nn.Module):
     """
 
     rows: Tensor  # (R, H)
-    places: Tensor  # (V,) int: each token's row, or for the V - R others R and their place in `codes`
+    places: Tensor  # (V,) int: each token's row in `rows`; for the V - R others, R + their row in `codes`
     codes: Tensor  # (V - R, P) int: the word for each part
     parts: Tensor  # (P · W, H / P): for each part its words
     starts: Tensor  # (P,) int: where the words of each part begin
@@ -71,15 +76,15 @@ class CompactEmbedding(nn.Module):
         centers, nearest = cluster_parts(table[others], weights, part_width(table.shape[1]), words)
         places = torch.cat([kept, others.nonzero()[:, 0]]).argsort()
         self.register_buffer("rows", table[kept])
-        self.register_buffer("places", places.short() if len(table) <= 2**15 else places.int())
+        self.register_buffer("places", places.to(place_type(len(table))))
         self.register_buffer("codes", nearest.to(torch.uint8))
         self.register_buffer("parts", centers.flatten(0, 1))
         self.register_buffer("starts", torch.arange(len(centers)) * centers.shape[1])
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(B, L) int -> (B, L, H); words are put together for the tokens without a row alone, which are few."""
+        """(B, L) int -> (B, L, H); only tokens without a row, few in the domain's text, are put together from words."""
         places = F.embedding(ids.flatten(), self.places[:, None]).flatten().long()
-        vectors = F.embedding(places.clamp(max=len(self.rows) - 1), self.rows)
+        vectors = F.embedding(places.clamp(max=len(self.rows) - 1), self.rows)  # of rare tokens any row, for now
         rare = (places >= len(self.rows)).nonzero().flatten()
         words = F.embedding(places[rare] - len(self.rows), self.codes).long() + self.starts
         vectors = vectors.index_put((rare,), F.embedding(words, self.parts).flatten(-2))
