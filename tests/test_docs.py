@@ -184,10 +184,9 @@ def test_the_figures_of_whole_texts_are_those_of_the_committed_results() -> None
     assert script("long_texts")["table"](results) in page("docs/evidence-details.md")
     seeds, times, names = results["seeds"].values(), results["latency_ms"], ("teacher", "layers=3")
     scores = [100 * mean(seed[name][way]["accuracy"] for seed in seeds) for name in names for way in ("first", "mean")]
-    ratios = [times[name]["mean"]["mean"] / times[name]["first"]["mean"] for name in names]
-    text = "the teacher from {:.1f} to {:.1f} and students from {:.1f} to {:.1f}, in {:.1f} and {:.1f} times the "
-    text += "milliseconds"
-    assert text.format(*scores, *ratios) in text_of("README.md")
+    (ratio,) = {f"{times[name]['mean']['mean'] / times[name]['first']['mean']:.1f}" for name in names}
+    text = "the teacher from {:.1f} to {:.1f} and students from {:.1f} to {:.1f}, in {} times the milliseconds"
+    assert text.format(*scores, ratio) in text_of("README.md")
     gains = scores[1] - scores[0], scores[3] - scores[2]
     assert "brought {:.1f} points for the teacher and {:.1f} for students".format(*gains) in text_of(
         "docs/evidence-details.md"
@@ -212,9 +211,9 @@ def test_the_figures_of_deployment_are_those_of_the_committed_results() -> None:
     faster += " float32 and {faster_than_int8_teacher:.1f} times faster"
     assert (smaller + faster).format(**sizes) in howto
     assert exported.format(**sizes) in readme
-    lost = [-three[f"points_from_{name}"] for name in ("itself", "teacher")]
-    assert "{:.1f} points for it and {:.1f} in all".format(*lost) in howto
-    assert f"for {lost[1]:.1f} percentage points of accuracy" in readme
+    changed = f"Compression changes accuracy by {three['points_from_itself']:+.1f} points"
+    assert f"{changed}; in all they lose {-three['points_from_teacher']:.1f}" in howto
+    assert f"for {-three['points_from_teacher']:.1f} percentage points of accuracy" in readme
     predict = results["predict"]
     fastest = max(max(rates.values()) for rates in predict["runtime_alone"])
     assert f"{predict['predict_100000']['texts_a_second']:.0f} texts a second" in howto
