@@ -189,7 +189,7 @@ def test_long_texts_are_read_as_the_settings_say(base: Path, long_data: Path, tm
     gain = mean["accuracy"] - first["accuracy"]
     assert adaptive["accuracy"] > first["accuracy"] + 0.3 * gain  # 0.6 are kept of another change, in probabilities
     assert "windows" not in first | longer
-    assert 1 < adaptive["windows"] < 2 == mean["windows"]
+    assert 1 < adaptive["windows"] <= mean["windows"] == 2  # as first windows say nothing, it may read all
     assert [*mean["latency_ms"]["by_windows"]] == ["2"]
 
 
