@@ -7,10 +7,10 @@ The teachers (tried once) and the students, by the defaults, lie in FOLDER, whic
 are trained if they are missing. All models read whole texts; students are calibrated on dev. Of the first seed, the
 teacher and students of one domain are timed in turn on that domain's dev, one text at a time with tokenising, on as
 many threads: medians over texts, each by its shortest time of all rounds, since other work can only lengthen it.
---only-times measures these again, and is for models and files that are the same. Training has a
-process of its own, since it changes how the C library gives memory. The rate of ONNX Runtime alone is on tokens of all
-windows that are there already: of its default session in batches of 8 to 64 windows of like length, or of the session
-that metakd's exported models run, whichever is the quickest, before and after `metakd predict`. Writes
+--only-times measures these again, and is for models and files that are the same. Training has a process of its own,
+since it changes how the C library gives memory. The rate of ONNX Runtime alone is on tokens of all windows that are
+there already: of its default session in batches of 8 to 64 windows of like length, or of the session that metakd's
+exported models run, whichever is the quickest, before and after `metakd predict`. Writes
 benchmarks/results/budget.json.
 """
 

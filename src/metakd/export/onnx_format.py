@@ -202,6 +202,5 @@ def quantize(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / whole.name
         quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
-        options = {"op_types_to_quantize": WITH_WEIGHTS, "weight_type": QuantType.QInt8, "per_channel": True}
-        quantize_dynamic(str(prepared), str(quantized), **options)
+        quantize_dynamic(str(prepared), str(quantized), WITH_WEIGHTS, weight_type=QuantType.QInt8, per_channel=True)
     whole.unlink()
