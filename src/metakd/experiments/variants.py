@@ -44,6 +44,7 @@ TUNING_GRID: list[dict[str, Any]] = [
     for rate in (2e-4, 4e-4)
 ]
 WITHOUT = {"without expertise weights": {"expertise": "none"}, "without instance weights": {"weights": "none"}}
+SELECTED = {"meta_kd (min confidence 0.9)": {"min_confidence": 0.9}, "meta_kd (max share 0.5)": {"max_share": 0.5}}
 MOVED: dict[str, tuple[Any, ...]] = {
     "domain_loss": ("false", "permuted", "none"),
     "alpha": (0.0, 0.5, 1.0),
@@ -166,6 +167,11 @@ def scarce(settings: Settings, percent: int, scope: Scope) -> list[Variant]:
 
 
 def unlabelled(settings: Settings) -> list[Variant]:
+    """Meta-KD with parts of --unlabelled, by size or as the teacher's answers choose them, and self-training."""
+    return [*_unlabelled(), *(Variant(name, META_KD | change) for name, change in SELECTED.items())]
+
+
+def _unlabelled() -> list[Variant]:
     """Meta-KD with all, a quarter and none of the text without labels, and a small model that labels it for itself."""
     return [
         Variant("meta_kd", META_KD, "meta teacher"),
@@ -176,8 +182,8 @@ def unlabelled(settings: Settings) -> list[Variant]:
 
 
 def rest_unlabelled(settings: Settings, percent: int) -> list[Variant]:
-    """The same with labels for `percent` of the training texts; the rest is the text without labels."""
-    return [replace(v, percent=percent, rest_unlabelled=True) for v in unlabelled(settings)]
+    """All, a quarter and none of the text without labels, which is all but `percent` of the training texts."""
+    return [replace(v, percent=percent, rest_unlabelled=True) for v in _unlabelled()]
 
 
 EXPERIMENTS: dict[str, Callable[[Settings], list[Variant]]] = {
