@@ -1,7 +1,7 @@
 """Which weight gold labels want where rows also have a large model's probabilities: accuracy of the teacher on dev.
 
     metakd label --data labelled/train.jsonl --model MODEL --output answered/train.jsonl
-    python benchmarks/gold_weight.py answered others --work runs/gold [--seeds 3]
+    python benchmarks/gold_weight.py answered others --work runs/gold [--seeds 3] [--weights 0 0.5 1]
 
 Each argument is a folder: every row of its train has `label` and `probabilities`, rows of dev have `label`. For each
 gold weight and seed, the meta-teacher is fine-tuned on both, as `metakd run --soft-labels` does it by its defaults, and
@@ -29,7 +29,6 @@ from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "gold_weight.json"
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DEFAULT: float = Settings.model_fields["gold_weight"].default
 
 
@@ -44,11 +43,11 @@ def rights(data: MultiDomainDataset, work: Path, weight: float, seed: int) -> di
     return {domain: each.right for domain, each in predictions.items()}
 
 
-def measure(folder: Path, work: Path, seeds: range) -> dict[str, Any]:
+def measure(folder: Path, work: Path, weights: list[float], seeds: range) -> dict[str, Any]:
     data = load_dataset(folder, 0, soft_labels=True)
     answers = [max(e.soft_label, key=itemgetter(1))[0] == e.label for e in data.train]
     by_weight: dict[str, dict[str, np.ndarray]] = {}
-    for weight in WEIGHTS:
+    for weight in weights:
         by_seed = [rights(data, work, weight, seed) for seed in seeds]
         by_weight[f"{weight:g}"] = {domain: np.stack([one[domain] for one in by_seed]) for domain in by_seed[0]}
         print(folder.name, weight, [round(np.mean([r.mean() for r in one.values()]), 4) for one in by_seed], flush=True)
@@ -61,9 +60,10 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--weights", type=float, nargs="+", default=[0, 0.25, DEFAULT, 0.75, 1])
     options = parser.parse_args()
     for folder in options.data:
-        figures = measure(folder, options.work / folder.name, range(options.seeds))
+        figures = measure(folder, options.work / folder.name, options.weights, range(options.seeds))
         known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
         write_json(RESULT, {**known, folder.name: {**figures, "environment": environment()}})
 
