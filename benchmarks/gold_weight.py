@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--weights", type=float, nargs="+", default=[0, 0.25, DEFAULT, 0.75, 1])
+    parser.add_argument("--weights", type=float, nargs="+", default=[0, 0.25, 0.5, 0.75, 1])
     options = parser.parse_args()
     for folder in options.data:
         figures = measure(folder, options.work / folder.name, options.weights, range(options.seeds))

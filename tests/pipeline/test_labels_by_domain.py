@@ -192,7 +192,7 @@ def test_soft_labels_are_restricted_too(base: Path, tmp_path: Path) -> None:
     rows = [as_row(e) | (soft if i % 3 else {}) for i, e in enumerate(rows_of(24, 0, "train"))]
     write_rows(tmp_path / "soft" / "train.jsonl", rows)
     write_rows(tmp_path / "soft" / "dev.jsonl", [as_row(e) for e in rows_of(8, 1, "dev")])
-    run = open_run(tmp_path / "run", tmp_path / "soft", base, soft_labels=True)
+    run = open_run(tmp_path / "run", tmp_path / "soft", base, soft_labels=True, gold_weight=0.5)
     kitchen = [e for e in run.data.train if e.domain == "kitchen" and len(e.soft_label) == 3]
     q = run.features.soft_labels(kitchen, "kitchen")["soft_labels"]
     np.testing.assert_allclose(q, [[3 / 7, 4 / 7]] * len(kitchen), rtol=1e-6)

@@ -111,8 +111,10 @@ def fingerprints(base: Path, data: MultiDomainDataset, tmp_path: Path) -> Finger
     """Fingerprints of the steps of a run, and of the student of books by each method."""
     few = {"base": str(base), "max_length": 16, "student": "layers=2", "stages": "two", "precision": "float32"}
     few |= {"unlabelled": "more.jsonl", "soft_labels": True}
+    answered = dataclasses.replace(data.train[0], soft_label=((data.labels[0], 1.0),))
+    with_answer = dataclasses.replace(data, splits=data.splits | {"train": [answered, *data.train[1:]]})
 
-    def build(rows: MultiDomainDataset = data, **settings: Any) -> dict[str, str]:
+    def build(rows: MultiDomainDataset = with_answer, **settings: Any) -> dict[str, str]:
         run = Run(tmp_path, Settings.build(few | settings), rows)
         students = {method: run.fingerprints.distill(method, "books") for method in METHODS}
         return students | {"weigh": run.fingerprints.weigh, "teach": run.fingerprints.teach}
@@ -209,8 +211,13 @@ def test_only_training_rows_move_steps(
     """Rows of dev and test are what results are computed from, so that these have another fingerprint all the same."""
     splits = data.splits | {split: [*data.splits[split], *toy_examples(1, 9, "new")]}
     more = dataclasses.replace(data, splits=splits)
-    assert moved(fingerprints(), fingerprints(more)) == changed
+    assert moved(fingerprints(data), fingerprints(more)) == changed
     assert more.fingerprint != data.fingerprint
+
+
+def test_the_weight_of_gold_labels_counts_beside_others(fingerprints: Fingerprints, data: MultiDomainDataset) -> None:
+    """Without soft labels it changes nothing, and runs go on whatever it is."""
+    assert moved(fingerprints(data), fingerprints(data, gold_weight=0.25)) == set()
 
 
 def test_settings_for_reading_act_through_the_rows(fingerprints: Fingerprints, tmp_path: Path) -> None:

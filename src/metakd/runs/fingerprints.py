@@ -206,6 +206,7 @@ class Fingerprints:
     def _values(self, step: Step) -> dict[str, Any]:
         """The settings that may change a step's results, with what `auto` means as precision on this machine."""
         names = {name for name, steps in SETTING_STEPS.items() if not isinstance(steps, str) and step in steps}
+        names -= set() if self.data.has_soft_labels else {"gold_weight"}
         values = self.settings.model_dump(mode="json", include=names)
         values = {name: value for name, value in values.items() if (name, value) not in AS_BEFORE}
         return values | ({"precision": self.precision} if "precision" in names else {})
