@@ -6,8 +6,8 @@
 Each argument is a folder: every row of its train has `label` and `probabilities`, rows of dev have `label`. For each
 gold weight and seed, the meta-teacher is fine-tuned on both, as `metakd run --soft-labels` does it by its defaults, and
 scored on dev. What is finished in --work is not repeated. Adds to benchmarks/results/gold_weight.json, by folder: how
-often the probabilities are right on train, each weight's accuracy, and the default's difference from the others, paired
-by text and seed.
+often the probabilities are right on train, each weight's accuracy, and the last one's difference from the others,
+paired by text and seed.
 """
 
 import argparse
@@ -29,7 +29,6 @@ from metakd.utils.artifacts import write_json
 from metakd.utils.hardware import environment
 
 RESULT = Path(__file__).parent / "results" / "gold_weight.json"
-DEFAULT: float = Settings.model_fields["gold_weight"].default
 
 
 def rights(data: MultiDomainDataset, work: Path, weight: float, seed: int) -> dict[str, np.ndarray]:
@@ -52,7 +51,7 @@ def measure(folder: Path, work: Path, weights: list[float], seeds: range) -> dic
         by_weight[f"{weight:g}"] = {domain: np.stack([one[domain] for one in by_seed]) for domain in by_seed[0]}
         print(folder.name, weight, [round(np.mean([r.mean() for r in one.values()]), 4) for one in by_seed], flush=True)
     rows = {"train": len(data.train), "dev": len(data.splits["dev"])}
-    return {"rows": rows, "answers_right": float(np.mean(answers)), **compare(f"{DEFAULT:g}", by_weight)}
+    return {"rows": rows, "answers_right": float(np.mean(answers)), **compare(f"{weights[-1]:g}", by_weight)}
 
 
 def main() -> None:

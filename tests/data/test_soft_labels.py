@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 
 from conftest import write_rows
-from metakd import InputError, Settings, load_dataset
+from metakd import InputError, load_dataset
 from metakd.data.labels import accuracy_of_hard_labels, parse_soft_label, soft_label_columns
 from metakd.data.schema import Example
 from metakd.inspection.inspector import inspect_data
-from metakd.runs.defaults import fitted
 
 IDS = {"bad": 0, "good": 1, "odd": 2}
 
@@ -152,16 +151,6 @@ def test_targets_and_weights_by_hand() -> None:
     assert columns["gold_weights"] == pytest.approx([0.3, 1, 0, 0.3, 1])
     assert accuracy_of_hard_labels(rows[1:]) is None
     assert soft_label_columns(hard[2:], IDS, None, 0.3)["soft_labels"].tolist() == [[0, 1, 0]]
-
-
-@pytest.mark.parametrize(("labels", "weight", "said"), [(40, 1, True), (40, 0.5, False), (39, 1, False)])
-def test_probabilities_that_count_for_nothing(labels: int, weight: float, said: bool, caplog: Any) -> None:
-    """If all of train has gold labels, which count alone, the run says so."""
-    kinds = ["good" if i % 2 else "bad" for i in range(40)]
-    rows = [row(f"t{i}", label=k if i < labels else "", teacher_label=k) for i, k in enumerate(kinds)]
-    data = load_dataset({"train": pd.DataFrame(rows), "dev": pd.DataFrame(rows[:20])}, soft_labels=True)
-    fitted(Settings.build({"soft_labels": True, "gold_weight": weight}), data)
-    assert ("no probabilities are learnt" in caplog.text) == said
 
 
 def test_one_file_has_only_gold_labels_in_dev_and_test(tmp_path: Path) -> None:

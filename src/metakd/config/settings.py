@@ -60,7 +60,7 @@ class Settings(BaseModel):
     )
     probability_labels: tuple[str, ...] = setting((), "Labels of lists of probabilities, in order, like 'bad,good'.")
     gold_weight: float = setting(
-        1.0, "Weight of the gold label where a row has both; the rest is the soft label's (β).", ge=0, le=1
+        0.75, "Weight of the gold label where a row has both; the rest is the soft label's (β).", ge=0, le=1
     )
     label_columns: tuple[str, ...] = setting(
         (), "Columns of 0 and 1, one for each label: a text may have several, or none. Like 'refund,delivery'."

@@ -15,8 +15,6 @@ def fitted(settings: Settings, data: MultiDomainDataset) -> Settings:
     Raises InputError for settings that do not go with several labels.
     """
     raise_faults("a text may have several labels", [*unfit(settings, data)])
-    if data.has_soft_labels and settings.gold_weight == 1 and all(e.gold for e in data.train):
-        notice("all training texts have gold labels, so no probabilities are learnt; --gold-weight 0.5 mixes them in")
     sized = settings.sized_for(len(data.train), len(data.labels), data.several_labels)
     changed = [f"{flag(name)} {value:g}" for name, value in sized if value != getattr(settings, name)]
     if changed:
