@@ -113,6 +113,11 @@ def as_split(folder: Path, rows: list[dict[str, Any]]) -> Path:
             "row 1, label: expected labels with ';' between",
         ),
         (
+            [{"label": "a;b"}, {"label": "a"}, {"label": "b"}],
+            ["--label-separator", "|"],
+            "train.jsonl: --label-separator '|' is in no label, but ';' in 'a;b'; write --label-separator ';'",
+        ),
+        (
             [{"a": 1, "b": 0}, {"a": 2, "b": 0}],
             ["--label-columns", "a,b"],
             "row 2, labels: a: expected 0 or 1, found 2",

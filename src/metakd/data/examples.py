@@ -25,7 +25,7 @@ from metakd.data.faults import (
     repeats_names,
     text_fault,
 )
-from metakd.data.labels import SeveralLabels, likeliest, parse_soft_label, with_labels
+from metakd.data.labels import SeveralLabels, likeliest, parse_soft_label, separator_faults, with_labels
 from metakd.data.readers import Values
 from metakd.data.schema import FIELDS, LABELLED, SOFT, Example, SoftLabel
 from metakd.data.sources import Table, open_source
@@ -83,8 +83,10 @@ class Reader:
         needed = tuple(name for name in LABELLED if name != "label" or not empty_labels)
         optional = ("label",) * empty_labels
         how = {"needed": needed, "optional": optional, "columns": self.columns, "probability_labels": order}
-        examples = with_ids(table, faults, **how, several=self.label_format(table), each_row=self.skips)
+        several = self.label_format(table)
+        examples = with_ids(table, faults, **how, several=several, each_row=self.skips)
         self.take(table.name, faults, any_valid=bool(examples))
+        self.faults += separator_faults(table.name, examples, several.separator) if several and is_train else []
         return examples
 
     def faults_of(self, name: str) -> list[str]:

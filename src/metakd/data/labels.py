@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ ONE_EACH = (
     "them, as in --label-separator ';'"
 )
 WITHOUT_COMMA = re.compile(r"""['"]\s+['"]""")  # between the strings of a list, as NumPy prints it
+SEPARATORS = ";|,/"  # that tables write between labels, the likeliest first
 YES, NO = ("1", "true", "yes"), ("0", "false", "no", "")  # in a column for one label
 
 
@@ -73,6 +75,26 @@ def _list_in_text(text: str) -> Any:
             with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
                 return read(text)
     raise ValueError(f"expected a list of labels, found {shown(text)}; {ONE_EACH}")
+
+
+def joined_labels(labels: Sequence[str]) -> tuple[str, list[str]]:
+    """A separator of labels in one string, and those that look joined by it; none if there are none."""
+    for separator in SEPARATORS:
+        parts = {label: [part.strip() for part in label.split(separator)] for label in labels}
+        joined = [label for label, each in parts.items() if len(each) > 1 and all(each)]
+        shared = Counter(part for each in parts.values() for part in each)
+        if joined and all(shared[part] > 1 for part in parts[joined[0]]):
+            return separator, joined
+    return "", []
+
+
+def separator_faults(name: str, examples: Sequence[Example], separator: str) -> list[str]:
+    """A fault if --label-separator separates nothing in the table, while another separator would."""
+    if not separator or any(len(e.classes) > 1 for e in examples):
+        return []
+    other, joined = joined_labels(sorted({label for e in examples for label in e.classes}))
+    absent = f"{name}: --label-separator '{separator}' is in no label"
+    return [f"{absent}, but '{other}' in {shown(joined[0])}; write --label-separator '{other}'"] if joined else []
 
 
 def several_by(columns: Sequence[str], separator: str) -> SeveralLabels | None:

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from metakd.data.faults import Counts
+from metakd.data.labels import joined_labels
 from metakd.data.schema import LEAST_CLASSES
 from metakd.data.splits import scored_split, test_percent
 from metakd.utils.errors import listed, shown
@@ -13,7 +14,6 @@ from metakd.utils.errors import listed, shown
 NAMED = 3  # labels that a message names
 CANNOT_CHOOSE = "; unless --labels shared is set, a student cannot choose what its domain lacks"
 FEWEST = 5  # training rows of a class below which it is hardly learnt
-SEPARATORS = ";|,/"
 LIST = re.compile(r"""\[(\s*["'].*["']\s*)?\]""")  # in one string
 FEW = 50  # held-out rows of a domain below which a score says little: ±14 points at 95 %
 ABSENT = ("na", "n/a", "nan", "none", "null", "-", "?")
@@ -56,16 +56,11 @@ def _joined_labels(labels: Sequence[str]) -> list[str]:
     if lists := [label for label in labels if LIST.fullmatch(label)]:
         looks = f"label {shown(lists[0])} looks like a list ({_counted(lists)})"
         return [f"{looks}; if texts may have several labels, name their column with --columns labels=COLUMN"]
-    for separator in SEPARATORS:
-        parts = {label: [part.strip() for part in label.split(separator)] for label in labels}
-        joined = [label for label, each in parts.items() if len(each) > 1 and all(each)]
-        shared = Counter(part for each in parts.values() for part in each)
-        if joined and all(shared[part] > 1 for part in parts[joined[0]]):
-            return [
-                f"label {shown(joined[0])} looks like several in one string ({_counted(joined)}); if texts may have "
-                f"several labels, add --label-separator '{separator}'"
-            ]
-    return []
+    separator, joined = joined_labels(labels)
+    if not joined:
+        return []
+    looks = f"label {shown(joined[0])} looks like several in one string ({_counted(joined)})"
+    return [f"{looks}; if texts may have several labels, add --label-separator '{separator}'"]
 
 
 def _counted(labels: Sequence[str]) -> str:
