@@ -30,6 +30,7 @@ def example(label: str, soft: tuple[tuple[str, float], ...] = (), gold: bool = T
     [
         ({"good": 0.75, "bad": 0.25}, None, {"good": 0.75, "bad": 0.25}),
         ('{"good": 0.75, "bad": 0.25}', "", {"good": 0.75, "bad": 0.25}),
+        ("{'good': 0.75, 'bad': 0.25}", None, {"good": 0.75, "bad": 0.25}),  # as pandas writes a mapping into CSV
         ([0.25, 0.75], "bad", {"bad": 0.25, "good": 0.75}),
         ("[0, 1]", None, {"bad": 0, "good": 1}),
         (np.array([0.25, 0.75]), None, {"bad": 0.25, "good": 0.75}),

@@ -69,12 +69,18 @@ class SeveralLabels:
 
 
 def _list_in_text(text: str) -> Any:
-    """A list as JSON, or as Python writes it, which is what pandas puts into CSV; ValueError for any other text."""
-    for read in (json.loads, ast.literal_eval):
+    with contextlib.suppress(ValueError):
         if not WITHOUT_COMMA.search(text):
-            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-                return read(text)
+            return _written_out(text)
     raise ValueError(f"expected a list of labels, found {shown(text)}; {ONE_EACH}")
+
+
+def _written_out(text: str) -> Any:
+    """A list or mapping as JSON, or as Python writes it, which is what pandas puts into CSV; ValueError for others."""
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return read(text)
+    raise ValueError("neither")
 
 
 def joined_labels(labels: Sequence[str]) -> tuple[str, list[str]]:
@@ -180,7 +186,7 @@ def parse_soft_label(probabilities: Any, teacher_label: Any, order: Sequence[str
     """The labels and probabilities of a row, empty if both columns are, and whether they are a `teacher_label`.
 
     Args:
-        probabilities: A mapping from label, or a list in the order of `order`; also as JSON text.
+        probabilities: A mapping from label, or a list in the order of `order`; or the text of one, as JSON or Python has it.
         teacher_label: One label, used where there are no probabilities.
         order: The labels of lists.
 
@@ -189,8 +195,8 @@ def parse_soft_label(probabilities: Any, teacher_label: Any, order: Sequence[str
     """
     if isinstance(probabilities, str) and probabilities.strip():
         try:
-            probabilities = json.loads(probabilities)
-        except (ValueError, RecursionError):
+            probabilities = _written_out(probabilities)
+        except ValueError:
             raise ValueError(f"probabilities: neither a mapping nor a list: {shown(probabilities)}") from None
     if probabilities is None or isinstance(probabilities, str):
         return (((teacher_label, 1.0),), True) if teacher_label else ((), False)
