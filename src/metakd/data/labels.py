@@ -186,7 +186,7 @@ def parse_soft_label(probabilities: Any, teacher_label: Any, order: Sequence[str
     """The labels and probabilities of a row, empty if both columns are, and whether they are a `teacher_label`.
 
     Args:
-        probabilities: A mapping from label, or a list in the order of `order`; or the text of one, as JSON or Python has it.
+        probabilities: A mapping from label, or a list in the order of `order`; also as JSON or Python writes it.
         teacher_label: One label, used where there are no probabilities.
         order: The labels of lists.
 
