@@ -115,7 +115,7 @@ def as_split(folder: Path, rows: list[dict[str, Any]]) -> Path:
         (
             [{"label": "a;b"}, {"label": "a"}, {"label": "b"}],
             ["--label-separator", "|"],
-            "train.jsonl: --label-separator '|' is in no label, but ';' in 'a;b'; write --label-separator ';'",
+            "train.jsonl: --label-separator '|' separates no labels, but ';' is in 'a;b'; write --label-separator ';'",
         ),
         (
             [{"a": 1, "b": 0}, {"a": 2, "b": 0}],

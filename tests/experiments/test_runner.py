@@ -164,7 +164,10 @@ def test_the_ablation_moves_one_thing_at_a_time(quick: Settings) -> None:
     assert "temperature 2" not in [v.name for v in EXPERIMENTS["small"](quick.model_copy(update={"temperature": 2.0}))]
     for name in EXPERIMENTS:
         for variant in EXPERIMENTS[name](quick):
-            Settings.build(quick.model_dump() | {"unlabelled": "more.jsonl"} | variant.changes)  # some select from it
+            Settings.build(quick.model_dump() | variant.changes)
+    given = quick.model_copy(update={"unlabelled": "more.jsonl"})
+    chosen = [v for v in EXPERIMENTS["unlabelled"](given) if v not in EXPERIMENTS["unlabelled"](quick)]
+    assert [Settings.build(given.model_dump() | v.changes).max_share for v in chosen] == [1, 0.5]
 
 
 def test_what_cannot_be_compared_is_refused_in_one_message(quick: Settings, tmp_path: Path) -> None:

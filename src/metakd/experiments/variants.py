@@ -168,7 +168,9 @@ def scarce(settings: Settings, percent: int, scope: Scope) -> list[Variant]:
 
 def unlabelled(settings: Settings) -> list[Variant]:
     """Meta-KD with parts of --unlabelled, by size or as the teacher's answers choose them, and self-training."""
-    return [*_unlabelled(), *(Variant(name, META_KD | change) for name, change in SELECTED.items())]
+    chooses = settings.unlabelled or settings.unlabelled_rows  # settings refuse to choose from nothing
+    chosen = [Variant(name, META_KD | change) for name, change in SELECTED.items() if chooses]
+    return [*_unlabelled(), *chosen]
 
 
 def _unlabelled() -> list[Variant]:
