@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from conftest import SPECIALS, Checkpoint, Command, as_row, read_json, toy_examples
+from conftest import SPECIALS, Checkpoint, Command, as_row, read_json, refused, toy_examples
 from metakd.experiments.releases import AMAZON_DOMAINS, AMAZON_LABELS
 
 Shell = Callable[[str], tuple[int, str]]
@@ -369,3 +369,10 @@ def test_overwriting_removes_the_run_and_nothing_else(shell: Shell, run_format: 
     assert code == 0, text
     assert Path("o/mine.txt").read_text() == "mine"
     assert read_json(description)["settings"]["alpha"] == 0.9
+
+
+def test_a_settings_file_with_lists_where_a_path_belongs(metakd: Command, toy_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("unlabelled: [a.csv, b.csv]\n")
+    answer = refused(metakd("run", "--data", toy_data, "--config", tmp_path / "s.yaml", "--output", tmp_path / "o"))
+    assert "--unlabelled = ['a.csv', 'b.csv']: Input should be a valid string" in answer
+    assert not (tmp_path / "o").exists()

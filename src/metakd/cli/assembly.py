@@ -150,7 +150,8 @@ def _checked(data: str, values: Mapping[str, Any], typed: Collection[str]) -> Se
     that cannot be opened. A dataset on the hub is opened later, without progress bars.
     """
     paths = {"": data, "--unlabelled: ": values.get("unlabelled")}
-    missing = {of: path for of, path in paths.items() if path and not is_hub_id(path) and not Path(path).exists()}
+    named = {of: path for of, path in paths.items() if path and isinstance(path, str | Path)}  # other types are faults
+    missing = {of: path for of, path in named.items() if not is_hub_id(str(path)) and not Path(path).exists()}
     problems = [InputError(f"{of}{path}: no such file or folder") for of, path in missing.items()]
     with collecting(problems):
         settings = Settings.build(values)
