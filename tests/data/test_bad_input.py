@@ -213,7 +213,7 @@ FLAGS: list[tuple[str, str]] = [
     ("--match-epochs 3", "only --stages two has a first stage"),
     ("--resume --overwrite", "choose one of them"),
     ("--min-confidence 0.9", "chooses among texts without labels; add --unlabelled"),
-    ("--gold-weight 0.2", "--gold-weight: has no effect with gold labels alone, without --soft-labels"),
+    ("--gold-weight 0.2", "--gold-weight: add --soft-labels, which reads"),
     ("--shared-epochs 0 --predict-epochs 0", "at least 1 is needed"),
     ("--teacher-epochs 0", "add --teacher, a fine-tuned classifier; else at least 1 is needed"),
     ("--teacher {base} --teacher-learning-rate 1e-4", "--teacher-learning-rate: has no effect with --teacher-epochs 0"),

@@ -33,6 +33,8 @@ def faults_between(settings: Any) -> list[str]:
     if not settings.soft_labels:
         needing = [f"--columns {name}" for name in SOFT if name in settings.columns]
         needing += ["--probability-labels"] * bool(settings.probability_labels)
+        defaults = (type(settings).model_fields["gold_weight"].default, 0.5)  # today's, and that of earlier runs
+        needing += ["--gold-weight"] * (settings.gold_weight not in defaults)
         needing += ["--method soft_labels"] * (settings.method == "soft_labels")
         faults += [f"{option}: add --soft-labels, which reads probabilities and teacher_label" for option in needing]
     faults += _faults_of_teacher(settings)
@@ -64,8 +66,6 @@ def without_effect(typed: Collection[str], settings: Any) -> list[str]:
         idle["student_init"] = "a checkpoint as --student"
     if not settings.teacher_epochs:
         idle["teacher_learning_rate"] = "--teacher-epochs 0"
-    if not settings.soft_labels:
-        idle["gold_weight"] = "gold labels alone, without --soft-labels"
     return [f"{flag(name)}: has no effect with {why}; leave it out" for name, why in idle.items() if name in typed]
 
 
